@@ -1,0 +1,278 @@
+"""Run one real Apache Kafka node on loopback for development, tests or the showcase."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from broker.jars import BrokerError, java_command, resolve_jars
+
+__all__ = ["DEFAULT_PORT", "BrokerError", "LocalBroker"]
+
+HERE = Path(__file__).resolve().parent
+DEFAULT_PORT = 9092
+START_ATTEMPTS = 3
+# longer than guard.py needs to end the broker of a starter that has just died
+LOCK_WAIT_S = 7.0
+JVM_FLAGS = ["-Xms256m", "-Xmx1g", "-XX:+UseG1GC", "-Xshare:auto", "-XX:-UsePerfData"]
+LOG_FLAGS = ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
+
+
+class LocalBroker:
+    """A Kafka broker of our own: its data in `data_dir`, its life bound to this process.
+
+    `port`: None takes 9092, or a free port where 9092 is taken; 0 takes a free port; any other number must be
+    free. The port stays the same over stop() and start(). Raises BrokerError with a one-line text.
+    """
+
+    def __init__(self, data_dir: Path | str, port: int | None = None) -> None:
+        self.data_dir = Path(data_dir).absolute()
+        self.port = port or 0
+        self._wanted = port
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """Address for clients, `host:port`."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """Address as Faust writes it, `kafka://host:port`."""
+        return f"kafka://{self.bootstrap}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the Java process itself."""
+        return self._running_process().pid
+
+    @property
+    def running(self) -> bool:
+        """True while the Java process lives (a paused one lives)."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def log_file(self) -> Path:
+        """What the broker had to say: warnings and errors."""
+        return self.data_dir / "broker.log"
+
+    def start(self, timeout_s: float = 60.0) -> None:
+        """Start and return once the broker answers a client; raises BrokerError after `timeout_s`."""
+        if self.running:
+            return
+        jars = resolve_jars()
+        self._take_data_dir()
+        try:
+            for attempt in range(1, START_ATTEMPTS + 1):
+                if self._try_to_start(jars, timeout_s, last=attempt == START_ATTEMPTS):
+                    return
+        except BaseException:
+            self.kill()
+            raise
+
+    def stop(self, timeout_s: float = 15.0) -> None:
+        """Stop in order (SIGTERM), by force (SIGKILL) after `timeout_s`; without effect when not running."""
+        self.resume()
+        self._halt(signal.SIGTERM, timeout_s)
+        self._release_data_dir()
+
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL); start() then recovers from the same data."""
+        self._halt(signal.SIGKILL, 10.0)
+        self._release_data_dir()
+
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP): connections stay open, nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused broker go on (SIGCONT); without effect when not running."""
+        if self.running:
+            os.kill(self.pid, signal.SIGCONT)
+
+    def __enter__(self) -> LocalBroker:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _running_process(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            raise BrokerError(f"the broker on {self.data_dir} is not running")
+        return self._process
+
+    def _try_to_start(self, jars: Path, timeout_s: float, *, last: bool) -> bool:
+        """Return False where another process took the port between our choice of it and Java's binding."""
+        self._choose_port()
+        self._format(jars)
+        self._launch(jars)
+        try:
+            self._wait_until_it_answers(timeout_s)
+        except BrokerError:
+            if last or self.running or "already in use" not in _tail(self.log_file):
+                raise
+            return False
+        return True
+
+    def _take_data_dir(self) -> None:
+        """Lock the folder; Java inherits the lock, so it lasts as long as any process uses the data."""
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            lock = (self.data_dir / "lock").open("a+")
+        except OSError as error:
+            text = f"cannot write the broker's data folder {self.data_dir}: {error.strerror}"
+            raise BrokerError(text) from error
+        limit = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._lock = lock
+                return
+            except BlockingIOError:
+                if time.monotonic() > limit:
+                    lock.close()
+                    text = f"another broker uses {self.data_dir}: stop it or choose another data folder"
+                    raise BrokerError(text) from None
+                time.sleep(0.05)
+
+    def _release_data_dir(self) -> None:
+        if self._lock is not None:
+            (self.data_dir / "pid").unlink(missing_ok=True)
+            self._lock.close()
+            self._lock = None
+
+    def _choose_port(self) -> None:
+        """Keep the port of the last start, else take the wanted one, else any free one."""
+        port = self.port or (DEFAULT_PORT if self._wanted is None else 0)
+        if port and _is_free(port):
+            self.port = port
+        elif self._wanted:
+            raise BrokerError(f"port {port} is taken: choose another one, or 0 for any free one")
+        else:
+            self.port = _free_port()
+
+    def _format(self, jars: Path) -> None:
+        """Write server.properties for this start, and the storage's meta data where it is new."""
+        text = (HERE / "server.properties").read_text(encoding="utf-8")
+        log_dir = self.data_dir / "log"
+        for name, value in (("port", self.port), ("controller_port", _free_port()), ("log_dir", log_dir)):
+            text = text.replace("{" + name + "}", str(value))
+        properties = self.data_dir / "server.properties"
+        properties.write_text(text, encoding="utf-8")
+        if (log_dir / "meta.properties").exists():
+            return
+        # quick JIT only: this process lives for a second
+        command = java_command(jars, "-XX:TieredStopAtLevel=1", "-Xmx256m", "-Xshare:auto", *LOG_FLAGS)
+        command += ["kafka.tools.StorageTool", "format", "--standalone"]
+        command += [f"--cluster-id={_cluster_id()}", "-c", str(properties)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BrokerError(f"cannot format the broker's storage in {log_dir}: {_last_line(done.stderr)}")
+
+    def _launch(self, jars: Path) -> None:
+        if self._lock is None:
+            raise BrokerError(f"the broker's data folder {self.data_dir} is not locked")
+        command = [sys.executable, "-I", str(HERE / "guard.py"), str(self._lock.fileno())]
+        command += java_command(jars, *JVM_FLAGS, *LOG_FLAGS)
+        command += ["kafka.Kafka", str(self.data_dir / "server.properties")]
+        with self.log_file.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,  # held open by this process alone: its end is our end, see guard.py
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.data_dir,
+                start_new_session=True,  # Ctrl-C in the terminal is for us; we stop the broker in order
+                pass_fds=(self._lock.fileno(),),
+            )
+        (self.data_dir / "pid").write_text(f"{self._process.pid}\n", encoding="ascii")
+
+    def _wait_until_it_answers(self, timeout_s: float) -> None:
+        limit = time.monotonic() + timeout_s
+        client = AdminClient(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "reconnect.backoff.ms": 20,
+                "reconnect.backoff.max.ms": 100,
+                "log_level": 0,
+            },
+            logger=None,
+        )
+        while time.monotonic() < limit:
+            if not self.running:
+                reason = _reason(self.log_file)
+                raise BrokerError(f"the broker did not start: {reason} (log: {self.log_file})")
+            try:
+                if client.list_topics(timeout=0.5).brokers:
+                    return
+            except KafkaException:
+                continue
+        raise BrokerError(f"the broker does not answer after {timeout_s:g} s (log: {self.log_file})")
+
+    def _halt(self, how: signal.Signals, timeout_s: float) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _cluster_id() -> str:
+    """A random id in the form of Kafka's Uuid: 16 bytes, base64url without padding."""
+    return base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+
+
+def _tail(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")[-20_000:]
+    except OSError:
+        return ""
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2] or "no reason given"
+
+
+def _reason(log: Path) -> str:
+    lines = [line for line in _tail(log).splitlines() if re.search("Exception|Error|ERROR", line)]
+    return (lines or [_last_line(_tail(log))])[-1].strip()

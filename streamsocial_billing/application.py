@@ -1,0 +1,118 @@
+"""The map of the system: topics, tables, agents, views."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import faust
+
+from streamsocial_billing import exactly_once
+from streamsocial_billing.billing import Billing, Books
+from streamsocial_billing.exactly_once import Layer, Options, batched
+from streamsocial_billing.exactly_once.nudges import Nudger
+from streamsocial_billing.gateways.base import Gateway
+from streamsocial_billing.resolver import DueTimer, Resolver
+from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, RETRY, Settings
+from streamsocial_billing.topics import create_topics
+from streamsocial_billing.views.api import declare_views
+from tables.charges import declare_charges
+from tables.open_payments import declare_open_payments
+from tables.payments import declare_payments
+
+
+def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_options: Any) -> faust.App:
+    """Build the whole app; the world comes in as arguments.
+
+    Args:
+        settings: what the operator chose.
+        gateways: by the value of an event's `gateway` field.
+        layer_options: overrides of `exactly_once.Options`, for tests (a probe at a crash point, say).
+    """
+    app = faust.App(
+        settings.app_id,
+        **exactly_once.settings(settings.broker_urls, session_timeout_s=settings.session_timeout_s),
+        **_faust_settings(settings),
+    )
+    outputs = [settings.topic(name) for name in (RESULTS, METRICS, DEAD_LETTERS)]
+    layer = exactly_once.install(app, _layer_options(settings, layer_options), outputs=outputs)
+    exactly_once.before_start(app, lambda cluster: create_topics(settings, cluster))
+
+    payments = batched(app.topic(settings.topic(PAYMENTS)))
+    retry = batched(app.topic(settings.topic(RETRY)))
+    books = Books(*(app.topic(name) for name in outputs), declare_charges(app), declare_payments(app),
+                  declare_open_payments(app))  # fmt: skip
+    billing = Billing(settings, books, gateways, lambda: layer.partitions)
+    resolver = Resolver(settings, books, gateways, lambda: layer.partitions)
+
+    @app.agent(payments)
+    async def bill(stream: Any) -> None:
+        async for batch in stream:
+            await batch.each(billing.charge)
+
+    @app.agent(retry)
+    async def resolve(stream: Any) -> None:
+        async for batch in stream:
+            await batch.each(resolver.resolve)
+
+    _run_beside(app, layer, settings, gateways)
+    declare_views(app, layer, settings, books.charges, books.payments)
+    return app
+
+
+def _run_beside(app: Any, layer: Layer, settings: Settings, gateways: Mapping[str, Gateway]) -> None:
+    """Look for due payments as long as the worker runs; close the gateways at its end."""
+    nudger = Nudger(settings.client_config(), settings.topic(RETRY))
+
+    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
+    async def close_gateways(*_: Any, **__: Any) -> None:
+        nudger.close()
+        for gateway in gateways.values():
+            await gateway.close()
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def nudge_due_payments() -> None:
+        with suppress(asyncio.CancelledError):
+            await DueTimer(layer, nudger).run()
+
+
+def _layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:
+    chosen: dict[str, Any] = {
+        "client_config": settings.client_config(),
+        "commit_interval_ms": settings.commit_interval_ms,
+        "max_running": settings.max_in_flight,
+    }
+    return Options(**{**chosen, **overrides})
+
+
+def _faust_settings(settings: Settings) -> dict[str, Any]:
+    return {
+        "topic_partitions": settings.partitions,
+        "topic_replication_factor": settings.replication,
+        "web_bind": "127.0.0.1",  # user data: an operator opens it with --web-bind, then sets the token
+        "web_host": "127.0.0.1",
+        "web": "billing://",
+        "worker_redirect_stdouts": False,
+        **kafka_credentials(settings),
+    }
+
+
+def kafka_credentials(settings: Settings) -> dict[str, Any]:
+    """TLS with SASL for the aiokafka side, from the same paths that librdkafka gets."""
+    if settings.kafka_security_protocol == "PLAINTEXT":
+        return {}
+    context = None
+    if settings.kafka_security_protocol in ("SSL", "SASL_SSL"):
+        import ssl
+
+        context = ssl.create_default_context(cafile=settings.kafka_ca_file)
+        if settings.kafka_cert_file is not None:
+            context.load_cert_chain(settings.kafka_cert_file, settings.kafka_key_file)
+    if settings.kafka_security_protocol == "SSL":
+        return {"broker_credentials": faust.SSLCredentials(context)}
+    return {
+        "broker_credentials": faust.SASLCredentials(
+            username=settings.kafka_sasl_username, password=settings.kafka_sasl_password,
+            mechanism=settings.kafka_sasl_mechanism, ssl_context=context,
+        )
+    }  # fmt: skip

@@ -1,0 +1,214 @@
+"""The books: what an audit keeps of each record, small tuples only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import orjson
+
+Source = tuple[int, int]
+"""Partition, offset of an event on `payments`."""
+
+OPEN = frozenset({"unknown", "parked"})
+FINAL = frozenset({"succeeded", "declined", "failed", "rejected"})
+NOT_STORED = frozenset({"idempotency_mismatch", "expired", "unsupported_action", "gateway_not_configured"})
+"""Reasons of rejections that leave no entry (payments.md, "Decision before the gateway")."""
+
+
+class Sent(NamedTuple):
+    """An event on `payments`; `payment` is None where the record cannot be read."""
+
+    payment: str | None
+    amount_minor: int
+    currency: str
+
+
+class Result(NamedTuple):
+    """A record on `charge-results`; `payment` = user_id/payment_id, amounts in minor units."""
+
+    payment: str
+    status: str
+    reason: str | None
+    replayed: bool
+    resolves: bool
+    action: str
+    amount_minor: int
+    currency: str
+    gateway_ref: str | None
+    source: Source | None
+
+    @property
+    def moved(self) -> bool:
+        """True if this result says that money moved."""
+        return self.status == "succeeded" and not self.replayed
+
+    @property
+    def opens(self) -> bool:
+        """True if a final record must follow; a replay of an open payment does not count."""
+        return self.status in OPEN and not self.replayed and not self.resolves
+
+
+class LedgerCharge(NamedTuple):
+    """A charge as the gateway tells it; `payment` = user_id/payment_id of its metadata."""
+
+    id: str
+    payment: str
+    ref: str | None
+    status: str
+    amount_minor: int
+    currency: str
+
+
+class Entry(NamedTuple):
+    """The last value of a payment in the changelog of the table `payments`."""
+
+    status: str
+    amount_minor: int
+    currency: str
+    gateway_ref: str | None
+
+
+@dataclass(slots=True)
+class Books:
+    """Everything that the checks compare; filled by readers, changed by nobody else."""
+
+    sent: dict[Source, Sent] = field(default_factory=dict)
+    log_start: dict[int, int] = field(default_factory=dict)
+    """First offset of each partition of `payments`: older events are gone by retention."""
+    results: list[Result] = field(default_factory=list)
+    dead: Counter[Source] = field(default_factory=Counter)
+    dead_elsewhere: int = 0
+    """Dead letters of other topics, or without a readable source."""
+    metrics: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
+    """By payment_id, status, replayed; without `requested`."""
+    requested: int = 0
+    entries: dict[str, Entry] = field(default_factory=dict)
+    states: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    ledger: list[LedgerCharge] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    """Records of our own topics that are not what they should be, by place."""
+    strangers: list[str] = field(default_factory=list)
+    """Results whose source lies on another topic than `payments`, by place."""
+
+    def open_payments(self) -> set[str]:
+        """Payments with an open result that nothing has settled."""
+        settled = {one.payment for one in self.results if one.resolves}
+        return {one.payment for one in self.results if one.opens and one.payment not in settled}
+
+
+def add_event(books: Books, source: Source, value: bytes | None) -> None:
+    """Keep an event, whatever its bytes are: the audit asks for an answer, not for sense."""
+    data = _mapping(value)
+    user, payment = data.get("user_id"), data.get("payment_id")
+    readable = isinstance(user, str) and isinstance(payment, str)
+    amount = data.get("amount_minor")
+    books.sent[source] = Sent(
+        f"{user}/{payment}" if readable else None,
+        amount if isinstance(amount, int) else 0,
+        str(data.get("currency")),
+    )
+
+
+def add_result(books: Books, topic: str, place: str, value: bytes | None) -> None:
+    """Keep a charge result; `topic` is the full name of `payments`."""
+    data = _mapping(value)
+    try:
+        source = data["source"]
+        ours = source is not None and source["topic"] == topic
+        if not ours and data.get("origin", "event") == "event":
+            books.strangers.append(place)
+        books.results.append(
+            Result(
+                f"{data['user_id']}/{data['payment_id']}",
+                data["status"],
+                data["reason"],
+                data["replayed"],
+                data["resolves"],
+                data["action"],
+                data["amount_minor"],
+                data["currency"],
+                data["gateway_ref"],
+                (source["partition"], source["offset"]) if ours else None,
+            )
+        )
+    except (KeyError, TypeError):
+        books.unreadable.append(place)
+
+
+def add_metric(books: Books, place: str, value: bytes | None) -> None:
+    """Count a metric."""
+    data = _mapping(value)
+    try:
+        if data["status"] == "requested":
+            books.requested += 1
+        else:
+            books.metrics[data["payment_id"], data["status"], data["replayed"]] += 1
+    except (KeyError, TypeError):
+        books.unreadable.append(place)
+
+
+def add_dead_letter(books: Books, topic: str, headers: Mapping[str, bytes]) -> None:
+    """Count a dead letter by its header `source` (topic/partition/offset)."""
+    parts = headers.get("source", b"").decode(errors="replace").rsplit("/", 2)
+    if len(parts) == 3 and parts[0] == topic and parts[1].isdigit() and parts[2].isdigit():
+        books.dead[int(parts[1]), int(parts[2])] += 1
+    else:
+        books.dead_elsewhere += 1
+
+
+def fold_entry(books: Books, place: str, key: bytes | None, value: bytes | None) -> None:
+    """Fold one record of the changelog of `payments`: the last value of a key counts, none deletes it."""
+    payment = changelog_key(key)
+    if value is None:
+        books.entries.pop(payment, None)
+        return
+    data = _mapping(value)
+    try:
+        books.entries[payment] = Entry(
+            data["status"], data["amount_minor"], data["currency"], data["gateway_ref"]
+        )
+    except KeyError:
+        books.unreadable.append(place)
+
+
+def fold_state(books: Books, place: str, key: bytes | None, value: bytes | None) -> None:
+    """Fold one record of the changelog of `charges`."""
+    user = changelog_key(key)
+    if value is None:
+        books.states.pop(user, None)
+        return
+    data = _mapping(value)
+    if isinstance(data.get("money"), dict) and isinstance(data.get("counts"), dict):
+        books.states[user] = data
+    else:
+        books.unreadable.append(place)
+
+
+def ledger_charge(data: Mapping[str, Any]) -> LedgerCharge:
+    """A charge of the gateway's list; raises KeyError or TypeError where it is none."""
+    metadata = data["metadata"] or {}
+    return LedgerCharge(
+        data["id"],
+        f"{metadata.get('user_id')}/{metadata.get('payment_id')}",
+        metadata.get("ref"),
+        data["status"],
+        data["amount"],
+        data["currency"],
+    )
+
+
+def changelog_key(key: bytes | None) -> str:
+    """A table key as text: Faust writes it as JSON, so in quotes, or raw."""
+    text = (key or b"").decode(errors="replace")
+    return str(orjson.loads(text)) if text.startswith('"') and text.endswith('"') and len(text) > 1 else text
+
+
+def _mapping(value: bytes | None) -> dict[str, Any]:
+    try:
+        data = orjson.loads(value or b"")
+    except orjson.JSONDecodeError:
+        return {}
+    return data if isinstance(data, dict) else {}

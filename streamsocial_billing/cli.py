@@ -1,0 +1,135 @@
+"""The command line: Faust's own commands with those of the payments app beside them."""
+
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import faust
+from faust.cli.faust import cli as faust_cli
+
+from streamsocial_billing.settings import Settings, SettingsError
+
+GATEWAY_PORT = 8420
+
+
+@cache
+def the_app() -> faust.App:
+    """The app of this process, from its environment.
+
+    Raises:
+        SystemExit: with one line if a setting is wrong.
+    """
+    from streamsocial_billing.application import create_app
+    from streamsocial_billing.gateways.simulated import SimulatedGateway
+
+    settings = the_settings()
+    gateway = SimulatedGateway(settings.gateway_url, max_connections=max(1, settings.max_in_flight // 2))
+    return create_app(settings, {gateway.name: gateway})
+
+
+@cache
+def the_settings() -> Settings:
+    """The settings of this process, from its environment."""
+    try:
+        return Settings.from_environment(os.environ)
+    except SettingsError as exc:
+        _give_up(exc)
+
+
+def main() -> NoReturn:
+    """Run a command; what an operator can mend is one line on stderr with exit code 1."""
+    the_app().main()
+
+
+def _give_up(exc: BaseException) -> NoReturn:
+    sys.stderr.write(f"streamsocial-billing: {exc}\n")
+    raise SystemExit(1)
+
+
+def _one_line_errors(call: Callable[[], int]) -> NoReturn:
+    """Run a command's work; end with its exit code, or with one line."""
+    from confluent_kafka import KafkaException
+
+    from streamsocial_billing.committed import KafkaProblem
+    from streamsocial_billing.exactly_once import ExactlyOnceError
+
+    try:
+        code = call()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    except (KafkaProblem, ExactlyOnceError, OSError) as exc:
+        _give_up(exc)
+    except KafkaException as exc:
+        _give_up(RuntimeError(f"Kafka at {the_settings().broker}: {exc.args[0].str()}"))
+    raise SystemExit(code)
+
+
+def _datadir(ctx: click.Context) -> Path:
+    given = ctx.find_root().params.get("datadir")
+    folder = str(given) if given else str(the_app().conf.datadir)
+    return Path(folder.replace("{conf.name}", the_settings().app_id))
+
+
+@faust_cli.command()
+@click.argument("file", type=click.File("rb"), default="-")
+@click.option("--gateway", default="simulated", show_default=True, help="Stamped on payments that name none.")
+@click.pass_context
+def submit(ctx: click.Context, file: Any, gateway: str) -> None:
+    """Append payments (JSON lines from FILE or stdin), each with its "requested" metric or not at all.
+
+    Bad lines are named on stderr with their number; the others go through. Exit code 1 if there were any.
+    """
+    from streamsocial_billing.intake.submit import submit_lines
+
+    def work() -> int:
+        accepted, refused = submit_lines(the_settings(), _datadir(ctx), file, default_gateway=gateway)
+        click.echo(f"{accepted} accepted, {refused} refused")
+        return 1 if refused else 0
+
+    _one_line_errors(work)
+
+
+@faust_cli.command()
+@click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
+def results(follow: bool) -> None:
+    """Print the charge results, committed ones only, as JSON lines."""
+    from streamsocial_billing.results import follow_results
+
+    def work() -> int:
+        follow_results(the_settings(), follow=follow, out=sys.stdout)
+        return 0
+
+    _one_line_errors(work)
+
+
+@faust_cli.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=GATEWAY_PORT, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--ledger", default="gateway.sqlite", show_default=True, type=click.Path(dir_okay=False))
+def gateway(host: str, port: int, ledger: str) -> None:
+    """Run the simulated payment gateway with its durable ledger."""
+    from streamsocial_billing.gateways.simulator.server import run
+
+    raise SystemExit(run(host, port, ledger))
+
+
+@faust_cli.command()
+@click.option("--wait", "wait_s", default=30.0, show_default=True, help="Seconds to wait for what is under way.")
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+def audit(wait_s: float, as_json: bool) -> None:
+    """Compare Kafka results, the gateway's ledger, the tables, by count and by money; exit code 1 if they differ."""
+    from streamsocial_billing.audit import report_to, run_audit
+
+    def work() -> int:
+        report = run_audit(the_settings(), wait_s=wait_s)
+        report_to(report, sys.stdout, as_json=as_json)
+        return 0 if report.ok else 1
+
+    _one_line_errors(work)

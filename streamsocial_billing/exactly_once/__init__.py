@@ -1,0 +1,74 @@
+"""Exactly once for Faust: units of work that commit with their source offsets, or not at all.
+
+    app = faust.App("counting", **exactly_once.settings(["kafka://127.0.0.1:9092"]))
+    exactly_once.install(app, Options(client_config={"bootstrap.servers": "127.0.0.1:9092"}))
+    words = batched(app.topic("words"))
+
+    @app.agent(words)
+    async def count(stream):
+        async for batch in stream:
+            await batch.each(count_one)
+
+The contract has thirteen points; docs/exactly-once.md explains them.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from .batch import Batch
+from .errors import ExactlyOnceError, ForeignKey, KafkaUnavailable, NoUnit, RecordTooLarge, SetupRefused
+from .layer import Layer
+from .options import SCHEME, Options
+from .router import Router, partition_of
+from .start import before_start, prepare
+from .table import Table
+from .topic import Topic, batched
+from .units import Event, current_unit, find_unit
+
+__all__ = [
+    "Batch", "Event", "ExactlyOnceError", "ForeignKey", "KafkaUnavailable", "Layer", "NoUnit", "Options",
+    "RecordTooLarge", "Router", "SetupRefused", "Table", "Topic", "batched", "before_start", "current_unit", "find_unit",
+    "install", "partition_of", "prepare", "settings",
+]  # fmt: skip
+
+
+def settings(brokers: Iterable[str], *, session_timeout_s: float = 10.0) -> dict[str, Any]:
+    """The Faust settings that put an app on this layer.
+
+    Args:
+        brokers: `kafka://host:port` of one or more brokers.
+        session_timeout_s: after so many seconds without a heartbeat a worker's tasks go to others.
+    """
+    here = __name__
+    return {
+        "broker": [url.replace("kafka://", f"{SCHEME}://", 1) for url in brokers],
+        "store": f"{SCHEME}://",
+        "processing_guarantee": "exactly_once",
+        "topic_disable_leader": True,
+        "topic_allow_declare": False,
+        "table_standby_replicas": 0,
+        "stream_wait_empty": True,
+        "broker_session_timeout": session_timeout_s,
+        "broker_heartbeat_interval": min(3.0, session_timeout_s / 4),
+        "broker_request_timeout": max(30.0, session_timeout_s * 2),
+        "broker_rebalance_timeout": 30.0,
+        "Table": f"{here}.table:Table",
+        "TableManager": f"{here}.table_manager:TableManager",
+        "Topic": f"{here}.topic:Topic",
+        "PartitionAssignor": f"{here}.assignor:TaskAssignor",
+        "Router": f"{here}.router:Router",
+        "Worker": f"{here}.start:Worker",
+    }
+
+
+def install(app: Any, options: Options, *, outputs: Iterable[str] = ()) -> Layer:
+    """Put the layer under an app, right after making it.
+
+    Args:
+        app: the Faust app, made with `settings`.
+        options: bounds and client settings.
+        outputs: names of the topics that handlers send to, whose record limits `send` then knows.
+    """
+    layer = Layer(app, options)
+    layer.outputs = tuple(outputs)
+    return layer

@@ -1,0 +1,150 @@
+"""Assigning whole tasks: a partition number of every source topic goes to one member."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
+from faust.types.assignor import PartitionAssignorT
+from yarl import URL
+
+logger = logging.getLogger(__name__)
+
+VERSION = 0
+MemberId = str
+
+
+def share_out(partitions: int, owned: Mapping[MemberId, list[int]]) -> dict[MemberId, list[int]]:
+    """Share partition numbers out evenly, leaving as many as possible where they are.
+
+    Args:
+        partitions: how many there are.
+        owned: what each member says it owns now; a number claimed twice goes to the first by member id.
+
+    Returns:
+        per member its sorted numbers; sizes differ by at most one.
+    """
+    members = sorted(owned)
+    low, extra = divmod(partitions, len(members))
+    free = set(range(partitions))
+    kept: dict[MemberId, list[int]] = {}
+    by_claims = sorted(members, key=lambda m: (-len(owned[m]), m))
+    for member in by_claims:
+        limit = low + (1 if extra > 0 else 0)
+        kept[member] = [p for p in sorted(set(owned[member])) if p in free][:limit]
+        extra -= len(kept[member]) > low
+        free.difference_update(kept[member])
+    for partition in sorted(free):
+        smallest = min(members, key=lambda m: (len(kept[m]), m))
+        kept[smallest].append(partition)
+    return {member: sorted(numbers) for member, numbers in kept.items()}
+
+
+class TaskAssignor(AbstractPartitionAssignor, PartitionAssignorT):  # type: ignore[misc]
+    """The group protocol of the layer.
+
+    A topic that not every member subscribes to stays unassigned until all do: in a rolling deploy that adds
+    a source topic no task is ever split over two workers (point 6). Each member learns the web address of
+    every partition's owner for the router.
+    """
+
+    def __init__(self, app: Any, replicas: int = 0) -> None:
+        AbstractPartitionAssignor.__init__(self)
+        self.app = app
+        self.replicas = replicas
+        self._mine: list[int] = []
+        self._urls: dict[int, URL] = {}
+
+    @property
+    def name(self) -> str:
+        """The protocol's name in the group; members with another one cannot join."""
+        return "exactly-once-tasks"
+
+    @property
+    def version(self) -> int:
+        """The protocol's version."""
+        return VERSION
+
+    def metadata(self, topics: Any) -> Any:
+        """What this member tells the leader: its subscription, address, tasks owned."""
+        about = {"url": str(self.app.conf.canonical_url), "owned": self._mine}
+        return ConsumerProtocolMemberMetadata(VERSION, sorted(topics), orjson.dumps(about))
+
+    def assign(self, cluster: Any, member_metadata: Any) -> Any:
+        """The leader's part: share out the tasks."""
+        topics = _common_topics({m: set(meta.subscription) for m, meta in member_metadata.items()})
+        counts = {topic: len(cluster.partitions_for_topic(topic) or ()) for topic in topics}
+        usable = sorted(topic for topic, count in counts.items() if count)
+        partitions = min((counts[topic] for topic in usable), default=0)
+        if len(set(counts.values())) > 1:
+            logger.error("source topics differ in partitions: %s; only the common ones are assigned", counts)
+        about = {m: orjson.loads(meta.user_data or b"{}") for m, meta in member_metadata.items()}
+        shares = share_out(partitions, {m: a.get("owned", []) for m, a in about.items()})
+        urls = {str(p): about[m].get("url", "") for m, numbers in shares.items() for p in numbers}
+        return {
+            member: ConsumerProtocolMemberAssignment(
+                VERSION, [(topic, numbers) for topic in usable], orjson.dumps({"urls": urls})
+            )
+            for member, numbers in shares.items()
+        }
+
+    def on_assignment(self, assignment: Any) -> None:
+        """Take in what the leader decided."""
+        self._mine = sorted({p for _, numbers in assignment.assignment for p in numbers})
+        about = orjson.loads(assignment.user_data or b"{}")
+        self._urls = {int(p): URL(url) for p, url in about.get("urls", {}).items()}
+
+    def url_of(self, partition: int) -> URL | None:
+        """The web address of the worker that owns the partition, as of the last assignment."""
+        return self._urls.get(partition)
+
+    # -- the rest of Faust's interface
+
+    def group_for_topic(self, topic: str) -> int:
+        """All sources are one group of tasks."""
+        return 0
+
+    def assigned_standbys(self) -> set[Any]:
+        """None: there are no standby replicas."""
+        return set()
+
+    def assigned_actives(self) -> set[Any]:
+        """Not used: the layer knows its tasks."""
+        return set()
+
+    def is_active(self, tp: Any) -> bool:
+        """True if this member owns the partition number."""
+        return tp.partition in self._mine
+
+    def is_standby(self, tp: Any) -> bool:
+        """False: there are no standby replicas."""
+        return False
+
+    def key_store(self, topic: str, key: bytes) -> URL:
+        """Not used: `Router` routes."""
+        raise NotImplementedError("use app.router")
+
+    def table_metadata(self, topic: str) -> dict[str, Any]:
+        """Per address the partitions of the table's topic."""
+        found: dict[str, Any] = {}
+        for partition, url in sorted(self._urls.items()):
+            found.setdefault(str(url), {}).setdefault(topic, []).append(partition)
+        return found
+
+    def tables_metadata(self) -> dict[str, Any]:
+        """Per address the partitions of each changelog."""
+        found: dict[str, Any] = {}
+        for topic in self.app.tables.changelog_topics:
+            for url, topics in self.table_metadata(topic).items():
+                found.setdefault(url, {}).update(topics)
+        return found
+
+
+def _common_topics(subscriptions: Mapping[MemberId, set[str]]) -> set[str]:
+    every = list(subscriptions.values())
+    common = set.intersection(*every) if every else set()
+    for topic in sorted(set().union(*every) - common):
+        logger.warning("topic %s stays unassigned until every worker subscribes to it", topic)
+    return common

@@ -1,0 +1,44 @@
+"""Whole batches of a task's events, the fast way to consume."""
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import ExactlyOnceError
+from .task import Handler, Source, Task
+
+if TYPE_CHECKING:
+    from .layer import Layer
+
+
+class Batch:
+    """Records of one source partition, as one Faust event: `async for batch in stream: await batch.each(f)`."""
+
+    __slots__ = ("_layer", "_source", "_taken", "_task", "events")
+
+    def __init__(self, layer: "Layer", task: Task, source: Source, events: list[Any]) -> None:
+        self.events = events
+        self._layer = layer
+        self._task = task
+        self._source = source
+        self._taken = False
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    async def each(self, handler: Handler) -> None:
+        """Admit every event to its key lane; returns when all are admitted, not when they are handled.
+
+        Waits while the worker runs as many handlers as it may. Events of an old incarnation are dropped:
+        the task's next owner gets them again.
+        """
+        if self._taken:
+            raise ExactlyOnceError("a batch is handed out once")
+        self._taken = True
+        task, source, layer = self._task, self._source, self._layer
+        for event in self.events:
+            if layer.is_full():
+                await layer.room()
+            if not task.accepting:
+                return
+            task.admit(source, event, handler)
+        source.queued -= 1
+        task.moved()

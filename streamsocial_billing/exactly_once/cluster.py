@@ -1,0 +1,192 @@
+"""What the broker says now: offsets, ids, limits, all blocking, for use in a thread."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from .errors import KafkaUnavailable, SetupRefused
+
+T = TypeVar("T")
+TP = tuple[str, int]
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of max.message.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogEnds:
+    """One partition's log: first offset, last stable offset (read_committed end), high watermark."""
+
+    start: int
+    stable: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """A topic's id, partition count and the settings that the layer depends on."""
+
+    topic_id: str
+    partitions: int
+    config: Mapping[str, str]
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The largest record batch the topic takes."""
+        return int(self.config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
+
+
+class Cluster:
+    """Questions to one Kafka cluster."""
+
+    def __init__(self, client_config: Mapping[str, Any], timeout_s: float) -> None:
+        self._config = {**client_config, "log_level": 0}
+        self._timeout_s = timeout_s
+        self._client: AdminClient | None = None
+
+    def id(self) -> str:
+        """The cluster id."""
+        return str(self._ask(self._admin().describe_cluster()).cluster_id)
+
+    def log_ends(self, partitions: Iterable[TP]) -> dict[TP, LogEnds]:
+        """First offset, last stable offset, high watermark of each partition (ListOffsets, just now)."""
+        tps = list(partitions)
+        start = self._offsets(tps, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)
+        stable = self._offsets(tps, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
+        high = self._offsets(tps, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
+        return {tp: LogEnds(start[tp], stable[tp], high[tp]) for tp in tps}
+
+    def committed(self, group: str, partitions: Sequence[TP]) -> dict[TP, int | None]:
+        """The group's stable committed offsets (OffsetFetch with require_stable, KIP-447).
+
+        Waits while a transaction with offsets of the group is being ended.
+        """
+        request = ConsumerGroupTopicPartitions(group, [TopicPartition(*tp) for tp in partitions])
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            futures = self._admin().list_consumer_group_offsets([request], require_stable=True)
+            try:
+                answer = self._ask(futures[group]).topic_partitions
+                return {(t.topic, t.partition): _offset(t) for t in answer}
+            except KafkaException as exc:
+                code = exc.args[0].code()
+                if code == KafkaError.GROUP_ID_NOT_FOUND:
+                    return dict.fromkeys(partitions)
+                if code != KafkaError.UNSTABLE_OFFSET_COMMIT or time.monotonic() > deadline:
+                    raise KafkaUnavailable(f"committed offsets of {group}: {exc.args[0].str()}") from exc
+                time.sleep(0.01)
+
+    def topics(self, names: Iterable[str]) -> dict[str, TopicFacts]:
+        """Facts of those of the topics that exist."""
+        wanted = sorted(set(names))
+        found: dict[str, Any] = {}
+        for name, future in self._admin().describe_topics(TopicCollection(wanted)).items():
+            try:
+                found[name] = self._ask(future)
+            except KafkaException as exc:
+                if exc.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        configs = self._configs(found)
+        return {n: TopicFacts(str(d.topic_id), len(d.partitions), configs[n]) for n, d in found.items()}
+
+    def create(self, topics: Sequence[NewTopic]) -> None:
+        """Create topics; one that exists meanwhile is left as it is."""
+        if not topics:
+            return
+        for name, future in self._admin().create_topics(list(topics), operation_timeout=self._timeout_s).items():
+            try:
+                self._ask(future)
+            except KafkaException as exc:
+                if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise SetupRefused(f"cannot create topic {name}: {exc.args[0].str()}") from exc
+        self._client = None  # a client that asked for a missing topic goes on to believe that for 30 s
+
+    def _configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        if not resources:
+            return {}
+        futures = self._admin().describe_configs(resources)
+        return {
+            resource.name: {k: str(v.value) for k, v in self._ask(future).items()}
+            for resource, future in futures.items()
+        }
+
+    def _offsets(self, tps: list[TP], spec: OffsetSpec, isolation: IsolationLevel) -> dict[TP, int]:
+        wanted = {TopicPartition(*tp): spec for tp in tps}
+        if not wanted:
+            return {}
+        futures = self._admin().list_offsets(wanted, isolation_level=isolation, request_timeout=self._timeout_s)
+        return {(tp.topic, tp.partition): self._ask(future).offset for tp, future in futures.items()}
+
+    def _admin(self) -> AdminClient:
+        if self._client is None:
+            self._client = AdminClient(self._config)
+        return self._client
+
+    def _ask(self, future: "Future[T]") -> T:
+        try:
+            return future.result(self._timeout_s)
+        except TimeoutError as exc:
+            raise KafkaUnavailable(f"the broker did not answer in {self._timeout_s} s") from exc
+        except KafkaException as exc:
+            if exc.args[0].code() == KafkaError._NOENT:  # noqa: SLF001 - as above
+                self._client = None
+            if exc.args[0].code() in UNAVAILABLE:
+                raise KafkaUnavailable(exc.args[0].str()) from exc
+            raise
+
+
+UNAVAILABLE = frozenset({
+    KafkaError._NOENT,  # noqa: SLF001 - librdkafka's public names for its local errors; "no leaders found"
+    KafkaError._TIMED_OUT,  # noqa: SLF001
+    KafkaError._TRANSPORT,  # noqa: SLF001
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+    KafkaError._WAIT_COORD,  # noqa: SLF001
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.REQUEST_TIMED_OUT,
+})  # fmt: skip
+
+
+def _offset(partition: TopicPartition) -> int | None:
+    if partition.error is not None:
+        raise KafkaException(partition.error)
+    return None if partition.offset in (OFFSET_INVALID, -1) else int(partition.offset)
+
+
+def wait_stable(cluster: Cluster, partitions: Sequence[TP], say: Callable[[str], None]) -> dict[TP, LogEnds]:
+    """Log ends once nothing is pending: after the fence the last stable offset must be the high watermark.
+
+    Raises:
+        KafkaUnavailable: a foreign transaction hangs; its partition is named (point 8).
+    """
+    deadline = time.monotonic() + 30.0
+    while True:
+        ends = cluster.log_ends(partitions)
+        hanging = [f"{t}-{p} at {e.stable}" for (t, p), e in ends.items() if e.stable != e.high]
+        if not hanging:
+            return ends
+        if time.monotonic() > deadline:
+            raise KafkaUnavailable(f"a transaction of another producer hangs on {', '.join(hanging)}")
+        say(f"waiting for an open transaction on {', '.join(hanging)}")
+        time.sleep(0.05)

@@ -1,0 +1,100 @@
+"""The commit of a task: the one place where its order stands."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from .membership import Membership
+from .options import Options
+from .producer import TransactionalProducer
+from .units import Outgoing
+
+if TYPE_CHECKING:
+    from .units import Unit
+
+Changes = dict[str, dict[bytes, bytes | None]]
+
+
+class Stores(Protocol):
+    """Where the committed values of a task go."""
+
+    def apply(self, changes: Changes, reached: Mapping[str, int]) -> None:
+        """Write the values of each table with the changelog offset they reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """What one transaction holds; the same object is sent again after a definite abort (point 9a).
+
+    Attributes:
+        units: the chosen units in admission order.
+        records: what they send, in that order.
+        changes: per table the last value of each changed key.
+        offsets: per source (topic, partition) the offset to continue at.
+    """
+
+    units: "list[Unit]"
+    records: list[Outgoing]
+    changes: Changes
+    offsets: dict[tuple[str, int], int]
+
+
+def seal(units: "list[Unit]", offsets: dict[tuple[str, int], int]) -> Sealed:
+    """Collect what the units did, a later write of a key replacing an earlier one."""
+    records: list[Outgoing] = []
+    changes: Changes = {}
+    for unit in units:
+        records += unit.sends
+        for (table, key), value in unit.writes.items():
+            changes.setdefault(table, {})[key] = value
+    return Sealed(units, records, changes, offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class Committer:
+    """Commits sealed units of one incarnation; runs in a thread, one commit at a time."""
+
+    producer: TransactionalProducer
+    stores: Stores
+    partition: int
+    membership: Membership
+    changelogs: Mapping[str, str]
+    options: Options
+
+    def commit(self, sealed: Sealed) -> None:
+        """Commit in this order; a crash between any two steps loses nothing and doubles nothing.
+
+        1. begin the transaction
+        2. send the units' records
+        3. send one changelog record per changed key, in the task's partition
+        4. wait until every delivery is confirmed
+        5. add the source offsets, under the member's generation
+        6. commit the transaction
+        7. write the values into RocksDB, with the changelog offset they reach
+        (8. release the overlay: `Task`, on the event loop)
+
+        Raises:
+            TransactionAborted: nothing happened; `sealed` may be sent again.
+            TaskFenced, MembershipLost: nothing happened; another worker owns the task.
+            OutcomeUnknown: steps 1 to 6 may have happened.
+            StoreFailed: step 7 failed; steps 1 to 6 happened.
+        """
+        producer, probe = self.producer, self.options.probe
+        probe("before_send")
+        producer.begin()  # 1
+        producer.send(sealed.records)  # 2
+        probe("between_sends")
+        for table, changes in sealed.changes.items():  # 3
+            producer.send_changes(self.changelogs[table], self.partition, changes)
+        reached = producer.confirm()  # 4
+        probe("before_offsets")
+        producer.commit(sealed.offsets, self.membership)  # 5
+        probe("before_commit")
+        producer.finish()  # 6
+        probe("after_commit")
+        if sealed.changes:
+            self.stores.apply(sealed.changes, self._positions(reached))  # 7
+        probe("after_store")
+
+    def _positions(self, reached: Mapping[str, int]) -> dict[str, int]:
+        return {table: reached[topic] for table, topic in self.changelogs.items() if topic in reached}

@@ -1,0 +1,426 @@
+"""The tasks of one worker: each is opened, run, closed, opened again."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from .batch import Batch
+from .cluster import TP, Cluster, LogEnds, TopicFacts, wait_stable
+from .commit import Committer
+from .errors import (
+    ExactlyOnceError,
+    MembershipLost,
+    OffsetsMissing,
+    OutcomeUnknown,
+    RecordRefused,
+    SetupRefused,
+    StoreFailed,
+    TaskFenced,
+)
+from .membership import Membership
+from .options import Options
+from .producer import ConfluentProducer
+from .recovery import Plan, Recovery, plan, start_offsets
+from .store import PartitionStore, TaskStores
+from .task import HandlerFailed, Source, Task
+
+logger = logging.getLogger(__name__)
+
+FINAL = (HandlerFailed, RecordRefused, SetupRefused)
+STORE_FAILURES_IN_A_ROW = 3
+BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+GROUP = "tasks"  # the name of the group of tasks in the transactional id: stable over releases (point 6)
+
+
+class Membrane(Protocol):
+    """What the layer asks of the consumer that is the group's member."""
+
+    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership) -> None:
+        """Seek, then let the partitions be fetched."""
+
+    async def is_member(self, membership: Membership) -> bool:
+        """True if a heartbeat just confirmed this generation."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """One assigned partition with its current incarnation.
+
+    `state` is one of fencing, recovering, running, blocked, closed; `why` says what it waits for.
+    """
+
+    partition: int
+    topics: frozenset[str]
+    membership: Membership
+    state: str = "fencing"
+    why: str = ""
+    revoked: bool = False
+    task: Task | None = None
+    recovery: Recovery | None = None
+    failure: BaseException | None = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Layer:
+    """The exactly-once layer of one worker process; plain Faust classes find it with `Layer.of(app)`."""
+
+    _of_app: "WeakKeyDictionary[Any, Layer]" = WeakKeyDictionary()
+
+    def __init__(self, app: Any, options: Options) -> None:
+        self.app = app
+        self.options = options
+        self.cluster = Cluster(options.client_config, options.request_timeout_s)
+        self.slots: dict[int, Slot] = {}
+        self.facts: dict[str, TopicFacts] = {}
+        self.member: Membrane | None = None
+        self.partitions = 0
+        self.outputs: tuple[str, ...] = ()
+        self.first_assignment = asyncio.Event()
+        self._running = 0
+        self._bytes = 0
+        self._room = asyncio.Event()
+        self._cluster_id = ""
+        self._commits = ThreadPoolExecutor(4, thread_name_prefix="commit")
+        self._openings = ThreadPoolExecutor(8, thread_name_prefix="opening")
+        self._owners: set[asyncio.Task[None]] = set()
+        Layer._of_app[app] = self
+
+    @classmethod
+    def of(cls, app: Any) -> "Layer":
+        """The layer of a Faust app.
+
+        Raises:
+            SetupRefused: if `install` was not called for it.
+        """
+        try:
+            return cls._of_app[app]
+        except KeyError:
+            raise SetupRefused("call exactly_once.install(app, options) right after making the app") from None
+
+    # -- what tasks need of their worker
+
+    def handler_started(self) -> None:
+        """Count a running handler."""
+        self._running += 1
+
+    def handler_ended(self) -> None:
+        """Give back the place of a running handler."""
+        self._running -= 1
+        self._room.set()
+
+    def bytes_held(self, size: int) -> None:
+        """Count bytes of units (negative: given back)."""
+        self._bytes += size
+
+    def is_full(self) -> bool:
+        """True if no handler may start now (the per-worker bound of point 10)."""
+        return self._running >= self.options.max_running
+
+    async def room(self) -> None:
+        """Wait until a handler may start."""
+        while self.is_full():
+            self._room.clear()
+            await self._room.wait()
+
+    def task_failed(self, task: Task, exc: BaseException) -> None:
+        """Take over a task whose commit or handler failed."""
+        slot = self.slots.get(task.partition)
+        if slot is not None and slot.task is task and slot.failure is None:
+            slot.failure = exc
+            slot.changed.set()
+
+    # -- topics
+
+    async def learn(self, topics: Iterable[str]) -> None:
+        """Read ids, partition counts, limits of the topics, once before the first assignment."""
+        self.facts.update(await asyncio.to_thread(self.cluster.topics, topics))
+        self._cluster_id = await asyncio.to_thread(self.cluster.id)
+
+    def record_limit(self, topic: str) -> int:
+        """The largest record the topic takes, in bytes, less the overhead of a batch with one record."""
+        facts = self.facts.get(topic)
+        return (facts.max_message_bytes if facts else self.options.max_record_bytes) - 512
+
+    # -- fetching
+
+    def wanted(self) -> dict[TP, Task]:
+        """Partitions whose task may take more events."""
+        if self._bytes > self.options.max_waiting_bytes:
+            return {}
+        return {
+            (source.topic, task.partition): task
+            for slot in self.slots.values()
+            if slot.state == "running" and (task := slot.task) is not None and task.has_room()
+            for source in task.sources.values()
+            if source.queued < 2
+        }
+
+    def batches(
+        self, asked: Mapping[TP, Task], records: Mapping[TP, list[Any]], positions: Mapping[TP, int]
+    ) -> list[tuple[str, Batch]]:
+        """Turn one fetch into batches; what an old incarnation asked for is dropped.
+
+        Marks each batch as delivered before the position moves: until it is admitted, no commit may carry
+        that position.
+        """
+        made: list[tuple[str, Batch]] = []
+        for tp, position in positions.items():
+            task = asked.get(tp)
+            slot = self.slots.get(tp[1])
+            if task is None or slot is None or slot.task is not task or not task.accepting:
+                continue
+            source = task.sources[tp[0]]
+            events = records.get(tp)
+            if events:
+                source.queued += 1
+                made.append((tp[0], Batch(self, task, source, events)))
+            source.position = max(source.position, position)
+            if not events and source.idle_position() is not None:
+                task.moved()
+        return made
+
+    # -- assignment
+
+    async def assigned(self, partitions: Mapping[int, frozenset[str]], membership: Membership) -> None:
+        """Open a new incarnation of each assigned task, retained ones included (point 7)."""
+        for partition, topics in partitions.items():
+            before = self.slots.get(partition)
+            slot = self.slots[partition] = Slot(partition, topics, membership)
+            owner = asyncio.get_running_loop().create_task(self._own(slot, before))
+            self._owners.add(owner)
+            owner.add_done_callback(self._owners.discard)
+        self.first_assignment.set()
+
+    async def revoke(self) -> None:
+        """End every incarnation: grace, last commit, cancel (point 7); bounded."""
+        slots = [slot for slot in self.slots.values() if not slot.revoked]
+        for slot in slots:
+            slot.revoked = True
+        options = self.options
+        await asyncio.gather(*(
+            slot.task.close(grace_s=options.grace_s, last_commit_s=options.last_commit_s)
+            for slot in slots if slot.task is not None
+        ))  # fmt: skip
+        for slot in slots:
+            slot.changed.set()
+            slot.settled.set()
+
+    async def forget(self, partitions: Iterable[int]) -> None:
+        """Drop the slots of partitions that now belong to others."""
+        for partition in partitions:
+            self.slots.pop(partition, None)
+
+    async def stop(self) -> None:
+        """End everything, then the threads."""
+        await self.revoke()
+        owners = list(self._owners)
+        if owners:
+            await asyncio.wait(owners, timeout=self.options.request_timeout_s)
+        self._commits.shutdown(wait=False, cancel_futures=True)
+        self._openings.shutdown(wait=False, cancel_futures=True)
+
+    async def all_settled(self) -> None:
+        """Wait until every assigned task runs, or is known to be blocked."""
+        await self.first_assignment.wait()
+        while waiting := [slot for slot in self.slots.values() if not slot.settled.is_set()]:
+            await waiting[0].settled.wait()
+
+    def ready(self) -> bool:
+        """True once partitions are assigned and recovered, or none is."""
+        return self.first_assignment.is_set() and all(slot.state == "running" for slot in self.slots.values())
+
+    def status(self) -> list[dict[str, Any]]:
+        """Per task its state for metrics, views, the log (point 13)."""
+        return [_status(slot) for _, slot in sorted(self.slots.items())]
+
+    def committed_value(self, partition: int, table: str, key: bytes) -> bytes | None:
+        """A committed value of a task that this worker owns and has recovered (point 5).
+
+        Raises:
+            LookupError: if it does not, or has not yet.
+        """
+        slot = self.slots.get(partition)
+        if slot is None or slot.state != "running" or slot.task is None:
+            raise LookupError(f"partition {partition} is not here, or not recovered yet")
+        return slot.task.committed_value(table, key)
+
+    def committed_items(self, partition: int, table: str, limit: int) -> list[tuple[str, bytes]]:
+        """The first committed keys and values of a table in a recovered task; empty if it is not here."""
+        slot = self.slots.get(partition)
+        if slot is None or slot.state != "running" or slot.task is None:
+            return []
+        return slot.task.committed_items(table, limit)
+
+    def running_partitions(self) -> list[int]:
+        """The partitions whose tasks run here."""
+        return [p for p, slot in sorted(self.slots.items()) if slot.state == "running"]
+
+    # -- one slot
+
+    async def _own(self, slot: Slot, before: Slot | None) -> None:
+        """Keep one task open as long as it is assigned; every failure ends the incarnation, then a new one."""
+        if before is not None:
+            await before.done.wait()
+        store_failures = tries = 0
+        try:
+            while not slot.revoked:
+                failure = await self._run_incarnation(slot)
+                if slot.revoked or failure is None:
+                    return
+                tries = 0 if slot.task is not None else tries + 1
+                store_failures = store_failures + 1 if isinstance(failure, StoreFailed) else 0
+                await self._after_failure(slot, failure, tries, store_failures)
+                slot.task = None
+        finally:
+            slot.state = "closed"
+            slot.done.set()
+            slot.settled.set()
+
+    async def _run_incarnation(self, slot: Slot) -> BaseException | None:
+        """Open, run, close one incarnation.
+
+        Returns:
+            what ended it, or None if it was revoked.
+        """
+        slot.failure, slot.task = None, None
+        slot.changed.clear()
+        try:
+            await self._open(slot)
+            if not slot.revoked:
+                slot.state, slot.why = "running", ""
+                slot.settled.set()
+                await slot.changed.wait()
+            failure = slot.failure
+        except Exception as exc:
+            failure = exc
+        if slot.task is not None:
+            await slot.task.close(grace_s=0, last_commit_s=0)
+            await slot.task.ended()
+        return failure
+
+    async def _after_failure(self, slot: Slot, failure: BaseException, tries: int, store_failures: int) -> None:
+        """Decide what a failure means: stop the worker, stop the task, wait for the group, or try again."""
+        slot.state, slot.why = "blocked", str(failure) or repr(failure)
+        if isinstance(failure, FINAL) or store_failures >= STORE_FAILURES_IN_A_ROW:
+            logger.critical("task %d: the worker stops: %s", slot.partition, slot.why)
+            await self.app.crash(failure)
+            await slot.changed.wait()
+            return
+        if isinstance(failure, OffsetsMissing):
+            logger.error("task %d is stopped: %s", slot.partition, slot.why)
+            slot.settled.set()
+            while not slot.revoked:
+                slot.changed.clear()
+                await slot.changed.wait()
+            return
+        known = isinstance(failure, ExactlyOnceError)
+        logger.warning("task %d ends its incarnation: %r", slot.partition, failure, exc_info=None if known else failure)
+        if isinstance(failure, TaskFenced | MembershipLost | OutcomeUnknown):
+            await self._until_member(slot)
+        await asyncio.sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
+
+    async def _until_member(self, slot: Slot) -> None:
+        """Wait until a heartbeat confirms the membership, or the group takes the task away (point 6)."""
+        while not slot.revoked and self.member is not None and not await self.member.is_member(slot.membership):
+            await asyncio.sleep(0.5)
+
+    async def _open(self, slot: Slot) -> None:
+        """Open an incarnation: fence, read offsets, recover, seek; in this order (points 6 to 8)."""
+        started = time.monotonic()
+        slot.state = "fencing"
+        producer = ConfluentProducer(self.options, f"{self.app.conf.id}-{GROUP}-{slot.partition}")
+        stores = TaskStores({name: PartitionStore(self._path(name, slot.partition)) for name in self.app.tables})
+        try:
+            await self._in_thread(producer.open)
+            fenced = time.monotonic()
+            slot.state = "recovering"
+            sources = await self._in_thread(self._recover, slot, stores)
+            if slot.revoked:
+                return
+            slot.task = self._new_task(slot, producer, stores, sources)
+        finally:
+            if slot.task is None:
+                await self._in_thread(_close, producer, stores)
+        slot.task.start()
+        offsets = {source.topic: source.position for source in sources.values()}
+        if self.member is not None:
+            await self.member.continue_at({(t, slot.partition): o for t, o in offsets.items()}, slot.membership)
+        slot.stages_ms = {"fence": (fenced - started) * 1e3, "recover": (time.monotonic() - fenced) * 1e3}
+        logger.info(
+            "task %d runs: fenced in %.0f ms, recovered %d records in %.0f ms, from %s", slot.partition,
+            slot.stages_ms["fence"], slot.recovery.done if slot.recovery else 0, slot.stages_ms["recover"], offsets,
+        )  # fmt: skip
+
+    def _new_task(
+        self, slot: Slot, producer: ConfluentProducer, stores: TaskStores, sources: dict[str, Source]
+    ) -> Task:
+        changelogs = {name: self._changelog(name) for name in self.app.tables}
+        committer = Committer(producer, stores, slot.partition, slot.membership, changelogs, self.options)
+        return Task(self, slot.partition, sources, stores, committer, self._commits)
+
+    def _recover(self, slot: Slot, stores: TaskStores) -> dict[str, Source]:
+        """Committed offsets, then the changelogs up to the last stable offset, after the fence; in a thread."""
+        partition = slot.partition
+        sources = [(topic, partition) for topic in sorted(slot.topics)]
+        changelogs = {name: (self._changelog(name), partition) for name in stores.tables}
+
+        def say(text: str) -> None:
+            slot.why = text
+            logger.warning("task %d: %s", partition, text)
+
+        committed = self.cluster.committed(self.app.conf.id, sources)
+        ends = wait_stable(self.cluster, list(changelogs.values()), say)
+        empty = all(end.start == end.high for end in ends.values())
+        logs = self.cluster.log_ends(sources)
+        starts = start_offsets(logs, committed, empty)
+        for store in stores.tables.values():
+            store.open()
+        slot.recovery = Recovery(self.options, say)
+        slot.recovery.run(self._plans(stores, changelogs, ends), lambda: slot.revoked)
+        return {tp[0]: Source(tp[0], at, at, committed.get(tp), logs[tp].high) for tp, at in starts.items()}
+
+    def _plans(self, stores: TaskStores, changelogs: Mapping[str, TP], ends: Mapping[TP, LogEnds]) -> list[Plan]:
+        return [
+            plan(name, changelogs[name], store, self._cluster_id, self.facts[changelogs[name][0]], ends[changelogs[name]])
+            for name, store in stores.tables.items()
+        ]
+
+    def _changelog(self, table: str) -> str:
+        return str(self.app.tables[table].changelog_topic_name)
+
+    def _path(self, table: str, partition: int) -> Path:
+        return Path(self.app.tables[table].data.path(partition))
+
+    def _in_thread(self, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
+        return asyncio.get_running_loop().run_in_executor(self._openings, call, *args)
+
+
+def _close(producer: ConfluentProducer, stores: TaskStores) -> None:
+    producer.close()
+    stores.close()
+
+
+def _status(slot: Slot) -> dict[str, Any]:
+    task, recovery = slot.task, slot.recovery
+    oldest = task.oldest_waiting() if task is not None else None
+    return {
+        "partition": slot.partition,
+        "state": slot.state,
+        "why": slot.why,
+        "recovered": recovery.done if recovery else 0,
+        "to_recover": recovery.total if recovery else 0,
+        "waiting_units": task.waiting_units() if task else 0,
+        "oldest": None if oldest is None else {"offset": oldest.event.offset, "at_ms": oldest.event.timestamp},
+        "commits": task.commits if task else 0,
+        "last_commit_ms": task.last_commit_ms if task else 0.0,
+        "stages_ms": slot.stages_ms,
+    }

@@ -1,0 +1,34 @@
+"""Nudges: hints that a timer appends to a source topic of its task, openly outside any transaction."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from confluent_kafka import KafkaException, Producer
+
+
+class Nudger:
+    """Appends hints by partition number; one may be lost or doubled, so its handler acts on state (point 1)."""
+
+    def __init__(self, client_config: Any, topic: str) -> None:
+        self._config = {**client_config, "partitioner": "murmur2_random", "linger.ms": 5, "log_level": 2}
+        self._topic = topic
+        self._producer: Producer | None = None
+
+    async def append(self, partition: int, hints: Iterable[tuple[bytes, bytes]]) -> None:
+        """Queue hints (key, value) for a partition; what cannot be queued or sent is simply lost."""
+        if self._producer is None:
+            self._producer = Producer(self._config)
+        for key, value in hints:
+            try:
+                self._producer.produce(self._topic, value, key=key, partition=partition)
+            except (BufferError, KafkaException):
+                break  # the timer comes again
+        self._producer.poll(0)
+        await asyncio.sleep(0)
+
+    def close(self) -> None:
+        """Give up what is still queued."""
+        if self._producer is not None:
+            self._producer.purge()
+            self._producer.close(0)

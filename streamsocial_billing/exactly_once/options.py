@@ -1,0 +1,49 @@
+"""What a user of the layer may choose."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEME = "exactly-once"
+
+
+def no_probe(point: str) -> None:
+    """Do nothing at a named point of the commit (tests put a crash here)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The layer's settings; all times carry their unit in the name.
+
+    Attributes:
+        client_config: librdkafka settings that both the producers and the readers need
+            (`bootstrap.servers`, TLS, SASL).
+        commit_interval_ms: most time that finished work waits for its commit under load.
+        max_running: handlers running at once per worker.
+        max_waiting_units: units of a task, running or finished but uncommitted, before it is not fetched.
+        max_units_per_commit: units in one transaction (point 3 of the contract).
+        max_waiting_bytes: bytes of events, sends and writes held in memory per worker.
+        grace_s: how long handlers of a revoked task may still finish (point 7).
+        last_commit_s: how long the last commit of a revoked task may take (point 7).
+        handler_tries: how often a raising handler is run before `on_handler_failure` decides (point 9e).
+        transaction_timeout_ms: after this the broker aborts a transaction nobody ends.
+        request_timeout_s: bound of one blocking call to the broker.
+        on_handler_failure: called with (event, exception) inside the emptied unit after the last try;
+            returning acknowledges the event with what it sent; raising stops the worker.
+        probe: called with the name of each point of a commit.
+    """
+
+    client_config: Mapping[str, Any]
+    commit_interval_ms: int = 100
+    max_running: int = 1000
+    max_waiting_units: int = 5000
+    max_units_per_commit: int = 5000
+    max_waiting_bytes: int = 256 * 1024 * 1024
+    grace_s: float = 1.5
+    last_commit_s: float = 1.0
+    handler_tries: int = 3
+    transaction_timeout_ms: int = 15_000
+    request_timeout_s: float = 10.0
+    max_record_bytes: int = 4 * 1024 * 1024
+    on_handler_failure: Callable[[Any, Exception], Awaitable[None]] | None = None
+    probe: Callable[[str], None] = field(default=no_probe)

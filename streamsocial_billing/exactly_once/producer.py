@@ -1,0 +1,277 @@
+"""The transactional producer of one task, with librdkafka's errors mapped to what the catcher does."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from .errors import (
+    ExactlyOnceError,
+    KafkaUnavailable,
+    MembershipLost,
+    OutcomeUnknown,
+    RecordRefused,
+    TaskFenced,
+    TransactionAborted,
+)
+from .membership import Membership
+from .options import Options
+from .units import Outgoing
+
+FENCED = frozenset({
+    KafkaError._FENCED,  # noqa: SLF001 - librdkafka's public names for its local errors
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.TRANSACTION_COORDINATOR_FENCED,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+    KafkaError.UNKNOWN_PRODUCER_ID,
+})  # fmt: skip
+MEMBERSHIP = frozenset({
+    KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID,
+})  # fmt: skip
+REFUSED = frozenset({
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.INVALID_RECORD,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+})  # fmt: skip
+
+
+class TransactionalProducer(Protocol):
+    """What the commit needs of a producer; every call blocks, so it belongs in a thread."""
+
+    def open(self) -> None:
+        """Fence earlier producers of the id, ending their transaction (InitProducerId)."""
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+
+    def send(self, records: Iterable[Outgoing]) -> None:
+        """Queue records."""
+
+    def send_changes(self, topic: str, partition: int, changes: Mapping[bytes, bytes | None]) -> None:
+        """Queue one changelog record per key."""
+
+    def confirm(self) -> dict[str, int]:
+        """Wait for every delivery; per changelog topic the offset after its last record."""
+
+    def commit(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
+        """Add the offsets under the member's generation."""
+
+    def finish(self) -> None:
+        """Commit the transaction."""
+
+    def abort(self) -> None:
+        """Abort the transaction."""
+
+    def close(self) -> None:
+        """End the producer without touching a transaction."""
+
+
+class ConfluentProducer:
+    """One librdkafka producer with a transactional id."""
+
+    def __init__(self, options: Options, transactional_id: str) -> None:
+        self.transactional_id = transactional_id
+        self.timeout_s = options.request_timeout_s
+        self._config = _config(options, transactional_id)
+        self._producer: Producer | None = None
+        self._queued = 0
+        self._confirmed = 0
+        self._refused: list[tuple[KafkaError, Message]] = []
+        self._reached: dict[str, int] = {}
+
+    def open(self) -> None:
+        """Fence earlier producers of the id, ending their transaction (InitProducerId)."""
+        self._producer = Producer(self._config)
+        try:
+            self._producer.init_transactions(self.timeout_s)
+        except KafkaException as exc:
+            raise mapped(exc, KafkaUnavailable) from exc
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._queued = self._confirmed = 0
+        self._refused, self._reached = [], {}
+        try:
+            self._live().begin_transaction()
+        except KafkaException as exc:
+            raise mapped(exc, OutcomeUnknown) from exc
+
+    def send(self, records: Iterable[Outgoing]) -> None:
+        """Queue records; a topic's plain ones go over in one call."""
+        plain: dict[str, list[dict[str, Any]]] = {}
+        for record in records:
+            if record.headers is None and record.partition is None and record.timestamp_ms is None:
+                plain.setdefault(record.topic, []).append({"key": record.key, "value": record.value})
+            else:
+                self._send_one(record)
+        for topic, messages in plain.items():
+            self._send_batch(topic, messages, -1, self._on_delivery)
+
+    def send_changes(self, topic: str, partition: int, changes: Mapping[bytes, bytes | None]) -> None:
+        """Queue one changelog record per key, with the task's partition."""
+        messages = [{"key": key, "value": value} for key, value in changes.items()]
+        self._send_batch(topic, messages, partition, self._on_change_delivery)
+
+    def confirm(self) -> dict[str, int]:
+        """Wait for every delivery; per changelog topic the offset after its last record.
+
+        Raises:
+            RecordRefused: the broker refused a record; the transaction is aborted.
+            TransactionAborted: not all were delivered in time; the transaction is aborted.
+        """
+        left = self._live().flush(self.timeout_s)
+        if self._refused:
+            error, message = self._refused[0]
+            failure = _delivery_failure(error, message)
+            if isinstance(failure, TransactionAborted):
+                self.abort()
+            raise failure
+        if left or self._confirmed != self._queued:
+            self.abort()
+            raise TransactionAborted(f"{self._queued - self._confirmed} records not confirmed in {self.timeout_s} s")
+        return self._reached
+
+    def commit(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
+        """Add the offsets under the member's generation, so that a stale member is refused (KIP-447)."""
+        positions = [TopicPartition(topic, partition, at) for (topic, partition), at in offsets.items()]
+        self._until_done(
+            lambda: self._live().send_offsets_to_transaction(positions, membership.metadata(), self.timeout_s)
+        )
+
+    def finish(self) -> None:
+        """Commit the transaction."""
+        self._until_done(lambda: self._live().commit_transaction(self.timeout_s))
+
+    def abort(self) -> None:
+        """Abort the transaction.
+
+        Raises:
+            OutcomeUnknown: if the broker did not confirm the abort.
+        """
+        producer = self._live()
+        try:
+            producer.purge()
+            producer.abort_transaction(self.timeout_s)
+        except KafkaException as exc:
+            raise mapped(exc, OutcomeUnknown) from exc
+
+    def close(self) -> None:
+        """End the producer without touching a transaction: the next one of its id fences and aborts it."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.purge()
+            producer.close(0)
+
+    def _live(self) -> Producer:
+        if self._producer is None:
+            raise TaskFenced(f"the producer {self.transactional_id} is closed")
+        return self._producer
+
+    def _send_one(self, record: Outgoing) -> None:
+        kwargs: dict[str, Any] = {"key": record.key, "on_delivery": self._on_delivery}
+        if record.partition is not None:
+            kwargs["partition"] = record.partition
+        if record.headers is not None:
+            kwargs["headers"] = list(record.headers)
+        if record.timestamp_ms is not None:
+            kwargs["timestamp"] = record.timestamp_ms
+        self._queued += 1
+        try:
+            self._live().produce(record.topic, record.value, **kwargs)
+        except (KafkaException, BufferError) as exc:
+            self._give_up(record.topic, exc)
+
+    def _send_batch(self, topic: str, messages: list[dict[str, Any]], partition: int, on_delivery: Any) -> None:
+        if not messages:
+            return
+        self._queued += len(messages)
+        try:
+            accepted = self._live().produce_batch(topic, messages, partition=partition, on_delivery=on_delivery)
+        except (KafkaException, BufferError) as exc:
+            self._give_up(topic, exc)
+        if accepted != len(messages):
+            error = next((m["_error"] for m in messages if "_error" in m), "queue full")
+            self._give_up(topic, RuntimeError(str(error)))
+
+    def _give_up(self, topic: str, exc: BaseException) -> None:
+        """Abort because a record could not even be queued."""
+        self.abort()
+        if isinstance(exc, KafkaException) and exc.args[0].code() in REFUSED:
+            raise RecordRefused(f"a record for topic {topic} is refused: {exc.args[0].str()}") from exc
+        raise TransactionAborted(f"a record for topic {topic} could not be queued: {exc}") from exc
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self._confirmed += 1
+        else:
+            self._refused.append((error, message))
+
+    def _on_change_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self._confirmed += 1
+            self._reached[message.topic() or ""] = (message.offset() or 0) + 1
+        else:
+            self._refused.append((error, message))
+
+    def _until_done(self, call: Any) -> None:
+        """Run a transactional call, resuming it while librdkafka says it may be resumed."""
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                call()
+                return
+            except KafkaException as exc:
+                error = exc.args[0]
+                if error.txn_requires_abort():
+                    failure = mapped(exc, TransactionAborted)
+                    self.abort()
+                    raise failure from exc
+                if not error.retriable() or time.monotonic() > deadline:
+                    raise mapped(exc, OutcomeUnknown) from exc
+
+
+def _config(options: Options, transactional_id: str) -> dict[str, Any]:
+    return {
+        **options.client_config,
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": options.transaction_timeout_ms,
+        "message.timeout.ms": int(options.request_timeout_s * 1000),
+        "partitioner": "murmur2_random",  # librdkafka's default would put a key elsewhere than Java or Faust
+        "linger.ms": 2,
+        "retry.backoff.ms": 5,  # the first produce after a commit is always retried: the default costs 100 ms
+        "retry.backoff.max.ms": 100,
+        "reconnect.backoff.ms": 20,
+        "reconnect.backoff.max.ms": 1000,
+        "queue.buffering.max.messages": 1_000_000,
+        "message.max.bytes": options.max_record_bytes,
+        "log_level": 2,
+    }
+
+
+def mapped(exc: KafkaException, otherwise: type[ExactlyOnceError]) -> ExactlyOnceError:
+    """The layer's error for a librdkafka error: fenced, membership lost, or `otherwise`."""
+    error = exc.args[0]
+    text = f"{error.name()}: {error.str()}"
+    if error.code() in FENCED:
+        return TaskFenced(text)
+    if error.code() in MEMBERSHIP:
+        return MembershipLost(text)
+    if error.fatal():
+        return OutcomeUnknown(text)
+    return otherwise(text)
+
+
+def _delivery_failure(error: KafkaError, message: Message) -> ExactlyOnceError:
+    where = f"a record of {len(message.value() or b'')} bytes for topic {message.topic()}: {error.str()}"
+    if error.code() in FENCED:
+        return TaskFenced(where)
+    if error.code() in REFUSED:
+        return RecordRefused(where)
+    return TransactionAborted(where)

@@ -1,0 +1,175 @@
+"""Bringing a task's databases to the last stable offset of their changelogs."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from .cluster import TP, LogEnds, TopicFacts
+from .errors import KafkaUnavailable, OffsetsMissing
+from .options import Options
+from .store import Identity, PartitionStore
+
+CHUNK = 5000  # records applied per WriteBatch
+STALL_S = 30.0
+TOMBSTONE_MARGIN = 0.9  # of delete.retention.ms: clocks and compaction are not exact
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One changelog to read: its database, what it must be a prefix of, where it ends."""
+
+    table: str
+    changelog: TP
+    store: PartitionStore
+    identity: Identity
+    ends: LogEnds
+    tombstones_kept_ms: int
+
+
+def plan(
+    table: str, changelog: TP, store: PartitionStore, cluster_id: str, facts: TopicFacts, ends: LogEnds
+) -> Plan:
+    """What is to be read for one table."""
+    identity = Identity(cluster_id, facts.topic_id, changelog[1])
+    kept = int(facts.config.get("delete.retention.ms", DAY_MS))
+    return Plan(table, changelog, store, identity, ends, kept)
+
+
+def why_not_a_prefix(item: Plan, now_ms: int) -> str | None:
+    """Why the local content cannot be proven a prefix of the changelog (point 4), or None."""
+    identity, reached = item.store.identity, item.store.reached
+    if identity is None:
+        return "no local state"
+    if identity.format != item.identity.format:
+        return f"format {identity.format}, this release writes {item.identity.format}"
+    if identity.cluster_id != item.identity.cluster_id:
+        return f"it belongs to cluster {identity.cluster_id}"
+    if (identity.topic_id, identity.partition) != (item.identity.topic_id, item.identity.partition):
+        return "the changelog topic was created anew"
+    if reached.position > item.ends.stable:
+        return f"it reaches offset {reached.position}, the changelog ends at {item.ends.stable}"
+    if reached.position == item.ends.stable:
+        return None
+    if reached.position < item.ends.start:
+        return f"it reaches offset {reached.position}, the changelog starts at {item.ends.start}"
+    age_ms = now_ms - reached.at_ms
+    if age_ms > item.tombstones_kept_ms * TOMBSTONE_MARGIN:
+        return f"its last top-up is {age_ms // 1000} s old: deletions may be compacted away"
+    return None
+
+
+class Recovery:
+    """Tops up the databases of one task; blocking, for use in a thread."""
+
+    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._say = say
+        self.done = 0
+        self.total = 0
+
+    def run(self, plans: list[Plan], cancelled: Callable[[], bool]) -> None:
+        """Read each changelog from where its database ends to the last stable offset.
+
+        Raises:
+            KafkaUnavailable: no progress for 30 s.
+        """
+        for item in plans:
+            self._prepare(item)
+        behind = [item for item in plans if item.store.reached.position < item.ends.stable]
+        self.total = sum(item.ends.stable - item.store.reached.position for item in behind)
+        if behind:
+            self._read(behind, cancelled)
+
+    def _prepare(self, item: Plan) -> None:
+        reason = why_not_a_prefix(item, int(time.time() * 1000))
+        if reason is not None:
+            if reason != "no local state":
+                self._say(f"table {item.table} partition {item.changelog[1]} is rebuilt from empty: {reason}")
+            item.store.wipe()
+            item.store.adopt(item.identity)
+
+    def _read(self, behind: list[Plan], cancelled: Callable[[], bool]) -> None:
+        by_topic = {item.changelog[0]: item for item in behind}
+        reader = Consumer(self._reader_config())
+        try:
+            reader.assign([
+                TopicPartition(*item.changelog, max(item.store.reached.position, item.ends.start)) for item in behind
+            ])  # fmt: skip
+            last_progress = time.monotonic()
+            while by_topic and not cancelled():
+                if self._apply(reader.consume(CHUNK, 0.2), by_topic):
+                    last_progress = time.monotonic()
+                    self._options.probe("during_recovery")
+                elif time.monotonic() - last_progress > STALL_S:
+                    raise KafkaUnavailable(f"no changelog record of {sorted(by_topic)} for {STALL_S:.0f} s")
+        finally:
+            reader.close()
+
+    def _apply(self, messages: list[Any], by_topic: dict[str, Plan]) -> bool:
+        """Apply one fetch; topics that have reached their end are taken off. True if there was progress."""
+        changes: dict[str, dict[bytes, bytes | None]] = {}
+        position: dict[str, int] = {}
+        for message in messages:
+            error = message.error()
+            if error is None:
+                changes.setdefault(message.topic(), {})[message.key()] = message.value()
+                position[message.topic()] = message.offset() + 1
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                position[message.topic()] = message.offset()
+            elif not error.retriable():
+                raise KafkaException(error)
+        for topic, reached in position.items():
+            item = by_topic.get(topic)
+            if item is None:
+                continue
+            self.done += reached - item.store.reached.position
+            item.store.apply(changes.get(topic, {}), max(reached, item.store.reached.position))
+            if reached >= item.ends.stable:
+                del by_topic[topic]
+        return bool(position)
+
+    def _reader_config(self) -> dict[str, Any]:
+        return {
+            **self._options.client_config,
+            "group.id": "changelog-reader",  # never joined: partitions are assigned by hand
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "error",
+            "fetch.wait.max.ms": 20,
+            "fetch.error.backoff.ms": 20,
+            "log_level": 2,
+        }
+
+
+def start_offsets(
+    sources: Mapping[TP, LogEnds], committed: Mapping[TP, int | None], changelog_empty: bool
+) -> dict[TP, int]:
+    """Where a task's sources continue (point 7): the committed offsets, or the very beginning.
+
+    Raises:
+        OffsetsMissing: an offset is gone although the task has state, or points below the log's start.
+    """
+    known = {tp for tp, offset in committed.items() if offset is not None}
+    starts: dict[TP, int] = {}
+    for tp, ends in sources.items():
+        offset = committed.get(tp)
+        if offset is None:
+            if not known and not changelog_empty:
+                raise OffsetsMissing(
+                    f"no committed offset for {tp[0]}-{tp[1]} although its tables have content (group offsets "
+                    "expire): set the group's offsets with kafka-consumer-groups --reset-offsets, then restart"
+                )
+            starts[tp] = ends.start
+        elif offset < ends.start or offset > ends.high:
+            raise OffsetsMissing(
+                f"the committed offset {offset} of {tp[0]}-{tp[1]} is outside its log {ends.start}..{ends.high}: "
+                "records were deleted before they were handled; choose with kafka-consumer-groups --reset-offsets"
+            )
+        else:
+            starts[tp] = offset
+    return starts

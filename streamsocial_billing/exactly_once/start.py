@@ -1,0 +1,169 @@
+"""What is checked, created, refused before a worker starts."""
+
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import faust
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import NewTopic
+
+from .cluster import Cluster, TopicFacts
+from .errors import ExactlyOnceError, KafkaUnavailable, SetupRefused
+from .layer import Layer
+from .membership import check_layout
+from .topic import Topic
+
+BeforeStart = Callable[[Cluster], None]
+_before_start: dict[int, BeforeStart] = {}
+
+
+def before_start(app: Any, call: BeforeStart) -> None:
+    """Let the application create or check its own topics, right after the broker was found."""
+    _before_start[id(app)] = call
+
+
+def prepare(app: Any) -> None:
+    """Check everything that can be checked before the event loop runs.
+
+    Raises:
+        SetupRefused: with one sentence that names what to do.
+        KafkaUnavailable: no broker answers.
+    """
+    layer = Layer.of(app)
+    _refuse_what_breaks_the_contract(app)
+    _check_folder(Path(app.conf.datadir))
+    if app.conf.web_enabled:
+        _check_port(app.conf.web_bind, app.conf.web_port)
+    check_layout()
+    _check_broker(layer.cluster, str(app.conf.broker))
+    if id(app) in _before_start:
+        _before_start[id(app)](layer.cluster)
+    sources = _source_topics(app)
+    layer.partitions = _create_changelogs(app, layer.cluster, sources)
+
+
+def _refuse_what_breaks_the_contract(app: Any) -> None:
+    """The part of point 12 that can be seen in the declarations."""
+    conf = app.conf
+    if str(conf.processing_guarantee.value) != "exactly_once":
+        raise SetupRefused('set processing_guarantee="exactly_once"')
+    if conf.producer_threaded:
+        raise SetupRefused("producer_threaded sends everything outside transactions: switch it off")
+    if conf.table_standby_replicas:
+        raise SetupRefused("table_standby_replicas must be 0")
+    if not conf.topic_disable_leader:
+        raise SetupRefused("the leader topic is not part of a task: set topic_disable_leader=True")
+    readers: dict[str, str] = {}
+    for name, agent in app.agents.items():
+        if agent.concurrency != 1:
+            raise SetupRefused(f"agent {name}: concurrency must be 1, batches run their handlers concurrently")
+        channel = agent.channel
+        if not isinstance(channel, Topic) or channel.pattern:
+            raise SetupRefused(f"agent {name} must read one named topic of this app")
+        if not channel.batches:
+            raise SetupRefused(f"agent {name} reads {channel} event by event: mark the topic with batched()")
+        for topic in channel.topics:
+            if topic in readers:
+                raise SetupRefused(f"agents {readers[topic]} and {name} both read {topic}")
+            readers[topic] = name
+    for name, table in app.tables.items():
+        if table.window is not None or table.is_global or table.use_partitioner:
+            raise SetupRefused(f"table {name}: windowed, global or use_partitioner tables are not supported")
+
+
+def _source_topics(app: Any) -> list[str]:
+    return sorted({topic for agent in app.agents.values() for topic in agent.channel.topics})
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"x")
+    except OSError as exc:
+        raise SetupRefused(f"the data folder {folder} cannot be written ({exc.strerror}): choose another --datadir") from exc
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port), reuse_port=False):
+            pass
+    except OSError as exc:
+        raise SetupRefused(f"web port {port} on {host} cannot be used ({exc.strerror}): choose another --web-port") from exc
+
+
+def _check_broker(cluster: Cluster, url: str) -> None:
+    try:
+        cluster.id()
+    except (KafkaUnavailable, KafkaException) as exc:
+        raise KafkaUnavailable(f"no Kafka broker answers at {url}: start one, or set its address ({exc})") from exc
+
+
+def _create_changelogs(app: Any, cluster: Cluster, sources: list[str]) -> int:
+    """Create missing changelogs with the partition count of the sources.
+
+    Returns:
+        how many partitions, that is tasks, there are.
+    """
+    names = {str(table.changelog_topic_name): table for table in app.tables.values()}
+    facts = cluster.topics([*sources, *names])
+    missing = sorted(set(sources) - set(facts))
+    if missing:
+        raise SetupRefused(f"source topics {missing} do not exist: create them first")
+    counts = {topic: facts[topic].partitions for topic in sources}
+    if len(set(counts.values())) != 1:
+        raise SetupRefused(f"source topics share tasks, so their partition counts must agree: {counts}")
+    partitions = counts[sources[0]]
+    cluster.create([
+        NewTopic(name, partitions, app.conf.topic_replication_factor, config={"cleanup.policy": "compact"})
+        for name in names if name not in facts
+    ])  # fmt: skip
+    _check_changelogs(cluster.topics(names), partitions)
+    return partitions
+
+
+def _check_changelogs(facts: dict[str, TopicFacts], partitions: int) -> None:
+    for name, fact in facts.items():
+        if fact.partitions != partitions:
+            raise SetupRefused(f"changelog {name} has {fact.partitions} partitions, the sources have {partitions}")
+        if fact.config.get("cleanup.policy") != "compact":
+            raise SetupRefused(f"changelog {name} must have cleanup.policy=compact: deleting it loses table state")
+
+
+class Worker(faust.Worker):
+    """Faust's worker with checks before the start; a refusal is one line, never a stack trace."""
+
+    def execute_from_commandline(self) -> NoReturn:
+        """Check, then run until stopped.
+
+        Raises:
+            SystemExit: 0 after a clean stop, 1 after a refusal or a failure that the layer named.
+        """
+        try:
+            prepare(self.app)
+        except (ExactlyOnceError, OSError, KafkaException) as exc:
+            _say_and_exit(str(exc))
+        try:
+            super().execute_from_commandline()
+        except ExactlyOnceError as exc:
+            _say_and_exit(str(exc))
+        raise SystemExit(0)
+
+    async def on_first_start(self) -> None:
+        """Learn about every topic before services start."""
+        await super().on_first_start()
+        await Layer.of(self.app).learn(_all_topics(self.app))
+
+
+def _all_topics(app: Any) -> Iterable[str]:
+    changelogs = [str(table.changelog_topic_name) for table in app.tables.values()]
+    return [*_source_topics(app), *changelogs, *Layer.of(app).outputs]
+
+
+def _say_and_exit(text: str) -> NoReturn:
+    sys.stderr.write(f"streamsocial-billing: {text}\n".replace("streamsocial-billing", Path(sys.argv[0]).name))
+    raise SystemExit(1)

@@ -1,0 +1,230 @@
+"""RocksDB databases that hold committed values only, each a proven prefix of its changelog."""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import orjson
+from faust.stores.base import Store as FaustStore
+from rocksdict import Options as RocksOptions
+from rocksdict import Rdict, WriteBatch
+
+from .commit import Changes
+from .errors import StoreFailed, StoreInUse
+
+FORMAT = 1
+META_PREFIX = b"__faust\0"  # Faust's own prefix for what is not table data
+META_KEY = META_PREFIX + b"exactly-once"
+DAMAGE = ("Corruption", "No such file", "Invalid argument")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which changelog a database is a prefix of; another cluster or a re-created topic is another one."""
+
+    cluster_id: str
+    topic_id: str
+    partition: int
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a database has come: the changelog offset to continue at, when (ms since the epoch)."""
+
+    position: int
+    at_ms: int
+
+
+class PartitionStore:
+    """One database: the committed values of one table in one partition.
+
+    Durability: a write is in the operating system when `apply` returns, so it survives SIGKILL of the
+    process. After a power cut RocksDB comes back with an earlier prefix, which recovery tops up.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.identity: Identity | None = None
+        self.reached = Reached(0, 0)
+        self._db: Rdict | None = None
+
+    def open(self) -> str | None:
+        """Open the database; damaged files are removed.
+
+        Returns:
+            why it starts from empty, or None where its content was kept.
+
+        Raises:
+            StoreInUse: another process holds it.
+            OSError: the folder cannot be used (full, read-only); nothing is deleted.
+        """
+        reason = "no local state" if not self.path.exists() else None
+        try:
+            self._db = _open(self.path)
+            self._read_meta()
+        except Exception as exc:
+            reason = _why_damaged(self.path, exc)
+            self.wipe()
+        return reason
+
+    def wipe(self) -> None:
+        """Start from empty."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._db = _open(self.path)
+        self.identity, self.reached = None, Reached(0, 0)
+
+    def adopt(self, identity: Identity) -> None:
+        """Bind an empty database to its changelog."""
+        self.identity = identity
+        self.apply({}, self.reached.position)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The committed value, or None."""
+        value: bytes | None = self._live().get(key)
+        return value
+
+    def apply(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
+        """Write values and the changelog offset they reach in one WriteBatch."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in changes.items():
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        reached = Reached(position, int(time.time() * 1000))
+        batch.put(META_KEY, orjson.dumps({**asdict(self.identity), **asdict(reached)} if self.identity else {}))
+        self._live().write(batch)
+        self.reached = reached
+
+    def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Committed keys and values whose key starts with the prefix, in key order."""
+        for key, value in self._live().items(from_key=prefix or None):
+            if not key.startswith(prefix):
+                return
+            if not key.startswith(META_PREFIX):
+                yield key, value
+
+    def close(self) -> None:
+        """Close the files."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    def _read_meta(self) -> None:
+        raw = self._live().get(META_KEY)
+        if raw is None:
+            return
+        meta = orjson.loads(raw)
+        self.identity = Identity(meta["cluster_id"], meta["topic_id"], meta["partition"], meta["format"])
+        self.reached = Reached(meta["position"], meta["at_ms"])
+
+    def _live(self) -> Rdict:
+        if self._db is None:
+            raise StoreFailed(f"{self.path} is closed")
+        return self._db
+
+
+def _open(path: Path) -> Rdict:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = RocksOptions(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(16 * 1024 * 1024)
+    options.set_max_open_files(256)
+    options.set_keep_log_file_num(2)
+    return Rdict(str(path), options)
+
+
+def _why_damaged(path: Path, exc: Exception) -> str:
+    text = str(exc)
+    if "lock" in text.lower() and "Corruption" not in text:
+        raise StoreInUse(f"{path} is held by another process: give each worker its own --datadir") from exc
+    if isinstance(exc, (KeyError, ValueError, TypeError)):
+        return f"unknown format ({exc!r})"
+    if not any(word in text for word in DAMAGE):
+        raise OSError(f"cannot open {path}: {text}") from exc
+    return f"damaged files ({text})"
+
+
+class TaskStores:
+    """The databases of one task, one per table; writes stop once the incarnation is over."""
+
+    def __init__(self, stores: Mapping[str, PartitionStore]) -> None:
+        self.tables = stores
+        self._lock = Lock()
+        self._open = True
+
+    def apply(self, changes: Changes, reached: Mapping[str, int]) -> None:
+        """Write each table's values with the changelog offset they reach.
+
+        Raises:
+            StoreFailed: RocksDB refused, or this incarnation is over; the changelog has the values.
+        """
+        with self._lock:
+            if not self._open:
+                raise StoreFailed("the incarnation is over")
+            try:
+                for table, values in changes.items():
+                    self.tables[table].apply(values, reached[table])
+            except Exception as exc:
+                raise StoreFailed(f"RocksDB refused a write: {exc}") from exc
+
+    def close(self) -> None:
+        """End the incarnation's access; waits for a write under way."""
+        with self._lock:
+            self._open = False
+            for store in self.tables.values():
+                store.close()
+
+
+class Store(FaustStore[Any, Any]):
+    """Faust's store plug-in: names the databases of one table.
+
+    Reading and writing go through `Table`, which knows the handler's unit; the databases themselves are
+    opened for each incarnation of a task by the layer.
+    """
+
+    def path(self, partition: int) -> Path:
+        """The database folder of a partition, where Faust's own RocksDB store has it."""
+        return Path(self.app.conf.tabledir) / f"{self.table_name}-{partition}.db"
+
+    def persisted_offset(self, tp: Any) -> int | None:
+        """Faust's recovery asks this; ours keeps the offset in each database."""
+        return None
+
+    def reset_state(self) -> None:
+        """Remove the local databases (`faust reset`); they come back from the changelog."""
+        for path in Path(self.app.conf.tabledir).glob(f"{self.table_name}-*.db"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def apply_changelog_batch(self, batch: Any, to_key: Any, to_value: Any) -> None:
+        """Refuse: only the layer's recovery writes."""
+        raise NotImplementedError("the layer's own recovery applies changelogs")
+
+    async def backup_partition(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: the changelog is the backup."""
+        raise NotImplementedError("the changelog is the backup")
+
+    def restore_backup(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: the changelog is the backup."""
+        raise NotImplementedError("the changelog is the backup")
+
+    def __getitem__(self, key: Any) -> Any:
+        raise NotImplementedError("read through the table")
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise NotImplementedError("write through the table")
+
+    def __delitem__(self, key: Any) -> None:
+        raise NotImplementedError("write through the table")
+
+    def __iter__(self) -> Iterator[Any]:
+        raise NotImplementedError("read through the table")
+
+    def __len__(self) -> int:
+        raise NotImplementedError("read through the table")

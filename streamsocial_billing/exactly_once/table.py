@@ -1,0 +1,102 @@
+"""Tables whose reads and writes go through the handler's unit."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import faust
+import orjson
+
+from .errors import ForeignKey, NoUnit
+from .layer import Layer
+from .units import Unit, find_unit
+
+Owner = Callable[[str], str]
+
+
+def before_slash(table_key: str) -> str:
+    """The default owner of a table key: its part before the first `/`."""
+    return table_key.partition("/")[0]
+
+
+class Table(faust.Table):  # type: ignore[type-arg, misc]
+    """A changelog-backed table of JSON values under text keys.
+
+    Inside a handler reads see the task's uncommitted writes, writes join the handler's unit; a key whose
+    owner is not the event's message key is refused. Values are serialised when they are set, decoded afresh
+    at each get: nobody shares a mutable object. Outside a handler only committed values are read, of tasks
+    that this worker owns and has recovered; nothing can be written.
+
+    Keys are UTF-8 bytes in the changelog and in RocksDB, values JSON.
+    """
+
+    def __init__(self, *args: Any, owner: Owner = before_slash, **kwargs: Any) -> None:
+        self.owner = owner
+        super().__init__(*args, **kwargs)
+        self._layer: Layer | None = None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value of a key, or the default.
+
+        Raises:
+            ForeignKey: in a handler, if its event's message key does not own this key.
+            LookupError: outside a handler, if this worker does not hold the key's partition now.
+        """
+        raw = self._read(key)
+        return default if raw is None else orjson.loads(raw)
+
+    def __getitem__(self, key: str) -> Any:
+        raw = self._read(key)
+        return self.__missing__(key) if raw is None else orjson.loads(raw)
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._read(key) is not None
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._unit_for(key, "write").write(self.name, key.encode(), orjson.dumps(value))
+
+    def __delitem__(self, key: str) -> None:
+        self._unit_for(key, "delete").write(self.name, key.encode(), None)
+
+    def __iter__(self) -> Iterator[str]:
+        raise NoUnit("iterating a table over several keys is not part of a unit: read the keys you own")
+
+    def __len__(self) -> int:
+        raise NoUnit("the length of a table is not known to a unit")
+
+    def raw(self, key: str) -> bytes | None:
+        """The JSON bytes of a key as a view wants them."""
+        return self._read(key)
+
+    def partition_of(self, key: str) -> int:
+        """The partition that the key's owner hashes to."""
+        from .router import partition_of
+
+        return partition_of(self.owner(key).encode(), self._the_layer().partitions)
+
+    async def on_start(self) -> None:
+        """Start without Faust's own changelog declaration: the layer creates changelogs first."""
+        await self.add_runtime_dependency(self.data)
+
+    def _read(self, key: str) -> bytes | None:
+        unit = find_unit()
+        if unit is None:
+            return self._the_layer().committed_value(self.partition_of(key), self.name, key.encode())
+        self._check_owner(unit, key)
+        return unit.read(self.name, key.encode())
+
+    def _unit_for(self, key: str, act: str) -> Unit:
+        unit = find_unit()
+        if unit is None or unit.finished:
+            raise NoUnit(f"cannot {act} {self.name}[{key!r}] outside a handler")
+        self._check_owner(unit, key)
+        return unit
+
+    def _check_owner(self, unit: Unit, key: str) -> None:
+        message_key = unit.event.key
+        if message_key is None or self.owner(key).encode() != message_key:
+            raise ForeignKey(f"{self.name}[{key!r}] belongs to {self.owner(key)!r}, the event to {message_key!r}")
+
+    def _the_layer(self) -> Layer:
+        if self._layer is None:
+            self._layer = Layer.of(self.app)
+        return self._layer

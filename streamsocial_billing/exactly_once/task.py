@@ -1,0 +1,340 @@
+"""One incarnation of a task: admits events into key lanes, commits their units."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Protocol
+
+from .commit import Committer, Sealed, seal
+from .errors import ExactlyOnceError, TransactionAborted
+from .options import Options
+from .selection import choose
+from .store import TaskStores
+from .units import Change, TableKey, Unit, set_current_unit
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Any], Awaitable[None]]
+ABORTS_IN_A_ROW = 5
+PACE = 2.0  # under load a commit is followed by a pause of this many times its own length
+
+
+class Worker(Protocol):
+    """What a task needs of its worker."""
+
+    options: Options
+
+    def handler_started(self) -> None:
+        """Count a running handler."""
+
+    def handler_ended(self) -> None:
+        """Give back the place of a running handler."""
+
+    def bytes_held(self, size: int) -> None:
+        """Count bytes of units (negative: given back)."""
+
+    def task_failed(self, task: "Task", exc: BaseException) -> None:
+        """Take over a task whose commit or handler failed."""
+
+
+@dataclass(slots=True)
+class Source:
+    """One source partition of a task, in this incarnation.
+
+    Attributes:
+        admit_from: first offset not yet handed to a handler; earlier ones are dropped (defect 8).
+        position: where the consumer stands, markers included.
+        committed: the offset that the last commit carried, or None.
+        end_at_open: the log's end after the fence: no incarnation before can have seen what came later.
+        queued: batches delivered to the agent, not yet admitted.
+        run: uncommitted units in delivery order.
+    """
+
+    topic: str
+    admit_from: int
+    position: int
+    committed: int | None
+    end_at_open: int = 0
+    queued: int = 0
+    run: deque[Unit] = field(default_factory=deque)
+
+    def idle_position(self) -> int | None:
+        """Where to commit when everything delivered is finished, or None if that stands already."""
+        if self.run or self.queued or self.position <= (self.committed if self.committed is not None else -1):
+            return None
+        return self.position
+
+
+class Task:
+    """A partition number of the co-partitioned sources, from one assignment to its end (points 2, 7, 10)."""
+
+    def __init__(
+        self, worker: Worker, partition: int, sources: Mapping[str, Source], stores: TaskStores,
+        committer: Committer, executor: Executor,
+    ) -> None:  # fmt: skip
+        self.partition = partition
+        self.sources = sources
+        self.overlay: dict[TableKey, Change] = {}
+        self.is_open = True
+        self.last_commit_ms = 0.0
+        self.commits = 0
+        self._worker = worker
+        self._stores = stores
+        self._committer = committer
+        self._executor = executor
+        self._admitted = 0
+        self._last_of_key: dict[bytes | None, Unit] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._accepting = True
+        self._wake = asyncio.Event()
+        self._committing = asyncio.Lock()
+        self._commit_under_way: asyncio.Future[None] | None = None
+        self._loop_task: asyncio.Task[None] | None = None
+
+    # -- admission
+
+    def waiting_units(self) -> int:
+        """Units not yet committed."""
+        return sum(len(source.run) for source in self.sources.values())
+
+    def has_room(self) -> bool:
+        """True if more of its events may be fetched (the per-task bound of point 10)."""
+        return self._accepting and self.waiting_units() < self._worker.options.max_waiting_units
+
+    @property
+    def accepting(self) -> bool:
+        """False once the incarnation ends: batches of it are dropped."""
+        return self._accepting
+
+    def admit(self, source: Source, event: Any, handler: Handler) -> None:
+        """Give an event its unit, its place in the key's lane; start it if the lane is free."""
+        if event.offset < source.admit_from:
+            return
+        source.admit_from = event.offset + 1
+        self._admitted += 1
+        before = self._last_of_key.get(event.key)
+        unit = Unit(self, event, self._admitted, before, event.offset >= source.end_at_open)
+        source.run.append(unit)
+        self._last_of_key[event.key] = unit
+        self._worker.bytes_held(unit.size)
+        if before is None or before.finished:
+            self._start(unit, handler)
+        else:
+            before.successor = (unit, handler)
+
+    def _start(self, unit: Unit, handler: Handler) -> None:
+        running = asyncio.get_running_loop().create_task(self._handle(unit, handler))
+        self._worker.handler_started()
+        self._running.add(running)
+        running.add_done_callback(self._stopped)
+
+    def _stopped(self, running: "asyncio.Task[None]") -> None:
+        self._running.discard(running)
+        self._worker.handler_ended()
+
+    async def _handle(self, unit: Unit, handler: Handler) -> None:
+        """Run a handler in its own asyncio task and context (point 10)."""
+        set_current_unit(unit)
+        try:
+            await handler(unit.event)
+        except asyncio.CancelledError:
+            if not self.is_open:
+                raise
+            await self._try_again(unit, handler, RuntimeError("the handler was cancelled from inside"))
+        except Exception as exc:
+            await self._try_again(unit, handler, exc)
+        self._finish(unit)
+
+    async def _try_again(self, unit: Unit, handler: Handler, exc: Exception) -> None:
+        """Empty the unit, run its handler again; after the last try the application decides (point 9e)."""
+        options = self._worker.options
+        for attempt in range(1, options.handler_tries):
+            unit.empty()
+            logger.warning("handler failed at %s, try %d: %r", _where(unit), attempt, exc, exc_info=exc)
+            await asyncio.sleep(0.05 * 2**attempt)
+            try:
+                return await handler(unit.event)
+            except Exception as again:
+                exc = again
+        unit.empty()
+        try:
+            if options.on_handler_failure is None:
+                raise exc
+            await options.on_handler_failure(unit.event, exc)
+        except Exception as last:
+            self._worker.task_failed(self, HandlerFailed(f"handler failed for good at {_where(unit)}: {last!r}"))
+            await asyncio.Event().wait()  # until the incarnation is closed, which cancels this
+
+    def _finish(self, unit: Unit) -> None:
+        unit.finished = True
+        after, unit.successor = unit.successor, None
+        if after is not None and self._accepting:
+            self._start(*after)
+        self._wake.set()
+
+    # -- committing
+
+    def start(self) -> None:
+        """Begin to commit what finishes."""
+        self._loop_task = asyncio.get_running_loop().create_task(self._commit_loop())
+
+    def moved(self) -> None:
+        """Take notice that the consumer's position moved."""
+        self._wake.set()
+
+    async def _commit_loop(self) -> None:
+        try:
+            while self.is_open:
+                await self._wake.wait()
+                self._wake.clear()
+                took_s = await self.commit_once()
+                if took_s and self.waiting_units():
+                    await asyncio.sleep(min(took_s * PACE, self._worker.options.commit_interval_ms / 1000))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as exc:
+            self._worker.task_failed(self, exc)
+
+    async def commit_once(self) -> float:
+        """Commit what may commit now.
+
+        Returns:
+            how long it took in seconds; 0 if there was nothing.
+        """
+        async with self._committing:
+            sealed = self._choose()
+            if sealed is None:
+                return 0.0
+            started = time.monotonic()
+            await self._commit_in_thread(sealed)
+            self._release(sealed)
+            took = time.monotonic() - started
+        self.commits += 1
+        self.last_commit_ms = took * 1000
+        if self.waiting_units() or len(sealed.units) >= self._worker.options.max_units_per_commit:
+            self._wake.set()
+        return took
+
+    def _choose(self) -> Sealed | None:
+        sources = list(self.sources.values())
+        chosen = choose([source.run for source in sources], self._worker.options.max_units_per_commit)
+        offsets: dict[tuple[str, int], int] = {}
+        for source, run in zip(sources, chosen, strict=True):
+            at = run[-1].event.offset + 1 if run else source.idle_position()
+            if run and len(run) == len(source.run) and not source.queued:
+                at = max(source.position, run[-1].event.offset + 1)
+            if at is not None:
+                offsets[source.topic, self.partition] = at
+        if not offsets:
+            return None
+        units = [unit for run in chosen for unit in run]
+        if sum(1 for run in chosen if run) > 1:
+            units.sort(key=lambda unit: unit.number)
+        return seal(units, offsets)
+
+    async def _commit_in_thread(self, sealed: Sealed) -> None:
+        """Run the commit; a definite abort sends the same sealed units again (point 9a)."""
+        loop = asyncio.get_running_loop()
+        for attempt in range(1, ABORTS_IN_A_ROW + 1):
+            self._commit_under_way = loop.run_in_executor(self._executor, self._committer.commit, sealed)
+            try:
+                return await asyncio.shield(self._commit_under_way)
+            except TransactionAborted as exc:
+                if attempt == ABORTS_IN_A_ROW:
+                    raise
+                logger.warning("task %d: transaction aborted, sending it again: %s", self.partition, exc)
+                await asyncio.sleep(0.05 * attempt)
+
+    def _release(self, sealed: Sealed) -> None:
+        """Step 8 of the commit: forget the units; an overlay entry leaves only if it is unchanged."""
+        last_of_key, overlay = self._last_of_key, self.overlay
+        size = 0
+        for unit in sealed.units:
+            unit.committed = True
+            unit.previous = None
+            size += unit.size
+            if last_of_key.get(unit.event.key) is unit:
+                del last_of_key[unit.event.key]
+            for where in unit.writes:
+                change = overlay.get(where)
+                if change is not None and change.writer is unit:
+                    del overlay[where]
+        for (topic, _), offset in sealed.offsets.items():
+            source = self.sources[topic]
+            source.committed = offset
+            while source.run and source.run[0].committed:
+                source.run.popleft()
+        self._worker.bytes_held(-size)
+
+    def committed_value(self, table: str, key: bytes) -> bytes | None:
+        """The value in RocksDB."""
+        return self._stores.tables[table].get(key)
+
+    def committed_items(self, table: str, limit: int) -> list[tuple[str, bytes]]:
+        """The first committed keys and values of a table, in key order."""
+        items = self._stores.tables[table].items()
+        return [(key.decode(), value) for key, value in islice(items, limit)]
+
+    # -- ending
+
+    async def close(self, *, grace_s: float, last_commit_s: float) -> None:
+        """End the incarnation: a bounded grace, a last commit, then everything else is cancelled (point 7)."""
+        if not self.is_open:
+            return
+        self._accepting = False
+        if grace_s and self._running:
+            await asyncio.wait(set(self._running), timeout=grace_s)
+        if last_commit_s:
+            await self._last_commit(last_commit_s)
+        self.is_open = False
+        for running in [*self._running, *([self._loop_task] if self._loop_task else [])]:
+            running.cancel()
+        self._drop()
+
+    async def _last_commit(self, limit_s: float) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self.commit_once()
+        except (TimeoutError, ExactlyOnceError) as exc:
+            logger.warning("task %d: last commit did not happen, events will be redelivered: %r", self.partition, exc)
+
+    def _drop(self) -> None:
+        units = [unit for source in self.sources.values() for unit in source.run]
+        for unit in units:
+            unit.finished = True  # what its handler still does changes nothing
+        self._worker.bytes_held(-sum(unit.size for unit in units))
+        for source in self.sources.values():
+            source.run.clear()
+        self._last_of_key.clear()
+        self.overlay.clear()
+
+    async def ended(self) -> None:
+        """Wait until the last commit thread of this incarnation has returned; then close the databases."""
+        under_way = self._commit_under_way
+        if under_way is not None and not under_way.done():
+            await asyncio.wait([under_way])
+        if under_way is not None and under_way.done() and not under_way.cancelled():
+            under_way.exception()  # seen by whoever awaited it, or a zombie's: either way no longer news
+        await asyncio.get_running_loop().run_in_executor(None, self._close_files)
+
+    def _close_files(self) -> None:
+        self._committer.producer.close()
+        self._stores.close()
+
+    def oldest_waiting(self) -> Unit | None:
+        """The first uncommitted unit of the run that waits longest, for the paged engineer (point 13)."""
+        heads = [source.run[0] for source in self.sources.values() if source.run]
+        return min(heads, key=lambda unit: unit.number, default=None)
+
+
+class HandlerFailed(ExactlyOnceError):
+    """Raised when a handler failed on every try and the application did not take it: the worker stops."""
+
+
+def _where(unit: Unit) -> str:
+    return f"{unit.event.topic}-{unit.event.partition}@{unit.event.offset}"

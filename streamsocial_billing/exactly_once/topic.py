@@ -1,0 +1,86 @@
+"""Topics whose `send` hands the message to the handler's unit."""
+
+from typing import Any
+
+import faust
+
+from .errors import ExactlyOnceError, NoUnit, RecordTooLarge
+from .layer import Layer
+from .units import Outgoing, current_unit
+
+
+class Topic(faust.Topic):
+    """A Faust topic inside the exactly-once layer."""
+
+    def __init__(self, *args: Any, batches: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.batches = batches
+        self._limit: int | None = None
+
+    def _clone_args(self) -> Any:
+        return {**super()._clone_args(), "batches": self.batches}
+
+    async def send(  # type: ignore[override]
+        self, *, key: Any = None, value: Any = None, partition: int | None = None,
+        timestamp: float | None = None, headers: Any = None, **_: Any,
+    ) -> None:  # fmt: skip
+        """Hand a message to the unit of the running handler; it is sent in the unit's transaction.
+
+        Args:
+            key: bytes, or what the topic's key serializer takes.
+            value: bytes, or what the topic's value serializer takes.
+            partition: None: murmur2 of the key, as Java and Faust do.
+            timestamp: seconds since the epoch; None: the time of the commit.
+
+        Raises:
+            NoUnit: outside a handler.
+            RecordTooLarge: above the topic's `max.message.bytes`.
+        """
+        self.put_into_unit(
+            key if isinstance(key, bytes) else self.prepare_key(key, None)[0],
+            value if isinstance(value, bytes) else self.prepare_value(value, None)[0],
+            partition, headers, None if timestamp is None else int(timestamp * 1000),
+        )  # fmt: skip
+
+    def put_into_unit(
+        self, key: bytes | None, value: bytes | None, partition: int | None = None,
+        headers: Any = None, timestamp_ms: int | None = None,
+    ) -> None:  # fmt: skip
+        """What `send` does, without its coroutine; for handlers that send much."""
+        unit = current_unit()
+        size = (len(key) if key else 0) + (len(value) if value else 0)
+        if headers:
+            headers = [(k, v if isinstance(v, bytes) else str(v).encode()) for k, v in dict(headers).items()]
+            size += sum(len(k) + len(v) for k, v in headers)
+        name = self.topics[0]
+        if self._limit is None:
+            self._limit = Layer.of(self.app).record_limit(name)
+        if size > self._limit:
+            raise RecordTooLarge(f"{size} bytes for topic {name}, which takes {self._limit}")
+        unit.send(Outgoing(name, key, value, partition, headers or None, timestamp_ms))
+
+    def send_soon(self, **_: Any) -> Any:
+        """Refuse: Faust sends this past the transaction manager (point 1)."""
+        raise NoUnit("send_soon goes past every transaction: await send() inside a handler")
+
+    async def declare(self) -> None:
+        """Refuse to create anything here: the app's topics are created and checked before the start."""
+
+    async def batch_put(self, event: Any) -> None:
+        """Give the agent a batch.
+
+        Raises:
+            ExactlyOnceError: if nobody iterates this topic.
+        """
+        if not self.is_iterator:
+            raise ExactlyOnceError(f"no agent reads {self}")
+        await self.queue.put(event)
+
+
+def batched(topic: Any) -> Any:
+    """Mark a source topic: its agent takes whole batches of a task (point 12).
+
+    Use: `payments = batched(app.topic("payments"))`.
+    """
+    topic.batches = True
+    return topic

@@ -1,0 +1,284 @@
+"""Faust's transport plug-in: fetches whole batches for the layer's tasks, under the group's generation."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any, ClassVar, TypeVar
+
+import aiokafka
+from aiokafka import TopicPartition
+from aiokafka.errors import ConsumerStoppedError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from faust.events import Event as FaustEvent
+from faust.transport import base
+from faust.transport.conductor import Conductor as FaustConductor
+from faust.transport.consumer import TransactionManager as FaustTransactionManager
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP as FaustTP
+from faust.types import ConsumerMessage
+
+from .batch import Batch
+from .cluster import TP
+from .errors import NoUnit, OffsetsMissing
+from .layer import Layer
+from .membership import Membership
+from .topic import Topic
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+FETCH_S = 0.2  # longest wait of one fetch: bounds how late a newly opened task is first asked for
+FETCH_RECORDS = 2000
+LONG_POLL_MS = 150  # an outstanding long poll delays the first fetch of a newly opened task by this
+
+
+class RebalanceListener(driver.ConsumerRebalanceListener):
+    """Learns the generation of each assignment; nothing is fetched before the layer says where from."""
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        """Pause what was assigned, then let Faust and the layer know."""
+        thread = self._thread
+        assert isinstance(thread, ConsumerThread)  # noqa: S101 - for the type checker: ours makes ours
+        thread.take_over(list(assigned))
+        await super().on_partitions_assigned(assigned)
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """aiokafka in a thread and event loop of its own."""
+
+    membership: Membership
+
+    def take_over(self, assigned: list[TopicPartition]) -> None:
+        """Note the generation; pause every partition."""
+        coordinator = self._ensure_consumer()._coordinator
+        self.membership = Membership(self.app.conf.id, coordinator.generation, coordinator.member_id)
+        self._ensure_consumer().pause(*assigned)
+
+    async def in_loop(self, coroutine: Any) -> Any:
+        """Run a coroutine in the thread's loop, await its result here."""
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self.thread_loop)
+        return await asyncio.wrap_future(future)
+
+    async def fetch(self, wanted: Iterable[TP]) -> tuple[dict[TP, list[Any]], dict[TP, int]]:
+        """Records of the wanted partitions, with the consumer's positions right after them."""
+        consumer = self._ensure_consumer()
+        tps = {TopicPartition(*tp) for tp in wanted}
+        subscriptions = consumer._fetcher._subscriptions
+        with subscriptions.fetch_context():
+            records = await consumer._fetcher.fetched_records(tps, timeout=FETCH_S, max_records=FETCH_RECORDS)
+        assignment = subscriptions.subscription.assignment
+        positions: dict[TP, int] = {}
+        for tp in tps:
+            state = assignment.state_value(tp) if assignment is not None else None
+            if state is not None and state.has_valid_position and not state.paused:
+                positions[tp.topic, tp.partition] = state.position
+        return {(tp.topic, tp.partition): found for tp, found in records.items()}, positions
+
+    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership) -> None:
+        """Seek, then resume, unless the group has moved on."""
+        consumer = self._ensure_consumer()
+        if consumer._coordinator.generation != membership.generation:
+            return
+        for tp, offset in offsets.items():
+            partition = TopicPartition(*tp)
+            if partition in consumer.assignment():
+                consumer.seek(partition, offset)
+                consumer.resume(partition)
+
+    async def is_member(self, membership: Membership) -> bool:
+        """True if a heartbeat just confirmed this generation."""
+        coordinator = self._ensure_consumer()._coordinator
+
+        def same() -> bool:
+            now = Membership(membership.group, coordinator.generation, coordinator.member_id)
+            return now == membership and not coordinator._rejoin_needed_fut.done()
+
+        return same() and bool(await coordinator._do_heartbeat()) and same()
+
+    def verify_event_path(self, now: float, tp: Any) -> None:
+        """Nothing: the layer's status says what waits for what."""
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[self.app.assignor],
+            enable_auto_commit=False,
+            auto_offset_reset="none",  # point 7: the layer decides where a task starts, never a default
+            max_poll_interval_ms=int((conf.broker_max_poll_interval or 1000) * 1000),
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            fetch_max_wait_ms=LONG_POLL_MS,
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            retry_backoff_ms=50,
+            check_crcs=conf.broker_check_crcs,
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            isolation_level="read_committed",
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
+            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+
+
+class Consumer(driver.Consumer):
+    """The group's member: delivers batches, never commits by itself."""
+
+    RebalanceListener: ClassVar[Any] = RebalanceListener
+    _thread: ConsumerThread
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    @property
+    def membership(self) -> Membership:
+        """The generation of the last assignment."""
+        return self._thread.membership
+
+    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership) -> None:
+        """Seek, then let the partitions be fetched."""
+        await self._thread.in_loop(self._thread.continue_at(offsets, membership))
+
+    async def is_member(self, membership: Membership) -> bool:
+        """True if a heartbeat just confirmed this generation."""
+        return bool(await self._thread.in_loop(self._thread.is_member(membership)))
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        """Fetch until stopped; Faust's fetcher service runs this."""
+        while not (self._stopped.is_set() or fetcher._stopped.is_set()):
+            try:
+                await self.fetch_once()
+            except ConsumerStoppedError:
+                return
+            except NoOffsetForPartitionError:
+                continue  # of a partition that the layer has not yet sought: it is about to
+            except OffsetOutOfRangeError as exc:
+                self._lost(exc)
+            except KafkaError as exc:
+                logger.warning("fetching failed, trying again: %r", exc)
+                await asyncio.sleep(0.5)
+
+    async def fetch_once(self) -> None:
+        """One fetch for every task that has room, given to its agents."""
+        layer = Layer.of(self.app)
+        asked = layer.wanted()
+        if not asked:
+            await asyncio.sleep(0.01)
+            return
+        records, positions = await self._thread.in_loop(self._thread.fetch(asked))
+        for topic, batch in layer.batches(asked, records, positions):
+            await self._conductor().give(topic, batch, self._message_of(batch))
+
+    def _conductor(self) -> "Conductor":
+        conductor = self.app.topics
+        assert isinstance(conductor, Conductor)  # noqa: S101 - for the type checker: the transport makes it
+        return conductor
+
+    def _message_of(self, batch: Batch) -> ConsumerMessage:
+        last = batch.events[-1]
+        message = self._to_message(FaustTP(last.topic, last.partition), last)
+        message.refcount = 1
+        return message
+
+    def _lost(self, exc: OffsetOutOfRangeError) -> None:
+        layer = Layer.of(self.app)
+        for (topic, partition), task in layer.wanted().items():
+            if any(tp.topic == topic and tp.partition == partition for tp in exc.args[0]):
+                layer.task_failed(task, OffsetsMissing(f"records of {topic}-{partition} were deleted unread: {exc}"))
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """End the incarnations before anything else hears of the rebalance."""
+        await Layer.of(self.app).revoke()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
+        """Let Faust and the layer know, then call the rebalance done."""
+        await super().on_partitions_assigned(assigned, generation_id)
+        self.app.on_rebalance_end()
+
+    async def wait_empty(self) -> None:
+        """The bounded grace of running handlers (unbounded in Faust)."""
+        await Layer.of(self.app).revoke()
+
+    def ack(self, message: Any) -> bool:
+        """Nothing: a unit ends with its handler, not with the batch (defects 10, 11)."""
+        return False
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Nothing: tasks commit."""
+        return False
+
+    async def commit_and_end_transactions(self) -> None:
+        """Nothing: tasks commit."""
+
+    async def verify_all_partitions_active(self) -> None:
+        """Nothing: the layer's status says what waits for what."""
+
+    async def perform_seek(self) -> None:
+        """Nothing: the layer seeks (defect 16)."""
+
+
+class Conductor(FaustConductor):
+    """Gives batches to the agents that read a topic."""
+
+    async def give(self, topic: str, batch: Batch, message: ConsumerMessage) -> None:
+        """Put a batch, as one Faust event, on the channel of the topic's agent."""
+        for channel in list(self._topic_name_index[topic]):
+            assert isinstance(channel, Topic)  # noqa: S101 - for the type checker: setting Topic is ours
+            await channel.batch_put(FaustEvent(self.app, None, batch, None, message))
+
+
+class TransactionManager(FaustTransactionManager):
+    """Refuses what would go past a unit; the tasks have the transactions."""
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        """Nothing: the layer ended its incarnations before."""
+
+    async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any) -> None:
+        """Nothing: the layer opens its tasks."""
+
+    async def send(self, topic: str, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: this is Faust's path around a unit (defect 1)."""
+        raise NoUnit(f"a send to {topic} outside a handler's unit is in no transaction")
+
+    async def send_and_wait(self, topic: str, *args: Any, **kwargs: Any) -> Any:
+        """Refuse, like `send`."""
+        raise NoUnit(f"a send to {topic} outside a handler's unit is in no transaction")
+
+    async def commit(self, offsets: Any, start_new_transaction: bool = True) -> bool:
+        """Nothing: tasks commit."""
+        return False
+
+
+class Producer(driver.Producer):
+    """Faust's plain producer: for commands such as `faust send`, never inside a worker."""
+
+    async def on_start(self) -> None:
+        """Connect only outside a worker: in one nothing may go out untransacted."""
+        if not self.app.in_worker:
+            await super().on_start()
+
+    async def send(self, topic: str, *args: Any, **kwargs: Any) -> Any:
+        """Send outside a worker; refuse inside."""
+        if self.app.in_worker:
+            raise NoUnit(f"a send to {topic} outside a handler's unit is in no transaction")
+        return await super().send(topic, *args, **kwargs)
+
+
+class Transport(base.Transport):
+    """Selected by broker URLs that start with `exactly-once://` (entry point group `faust.transports`)."""
+
+    Consumer: ClassVar[Any] = Consumer
+    Producer: ClassVar[Any] = Producer
+    Conductor: ClassVar[Any] = Conductor
+    TransactionManager: ClassVar[Any] = TransactionManager
+
+    default_port = 9092
+    driver_version = f"{driver.Transport.driver_version}, confluent-kafka"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._topic_waiters: dict[str, Any] = {}

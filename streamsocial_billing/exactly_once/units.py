@@ -1,0 +1,127 @@
+"""A unit of work: all that handling one source event does, held back until its commit."""
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from .errors import NoUnit
+
+if TYPE_CHECKING:
+    from .task import Task
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Event(Protocol):
+    """A source record as a handler sees it: raw bytes, offsets, timestamps in ms since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class Outgoing(NamedTuple):
+    """A record that a unit sends; `partition` None means murmur2 of the key, as in Java."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    partition: int | None = None
+    headers: Headers | None = None
+    timestamp_ms: int | None = None
+
+
+class Change(NamedTuple):
+    """An uncommitted value of a table key with the unit that wrote it (None value: deleted)."""
+
+    value: bytes | None
+    writer: "Unit"
+
+
+TableKey = tuple[str, bytes]
+
+
+class Unit:
+    """Everything that handling one event sends or writes (point 1 of the contract).
+
+    `number` is the task-wide admission number; `previous` the unit of the same key before it as long as
+    that one is uncommitted; `successor` the next one of the key, with its handler, that waits for this one;
+    `surely_first` is True if no handler can have seen the event before, in whatever worker.
+    """
+
+    __slots__ = (
+        "committed", "event", "finished", "number", "previous", "sends", "size",
+        "successor", "surely_first", "task", "undo", "writes",
+    )  # fmt: skip
+
+    def __init__(
+        self, task: "Task", event: Any, number: int, previous: "Unit | None", surely_first: bool
+    ) -> None:
+        self.task = task
+        self.event = event
+        self.number = number
+        self.previous = previous
+        self.surely_first = surely_first
+        self.successor: tuple[Unit, Any] | None = None
+        self.sends: list[Outgoing] = []
+        self.writes: dict[TableKey, bytes | None] = {}
+        self.undo: dict[TableKey, Change | None] = {}
+        self.finished = False
+        self.committed = False
+        self.size = len(event.value) if event.value is not None else 0
+
+    def send(self, record: Outgoing) -> None:
+        """Add a record; nothing reaches Kafka before the commit."""
+        self.sends.append(record)
+
+    def read(self, table: str, key: bytes) -> bytes | None:
+        """The newest value this unit may see: its task's uncommitted one, else the committed one."""
+        change = self.task.overlay.get((table, key))
+        return self.task.committed_value(table, key) if change is None else change.value
+
+    def write(self, table: str, key: bytes, value: bytes | None) -> None:
+        """Set (None: delete) a value in the overlay; it reaches RocksDB after the commit."""
+        where = (table, key)
+        if where not in self.undo:
+            self.undo[where] = self.task.overlay.get(where)
+        self.writes[where] = value
+        self.task.overlay[where] = Change(value, self)
+
+    def empty(self) -> None:
+        """Take back everything this unit did, so that its handler can run again (point 9e)."""
+        self.surely_first = False
+        for where, before in self.undo.items():
+            if before is None or before.writer.committed:
+                self.task.overlay.pop(where, None)
+            else:
+                self.task.overlay[where] = before
+        self.undo.clear()
+        self.writes.clear()
+        self.sends.clear()
+
+
+_current: ContextVar[Unit | None] = ContextVar("exactly_once_unit", default=None)
+set_current_unit = _current.set
+
+
+def find_unit() -> Unit | None:
+    """The unit of the handler that is running, or None outside any handler."""
+    return _current.get()
+
+
+def current_unit() -> Unit:
+    """The unit of the handler that is running.
+
+    Raises:
+        NoUnit: outside a handler, or when the handler's task was closed meanwhile.
+    """
+    unit = _current.get()
+    if unit is None:
+        raise NoUnit("this needs a handler's unit: outside one, nothing could be in its transaction")
+    if unit.finished:
+        raise NoUnit("the handler of this unit has ended: a background task must not write into it")
+    return unit

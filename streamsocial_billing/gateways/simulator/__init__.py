@@ -1,0 +1,1 @@
+"""The simulated payment gateway: a Stripe-shaped server with a durable ledger."""

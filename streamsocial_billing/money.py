@@ -1,0 +1,49 @@
+"""Money as integer minor units."""
+
+from __future__ import annotations
+
+from typing import Final, TypeGuard
+
+MAX_AMOUNT_MINOR: Final = 10**12
+"""The most that one event may carry, in minor units; more is a mistake, not a payment."""
+
+# ISO 4217 active codes of countries; funds, metals and test codes (XAU, XTS, CLF, ...) cannot be charged.
+_TWO = """
+    AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY
+    COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF
+    IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MKD MMK MNT MOP MRU MUR MVR
+    MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK
+    SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST
+    XCD XCG YER ZAR ZMW ZWG
+"""
+_ZERO = "BIF CLP DJF GNF JPY KMF KRW PYG RWF VND VUV XAF XOF XPF"
+_THREE = "BHD IQD JOD KWD LYD OMR TND"
+# Where Stripe departs from ISO 4217 (docs.stripe.com/currencies, "special cases"): ISO says ISK 0, UGX 0,
+# MGA 2. One meaning of "minor unit" must hold for every gateway, or a change of gateway is a 100x charge.
+_AS_STRIPE = {"ISK": 2, "UGX": 2, "MGA": 0}
+
+EXPONENTS: Final[dict[str, int]] = (
+    dict.fromkeys(_TWO.split(), 2)
+    | dict.fromkeys(_ZERO.split(), 0)
+    | dict.fromkeys(_THREE.split(), 3)
+    | _AS_STRIPE
+)
+"""Digits after the point, by currency: 10 ** exponent minor units are one major unit."""
+
+CURRENCIES: Final = frozenset(EXPONENTS)
+"""The currencies that an event may carry, upper-case."""
+
+
+def is_amount(value: object) -> TypeGuard[int]:
+    """True for a chargeable number of minor units: an int (no bool, no float) from 1 to MAX_AMOUNT_MINOR."""
+    return type(value) is int and 0 < value <= MAX_AMOUNT_MINOR
+
+
+def format_minor(amount: int, currency: str) -> str:
+    """`amount` minor units for people, as in "12.34 USD"; raises KeyError for an unknown currency."""
+    if type(amount) is not int:
+        raise TypeError(f"money is a whole number of minor units, not {type(amount).__name__}")
+    exponent = EXPONENTS[currency]
+    major, minor = divmod(abs(amount), 10**exponent)
+    point = f".{minor:0{exponent}d}" if exponent else ""
+    return f"{'-' if amount < 0 else ''}{major}{point} {currency}"

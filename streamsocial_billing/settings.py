@@ -1,0 +1,315 @@
+"""The only reader of the environment."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+PAYMENTS: Final = "payments"
+RESULTS: Final = "charge-results"
+METRICS: Final = "payment-metrics"
+RETRY: Final = "payments-retry"
+DEAD_LETTERS: Final = "payments-dlq"
+
+PREFIX: Final = "BILLING_"
+DEFAULT_KAFKA_PORT: Final = 9092
+MAX_SECRET_FILE_BYTES: Final = 65_536
+
+_TOPIC_PART = re.compile(r"[A-Za-z0-9._-]{0,180}")  # Kafka: 249 in all; leaves room for "-payments-changelog"
+_HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
+_VISIBLE = re.compile(r"[!-~]+")
+_DIGITS = re.compile(r"[0-9]{1,12}")
+
+PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
+
+class SettingsError(ValueError):
+    """Raised when a BILLING_ variable stops the start: its text names the variable and what is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that an operator can choose; the defaults are those of the README's table of settings.
+
+    app_id                  Faust app id = consumer group = prefix of changelogs and transactional ids
+    broker                  one or more `kafka://host:port`, `;`-separated as in Faust
+    topic_prefix            put before every topic name, not before changelogs (they carry the app id)
+    partitions              count, 1..1000, of the topics the app creates
+    replication             count, 1..15, of the topics the app creates
+    gateway_url             base URL of the simulated gateway, without a slash at its end
+    commit_interval_ms      milliseconds, 1..10000: how long finished work may wait for its commit under load
+    max_in_flight           handlers, 1..100000, running at once per worker
+    session_timeout_s       seconds, 1..1800: consumer session time-out (Kafka's own bounds are the broker's
+                            group.min.session.timeout.ms, group.max.session.timeout.ms)
+    gateway_deadline_s      seconds, 0.1..600, fractions allowed: all tries, waits and parsing for one event;
+                            below session_timeout_s, or a slow gateway would cost the worker its partitions
+    give_up_after_s         seconds, 1..2592000 (30 days, below the dedup retention of 35): how long a
+                            proven-unsent payment is tried
+    api_token               bearer token for everything that writes; None: only loopback may write
+    kafka_security_protocol PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL
+    kafka_ca_file           path of a PEM file; None: the system's certificates
+    kafka_cert_file         path of a PEM file: the client's certificate; together with kafka_key_file
+    kafka_key_file          path of a PEM file: the client's private key
+    kafka_sasl_mechanism    PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; the SASL protocols need this and the next two
+    kafka_sasl_username     user name
+    kafka_sasl_password     secret; never in repr() or a message
+
+    The variable of a field is BILLING_ + its name in capitals; a secret may come from a file named by the
+    same variable + _FILE. An empty value counts as unset where a field is optional.
+    """
+
+    app_id: str = "streamsocial-billing"
+    broker: str = "kafka://127.0.0.1:9092"
+    topic_prefix: str = ""
+    partitions: int = 8
+    replication: int = 1
+    gateway_url: str = "http://127.0.0.1:8420"
+    commit_interval_ms: int = 100
+    max_in_flight: int = 1000
+    session_timeout_s: int = 10
+    gateway_deadline_s: float = 8.0
+    give_up_after_s: int = 86_400
+    api_token: str | None = field(default=None, repr=False)
+    kafka_security_protocol: str = "PLAINTEXT"
+    kafka_ca_file: str | None = None
+    kafka_cert_file: str | None = None
+    kafka_key_file: str | None = None
+    kafka_sasl_mechanism: str | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse values that are fine alone but not together; raises SettingsError."""
+        if self.gateway_deadline_s >= self.session_timeout_s:
+            raise SettingsError(
+                f"BILLING_GATEWAY_DEADLINE_S={self.gateway_deadline_s:g} is not below "
+                f"BILLING_SESSION_TIMEOUT_S={self.session_timeout_s}: lower the first or raise the second"
+            )
+        _check_tls(self)
+        _check_sasl(self)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Settings:
+        """Read every BILLING_ variable of `environ`; raises SettingsError for an unknown or bad one."""
+        _refuse_unknown(environ)
+        chosen: dict[str, Any] = {}
+        for name, read in _READERS.items():
+            variable = PREFIX + name.upper()
+            value: object = None
+            if name in _SECRETS:
+                value = _read_secret(environ, variable)
+            elif variable in environ:
+                value = read(variable, environ[variable])
+            if value is not None:
+                chosen[name] = value
+        return cls(**chosen)
+
+    @property
+    def bootstrap(self) -> str:
+        """The brokers as librdkafka wants them: `host:port,host:port`."""
+        return ",".join(url.removeprefix("kafka://") for url in self.broker_urls)
+
+    @property
+    def broker_urls(self) -> list[str]:
+        """The brokers one by one, each as `kafka://host:port`."""
+        return _broker_urls("BILLING_BROKER", self.broker)
+
+    def topic(self, name: str) -> str:
+        """The full name of one of this module's topics."""
+        return self.topic_prefix + name
+
+    def changelog(self, table: str) -> str:
+        """The full name of a table's changelog, as Faust names it."""
+        return f"{self.app_id}-{table}-changelog"
+
+    def client_config(self) -> dict[str, Any]:
+        """The part of a confluent-kafka configuration that says how to reach the brokers."""
+        config: dict[str, Any] = {"bootstrap.servers": self.bootstrap}
+        if self.kafka_security_protocol == "PLAINTEXT":
+            return config
+        optional = {
+            "ssl.ca.location": self.kafka_ca_file,
+            "ssl.certificate.location": self.kafka_cert_file,
+            "ssl.key.location": self.kafka_key_file,
+            "sasl.mechanism": self.kafka_sasl_mechanism,
+            "sasl.username": self.kafka_sasl_username,
+            "sasl.password": self.kafka_sasl_password,
+        }
+        config["security.protocol"] = self.kafka_security_protocol
+        return config | {key: value for key, value in optional.items() if value is not None}
+
+
+def _check_tls(settings: Settings) -> None:
+    files = ("kafka_ca_file", "kafka_cert_file", "kafka_key_file")
+    given = [PREFIX + name.upper() for name in files if getattr(settings, name) is not None]
+    if given and settings.kafka_security_protocol not in ("SSL", "SASL_SSL"):
+        raise SettingsError(
+            f"{given[0]} is set, but BILLING_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol} "
+            "does not encrypt: use SSL or SASL_SSL"
+        )
+    if (settings.kafka_cert_file is None) != (settings.kafka_key_file is None):
+        raise SettingsError("BILLING_KAFKA_CERT_FILE goes with BILLING_KAFKA_KEY_FILE: set both or neither")
+
+
+def _check_sasl(settings: Settings) -> None:
+    names = ("kafka_sasl_mechanism", "kafka_sasl_username", "kafka_sasl_password")
+    wanted = settings.kafka_security_protocol.startswith("SASL_")
+    for name in names:
+        if (getattr(settings, name) is not None) != wanted:
+            raise SettingsError(
+                f"{PREFIX}{name.upper()} is {'not set' if wanted else 'set'}, but "
+                f"BILLING_KAFKA_SECURITY_PROTOCOL={settings.kafka_security_protocol} "
+                f"{'needs it' if wanted else 'does not use it: use SASL_SSL or SASL_PLAINTEXT'}"
+            )
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    known = [PREFIX + name.upper() for name in _READERS]
+    known += [f"{PREFIX}{name.upper()}_FILE" for name in _SECRETS]
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable not in known:
+            near = difflib.get_close_matches(variable, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+            raise SettingsError(f"{variable} is not a setting of this app: {hint}")
+
+
+def _bad(variable: str, value: str, allowed: str) -> SettingsError:
+    return SettingsError(f"{variable}={value!r} is not allowed: use {allowed}")
+
+
+def _whole(low: int, high: int) -> Callable[[str, str], int]:
+    def read(variable: str, value: str) -> int:
+        # int() alone would also take "1_000", " 5 " or Arabic digits
+        if not _DIGITS.fullmatch(value) or not low <= int(value) <= high:
+            raise _bad(variable, value, f"a whole number from {low} to {high}")
+        return int(value)
+
+    return read
+
+
+def _seconds(low: float, high: float) -> Callable[[str, str], float]:
+    def read(variable: str, value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not low <= number <= high:  # also refuses NaN
+            raise _bad(variable, value, f"seconds from {low:g} to {high:g}")
+        return number
+
+    return read
+
+
+def _one_of(*allowed: str) -> Callable[[str, str], str | None]:
+    def read(variable: str, value: str) -> str | None:
+        if value and value not in allowed:
+            raise _bad(variable, value, f"one of {', '.join(allowed)}")
+        return value or None
+
+    return read
+
+
+def _app_id(variable: str, value: str) -> str:
+    if not value or not _TOPIC_PART.fullmatch(value):
+        raise _bad(variable, value, "1 to 180 characters of A-Z a-z 0-9 . _ -")
+    return value
+
+
+def _topic_prefix(variable: str, value: str) -> str:
+    if not _TOPIC_PART.fullmatch(value):
+        raise _bad(variable, value, "at most 180 characters of A-Z a-z 0-9 . _ -")
+    return value
+
+
+def _broker_urls(variable: str, value: str) -> list[str]:
+    urls = []
+    for one in value.split(";"):
+        match = _HOST_PORT.fullmatch(one.strip().removeprefix("kafka://"))
+        port = int(match["port"] or DEFAULT_KAFKA_PORT) if match else 0
+        if match is None or not 1 <= port <= 65_535:
+            raise _bad(variable, value, "kafka://host:port, several separated by ';'")
+        urls.append(f"kafka://{match['host']}:{port}")
+    return urls
+
+
+def _broker(variable: str, value: str) -> str:
+    return ";".join(_broker_urls(variable, value))
+
+
+def _url(variable: str, value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        fine = bool(parts.scheme in ("http", "https") and parts.hostname and parts.port != 0)
+        fine = fine and not parts.query and not parts.fragment and "@" not in parts.netloc
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        fine = False
+    if not fine or not _VISIBLE.fullmatch(value):
+        shown = "(hidden: it carries a password)" if "@" in value else value
+        raise _bad(variable, shown, "http://host:port or https://host:port, without user, query or fragment")
+    return value.rstrip("/")
+
+
+def _file(variable: str, value: str) -> str | None:
+    if value and not os.access(value, os.R_OK):
+        raise _bad(variable, value, "the path of a readable file")
+    return value or None
+
+
+def _optional(variable: str, value: str) -> str | None:
+    return value or None
+
+
+def _read_secret(environ: Mapping[str, str], variable: str) -> str | None:
+    """The secret itself or the content of its file without the line end; no message ever quotes it."""
+    value, path = environ.get(variable) or None, environ.get(variable + "_FILE") or None
+    if value is not None and path is not None:
+        raise SettingsError(f"{variable} and {variable}_FILE are both set: keep one")
+    source = variable
+    if path is not None:
+        source = f"{variable}_FILE={path!r}"
+        value = _secret_file(source, path)
+    if value is not None and not _VISIBLE.fullmatch(value):
+        raise SettingsError(f"{source} is empty or holds blanks or non-ASCII: use visible ASCII only")
+    return value
+
+
+def _secret_file(source: str, path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(MAX_SECRET_FILE_BYTES).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not UTF-8"
+        raise SettingsError(f"{source} cannot be read ({why}): use a readable text file") from None
+
+
+_SECRETS: Final = ("api_token", "kafka_sasl_password")
+_READERS: Final[dict[str, Callable[[str, str], object]]] = {
+    "app_id": _app_id,
+    "broker": _broker,
+    "topic_prefix": _topic_prefix,
+    "partitions": _whole(1, 1000),
+    "replication": _whole(1, 15),
+    "gateway_url": _url,
+    "commit_interval_ms": _whole(1, 10_000),
+    "max_in_flight": _whole(1, 100_000),
+    "session_timeout_s": _whole(1, 1800),
+    "gateway_deadline_s": _seconds(0.1, 600),
+    "give_up_after_s": _whole(1, 2_592_000),
+    "api_token": _optional,
+    "kafka_security_protocol": _one_of(*PROTOCOLS),
+    "kafka_ca_file": _file,
+    "kafka_cert_file": _file,
+    "kafka_key_file": _file,
+    "kafka_sasl_mechanism": _one_of(*MECHANISMS),
+    "kafka_sasl_username": _optional,
+    "kafka_sasl_password": _optional,
+}
+if set(_READERS) != {one.name for one in fields(Settings)}:  # a field without a reader could never be set
+    raise TypeError("every field of Settings needs a reader")

@@ -1,0 +1,79 @@
+"""The topics of the app: names, settings, what is created, what is refused."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from confluent_kafka.admin import NewTopic
+
+from streamsocial_billing.exactly_once import SetupRefused
+from streamsocial_billing.exactly_once.cluster import Cluster, TopicFacts
+from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, RETRY, Settings
+
+DAY_MS: Final = 86_400_000
+INPUT_RETENTION_MS: Final = 30 * DAY_MS
+DEDUP_RETENTION_MS: Final = 35 * DAY_MS
+RECORD_BYTES: Final = 1_048_588  # Kafka's default of max.message.bytes
+FOR_EVER: Final = "-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A topic as the app creates it; `same_partitions`: it shares tasks, so its count must be the tasks'."""
+
+    name: str
+    config: dict[str, str]
+    same_partitions: bool = False
+
+
+PLANS: Final = (
+    Plan(PAYMENTS, {
+        "retention.ms": str(INPUT_RETENTION_MS),
+        # the append time is what the age guard of a gateway key counts from: a caller's clock is no proof
+        "message.timestamp.type": "LogAppendTime",
+        "max.message.bytes": str(RECORD_BYTES),
+    }, same_partitions=True),
+    Plan(RETRY, {"retention.ms": str(INPUT_RETENTION_MS)}, same_partitions=True),
+    Plan(RESULTS, {"retention.ms": FOR_EVER}),
+    Plan(METRICS, {"retention.ms": FOR_EVER}),
+    # original bytes with headers around them: twice the record size of `payments`
+    Plan(DEAD_LETTERS, {"retention.ms": FOR_EVER, "max.message.bytes": str(2 * RECORD_BYTES)}),
+)  # fmt: skip
+
+
+def create_topics(settings: Settings, cluster: Cluster) -> None:
+    """Create what is missing, then refuse what does not fit.
+
+    Raises:
+        SetupRefused: names the topic, what it has, what it should have.
+    """
+    names = {plan.name: settings.topic(plan.name) for plan in PLANS}
+    there = cluster.topics(names.values())
+    cluster.create([
+        NewTopic(names[plan.name], settings.partitions, settings.replication, config=plan.config)
+        for plan in PLANS if names[plan.name] not in there
+    ])  # fmt: skip
+    facts = cluster.topics(names.values())
+    check_topics(settings, {plan.name: facts[names[plan.name]] for plan in PLANS})
+
+
+def check_topics(settings: Settings, facts: dict[str, TopicFacts]) -> None:
+    """Refuse partition counts that differ, or retentions under which a payment could be charged again."""
+    tasks = facts[PAYMENTS].partitions
+    for plan in PLANS:
+        fact, name = facts[plan.name], settings.topic(plan.name)
+        if plan.same_partitions and fact.partitions != tasks:
+            raise SetupRefused(
+                f"topic {name} has {fact.partitions} partitions, {settings.topic(PAYMENTS)} has {tasks}: "
+                "they share tasks, so the counts must agree"
+            )
+    for name in (PAYMENTS, RETRY):
+        kept = int(facts[name].config.get("retention.ms", FOR_EVER))
+        if not 0 <= kept <= DEDUP_RETENTION_MS:
+            raise SetupRefused(
+                f"topic {settings.topic(name)} keeps records {kept} ms, longer than the {DEDUP_RETENTION_MS} ms for "
+                "which payments are remembered: an old event could be charged again; lower its retention.ms"
+            )
+    if facts[PAYMENTS].config.get("message.timestamp.type") != "LogAppendTime":
+        raise SetupRefused(f"topic {settings.topic(PAYMENTS)} needs message.timestamp.type=LogAppendTime")
+    if facts[RESULTS].config.get("retention.ms") != FOR_EVER:
+        raise SetupRefused(f"topic {settings.topic(RESULTS)} needs retention.ms=-1: the books are kept")

@@ -1,0 +1,25 @@
+"""Who may read user data."""
+
+import hmac
+from ipaddress import ip_address
+from typing import Any
+
+FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via")
+
+
+def may_read(request: Any, token: str | None) -> bool:
+    """True for the bearer of the API token; without a token set, for loopback alone.
+
+    A request that came through a proxy is never loopback (interface.md, BILLING_API_TOKEN).
+    """
+    if token is not None:
+        given = request.headers.get("Authorization", "")
+        return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+    return _is_loopback(request.remote) and not any(name in request.headers for name in FORWARDING)
+
+
+def _is_loopback(remote: str | None) -> bool:
+    try:
+        return remote is not None and ip_address(remote).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,92 @@
+"""The JSON views: look-ups in the two tables, health, readiness."""
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import orjson
+from aiohttp.web import Response
+from faust.web import Request, View
+
+from streamsocial_billing.exactly_once import Layer, Router
+from streamsocial_billing.exactly_once.router import RETRY_AFTER_S
+from streamsocial_billing.settings import Settings
+from streamsocial_billing.views.access import may_read
+from tables.payments import payment_key
+
+Find = Callable[[], bytes | None]
+
+
+def declare_views(app: Any, layer: Layer, settings: Settings, charges: Any, payments: Any) -> None:
+    """Add every page to the app's web server."""
+    page_of_tables(app, layer, settings, charges, payments)
+    page_of_state(app, layer)
+
+
+def page_of_tables(app: Any, layer: Layer, settings: Settings, charges: Any, payments: Any) -> None:
+    """`/users/{user_id}/charges` with `/payments/{user_id}/{payment_id}`, both routed by user_id."""
+    router: Router = app.router
+
+    @app.page("/users/{user_id}/charges")  # type: ignore[untyped-decorator]
+    async def user_charges(view: View, request: Request, user_id: str) -> Response:
+        return await answer(router, settings, request, user_id, lambda: charges.raw(user_id))
+
+    @app.page("/payments/{user_id}/{payment_id}")  # type: ignore[untyped-decorator]
+    async def payment(view: View, request: Request, user_id: str, payment_id: str) -> Response:
+        key = payment_key(user_id, payment_id)
+        return await answer(router, settings, request, user_id, lambda: payments.raw(key))
+
+
+def page_of_state(app: Any, layer: Layer) -> None:
+    """`/health`, `/ready`, the dashboard."""
+
+    @app.page("/health")  # type: ignore[untyped-decorator]
+    async def health(view: View, request: Request) -> Response:
+        return _json(200, {"status": "alive"})
+
+    @app.page("/ready")  # type: ignore[untyped-decorator]
+    async def ready(view: View, request: Request) -> Response:
+        tasks = layer.status()
+        body = {
+            "ready": layer.ready(),
+            "assigned": [task["partition"] for task in tasks],
+            "recovering": [task["partition"] for task in tasks if task["state"] != "running"],
+            "tasks": tasks,
+        }
+        return _json(200 if body["ready"] else 503, body)
+
+    @app.page("/")  # type: ignore[untyped-decorator]
+    async def dashboard(view: View, request: Request) -> Response:
+        page = files("streamsocial_billing.views").joinpath("static/dashboard.html").read_bytes()
+        return Response(body=page, content_type="text/html", charset="utf-8")
+
+
+async def answer(router: Router, settings: Settings, request: Any, user_id: str, find: Find) -> Response:
+    """A committed value from the worker that owns the user; at most one hop.
+
+    404 where unknown, 401 without access, 503 with Retry-After while the owner is moving, recovering or gone.
+    """
+    if not may_read(request, settings.api_token):
+        return _json(401, {"error": "user data needs the API token, or a request from this machine itself"})
+    partition, url = router.place(user_id.encode())
+    if not router.is_here(partition):
+        passed = await router.forward(url, request)
+        if passed is None:
+            return unavailable(f"the worker that owns partition {partition} cannot be reached")
+        return Response(status=passed[0], body=passed[1], content_type=passed[2])
+    try:
+        found = find()
+    except LookupError as exc:
+        return unavailable(str(exc))
+    if found is None:
+        return _json(404, {"error": "not found"})
+    return Response(body=found, content_type="application/json")
+
+
+def unavailable(why: str) -> Response:
+    """503 with the moment at which asking again makes sense."""
+    return _json(503, {"error": why}, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
+    return Response(status=status, body=orjson.dumps(body), content_type="application/json", headers=headers)

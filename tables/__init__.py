@@ -1,0 +1,1 @@
+"""The tables of the app, one file each."""

@@ -1,0 +1,53 @@
+"""The charge state of each user."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+import faust
+
+
+class Money(TypedDict):
+    """What moved for one user in one currency; minor units."""
+
+    charged_minor: int
+    """Sum of succeeded charges, each counted once."""
+    refunded_minor: int
+    """Sum of succeeded refunds, each counted once."""
+
+
+class LastPayment(TypedDict):
+    """The latest payment whose outcome was new, so no replay."""
+
+    payment_id: str
+    status: str
+    at: int
+    """When the outcome was decided: milliseconds since the epoch."""
+
+
+class ChargeState(TypedDict):
+    """What one user was charged: the value under `user_id`, a fold of the user's records on `charge-results`.
+
+    Written by the billing agent only, in the unit of each result. Kept for ever; the changelog is compacted.
+    """
+
+    user_id: str
+    """The key again, so that a value explains itself."""
+    money: dict[str, Money]
+    """By currency, ISO 4217 upper-case; only currencies in which money moved."""
+    counts: dict[str, int]
+    """Results so far by status; a replay counts as `replayed` only. A payment that was unknown first counts
+    under `unknown`, then once more under its final status."""
+    last_payment: LastPayment | None
+    """None while there were only replays."""
+
+
+def declare_charges(app: faust.App, **options: Any) -> Any:
+    """Declare the table `charges`: user_id -> ChargeState."""
+    return app.Table(
+        "charges",
+        help="what each user was charged, by user_id",
+        key_type=str,
+        value_type=dict,
+        **options,
+    )

@@ -1,0 +1,323 @@
+"""Every kind of problem in the books is named by the audit's checks."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import orjson
+import pytest
+
+from streamsocial_billing.audit.books import Books, Entry, LedgerCharge, Result, Sent, changelog_key
+from streamsocial_billing.audit.checks import Problem, money_per_currency, problems_of
+from streamsocial_billing.audit.report import MAX_PROBLEMS, AuditReport, report_of, report_to, shown_amount
+from streamsocial_billing.decision import charge_state_after
+from streamsocial_billing.events import gateway_key_of
+
+
+def result(payment: str, offset: int, status: str = "succeeded", **other: object) -> Result:
+    """A first result of a 500 USD charge, but for `other`."""
+    given: dict[str, object] = {
+        "payment": payment,
+        "status": status,
+        "reason": None,
+        "replayed": False,
+        "resolves": False,
+        "action": "charge",
+        "amount_minor": 500,
+        "currency": "USD",
+        "gateway_ref": "ch_" + payment if status == "succeeded" else None,
+        "source": (0, offset),
+    }
+    return Result(**(given | other))  # type: ignore[arg-type]
+
+
+def good_books() -> Books:
+    """Books without a problem: a charge with its replay, a decline, a settled unknown, a dead letter."""
+    books = Books(log_start={0: 0})
+    payments = ["u1/p1", "u1/p1", "u2/p2", "u2/p3", None]
+    books.sent = {
+        (0, offset): Sent(payment, 500 if payment else 0, "USD") for offset, payment in enumerate(payments)
+    }
+    books.results = [
+        result("u1/p1", 0),
+        result("u1/p1", 1, replayed=True),
+        result("u2/p2", 2, "declined", reason="card_declined"),
+        result("u2/p3", 3, "unknown", reason="timeout"),
+        result("u2/p3", 3, resolves=True),
+    ]
+    books.dead[0, 4] = 1
+    books.ledger = [charge("u1/p1"), charge("u2/p3"), charge("u2/p2", "failed")]
+    for one in books.results:
+        user, _, payment_id = one.payment.partition("/")
+        books.metrics[payment_id, one.status, one.replayed] += 1
+        books.states[user] = charge_state_after(
+            books.states.get(user),  # type: ignore[arg-type]
+            user, one.status, one.amount_minor, one.currency, one.replayed, payment_id, 1,
+        )  # fmt: skip
+        if not one.replayed:
+            books.entries[one.payment] = Entry(one.status, 500, "USD", one.gateway_ref)
+    return books
+
+
+def charge(payment: str, status: str = "succeeded", amount_minor: int = 500, id: str = "") -> LedgerCharge:
+    """The ledger's row of a payment."""
+    user, _, payment_id = payment.partition("/")
+    ref = gateway_key_of(user, "charge", payment_id)
+    return LedgerCharge(id or "ch_" + payment, payment, ref, status, amount_minor, "USD")
+
+
+def test_good_books_have_no_problem() -> None:
+    """Replays, declines, settled unknowns, dead letters: all of that is as it must be."""
+    assert [] == list(problems_of(good_books()))
+
+
+def lost_event(books: Books) -> None:
+    books.sent[0, 5] = Sent("u9/p9", 500, "USD")
+
+
+def double_result(books: Books) -> None:
+    books.results.append(result("u1/p1", 0, replayed=True))
+
+
+def dead_letter_too(books: Books) -> None:
+    books.dead[0, 2] += 1
+
+
+def double_dead_letter(books: Books) -> None:
+    books.dead[0, 4] += 1
+
+
+def result_from_nowhere(books: Books) -> None:
+    books.results.append(result("u1/p1", 77, replayed=True))
+
+
+def stranger(books: Books) -> None:
+    books.strangers.append("charge-results-0 offset 3")
+
+
+def garbage(books: Books) -> None:
+    books.unreadable.append("charge-results-0 offset 3")
+
+
+def result_of_another(books: Books) -> None:
+    books.sent[0, 2] = Sent("u2/p2", 501, "USD")
+
+
+def unsettled(books: Books) -> None:
+    books.results = [one for one in books.results if not one.resolves]
+
+
+def settled_twice(books: Books) -> None:
+    books.results.append(result("u2/p3", 3, resolves=True))
+
+
+def settled_for_nothing(books: Books) -> None:
+    books.results.append(result("u2/p2", 2, "declined", resolves=True))
+
+
+def settled_but_open(books: Books) -> None:
+    books.results[4] = result("u2/p3", 3, "parked", resolves=True)
+
+
+def missing_metric(books: Books) -> None:
+    books.metrics["p2", "declined", False] -= 1
+
+
+def surplus_metric(books: Books) -> None:
+    books.metrics["p2", "declined", False] += 1
+
+
+def succeeded_twice(books: Books) -> None:
+    books.results[1] = result("u1/p1", 1)
+
+
+def declined_then_failed(books: Books) -> None:
+    books.sent[0, 5] = Sent("u2/p2", 500, "USD")
+    books.results.append(result("u2/p2", 5, "failed"))
+
+
+def charged_twice(books: Books) -> None:
+    books.ledger.append(charge("u1/p1", id="ch_second"))
+
+
+def charged_after_a_decline(books: Books) -> None:
+    books.ledger.append(charge("u2/p2"))
+
+
+def nothing_charged(books: Books) -> None:
+    del books.ledger[0]
+
+
+def other_amount(books: Books) -> None:
+    books.ledger[0] = charge("u1/p1", amount_minor=50_000)
+
+
+def other_reference(books: Books) -> None:
+    books.ledger[0] = charge("u1/p1", id="ch_other")
+
+
+def entry_lost(books: Books) -> None:
+    del books.entries["u2/p2"]
+
+
+def entry_still_open(books: Books) -> None:
+    books.entries["u2/p3"] = Entry("unknown", 500, "USD", None)
+
+
+def entry_from_nowhere(books: Books) -> None:
+    books.entries["u8/p8"] = Entry("succeeded", 500, "USD", "ch_8")
+
+
+def state_lost(books: Books) -> None:
+    del books.states["u2"]
+
+
+def state_charged_twice(books: Books) -> None:
+    books.states["u1"] = {**books.states["u1"], "money": {"USD": {"charged_minor": 1000, "refunded_minor": 0}}}
+
+
+def state_without_the_replay(books: Books) -> None:
+    books.states["u1"] = {**books.states["u1"], "counts": {"succeeded": 1}}
+
+
+def state_with_an_older_last_payment(books: Books) -> None:
+    last = {"payment_id": "p2", "status": "declined", "at": 1}
+    books.states["u2"] = {**books.states["u2"], "last_payment": last}
+
+
+PLANTED = [
+    (lost_event, "lost event", "u9/p9"),
+    (double_result, "double result", "u1/p1"),
+    (dead_letter_too, "result and dead letter", "u2/p2"),
+    (double_dead_letter, "double dead letter", "offset 4"),
+    (result_from_nowhere, "result without event", "offset 77"),
+    (stranger, "result without event", "charge-results-0 offset 3"),
+    (garbage, "unreadable record", "charge-results-0 offset 3"),
+    (result_of_another, "result differs from its event", "u2/p2"),
+    (unsettled, "open payment without a final record", "u2/p3"),
+    (settled_twice, "settled twice", "u2/p3"),
+    (settled_for_nothing, "settled without being open", "u2/p2"),
+    (settled_but_open, "settling record is not final", "u2/p3"),
+    (missing_metric, "missing metric", "p2"),
+    (surplus_metric, "metric without result", "p2"),
+    (succeeded_twice, "charged twice in the results", "u1/p1"),
+    (declined_then_failed, "two final outcomes", "u2/p2"),
+    (charged_twice, "charged twice at the gateway", "u1/p1"),
+    (charged_after_a_decline, "charge without result", "u2/p2"),
+    (nothing_charged, "result without charge", "u1/p1"),
+    (other_amount, "amount differs", "u1/p1"),
+    (other_amount, "money differs", "USD"),
+    (other_reference, "gateway reference differs", "u1/p1"),
+    (entry_lost, "payments changelog fold differs", "u2/p2"),
+    (entry_still_open, "payments changelog fold differs", "u2/p3"),
+    (entry_from_nowhere, "payments changelog fold differs", "u8/p8"),
+    (state_lost, "charges changelog fold differs", "u2"),
+    (state_charged_twice, "charges changelog fold differs", "u1"),
+    (state_without_the_replay, "charges changelog fold differs", "u1"),
+    (state_with_an_older_last_payment, "charges changelog fold differs", "u2"),
+]
+
+
+@pytest.mark.parametrize(("plant", "kind", "about"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_planted_problem_is_named(plant: Callable[[Books], None], kind: str, about: str) -> None:
+    """The report says what is wrong, with the payment or place it is wrong about."""
+    books = good_books()
+
+    plant(books)
+
+    assert [] != [one for one in problems_of(books) if one.kind == kind and about in one.about]
+
+
+def test_a_result_whose_event_is_gone_by_retention_is_no_problem() -> None:
+    """`charge-results` is kept longer than `payments`."""
+    books = good_books()
+    books.log_start[0] = 1
+    del books.sent[0, 0]
+
+    assert [] == list(problems_of(books))
+
+
+def test_a_parked_entry_of_an_unknown_result_is_the_same_outcome() -> None:
+    """Going from unknown to parked emits no result; the only problem left is that it is open."""
+    books = good_books()
+    unsettled(books)
+    books.entries["u2/p3"] = Entry("parked", 500, "USD", None)
+
+    assert "payments changelog fold differs" not in {one.kind for one in problems_of(books)}
+
+
+def test_a_rejection_that_is_not_stored_leaves_no_entry() -> None:
+    """A mismatch may come any number of times beside the payment's own outcome."""
+    books = good_books()
+    books.sent[0, 5] = Sent("u1/p1", 500, "USD")
+    books.results.append(result("u1/p1", 5, "rejected", reason="idempotency_mismatch"))
+
+    kinds = {one.kind for one in problems_of(books)}
+
+    assert {"missing metric", "charges changelog fold differs"} == kinds
+
+
+def test_money_is_summed_for_each_side() -> None:
+    """Results, ledger, tables: 2 charges of 5.00 USD."""
+    assert {"USD": (1000, 1000, 1000)} == money_per_currency(good_books())
+
+
+def test_the_report_counts_all_problems_but_lists_a_bounded_number() -> None:
+    """A million problems are no reason to print a million lines."""
+    found = [Problem("lost event", str(number), "") for number in range(MAX_PROBLEMS + 7)]
+
+    report = report_of(good_books(), found)
+
+    assert (MAX_PROBLEMS, MAX_PROBLEMS + 7, False) == (len(report.problems), report.problem_total, report.ok)
+
+
+def shown(report: AuditReport, *, as_json: bool) -> str:
+    """What the command prints."""
+    out = io.StringIO()
+    report_to(report, out, as_json=as_json)
+    return out.getvalue()
+
+
+def test_the_books_of_a_good_run_end_with_the_claim() -> None:
+    """The last line is the verdict."""
+    report = report_of(good_books(), [])
+
+    assert "every payment charged exactly once" == shown(report, as_json=False).strip().splitlines()[-1]
+    assert "10.00" in shown(report, as_json=False)
+
+
+def test_the_books_of_a_bad_run_end_with_the_problems() -> None:
+    """Each problem is named; the claim is not made."""
+    books = good_books()
+    lost_event(books)
+
+    text = shown(report_of(books, problems_of(books)), as_json=False)
+
+    assert "1 problems:" in text and "lost event: u9/p9 at payments-0 offset 5" in text
+    assert "exactly once" not in text
+
+
+def test_the_report_as_json_has_every_number() -> None:
+    """A script reads it."""
+    data = orjson.loads(shown(report_of(good_books(), []), as_json=True))
+
+    assert (True, 5, 3, 1, 1) == tuple(
+        data[name] for name in ("ok", "events", "payments", "resent", "unreadable_events")
+    )
+    assert {"declined": [1, 0, 0], "succeeded": [1, 1, 1], "unknown": [1, 0, 0]} == data["results"]
+
+
+@pytest.mark.parametrize(("key", "text"), [(b'"u1"', "u1"), (b"u1", "u1"), (b'"u1/p1"', "u1/p1"), (None, "")])
+def test_a_table_key_is_read_with_or_without_json_quotes(key: bytes | None, text: str) -> None:
+    """Faust's key serializer is a choice of the table."""
+    assert text == changelog_key(key)
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [(123456, "USD", "1,234.56"), (1234, "JPY", "1,234"), (1005, "KWD", "1.005"), (-5, "EUR", "-0.05")],
+)
+def test_money_is_shown_in_major_units(amount: int, currency: str, text: str) -> None:
+    """The exponent of the currency decides."""
+    assert text == shown_amount(amount, currency)

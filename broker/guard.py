@@ -1,9 +1,9 @@
 """Turn into the given command, watched by a child that ends it when the starter dies.
 
 `python guard.py LOCK_FD COMMAND...`: standard input is a pipe that only the starter holds open. This process
-execs the command, so its pid is the command's. Its child waits for the pipe's end, then ends its parent: however
-the starter stopped, the kernel closes the pipe. Asking for the parent's pid first makes a reused pid harmless.
-A pipe, not PR_SET_PDEATHSIG: that signal comes when the starting *thread* ends, also it exists on Linux only.
+execs the command, so its pid is the command's. Its child waits for the pipe's end, then ends its parent:
+however the starter stopped, the kernel closes the pipe. Asking for the parent's pid first makes a reused pid
+harmless. A pipe, not PR_SET_PDEATHSIG: that signal comes when the starting *thread* ends, and only on Linux.
 """
 
 import os

@@ -9,7 +9,7 @@ import faust
 
 from streamsocial_billing import exactly_once
 from streamsocial_billing.billing import Billing, Books
-from streamsocial_billing.exactly_once import Layer, Options, batched
+from streamsocial_billing.exactly_once import Layer, Options, batched, output
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.resolver import DueTimer, Resolver
@@ -34,14 +34,16 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
         **exactly_once.settings(settings.broker_urls, session_timeout_s=settings.session_timeout_s),
         **_faust_settings(settings),
     )
-    outputs = [settings.topic(name) for name in (RESULTS, METRICS, DEAD_LETTERS)]
-    layer = exactly_once.install(app, _layer_options(settings, layer_options), outputs=outputs)
+    results, metrics, dead_letters = (
+        output(app, settings.topic(n)) for n in (RESULTS, METRICS, DEAD_LETTERS)
+    )
+    layer = exactly_once.install(app, _layer_options(settings, layer_options))
     exactly_once.before_start(app, lambda cluster: create_topics(settings, cluster))
 
     payments = batched(app.topic(settings.topic(PAYMENTS)))
     retry = batched(app.topic(settings.topic(RETRY)))
-    books = Books(*(app.topic(name) for name in outputs), declare_charges(app), declare_payments(app),
-                  declare_open_payments(app))  # fmt: skip
+    tables = declare_charges(app), declare_payments(app), declare_open_payments(app)
+    books = Books(results, metrics, dead_letters, *tables)
     billing = Billing(settings, books, gateways, lambda: layer.partitions)
     resolver = Resolver(settings, books, gateways, lambda: layer.partitions)
 

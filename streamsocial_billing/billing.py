@@ -56,7 +56,8 @@ class Books:
 
     def write(
         self, payment: "PaymentEvent | PaymentEntry", user_id: str, payment_id: str, found: Verdict, *,
-        replayed: bool, resolves: bool, attempt: int, gateway_ms: int | None, source: Mapping[str, Any], at_ms: int,
+        replayed: bool, resolves: bool, attempt: int, gateway_ms: int | None, source: Mapping[str, Any],
+        at_ms: int,
     ) -> None:  # fmt: skip
         """One ChargeResult, its metric, the user's charge state: always these three together."""
         about = _about(payment)
@@ -132,10 +133,14 @@ class Billing:
             case Charge():
                 await self._call(event, payment, decision)
             case Replay(status, reason, gateway_ref, attempts):
-                self._answer(event, payment, Verdict(status, reason, gateway_ref), replayed=True, attempt=attempts)
+                self._answer(
+                    event, payment, Verdict(status, reason, gateway_ref), replayed=True, attempt=attempts
+                )
             case Open(status, reason, gateway_ref, attempts, entry):
                 self._books.keep(payment.user_id, payment.payment_id, entry)
-                self._answer(event, payment, Verdict(status, reason, gateway_ref), replayed=True, attempt=attempts)
+                self._answer(
+                    event, payment, Verdict(status, reason, gateway_ref), replayed=True, attempt=attempts
+                )
             case Reject(reason, _, detail):
                 if detail:
                     logger.warning("%s %s: %s", reason, key, detail)
@@ -185,10 +190,11 @@ class Billing:
 
 
 def check_partition(event: Event, partitions: int) -> None:
-    """Refuse an event that murmur2 of its key puts elsewhere: its user would have two states (interface.md)."""
+    """Refuse an event that murmur2 of its key puts elsewhere: its user would have two states."""
     if event.key is not None and partition_of(event.key, partitions) != event.partition:
         raise BadInput(
-            "wrong_partition", f"key belongs to partition {partition_of(event.key, partitions)}, found in {event.partition}"
+            "wrong_partition",
+            f"key belongs to partition {partition_of(event.key, partitions)}, found in {event.partition}",
         )
 
 
@@ -214,7 +220,16 @@ def _about(payment: "PaymentEvent | PaymentEntry") -> dict[str, Any]:
     return {name: payment[name] for name in ABOUT}  # type: ignore[literal-required]
 
 
-ABOUT = ("action", "product", "amount_minor", "currency", "gateway", "requested_at", "business_ref", "refund_of")
+ABOUT = (
+    "action",
+    "product",
+    "amount_minor",
+    "currency",
+    "gateway",
+    "requested_at",
+    "business_ref",
+    "refund_of",
+)
 
 
 def _names(event: Event) -> dict[str, str]:

@@ -121,10 +121,12 @@ def gateway(host: str, port: int, ledger: str) -> None:
 
 
 @faust_cli.command()
-@click.option("--wait", "wait_s", default=30.0, show_default=True, help="Seconds to wait for what is under way.")
+@click.option(
+    "--wait", "wait_s", default=30.0, show_default=True, help="Seconds to wait for what is under way."
+)
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 def audit(wait_s: float, as_json: bool) -> None:
-    """Compare Kafka results, the gateway's ledger, the tables, by count and by money; exit code 1 if they differ."""
+    """Compare results, the gateway's ledger, the tables by count, by money; exit code 1 if they differ."""
     from streamsocial_billing.audit import report_to, run_audit
 
     def work() -> int:

@@ -70,8 +70,8 @@ def check_topics(settings: Settings, facts: dict[str, TopicFacts]) -> None:
         kept = int(facts[name].config.get("retention.ms", FOR_EVER))
         if not 0 <= kept <= DEDUP_RETENTION_MS:
             raise SetupRefused(
-                f"topic {settings.topic(name)} keeps records {kept} ms, longer than the {DEDUP_RETENTION_MS} ms for "
-                "which payments are remembered: an old event could be charged again; lower its retention.ms"
+                f"topic {settings.topic(name)} keeps records {kept} ms; payments are remembered for "
+                f"{DEDUP_RETENTION_MS} ms, an older event could be charged again: lower its retention.ms"
             )
     if facts[PAYMENTS].config.get("message.timestamp.type") != "LogAppendTime":
         raise SetupRefused(f"topic {settings.topic(PAYMENTS)} needs message.timestamp.type=LogAppendTime")

@@ -22,13 +22,13 @@ from .options import SCHEME, Options
 from .router import Router, partition_of
 from .start import before_start, prepare
 from .table import Table
-from .topic import Topic, batched
+from .topic import Topic, batched, output
 from .units import Event, current_unit, find_unit
 
 __all__ = [
     "Batch", "Event", "ExactlyOnceError", "ForeignKey", "KafkaUnavailable", "Layer", "NoUnit", "Options",
-    "RecordTooLarge", "Router", "SetupRefused", "Table", "Topic", "batched", "before_start", "current_unit", "find_unit",
-    "install", "partition_of", "prepare", "settings",
+    "RecordTooLarge", "Router", "SetupRefused", "Table", "Topic", "batched", "before_start", "current_unit",
+    "find_unit",     "install", "output", "partition_of", "prepare", "settings",
 ]  # fmt: skip
 
 
@@ -61,14 +61,11 @@ def settings(brokers: Iterable[str], *, session_timeout_s: float = 10.0) -> dict
     }
 
 
-def install(app: Any, options: Options, *, outputs: Iterable[str] = ()) -> Layer:
+def install(app: Any, options: Options) -> Layer:
     """Put the layer under an app, right after making it.
 
     Args:
         app: the Faust app, made with `settings`.
         options: bounds and client settings.
-        outputs: names of the topics that handlers send to, whose record limits `send` then knows.
     """
-    layer = Layer(app, options)
-    layer.outputs = tuple(outputs)
-    return layer
+    return Layer(app, options)

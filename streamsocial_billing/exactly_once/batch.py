@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Batch:
-    """Records of one source partition, as one Faust event: `async for batch in stream: await batch.each(f)`."""
+    """Records of a source partition as one Faust event: `async for batch in stream: await batch.each(f)`."""
 
     __slots__ = ("_layer", "_source", "_taken", "_task", "events")
 

@@ -110,7 +110,9 @@ class Cluster:
         """Create topics; one that exists meanwhile is left as it is."""
         if not topics:
             return
-        for name, future in self._admin().create_topics(list(topics), operation_timeout=self._timeout_s).items():
+        for name, future in (
+            self._admin().create_topics(list(topics), operation_timeout=self._timeout_s).items()
+        ):
             try:
                 self._ask(future)
             except KafkaException as exc:
@@ -132,7 +134,9 @@ class Cluster:
         wanted = {TopicPartition(*tp): spec for tp in tps}
         if not wanted:
             return {}
-        futures = self._admin().list_offsets(wanted, isolation_level=isolation, request_timeout=self._timeout_s)
+        futures = self._admin().list_offsets(
+            wanted, isolation_level=isolation, request_timeout=self._timeout_s
+        )
         return {(tp.topic, tp.partition): self._ask(future).offset for tp, future in futures.items()}
 
     def _admin(self) -> AdminClient:

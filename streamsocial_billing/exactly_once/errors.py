@@ -38,7 +38,7 @@ class MembershipLost(ExactlyOnceError):
 
 
 class OutcomeUnknown(ExactlyOnceError):
-    """Raised when a commit may or may not have happened: the catcher reopens, the committed offset decides."""
+    """Raised when a commit may or may not have happened: the catcher reopens, then the offset decides."""
 
 
 class KafkaUnavailable(ExactlyOnceError):
@@ -46,7 +46,7 @@ class KafkaUnavailable(ExactlyOnceError):
 
 
 class StoreFailed(ExactlyOnceError):
-    """Raised when RocksDB refuses a write after the Kafka commit: the catcher closes the task, then recovers."""
+    """Raised when RocksDB refuses a write after the Kafka commit: the catcher recovers the task."""
 
 
 class StoreInUse(ExactlyOnceError):

@@ -69,6 +69,10 @@ class Slot:
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def over(self) -> bool:
+        """True once the group has taken the partition away."""
+        return self.revoked
+
 
 class Layer:
     """The exactly-once layer of one worker process; plain Faust classes find it with `Layer.of(app)`."""
@@ -83,7 +87,6 @@ class Layer:
         self.facts: dict[str, TopicFacts] = {}
         self.member: Membrane | None = None
         self.partitions = 0
-        self.outputs: tuple[str, ...] = ()
         self.first_assignment = asyncio.Event()
         self._running = 0
         self._bytes = 0
@@ -267,14 +270,14 @@ class Layer:
     # -- one slot
 
     async def _own(self, slot: Slot, before: Slot | None) -> None:
-        """Keep one task open as long as it is assigned; every failure ends the incarnation, then a new one."""
+        """Keep one task open while it is assigned; a failure ends its incarnation, a new one opens."""
         if before is not None:
             await before.done.wait()
         store_failures = tries = 0
         try:
             while not slot.revoked:
                 failure = await self._run_incarnation(slot)
-                if slot.revoked or failure is None:
+                if failure is None or slot.over():
                     return
                 tries = 0 if slot.task is not None else tries + 1
                 store_failures = store_failures + 1 if isinstance(failure, StoreFailed) else 0
@@ -307,7 +310,9 @@ class Layer:
             await slot.task.ended()
         return failure
 
-    async def _after_failure(self, slot: Slot, failure: BaseException, tries: int, store_failures: int) -> None:
+    async def _after_failure(
+        self, slot: Slot, failure: BaseException, tries: int, store_failures: int
+    ) -> None:
         """Decide what a failure means: stop the worker, stop the task, wait for the group, or try again."""
         slot.state, slot.why = "blocked", str(failure) or repr(failure)
         if isinstance(failure, FINAL) or store_failures >= STORE_FAILURES_IN_A_ROW:
@@ -323,22 +328,28 @@ class Layer:
                 await slot.changed.wait()
             return
         known = isinstance(failure, ExactlyOnceError)
-        logger.warning("task %d ends its incarnation: %r", slot.partition, failure, exc_info=None if known else failure)
+        logger.warning(
+            "task %d ends its incarnation: %r", slot.partition, failure, exc_info=None if known else failure
+        )
         if isinstance(failure, TaskFenced | MembershipLost | OutcomeUnknown):
             await self._until_member(slot)
         await asyncio.sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
 
     async def _until_member(self, slot: Slot) -> None:
         """Wait until a heartbeat confirms the membership, or the group takes the task away (point 6)."""
-        while not slot.revoked and self.member is not None and not await self.member.is_member(slot.membership):
-            await asyncio.sleep(0.5)
+        while not slot.revoked and self.member is not None:
+            if await self.member.is_member(slot.membership):
+                return
+            await _pause(0.5)
 
     async def _open(self, slot: Slot) -> None:
         """Open an incarnation: fence, read offsets, recover, seek; in this order (points 6 to 8)."""
         started = time.monotonic()
         slot.state = "fencing"
         producer = ConfluentProducer(self.options, f"{self.app.conf.id}-{GROUP}-{slot.partition}")
-        stores = TaskStores({name: PartitionStore(self._path(name, slot.partition)) for name in self.app.tables})
+        stores = TaskStores(
+            {name: PartitionStore(self._path(name, slot.partition)) for name in self.app.tables}
+        )
         try:
             await self._in_thread(producer.open)
             fenced = time.monotonic()
@@ -353,11 +364,14 @@ class Layer:
         slot.task.start()
         offsets = {source.topic: source.position for source in sources.values()}
         if self.member is not None:
-            await self.member.continue_at({(t, slot.partition): o for t, o in offsets.items()}, slot.membership)
+            await self.member.continue_at(
+                {(t, slot.partition): o for t, o in offsets.items()}, slot.membership
+            )
         slot.stages_ms = {"fence": (fenced - started) * 1e3, "recover": (time.monotonic() - fenced) * 1e3}
         logger.info(
             "task %d runs: fenced in %.0f ms, recovered %d records in %.0f ms, from %s", slot.partition,
-            slot.stages_ms["fence"], slot.recovery.done if slot.recovery else 0, slot.stages_ms["recover"], offsets,
+            slot.stages_ms["fence"], slot.recovery.done if slot.recovery else 0,
+            slot.stages_ms["recover"], offsets,
         )  # fmt: skip
 
     def _new_task(
@@ -368,7 +382,7 @@ class Layer:
         return Task(self, slot.partition, sources, stores, committer, self._commits)
 
     def _recover(self, slot: Slot, stores: TaskStores) -> dict[str, Source]:
-        """Committed offsets, then the changelogs up to the last stable offset, after the fence; in a thread."""
+        """Committed offsets, then the changelogs to the last stable offset, after the fence; in a thread."""
         partition = slot.partition
         sources = [(topic, partition) for topic in sorted(slot.topics)]
         changelogs = {name: (self._changelog(name), partition) for name in stores.tables}
@@ -388,9 +402,18 @@ class Layer:
         slot.recovery.run(self._plans(stores, changelogs, ends), lambda: slot.revoked)
         return {tp[0]: Source(tp[0], at, at, committed.get(tp), logs[tp].high) for tp, at in starts.items()}
 
-    def _plans(self, stores: TaskStores, changelogs: Mapping[str, TP], ends: Mapping[TP, LogEnds]) -> list[Plan]:
+    def _plans(
+        self, stores: TaskStores, changelogs: Mapping[str, TP], ends: Mapping[TP, LogEnds]
+    ) -> list[Plan]:
         return [
-            plan(name, changelogs[name], store, self._cluster_id, self.facts[changelogs[name][0]], ends[changelogs[name]])
+            plan(
+                name,
+                changelogs[name],
+                store,
+                self._cluster_id,
+                self.facts[changelogs[name][0]],
+                ends[changelogs[name]],
+            )
             for name, store in stores.tables.items()
         ]
 
@@ -402,6 +425,10 @@ class Layer:
 
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(self._openings, call, *args)
+
+
+async def _pause(seconds: float) -> None:
+    await asyncio.sleep(seconds)
 
 
 def _close(producer: ConfluentProducer, stores: TaskStores) -> None:
@@ -419,7 +446,9 @@ def _status(slot: Slot) -> dict[str, Any]:
         "recovered": recovery.done if recovery else 0,
         "to_recover": recovery.total if recovery else 0,
         "waiting_units": task.waiting_units() if task else 0,
-        "oldest": None if oldest is None else {"offset": oldest.event.offset, "at_ms": oldest.event.timestamp},
+        "oldest": None
+        if oldest is None
+        else {"offset": oldest.event.offset, "at_ms": oldest.event.timestamp},
         "commits": task.commits if task else 0,
         "last_commit_ms": task.last_commit_ms if task else 0.0,
         "stages_ms": slot.stages_ms,

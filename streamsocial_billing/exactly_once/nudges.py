@@ -8,7 +8,7 @@ from confluent_kafka import KafkaException, Producer
 
 
 class Nudger:
-    """Appends hints by partition number; one may be lost or doubled, so its handler acts on state (point 1)."""
+    """Appends hints by partition number; they may be lost or doubled: the handler acts on state (point 1)."""
 
     def __init__(self, client_config: Any, topic: str) -> None:
         self._config = {**client_config, "partitioner": "murmur2_random", "linger.ms": 5, "log_level": 2}
@@ -29,6 +29,6 @@ class Nudger:
 
     def close(self) -> None:
         """Give up what is still queued."""
-        if self._producer is not None:
-            self._producer.purge()
-            self._producer.close(0)
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.purge()

@@ -135,7 +135,9 @@ class ConfluentProducer:
             raise failure
         if left or self._confirmed != self._queued:
             self.abort()
-            raise TransactionAborted(f"{self._queued - self._confirmed} records not confirmed in {self.timeout_s} s")
+            raise TransactionAborted(
+                f"{self._queued - self._confirmed} records not confirmed in {self.timeout_s} s"
+            )
         return self._reached
 
     def commit(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
@@ -163,11 +165,13 @@ class ConfluentProducer:
             raise mapped(exc, OutcomeUnknown) from exc
 
     def close(self) -> None:
-        """End the producer without touching a transaction: the next one of its id fences and aborts it."""
+        """End the producer without touching a transaction: the next one of its id fences and aborts it.
+
+        librdkafka's own `close` would try to abort first, so the last reference is dropped instead.
+        """
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()
-            producer.close(0)
 
     def _live(self) -> Producer:
         if self._producer is None:
@@ -188,12 +192,16 @@ class ConfluentProducer:
         except (KafkaException, BufferError) as exc:
             self._give_up(record.topic, exc)
 
-    def _send_batch(self, topic: str, messages: list[dict[str, Any]], partition: int, on_delivery: Any) -> None:
+    def _send_batch(
+        self, topic: str, messages: list[dict[str, Any]], partition: int, on_delivery: Any
+    ) -> None:
         if not messages:
             return
         self._queued += len(messages)
         try:
-            accepted = self._live().produce_batch(topic, messages, partition=partition, on_delivery=on_delivery)
+            accepted = self._live().produce_batch(
+                topic, messages, partition=partition, on_delivery=on_delivery
+            )
         except (KafkaException, BufferError) as exc:
             self._give_up(topic, exc)
         if accepted != len(messages):

@@ -96,9 +96,7 @@ class Recovery:
         by_topic = {item.changelog[0]: item for item in behind}
         reader = Consumer(self._reader_config())
         try:
-            reader.assign([
-                TopicPartition(*item.changelog, max(item.store.reached.position, item.ends.start)) for item in behind
-            ])  # fmt: skip
+            reader.assign([TopicPartition(*item.changelog, _first_offset(item)) for item in behind])
             last_progress = time.monotonic()
             while by_topic and not cancelled():
                 if self._apply(reader.consume(CHUNK, 0.2), by_topic):
@@ -146,6 +144,10 @@ class Recovery:
         }
 
 
+def _first_offset(item: Plan) -> int:
+    return max(item.store.reached.position, item.ends.start)
+
+
 def start_offsets(
     sources: Mapping[TP, LogEnds], committed: Mapping[TP, int | None], changelog_empty: bool
 ) -> dict[TP, int]:
@@ -161,14 +163,15 @@ def start_offsets(
         if offset is None:
             if not known and not changelog_empty:
                 raise OffsetsMissing(
-                    f"no committed offset for {tp[0]}-{tp[1]} although its tables have content (group offsets "
-                    "expire): set the group's offsets with kafka-consumer-groups --reset-offsets, then restart"
+                    f"no committed offset for {tp[0]}-{tp[1]} although its tables have content (group "
+                    "offsets expire): set them with kafka-consumer-groups --reset-offsets, then restart"
                 )
             starts[tp] = ends.start
         elif offset < ends.start or offset > ends.high:
             raise OffsetsMissing(
-                f"the committed offset {offset} of {tp[0]}-{tp[1]} is outside its log {ends.start}..{ends.high}: "
-                "records were deleted before they were handled; choose with kafka-consumer-groups --reset-offsets"
+                f"the committed offset {offset} of {tp[0]}-{tp[1]} is outside its log "
+                f"{ends.start}..{ends.high}: records were deleted unhandled; choose where to go on with "
+                "kafka-consumer-groups --reset-offsets"
             )
         else:
             starts[tp] = offset

@@ -47,7 +47,9 @@ class Router(FaustRouter):
         try:
             async with asyncio.timeout(HOP_TIMEOUT_S):
                 body = await request.read()
-                async with self.app.http_client.request(request.method, target, headers=headers, data=body) as answer:
+                async with self.app.http_client.request(
+                    request.method, target, headers=headers, data=body
+                ) as answer:
                     return answer.status, await answer.read(), answer.content_type
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None

@@ -15,7 +15,7 @@ from .cluster import Cluster, TopicFacts
 from .errors import ExactlyOnceError, KafkaUnavailable, SetupRefused
 from .layer import Layer
 from .membership import check_layout
-from .topic import Topic
+from .topic import Topic, outputs
 
 BeforeStart = Callable[[Cluster], None]
 _before_start: dict[int, BeforeStart] = {}
@@ -60,7 +60,9 @@ def _refuse_what_breaks_the_contract(app: Any) -> None:
     readers: dict[str, str] = {}
     for name, agent in app.agents.items():
         if agent.concurrency != 1:
-            raise SetupRefused(f"agent {name}: concurrency must be 1, batches run their handlers concurrently")
+            raise SetupRefused(
+                f"agent {name}: concurrency must be 1, batches run their handlers concurrently"
+            )
         channel = agent.channel
         if not isinstance(channel, Topic) or channel.pattern:
             raise SetupRefused(f"agent {name} must read one named topic of this app")
@@ -85,7 +87,9 @@ def _check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
     except OSError as exc:
-        raise SetupRefused(f"the data folder {folder} cannot be written ({exc.strerror}): choose another --datadir") from exc
+        raise SetupRefused(
+            f"the data folder {folder} cannot be written ({exc.strerror}): choose another --datadir"
+        ) from exc
 
 
 def _check_port(host: str, port: int) -> None:
@@ -93,14 +97,18 @@ def _check_port(host: str, port: int) -> None:
         with socket.create_server((host, port), reuse_port=False):
             pass
     except OSError as exc:
-        raise SetupRefused(f"web port {port} on {host} cannot be used ({exc.strerror}): choose another --web-port") from exc
+        raise SetupRefused(
+            f"web port {port} on {host} cannot be used ({exc.strerror}): choose another --web-port"
+        ) from exc
 
 
 def _check_broker(cluster: Cluster, url: str) -> None:
     try:
         cluster.id()
     except (KafkaUnavailable, KafkaException) as exc:
-        raise KafkaUnavailable(f"no Kafka broker answers at {url}: start one, or set its address ({exc})") from exc
+        raise KafkaUnavailable(
+            f"no Kafka broker answers at {url}: start one, or set its address ({exc})"
+        ) from exc
 
 
 def _create_changelogs(app: Any, cluster: Cluster, sources: list[str]) -> int:
@@ -129,9 +137,13 @@ def _create_changelogs(app: Any, cluster: Cluster, sources: list[str]) -> int:
 def _check_changelogs(facts: dict[str, TopicFacts], partitions: int) -> None:
     for name, fact in facts.items():
         if fact.partitions != partitions:
-            raise SetupRefused(f"changelog {name} has {fact.partitions} partitions, the sources have {partitions}")
+            raise SetupRefused(
+                f"changelog {name} has {fact.partitions} partitions, the sources have {partitions}"
+            )
         if fact.config.get("cleanup.policy") != "compact":
-            raise SetupRefused(f"changelog {name} must have cleanup.policy=compact: deleting it loses table state")
+            raise SetupRefused(
+                f"changelog {name} must have cleanup.policy=compact: deleting it loses table state"
+            )
 
 
 class Worker(faust.Worker):
@@ -161,9 +173,11 @@ class Worker(faust.Worker):
 
 def _all_topics(app: Any) -> Iterable[str]:
     changelogs = [str(table.changelog_topic_name) for table in app.tables.values()]
-    return [*_source_topics(app), *changelogs, *Layer.of(app).outputs]
+    return [*_source_topics(app), *changelogs, *(topic.topics[0] for topic in outputs(app))]
 
 
 def _say_and_exit(text: str) -> NoReturn:
-    sys.stderr.write(f"streamsocial-billing: {text}\n".replace("streamsocial-billing", Path(sys.argv[0]).name))
+    sys.stderr.write(
+        f"streamsocial-billing: {text}\n".replace("streamsocial-billing", Path(sys.argv[0]).name)
+    )
     raise SystemExit(1)

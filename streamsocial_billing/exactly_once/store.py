@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from faust.stores.base import Store as FaustStore
@@ -98,13 +98,16 @@ class PartitionStore:
             else:
                 batch.put(key, value)
         reached = Reached(position, int(time.time() * 1000))
-        batch.put(META_KEY, orjson.dumps({**asdict(self.identity), **asdict(reached)} if self.identity else {}))
+        batch.put(
+            META_KEY, orjson.dumps({**asdict(self.identity), **asdict(reached)} if self.identity else {})
+        )
         self._live().write(batch)
         self.reached = reached
 
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Committed keys and values whose key starts with the prefix, in key order."""
-        for key, value in self._live().items(from_key=prefix or None):
+        for raw_key, value in self._live().items(from_key=prefix or None):
+            key = cast(bytes, raw_key)  # raw mode: bytes in, bytes out
             if not key.startswith(prefix):
                 return
             if not key.startswith(META_PREFIX):

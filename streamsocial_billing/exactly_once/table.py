@@ -18,7 +18,7 @@ def before_slash(table_key: str) -> str:
     return table_key.partition("/")[0]
 
 
-class Table(faust.Table):  # type: ignore[type-arg, misc]
+class Table(faust.Table):  # type: ignore[type-arg]
     """A changelog-backed table of JSON values under text keys.
 
     Inside a handler reads see the task's uncommitted writes, writes join the handler's unit; a key whose
@@ -94,7 +94,9 @@ class Table(faust.Table):  # type: ignore[type-arg, misc]
     def _check_owner(self, unit: Unit, key: str) -> None:
         message_key = unit.event.key
         if message_key is None or self.owner(key).encode() != message_key:
-            raise ForeignKey(f"{self.name}[{key!r}] belongs to {self.owner(key)!r}, the event to {message_key!r}")
+            raise ForeignKey(
+                f"{self.name}[{key!r}] belongs to {self.owner(key)!r}, the event to {message_key!r}"
+            )
 
     def _the_layer(self) -> Layer:
         if self._layer is None:

@@ -35,7 +35,9 @@ class TableManager(FaustTableManager):
     async def on_start(self) -> None:
         """Start the tables, learn about the topics; then the conductor may subscribe."""
         if not self.app.in_transaction:
-            raise SetupRefused("app.in_transaction was read before the worker started: it is False for ever then")
+            raise SetupRefused(
+                "app.in_transaction was read before the worker started: it is False for ever then"
+            )
         layer = Layer.of(self.app)
         layer.member = self.app.consumer  # type: ignore[assignment]
         await self._update_channels()
@@ -84,7 +86,7 @@ def whole_tasks(assigned: Any) -> dict[int, frozenset[str]]:
     """Per partition number its topics.
 
     Raises:
-        SetupRefused: if a partition number was assigned for some topics only: its task would be split (point 6).
+        SetupRefused: if a partition number came for some topics only: its task would be split (point 6).
     """
     topics: dict[int, set[str]] = {}
     for tp in assigned:
@@ -92,5 +94,7 @@ def whole_tasks(assigned: Any) -> dict[int, frozenset[str]]:
     every = {tp.topic for tp in assigned}
     parted = sorted(p for p, found in topics.items() if found != every)
     if parted:
-        raise SetupRefused(f"partitions {parted} were assigned for some source topics only, of {sorted(every)}")
+        raise SetupRefused(
+            f"partitions {parted} were assigned for some source topics only, of {sorted(every)}"
+        )
     return {partition: frozenset(found) for partition, found in topics.items()}

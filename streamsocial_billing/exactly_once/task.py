@@ -167,7 +167,9 @@ class Task:
                 raise exc
             await options.on_handler_failure(unit.event, exc)
         except Exception as last:
-            self._worker.task_failed(self, HandlerFailed(f"handler failed for good at {_where(unit)}: {last!r}"))
+            self._worker.task_failed(
+                self, HandlerFailed(f"handler failed for good at {_where(unit)}: {last!r}")
+            )
             await asyncio.Event().wait()  # until the incarnation is closed, which cancels this
 
     def _finish(self, unit: Unit) -> None:
@@ -283,7 +285,7 @@ class Task:
     # -- ending
 
     async def close(self, *, grace_s: float, last_commit_s: float) -> None:
-        """End the incarnation: a bounded grace, a last commit, then everything else is cancelled (point 7)."""
+        """End the incarnation: a bounded grace, a last commit, then the rest is cancelled (point 7)."""
         if not self.is_open:
             return
         self._accepting = False
@@ -301,7 +303,9 @@ class Task:
             async with asyncio.timeout(limit_s):
                 await self.commit_once()
         except (TimeoutError, ExactlyOnceError) as exc:
-            logger.warning("task %d: last commit did not happen, events will be redelivered: %r", self.partition, exc)
+            logger.warning(
+                "task %d: last commit did not happen, events will be redelivered: %r", self.partition, exc
+            )
 
     def _drop(self) -> None:
         units = [unit for source in self.sources.values() for unit in source.run]

@@ -1,6 +1,7 @@
 """Topics whose `send` hands the message to the handler's unit."""
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import faust
 
@@ -75,6 +76,21 @@ class Topic(faust.Topic):
         if not self.is_iterator:
             raise ExactlyOnceError(f"no agent reads {self}")
         await self.queue.put(event)
+
+
+def output(app: Any, name: str) -> Topic:
+    """Declare a topic that handlers send to, so that `send` knows the largest record it takes."""
+    topic: Topic = app.topic(name)
+    _outputs.setdefault(app, []).append(topic)
+    return topic
+
+
+def outputs(app: Any) -> list[Topic]:
+    """The output topics of an app."""
+    return _outputs.get(app, [])
+
+
+_outputs: WeakKeyDictionary[Any, list[Topic]] = WeakKeyDictionary()
 
 
 def batched(topic: Any) -> Any:

@@ -187,7 +187,9 @@ class Consumer(driver.Consumer):
         layer = Layer.of(self.app)
         for (topic, partition), task in layer.wanted().items():
             if any(tp.topic == topic and tp.partition == partition for tp in exc.args[0]):
-                layer.task_failed(task, OffsetsMissing(f"records of {topic}-{partition} were deleted unread: {exc}"))
+                layer.task_failed(
+                    task, OffsetsMissing(f"records of {topic}-{partition} were deleted unread: {exc}")
+                )
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         """End the incarnations before anything else hears of the rebalance."""

@@ -40,6 +40,11 @@ class SimulatorProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """True between start and stop."""
+        return self._process is not None
+
     def start(self) -> None:
         """Return when it listens; raises RuntimeError with its stderr if it does not within 10 s."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}

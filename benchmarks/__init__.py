@@ -1,0 +1,1 @@
+"""Benchmarks of the whole worker on a real Kafka; `make bench` runs them."""

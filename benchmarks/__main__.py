@@ -1,0 +1,174 @@
+"""Measure our worker: throughput of a backlog, latency of an idle system."""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.load import payments, preload
+from benchmarks.system import Process, start_worker, wait_until
+from broker import LocalBroker
+from streamsocial_billing.exactly_once.cluster import Cluster
+from streamsocial_billing.intake.producer import PaymentProducer
+from streamsocial_billing.settings import RESULTS, Settings
+from streamsocial_billing.topics import create_topics
+
+USERS = 2000
+
+
+class Results:
+    """A read_committed reader of charge-results with the arrival time of everything."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._reader = Consumer({
+            **settings.client_config(), "group.id": f"bench-{uuid.uuid4().hex}", "enable.auto.commit": False,
+            "isolation.level": "read_committed", "fetch.wait.max.ms": 100,
+        })  # fmt: skip
+        topic = settings.topic(RESULTS)
+        self._reader.assign([TopicPartition(topic, p, OFFSET_END) for p in range(settings.partitions)])
+        self.first_charges = 0
+        self.arrivals: list[tuple[float, int]] = []
+        self.count = 0
+        self._reader.consume(1, 2.0)  # the end is known once the first fetch is answered
+
+    def read(self, timeout_s: float) -> list[dict[str, Any]]:
+        """What arrived within the time."""
+        found = [json.loads(m.value()) for m in self._reader.consume(10_000, timeout_s) if not m.error()]
+        if found:
+            self.count += len(found)
+            self.arrivals.append((time.monotonic(), len(found)))
+            self.first_charges += sum(r["status"] == "succeeded" and not r["replayed"] for r in found)
+        return found
+
+    def close(self) -> None:
+        """Leave."""
+        self._reader.close()
+
+
+def rates(arrivals: list[tuple[float, int]]) -> tuple[float, float]:
+    """Results a second over all but the first batch; over the second half."""
+    total = sum(n for _, n in arrivals)
+    whole = (total - arrivals[0][1]) / max(arrivals[-1][0] - arrivals[0][0], 1e-9)
+    seen = 0
+    for at, n in arrivals:
+        seen += n
+        if seen >= total / 2:
+            return whole, (total - seen) / max(arrivals[-1][0] - at, 1e-9)
+    return whole, whole
+
+
+@contextmanager
+def fresh(bootstrap: str, folder: Path, gateway_url: str) -> Iterator[tuple[Settings, dict[str, str]]]:
+    """Settings with topics of their own."""
+    name = f"bench{uuid.uuid4().hex[:8]}"
+    environ = {
+        "BILLING_BROKER": f"kafka://{bootstrap}", "BILLING_APP_ID": name, "BILLING_TOPIC_PREFIX": f"{name}.",
+        "BILLING_GATEWAY_URL": gateway_url,
+    }  # fmt: skip
+    settings = Settings.from_environment({**environ})
+    create_topics(settings, Cluster(settings.client_config(), 15))
+    yield settings, environ
+
+
+def drain(bootstrap: str, folder: Path, count: int, delay_ms: float | None, gateway_url: str) -> dict[str, Any]:
+    """How fast one worker works off a backlog."""
+    with fresh(bootstrap, folder, gateway_url) as (settings, environ):
+        results = Results(settings)
+        distinct = preload(settings, count, USERS, seed=int(time.time()))
+        worker = start_worker(environ, folder, delay_ms)
+        try:
+            ends = time.monotonic() + 300
+            while results.count < count and time.monotonic() < ends and worker.child.poll() is None:
+                results.read(0.05)
+            whole, half = rates(results.arrivals)
+            return {
+                "results": results.count, "of": count, "charged": results.first_charges, "distinct": distinct,
+                "charges_per_s": round(whole * distinct / count), "per_s": round(whole), "second_half_per_s": round(half),
+                "worker_us_per_event": round(worker.cpu_s() / count * 1e6), "peak_mb": worker.peak_mb(),
+            }  # fmt: skip
+        finally:
+            worker.stop()
+            results.close()
+
+
+def latency(bootstrap: str, folder: Path, count: int, gateway_url: str) -> dict[str, Any]:
+    """How long one payment takes, idle system, from before its submit to the reader of its result."""
+    with fresh(bootstrap, folder, gateway_url) as (settings, environ):
+        worker = start_worker(environ, folder, None)
+        results = Results(settings)
+        took: list[float] = []
+        try:
+            with PaymentProducer(settings, folder) as intake:
+                for event in payments(count + 10, 200, 0.0, seed=int(time.time())):
+                    started = time.monotonic()
+                    intake.submit([event])
+                    ends = started + 30
+                    while time.monotonic() < ends:
+                        if any(r["payment_id"] == event.payment_id for r in results.read(0.002)):
+                            took.append((time.monotonic() - started) * 1000)
+                            break
+                    time.sleep(0.05)
+        finally:
+            worker.stop()
+            results.close()
+        took = sorted(took[10:])  # the first ones warm up
+        return {"samples": len(took), "of": count, "p50_ms": round(statistics.median(took), 1),
+                "p95_ms": round(took[int(len(took) * 0.95)], 1), "max_ms": round(took[-1], 1)}  # fmt: skip
+
+
+def run(chosen: list[str], count: int) -> dict[str, Any]:
+    """Run the chosen measurements one after the other on one broker."""
+    found: dict[str, Any] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="billing-bench-")))
+        bootstrap = os.environ.get("KAFKA") or stack.enter_context(LocalBroker(folder / "kafka", port=0)).bootstrap
+        port = 18_420
+        url = f"http://127.0.0.1:{port}"
+        ledger = folder / "ledger.sqlite"
+        gateway = Process([sys.executable, "-m", "streamsocial_billing.gateways.simulator", "--port", str(port),
+                           "--ledger", str(ledger)], {}, folder / "gateway.log")  # fmt: skip
+        stack.callback(gateway.stop)
+        wait_until(lambda: ledger.exists() or gateway.child.poll() is not None, 10, "the simulator")
+        for name, call in {
+            "no delay": lambda: drain(bootstrap, folder, count, 0, url),
+            "50 ms gateway": lambda: drain(bootstrap, folder, count, 50, url),
+            "simulator over HTTP": lambda: drain(bootstrap, folder, count // 4, None, url),
+            "idle latency": lambda: latency(bootstrap, folder, 200, url),
+        }.items():
+            if not chosen or name in chosen:
+                found[name] = call()
+                Console().print(f"{name}: {found[name]}")
+    return found
+
+
+def main() -> None:
+    """Run, then print tables; `--json FILE` keeps the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("only", nargs="*", help="'no delay', '50 ms gateway', 'simulator over HTTP', 'idle latency'")
+    parser.add_argument("-n", type=int, default=100_000, help="events of a backlog")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    found = run(args.only, args.n)
+    table = Table("measurement", "figure", "value", title="one worker, one local broker")
+    for name, figures in found.items():
+        for figure, value in figures.items():
+            table.add_row(name, figure, str(value))
+    Console().print(table)
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The payments that benchmarks send: the same for the same seed."""
+
+import random
+import time
+from collections.abc import Iterator
+
+from confluent_kafka import Producer
+
+from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.settings import PAYMENTS, Settings
+
+PRODUCTS = ("subscription", "upgrade", "gift")
+
+
+def payments(count: int, users: int, resent: float, seed: int) -> Iterator[PaymentEvent]:
+    """`count` events over `users` users; a share of `resent` repeats an earlier one of the last 5 000."""
+    rng = random.Random(seed)
+    recent: list[PaymentEvent] = []
+    for number in range(count):
+        if recent and rng.random() < resent:
+            yield recent[rng.randrange(len(recent))]
+            continue
+        event = PaymentEvent(
+            f"pay_{seed}_{number}", f"user_{rng.randrange(users)}", "charge", rng.choice(PRODUCTS),
+            rng.randrange(100, 10_000), "USD", "pm_card_visa", "simulated", None, None, int(time.time() * 1000),
+        )  # fmt: skip
+        recent = [*recent[-4_999:], event] if number % 1000 == 0 else recent + [event] if len(recent) < 5000 else recent
+        yield event
+
+
+def preload(settings: Settings, count: int, users: int, seed: int, resent: float = 0.1) -> int:
+    """Append events without transactions, as fast as it goes.
+
+    Returns:
+        how many distinct payments are among them.
+    """
+    producer = Producer({**settings.client_config(), "partitioner": "murmur2_random", "linger.ms": 20,
+                         "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000})  # fmt: skip
+    distinct = set()
+    for event in payments(count, users, resent, seed):
+        distinct.add((event.user_id, event.payment_id))
+        producer.produce(settings.topic(PAYMENTS), event.to_bytes(), event.user_id.encode())
+        producer.poll(0)
+    producer.flush()
+    return len(distinct)

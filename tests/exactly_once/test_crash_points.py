@@ -1,0 +1,32 @@
+"""A worker that dies at a named point of a commit loses nothing, doubles nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support.system import Payments, System
+
+COMMIT_POINTS = ("before_send", "between_sends", "before_offsets", "before_commit", "after_commit", "after_store")
+
+
+@pytest.mark.parametrize("point", COMMIT_POINTS)
+def test_a_worker_that_dies_at_a_point_of_the_commit_loses_and_doubles_nothing(
+    point: str, broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """Two deaths in a row at the point, the second with the work of the first in its arms: the books agree."""
+    payments = Payments(seed=len(point))
+    with System(broker, tmp_path, unique_name) as system:
+        system.worker.start(crash_at=(point, 5))
+        system.worker.wait_ready()
+        while system.worker.running and system.sent < 3000:
+            system.submit(payments.take(40))
+            system.results.wait(lambda: system.answered() >= system.sent, 0.2)
+        system.worker.wait_killed()
+        system.submit(payments.take(60))
+        system.worker.start(crash_at=(point, 3))
+        system.worker.wait_killed()
+        system.submit(payments.take(60))
+        system.worker.start()
+        report = system.check()
+        assert report.resent > 0

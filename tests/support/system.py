@@ -1,0 +1,437 @@
+"""A whole system for one test: gateway simulator, workers, intake, a reader of what was committed.
+
+Waiting is always waiting for something (a record, a log line, the end of a process), never for a time to pass.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import orjson
+from support.simulator import ROOT, SimulatorProcess
+
+from streamsocial_billing.audit import AuditReport, run_audit
+from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.events import PaymentEvent, gateway_key
+from streamsocial_billing.exactly_once.cluster import Cluster
+from streamsocial_billing.intake.producer import PaymentProducer
+from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, RESULTS, RETRY, Settings
+from streamsocial_billing.topics import create_topics
+
+SESSION_TIMEOUT_S = 2
+GATEWAY_DEADLINE_S = 1.2
+WAIT_S = 45.0
+
+Source = tuple[int, int]
+"""Partition, offset of an event on `payments`."""
+
+
+class Payments:
+    """Makes payments from a seed: some users are hot, one in ten is sent again, one in ten is declined."""
+
+    def __init__(self, seed: int, users: int = 60, resent: float = 0.1) -> None:
+        self.random = random.Random(seed)
+        self._users = users
+        self._resent = resent
+        self._number = 0
+        self.made: list[PaymentEvent] = []
+
+    def take(self, count: int) -> list[PaymentEvent]:
+        """The next `count` events, re-sent ones among them."""
+        return [self._one() for _ in range(count)]
+
+    def _one(self) -> PaymentEvent:
+        if self.made and self.random.random() < self._resent:
+            return self.random.choice(self.made)
+        self._number += 1
+        hot = self.random.random() < 0.4
+        user = self.random.randrange(4) if hot else self.random.randrange(4, self._users)
+        declined = self.random.random() < 0.1
+        event = payment(
+            f"user-{user}", f"pay-{self._number}",
+            amount_minor=self.random.randrange(100, 10_000), currency=self.random.choice(("EUR", "USD", "JPY")),
+            payment_method="pm_card_declined" if declined else "pm_card_visa",
+        )  # fmt: skip
+        self.made.append(event)
+        return event
+
+
+def payment(user_id: str, payment_id: str, **fields: Any) -> PaymentEvent:
+    """A payment with defaults for what the test does not care about."""
+    filled = {
+        "product": "subscription", "amount_minor": 999, "currency": "EUR", "payment_method": "pm_card_visa",
+    } | fields | {"user_id": user_id, "payment_id": payment_id}  # fmt: skip
+    return PaymentEvent.from_mapping(filled, now_ms=int(time.time() * 1000), default_gateway="simulated")
+
+
+class WorkerProcess:
+    """One worker over its own data folder; its log goes to a file, its lines can be waited for."""
+
+    def __init__(self, name: str, folder: Path, environment: dict[str, str]) -> None:
+        self.name = name
+        self.datadir = folder / name
+        self.log_file = folder / f"{name}.log"
+        self._environment = environment
+        self._process: subprocess.Popen[str] | None = None
+        self._news = threading.Condition()
+        self._lines: list[str] = []
+        self._reader: threading.Thread | None = None
+        self.starts = 0
+
+    @property
+    def running(self) -> bool:
+        """True while the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, crash_at: tuple[str, int] | None = None) -> None:
+        """Start it; with `crash_at` (point, N) it kills itself when it reaches the point for the N-th time."""
+        assert not self.running
+        self.starts += 1
+        command: list[str] = [str(Path(sys.executable).with_name("streamsocial-billing"))]
+        if crash_at is not None:
+            command = [sys.executable, str(ROOT / "tests/support/crashing_worker.py"), crash_at[0], str(crash_at[1])]
+        self._lines = []
+        self._process = process = subprocess.Popen(
+            [*command, f"--datadir={self.datadir}", "worker", f"--web-port={free_port()}", "--loglevel=info"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=self._environment,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, args=(process,), daemon=True)
+        self._reader.start()
+
+    def wait_for_line(self, pattern: str, within_s: float = WAIT_S) -> str:
+        """The first line since the start that matches; raises AssertionError with the log's end."""
+        regex = re.compile(pattern)
+        with self._news:
+            if not self._news.wait_for(lambda: self._find(regex) or not self._alive(), within_s):
+                raise AssertionError(f"{self.name} never said {pattern!r}: {self.tail()}")
+        found = self._find(regex)
+        assert found is not None, f"{self.name} ended without {pattern!r}: {self.tail()}"
+        return found
+
+    def wait_ready(self, within_s: float = WAIT_S) -> None:
+        """Return when a task of this worker runs."""
+        self.wait_for_line(r"task \d+ runs", within_s)
+
+    def wait_killed(self, within_s: float = WAIT_S) -> None:
+        """Return when the process has died by SIGKILL; anything else is a failure."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not kill itself: {self.tail()}") from None
+        assert -signal.SIGKILL == code, self.tail()
+        self._join()
+
+    def kill(self) -> None:
+        """SIGKILL by its own pid."""
+        self.signal(signal.SIGKILL)
+        self.wait_killed()
+
+    def signal(self, signum: int) -> None:
+        """Send a signal to its own pid."""
+        assert self._process is not None
+        self._process.send_signal(signum)
+
+    def stop(self) -> int:
+        """Ask it to stop; its exit code."""
+        assert self._process is not None
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        try:
+            return self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise AssertionError(f"{self.name} did not stop: {self.tail()}") from None
+        finally:
+            self._join()
+
+    def end(self) -> None:
+        """End it whatever it does, at the end of a test."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._join()
+
+    def forget_local_state(self) -> None:
+        """Delete its data folder."""
+        assert not self.running
+        shutil.rmtree(self.datadir)
+
+    def tail(self) -> str:
+        """The last lines of its log."""
+        return "\n" + "\n".join(self._lines[-25:])
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout, self.log_file.open("a", encoding="utf-8") as log:
+            for line in process.stdout:
+                log.write(line)
+                with self._news:
+                    self._lines.append(line.rstrip())
+                    self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    def _find(self, regex: re.Pattern[str]) -> str | None:
+        return next((line for line in list(self._lines) if regex.search(line)), None)
+
+    def _alive(self) -> bool:
+        return self._reader is not None and self._reader.is_alive() and self.running
+
+    def _join(self) -> None:
+        if self._reader is not None:
+            self._reader.join(5)
+
+
+class TopicReader:
+    """Reads committed records of one topic from its beginning, in a thread; `wait` awaits what they say.
+
+    `sources` are the events (partition, offset) that the records so far answer.
+    """
+
+    def __init__(self, settings: Settings, topic: str, source_of: Callable[[Any], Source | None]) -> None:
+        self.records: list[Any] = []
+        self.sources: set[Source] = set()
+        self._source_of = source_of
+        self._news = threading.Condition()
+        self._stop = False
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(settings, topic), daemon=True)
+        self._thread.start()
+
+    def wait(self, enough: Callable[[], bool], within_s: float = WAIT_S) -> bool:
+        """True as soon as `enough` holds, asked after each message; False after `within_s`."""
+        with self._news:
+            return self._news.wait_for(lambda: self._failure is not None or enough(), within_s)
+
+    def close(self) -> None:
+        """End the thread; raises what ended it before."""
+        self._stop = True
+        self._thread.join(10)
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self, settings: Settings, topic: str) -> None:
+        try:
+            for message in CommittedLog(settings).follow(topic):
+                if self._stop:
+                    return
+                if message is not None:
+                    with self._news:
+                        self.records.append(message)
+                        source = self._source_of(message)
+                        if source is not None:
+                            self.sources.add(source)
+                        self._news.notify_all()
+        except BaseException as exc:
+            self._failure = exc
+            with self._news:
+                self._news.notify_all()
+
+
+class System:
+    """Everything that a payment meets, on names of its own; the end of the `with` ends every process."""
+
+    def __init__(
+        self, bootstrap: str, folder: Path, name: str, *, workers: int = 1, partitions: int = 4,
+        **environment: object,
+    ) -> None:  # fmt: skip
+        self.folder = folder
+        self.gateway = SimulatorProcess(folder / "ledger.sqlite")
+        self.gateway.start()
+        variables = {
+            "BILLING_APP_ID": name, "BILLING_TOPIC_PREFIX": f"{name}-", "BILLING_BROKER": f"kafka://{bootstrap}",
+            "BILLING_PARTITIONS": partitions, "BILLING_GATEWAY_URL": self.gateway.url,
+            "BILLING_SESSION_TIMEOUT_S": SESSION_TIMEOUT_S, "BILLING_GATEWAY_DEADLINE_S": GATEWAY_DEADLINE_S,
+        } | environment  # fmt: skip
+        chosen = {key: str(value) for key, value in variables.items()}
+        self.settings = Settings.from_environment(chosen)
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("BILLING_")}
+        env = inherited | chosen | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        self.workers = [WorkerProcess(f"w{number + 1}", folder, env) for number in range(workers)]
+        self.sent = 0
+
+    def __enter__(self) -> System:
+        try:
+            create_topics(self.settings, Cluster(self.settings.client_config(), 10))
+            self._intake = PaymentProducer(self.settings, self.folder / "intake")
+            self.results = TopicReader(self.settings, self.settings.topic(RESULTS), _answered_event)
+            self.dead_letters = TopicReader(self.settings, self.settings.topic(DEAD_LETTERS), lambda _: None)
+        except BaseException:
+            self.gateway.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker in self.workers:
+            worker.end()
+        self._intake.close()
+        try:
+            self.results.close()
+            self.dead_letters.close()
+        finally:
+            if self.gateway.running:
+                self.gateway.stop()
+
+    @property
+    def worker(self) -> WorkerProcess:
+        """The only worker, or the first."""
+        return self.workers[0]
+
+    def start(self) -> None:
+        """Start every worker; return when each runs a task."""
+        for worker in self.workers:
+            worker.start()
+        for worker in self.workers:
+            worker.wait_ready()
+
+    def submit(self, events: Iterable[PaymentEvent]) -> None:
+        """Append events in transactions, as `submit` does."""
+        self.sent += self._intake.submit(list(events))
+
+    def wait_answered(self, count: int | None = None, within_s: float = WAIT_S) -> None:
+        """Return when so many events (default: all) have a result that is not a settling one, or a dead letter."""
+        wanted = self.sent if count is None else count
+        if not self.results.wait(lambda: self.answered() >= wanted, within_s):
+            logs = "".join(f"\n--- {worker.name}{worker.tail()}" for worker in self.workers)
+            raise AssertionError(f"{self.answered()} of {wanted} events answered after {within_s} s{logs}")
+
+    def answered(self) -> int:
+        """How many events have an answer."""
+        return len(self.results.sources) + len(self.dead_letters.records)
+
+    def all_results(self) -> list[dict[str, Any]]:
+        """The results so far."""
+        return [_json(message) for message in list(self.results.records)]
+
+    def results_of(self, payment_id: str) -> list[dict[str, Any]]:
+        """The results of a payment so far."""
+        return [one for one in self.all_results() if one["payment_id"] == payment_id]
+
+    def calls(self, event: PaymentEvent) -> int:
+        """How often the gateway was posted this payment's key."""
+        calls = self.gateway.get(f"/_stats?key={gateway_key(event)}")["calls"]
+        assert isinstance(calls, int)
+        return calls
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """Per partition of the sources the offsets between the committed one and the last stable one."""
+        log = CommittedLog(self.settings)
+        places = [(self.settings.topic(t), p) for t in (PAYMENTS, RETRY) for p in range(self.settings.partitions)]
+        return log.lag(self.settings.app_id, log.ends(places))
+
+    def stop_workers(self) -> None:
+        """Stop the running workers in order."""
+        for worker in self.workers:
+            if worker.running:
+                assert 0 == worker.stop(), worker.tail()
+
+    def check(self) -> AuditReport:
+        """Everything is answered; then books and disk agree, the workers being stopped."""
+        self.wait_answered()
+        self.check_order()
+        report = self.audit()
+        self.stop_workers()
+        self.check_disk()
+        return report
+
+    def audit(self) -> AuditReport:
+        """Lost 0, double 0, tables = fold of the results = ledger."""
+        report = run_audit(self.settings, wait_s=30)
+        assert () == report.problems, "\n".join(map(str, report.problems))
+        assert self.sent == report.events
+        return report
+
+    def check_order(self) -> None:
+        """Each payment was answered in the order of its events (results of one user lie in one partition)."""
+        last: dict[str, list[int]] = {}
+        for one in self.all_results():
+            if not one["resolves"]:
+                last.setdefault(one["user_id"], []).append(one["source"]["offset"])
+        wrong = {user: offsets for user, offsets in last.items() if any(a >= b for a, b in pairwise(offsets))}
+        assert {} == wrong
+
+    def check_disk(self) -> None:
+        """RocksDB = fold of the committed changelog; the workers must not run."""
+        from support.disk import tables_on_disk
+
+        datadirs = [worker.datadir for worker in self.workers if worker.datadir.exists()]
+        problems = [str(one) for one in tables_on_disk(datadirs, self.settings)]
+        assert [] == problems
+
+
+class Stream:
+    """Submits payments in a thread, a few at a time, until it is left or has sent all; keeps workers busy."""
+
+    def __init__(self, system: System, payments: Payments, *, chunk: int, ahead: int, most: int) -> None:
+        self._system = system
+        self._payments = payments
+        self._chunk = chunk
+        self._ahead = ahead
+        self._most = most
+        self._stop = False
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Stream:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop = True
+        self._thread.join(30)
+        if kind is None and self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        """Stay `ahead` events in front of the answers, so that a kill always hits work under way."""
+        system = self._system
+        try:
+            while not self._stop and system.sent < self._most:
+                system.results.wait(lambda: self._stop or system.sent - system.answered() < self._ahead, 1.0)
+                if system.sent - system.answered() < self._ahead:
+                    system.submit(self._payments.take(self._chunk))
+        except BaseException as exc:
+            self._failure = exc
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+    return port
+
+
+def statuses(results: Iterable[dict[str, Any]]) -> Counter[tuple[str, bool, bool]]:
+    """Counts by (status, replayed, resolves)."""
+    return Counter((one["status"], one["replayed"], one["resolves"]) for one in results)
+
+
+def _json(message: Any) -> dict[str, Any]:
+    value: dict[str, Any] = orjson.loads(message.value())
+    return value
+
+
+def _answered_event(message: Any) -> Source | None:
+    result = _json(message)
+    return None if result["resolves"] else (result["source"]["partition"], result["source"]["offset"])

@@ -1,6 +1,7 @@
 """The map of the system: topics, tables, agents, views."""
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -13,7 +14,7 @@ from streamsocial_billing.exactly_once import Layer, Options, batched, output
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.resolver import DueTimer, Resolver
-from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, RETRY, Settings
+from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, RETRY, Settings, SettingsError
 from streamsocial_billing.topics import create_topics
 from streamsocial_billing.views.api import declare_views
 from tables.charges import declare_charges
@@ -83,6 +84,7 @@ def _layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:
         "client_config": settings.client_config(),
         "commit_interval_ms": settings.commit_interval_ms,
         "max_running": settings.max_in_flight,
+        "broker_advice": "start one (make kafka), or set BILLING_BROKER",
     }
     return Options(**{**chosen, **overrides})
 
@@ -99,17 +101,30 @@ def _faust_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.kafka_ca_file)
+    except OSError as exc:
+        raise SettingsError(f"BILLING_KAFKA_CA_FILE={settings.kafka_ca_file!r} is not a PEM file of certificates") from exc
+    if settings.kafka_cert_file is not None:
+        try:  # an empty password: OpenSSL would ask for one on the terminal
+            context.load_cert_chain(settings.kafka_cert_file, settings.kafka_key_file, password="")
+        except OSError as exc:
+            raise SettingsError(
+                f"BILLING_KAFKA_CERT_FILE={settings.kafka_cert_file!r} with "
+                f"BILLING_KAFKA_KEY_FILE={settings.kafka_key_file!r} are not a certificate and its unencrypted "
+                "key in PEM form"
+            ) from exc
+    return context
+
+
 def kafka_credentials(settings: Settings) -> dict[str, Any]:
     """TLS with SASL for the aiokafka side, from the same paths that librdkafka gets."""
     if settings.kafka_security_protocol == "PLAINTEXT":
         return {}
     context = None
     if settings.kafka_security_protocol in ("SSL", "SASL_SSL"):
-        import ssl
-
-        context = ssl.create_default_context(cafile=settings.kafka_ca_file)
-        if settings.kafka_cert_file is not None:
-            context.load_cert_chain(settings.kafka_cert_file, settings.kafka_key_file)
+        context = _tls_context(settings)
     if settings.kafka_security_protocol == "SSL":
         return {"broker_credentials": faust.SSLCredentials(context)}
     return {

@@ -13,6 +13,7 @@ from faust.cli.faust import cli as faust_cli
 
 from streamsocial_billing.settings import Settings, SettingsError
 
+NAME = "streamsocial-billing"
 GATEWAY_PORT = 8420
 
 
@@ -28,7 +29,10 @@ def the_app() -> faust.App:
 
     settings = the_settings()
     gateway = SimulatedGateway(settings.gateway_url, max_connections=max(1, settings.max_in_flight // 2))
-    return create_app(settings, {gateway.name: gateway})
+    try:
+        return create_app(settings, {gateway.name: gateway})
+    except SettingsError as exc:
+        _give_up(exc)
 
 
 @cache
@@ -41,13 +45,28 @@ def the_settings() -> Settings:
 
 
 def main() -> NoReturn:
-    """Run a command; what an operator can mend is one line on stderr with exit code 1."""
-    the_app().main()
+    """Run a command; what an operator can mend is one line on stderr, exit code 1 (2: a wrong command line)."""
+    app = the_app()
+    app.finalize()
+    app.worker_init()
+    app.worker_init_post_autodiscover()
+    try:
+        code = faust_cli.main(app=app, standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as exc:
+        exc.show()
+        raise SystemExit(exc.exit_code) from None
+    except click.ClickException as exc:
+        ctx = exc.ctx if isinstance(exc, click.UsageError) else None
+        _give_up(f"{exc.format_message()} (see {ctx.command_path if ctx else NAME} --help)", exc.exit_code)
+    except click.Abort:
+        raise SystemExit(130) from None
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
-def _give_up(exc: BaseException) -> NoReturn:
-    sys.stderr.write(f"streamsocial-billing: {exc}\n")
-    raise SystemExit(1)
+def _give_up(why: object, code: int = 1) -> NoReturn:
+    """End with one line on stderr."""
+    sys.stderr.write(f"{NAME}: {' '.join(str(why).split())}\n")
+    raise SystemExit(code)
 
 
 def _one_line_errors(call: Callable[[], int]) -> NoReturn:

@@ -137,7 +137,7 @@ def _open(path: Path) -> Rdict:
     path.parent.mkdir(parents=True, exist_ok=True)
     options = RocksOptions(raw_mode=True)
     options.create_if_missing(True)
-    options.set_write_buffer_size(16 * 1024 * 1024)
+    options.set_write_buffer_size(4 * 1024 * 1024)  # times tables times partitions
     options.set_max_open_files(256)
     options.set_keep_log_file_num(2)
     return Rdict(str(path), options)

@@ -124,6 +124,10 @@ class WorkerProcess:
         assert found is not None, f"{self.name} ended without {pattern!r}: {self.tail()}"
         return found
 
+    def running_tasks(self) -> list[str]:
+        """The log lines, since the start, of tasks that began to run."""
+        return [line for line in list(self._lines) if re.search(r"task \d+ runs", line)]
+
     def wait_ready(self, within_s: float = WAIT_S) -> None:
         """Return when a task of this worker runs."""
         self.wait_for_line(r"task \d+ runs", within_s)

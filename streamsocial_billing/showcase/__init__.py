@@ -1,0 +1,1 @@
+"""Shows the whole system at work on one machine."""

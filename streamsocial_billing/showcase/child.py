@@ -1,0 +1,136 @@
+"""One process of the showcase."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import broker
+from streamsocial_billing.showcase.errors import ShowcaseFailed
+from streamsocial_billing.showcase.folder import Folder
+
+ROOT: Final = Path(broker.__file__).resolve().parent.parent
+"""The checkout."""
+GUARD: Final = ROOT / "broker" / "guard.py"
+STOP_WITHIN_S: Final = 20.0
+
+
+class Child:
+    """A command of ours, run with a log of its own; it ends when this process ends, however that happens."""
+
+    def __init__(self, name: str, arguments: Sequence[str], environ: Mapping[str, str], folder: Folder) -> None:
+        self.name = name
+        self.log_file = folder.logs / f"{name}.log"
+        self._arguments = arguments
+        self._environ = environ
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id, 0 before the first start; that of the command itself."""
+        return self._process.pid if self._process is not None else 0
+
+    @property
+    def running(self) -> bool:
+        """True while it lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it (again); raises ShowcaseFailed where the command is not installed."""
+        lock = self._folder.lock_fd
+        guard = [sys.executable, "-I", str(GUARD), str(lock)]  # ends the command when its input's end is reached
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603 - our own command
+                [*guard, console_script(), *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=dict(self._environ),
+                start_new_session=True,  # Ctrl-C in the terminal is for us; we stop the others in order
+                pass_fds=(lock,),
+            )
+
+    def kill(self) -> int:
+        """SIGKILL; returns the pid it had."""
+        pid = self.pid
+        if self._process is not None:
+            self._process.kill()
+            self._wait(self._process, STOP_WITHIN_S)
+        return pid
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM."""
+        if self._process is not None and self.running:
+            self._process.send_signal(signal.SIGTERM)
+
+    def stopped(self) -> int:
+        """Wait for the end that was asked for, at last by force; returns the exit code."""
+        if self._process is None:
+            return 0
+        return self._wait(self._process, STOP_WITHIN_S)
+
+    def why(self) -> str:
+        """One line on an end that nobody asked for."""
+        code = self._process.poll() if self._process is not None else None
+        return f"{self.name} ended with exit code {code}: {last_line(self.log_file)} (log: {shown(self.log_file)})"
+
+    def said(self, text: str) -> bool:
+        """True if its log holds this text."""
+        try:
+            return text.encode() in self.log_file.read_bytes()
+        except OSError:
+            return False
+
+    @staticmethod
+    def _wait(process: subprocess.Popen[bytes], limit_s: float) -> int:
+        try:
+            code = process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        if process.stdin is not None:
+            process.stdin.close()  # its guard ends at once
+        return code
+
+
+def console_script() -> str:
+    """The path of `streamsocial-billing` beside this Python."""
+    path = Path(sys.executable).with_name("streamsocial-billing")
+    if not path.exists():
+        raise ShowcaseFailed(f"{path} is missing: run make install")
+    return str(path)
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that says something."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace")[-4000:].splitlines()
+    except OSError:
+        lines = []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def free_port(wanted: int = 0) -> int:
+    """This port of the loopback, or any free one where it is taken."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise ShowcaseFailed("no free port on 127.0.0.1")

@@ -1,0 +1,49 @@
+"""Sample payments."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+import orjson
+
+RESENT_OF: Final = 10
+"""Every tenth payment is sent twice."""
+PRICES: Final = {
+    "subscription": {"USD": 999, "EUR": 899, "JPY": 1_500},
+    "upgrade": {"USD": 1_999, "EUR": 1_799, "JPY": 3_000},
+    "gift": {"USD": 2_500, "EUR": 2_300, "JPY": 3_800},
+}
+"""Minor units by product, by currency."""
+CARDS: Final = ("pm_card_visa", "pm_card_mastercard", "pm_card_amex")
+
+
+def sample_payments(payments: int) -> list[bytes]:
+    """JSON lines for `submit`: so many payments, every tenth once more some time after its first event.
+
+    Always the same for the same number. Many users pay once or twice, a few pay often, each in one currency.
+    """
+    chance = random.Random(2026)  # noqa: S311 - sample data
+    soon = max(2, min(400, payments // 4))
+    lines: list[tuple[float, bytes]] = []
+    for number in range(payments):
+        line = _line(number, chance, users=max(10, payments // 4))
+        lines.append((number, line))
+        if number % RESENT_OF == RESENT_OF - 1:
+            lines.append((number + chance.uniform(1, soon), line))
+    return [line for _, line in sorted(lines)]
+
+
+def _line(number: int, chance: random.Random, users: int) -> bytes:
+    user = min(int(chance.paretovariate(0.6)), users) if chance.random() < 0.3 else chance.randint(1, users)
+    product = chance.choices(list(PRICES), weights=(8, 1, 1))[0]
+    currency = ("USD", "EUR", "USD", "JPY")[user % 4]
+    payment = {
+        "payment_id": f"sample-{number + 1:06}",
+        "user_id": f"user-{user:05}",
+        "product": product,
+        "amount_minor": PRICES[product][currency],
+        "currency": currency,
+        "payment_method": chance.choice(CARDS),
+    }
+    return orjson.dumps(payment) + b"\n"

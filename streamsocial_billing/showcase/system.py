@@ -1,0 +1,242 @@
+"""The whole system on one machine: Kafka, the gateway simulator, two workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, Request, build_opener
+
+import orjson
+from confluent_kafka import KafkaException
+
+from broker import LocalBroker
+from streamsocial_billing.exactly_once.cluster import Cluster
+from streamsocial_billing.exactly_once.errors import KafkaUnavailable
+from streamsocial_billing.settings import Settings, SettingsError
+from streamsocial_billing.showcase.child import Child, free_port, last_line
+from streamsocial_billing.showcase.errors import ShowcaseFailed
+from streamsocial_billing.showcase.folder import Folder
+
+GATEWAY_PORT: Final = 8420
+WEB_PORTS: Final = (6066, 6067)
+KAFKA_ANSWERS_WITHIN_S: Final = 6.0
+UP_WITHIN_S: Final = 60.0
+ASK_EVERY_S: Final = 0.1
+PORT_ATTEMPTS: Final = 3
+TAKEN: Final = ("cannot listen on", "cannot be used")
+"""What the gateway, a worker say about a port that somebody took after we had found it free."""
+
+
+class Worker(Child):
+    """A worker with a data folder, a web port, a last known state."""
+
+    def __init__(self, number: int, port: int, environ: Mapping[str, str], folder: Folder) -> None:
+        name = f"worker-{number}"
+        self.port = port
+        self.datadir = folder.path / name
+        self.assigned: list[int] = []
+        self.state = "starting"
+        arguments = [f"--datadir={self.datadir}", "worker", f"--web-port={port}"]
+        super().__init__(name, arguments, environ, folder)
+
+    @property
+    def url(self) -> str:
+        """Where its pages are."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def look(self) -> None:
+        """Ask it what it does; `state` is for people."""
+        answer = ask(f"{self.url}/ready", within_s=0.5) if self.running else None
+        self.assigned = answer["assigned"] if answer and answer["ready"] else []
+        if not self.running:
+            self.state = "not running"
+        elif not answer:
+            self.state = "starting"
+        elif not answer["ready"]:
+            self.state = "recovering"
+        else:
+            self.state = f"{len(self.assigned)} partitions" if self.assigned else "waiting for partitions"
+
+
+class System:
+    """Everything that runs; `start` it, `close` it in every case.
+
+    `kafka`: host:port of another broker, None for our own. `own` are settings that nobody may override.
+    Raises ShowcaseFailed (also BrokerError, from the local broker) with a one-line text.
+    """
+
+    def __init__(
+        self, folder: Folder, environ: Mapping[str, str], own: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
+        self.folder = folder
+        self.kafka = environ.get("KAFKA") or None
+        self.broker = None if self.kafka else LocalBroker(folder.path / "kafka")
+        self.workers: list[Worker] = []
+        self._gateway: Child | None = None
+        self._say = say
+        self._environ = _without_foreign_kafka(environ, local=self.kafka is None) | own
+        self._set("BILLING_BROKER", f"kafka://{self.kafka}" if self.kafka else "kafka://127.0.0.1:9092")
+        self._set("BILLING_GATEWAY_URL", f"http://127.0.0.1:{GATEWAY_PORT}")
+        self.settings = self._settings()
+
+    @property
+    def datadirs(self) -> list[Path]:
+        """The workers' data folders."""
+        return [worker.datadir for worker in self.workers]
+
+    @property
+    def gateway_url(self) -> str:
+        """Base URL of the gateway simulator."""
+        return self.settings.gateway_url
+
+    def start(self) -> None:
+        """Return when both workers are ready, with all partitions between them."""
+        self._start_kafka()
+        self._start_gateway()
+        self._start_workers()
+
+    def check_kafka(self) -> None:
+        """Raise ShowcaseFailed unless the broker that was named answers."""
+        try:
+            Cluster(self.settings.client_config(), KAFKA_ANSWERS_WITHIN_S).id()
+        except (KafkaUnavailable, KafkaException):
+            text = f"no Kafka broker answers at {self.settings.bootstrap}: start it or correct KAFKA=host:port"
+            raise ShowcaseFailed(text) from None
+
+    def watch(self) -> None:
+        """Raise ShowcaseFailed if a process has ended that should run."""
+        if self.broker is not None and not self.broker.running:
+            log = self.broker.log_file
+            raise ShowcaseFailed(f"the broker ended by itself: {last_line(log)} (log: {log})")
+        for child in self._children():
+            if not child.running:
+                raise ShowcaseFailed(child.why())
+
+    def look(self) -> None:
+        """Ask every worker what it does."""
+        for worker in self.workers:
+            worker.look()
+
+    def complete(self) -> bool:
+        """True if every worker is ready and together they own each partition once, as of the last look."""
+        owned = sorted(partition for worker in self.workers for partition in worker.assigned)
+        return owned == list(range(self.settings.partitions)) and all(worker.assigned for worker in self.workers)
+
+    def wait_complete(self) -> None:
+        """Look until the system is complete, at most UP_WITHIN_S."""
+        limit = time.monotonic() + UP_WITHIN_S
+        while not self.complete():
+            self.watch()
+            if time.monotonic() > limit:
+                states = ", ".join(f"{worker.name}: {worker.state}" for worker in self.workers)
+                raise ShowcaseFailed(f"not ready after {UP_WITHIN_S:.0f} s ({states}; logs: {self.folder.logs})")
+            time.sleep(ASK_EVERY_S)
+            self.look()
+
+    def child(self, name: str, *arguments: str) -> Child:
+        """Another command of ours on this system, not yet started."""
+        return Child(name, arguments, self._environ, self.folder)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What every process of the system gets."""
+        return dict(self._environ)
+
+    def stop_workers(self) -> dict[str, int]:
+        """SIGTERM to all of them at once; their exit codes."""
+        for worker in self.workers:
+            worker.ask_to_stop()
+        return {worker.name: worker.stopped() for worker in self.workers}
+
+    def close(self) -> None:
+        """End everything that was started, in order; what does not end in time is killed."""
+        self.stop_workers()
+        if self._gateway is not None:
+            self._gateway.ask_to_stop()
+            self._gateway.stopped()
+        if self.broker is not None:
+            self.broker.stop()
+
+    def _start_kafka(self) -> None:
+        if self.broker is None:
+            self.check_kafka()
+            self._say(f"Kafka      {self.settings.bootstrap} (yours)")
+            return
+        self.broker.start()
+        self._set("BILLING_BROKER", self.broker.url)
+        self.settings = self._settings()
+        self._say(f"Kafka      {self.broker.bootstrap} (pid {self.broker.pid})")
+
+    def _start_gateway(self) -> None:
+        port = free_port(GATEWAY_PORT)
+        for last in (*[False] * (PORT_ATTEMPTS - 1), True):
+            ledger = self.folder.path / "gateway.sqlite"
+            self._gateway = self.child("gateway", "gateway", f"--port={port}", f"--ledger={ledger}")
+            self._gateway.start()
+            if self._listens(self._gateway, port, last):
+                break
+            port = free_port()
+        self._set("BILLING_GATEWAY_URL", f"http://127.0.0.1:{port}")
+        self.settings = self._settings()
+        self._say(f"gateway    {self.gateway_url} (pid {self._gateway.pid})")
+
+    def _listens(self, gateway: Child, port: int, last: bool) -> bool:
+        """False where the port was taken meanwhile, unless this was the last attempt."""
+        limit = time.monotonic() + UP_WITHIN_S
+        while not gateway.said(f"http://127.0.0.1:{port} "):
+            if not gateway.running:
+                if not last and any(text in last_line(gateway.log_file) for text in TAKEN):
+                    return False
+                raise ShowcaseFailed(gateway.why())
+            if time.monotonic() > limit:
+                raise ShowcaseFailed(f"the gateway does not listen after {UP_WITHIN_S:.0f} s (log: {gateway.log_file})")
+            time.sleep(ASK_EVERY_S)
+        return True
+
+    def _start_workers(self) -> None:
+        for number, port in enumerate(WEB_PORTS, 1):
+            worker = Worker(number, free_port(port), self._environ, self.folder)
+            self.workers.append(worker)
+            worker.start()
+        self.wait_complete()
+        for worker in self.workers:
+            self._say(f"{worker.name}   {worker.url} (pid {worker.pid}, {worker.state})")
+
+    def _children(self) -> list[Child]:
+        return [*self.workers, *([self._gateway] if self._gateway is not None else [])]
+
+    def _set(self, variable: str, value: str) -> None:
+        self._environ[variable] = value
+
+    def _settings(self) -> Settings:
+        try:
+            return Settings.from_environment(self._environ)
+        except SettingsError as error:
+            text = str(error)
+            raise ShowcaseFailed(text.replace("BILLING_BROKER='kafka://", "KAFKA='") if self.kafka else text) from None
+
+
+def _without_foreign_kafka(environ: Mapping[str, str], *, local: bool) -> dict[str, str]:
+    """The environment, for our own broker without what was meant for another one (TLS, SASL, replication)."""
+    meant_for_another = ("BILLING_KAFKA_", "BILLING_REPLICATION")
+    return {key: value for key, value in environ.items() if not (local and key.startswith(meant_for_another))}
+
+
+def ask(url: str, *, within_s: float, body: bytes | None = None) -> dict[str, Any] | None:
+    """The JSON object that a process of ours answers, also beside a 503; None while it does not answer."""
+    opener = build_opener(ProxyHandler({}))  # a proxy of the environment is not on the way to the loopback
+    try:
+        with opener.open(Request(url, data=body), timeout=within_s) as reply:  # noqa: S310 - our own loopback http
+            answer = orjson.loads(reply.read())
+    except HTTPError as error:
+        try:
+            answer = orjson.loads(error.read())
+        except (OSError, HTTPException, ValueError):
+            return None
+    except (OSError, HTTPException, ValueError):
+        return None
+    return answer if isinstance(answer, dict) else None

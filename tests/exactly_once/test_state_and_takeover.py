@@ -1,0 +1,83 @@
+"""Local state that is deleted, partitions that move: the changelog still knows every payment."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from support.system import Payments, System, payment, statuses
+
+from streamsocial_billing.events import PaymentEvent, partition_of
+
+
+def a_few(count: int) -> list[PaymentEvent]:
+    """Payments of as many users, spread over all partitions."""
+    return [payment(f"user-{number}", f"pay-{number}", amount_minor=100 + number) for number in range(count)]
+
+
+def test_without_its_local_state_a_worker_replays_what_it_had_charged(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """The data folder is deleted: re-sent payments are replays, the gateway is not asked again."""
+    events = a_few(40)
+    with System(broker, tmp_path, unique_name) as system:
+        system.start()
+        system.submit(events)
+        system.wait_answered()
+        calls = [system.calls(event) for event in events]
+        system.worker.kill()
+        system.worker.forget_local_state()
+        system.worker.start()
+        system.submit(events)
+        system.check()
+        assert {("succeeded", False, False): 40, ("succeeded", True, False): 40} == statuses(system.all_results())
+        assert calls == [system.calls(event) for event in events]
+
+
+def test_partitions_of_a_killed_worker_move_with_everything_known(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """One of two workers dies: what either had charged comes back as a replay from the other."""
+    events = a_few(40)
+    with System(broker, tmp_path, unique_name, workers=2) as system:
+        system.start()
+        system.submit(events)
+        system.wait_answered()
+        calls = [system.calls(event) for event in events]
+        system.workers[1].kill()
+        system.submit(events)
+        system.check()
+        assert {("succeeded", False, False): 40, ("succeeded", True, False): 40} == statuses(system.all_results())
+        assert calls == [system.calls(event) for event in events]
+
+
+def test_a_worker_that_sleeps_past_its_session_does_no_harm_when_it_wakes(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """SIGSTOP in the middle of work, the other takes over, SIGCONT: no double result, no double charge."""
+    payments = Payments(seed=3)
+    with System(broker, tmp_path, unique_name, workers=2) as system:
+        system.start()
+        system.gateway.faults(latency_ms=150)
+        sleeper, other = system.workers
+        system.submit(payments.take(200))
+        system.results.wait(lambda: system.answered() > 20)
+        sleeper.signal(signal.SIGSTOP)
+        assert system.answered() < system.sent
+        system.submit(payments.take(200))
+        system.wait_answered()
+        assert partitions_of(other.running_tasks()) == set(range(4))
+        sleeper.signal(signal.SIGCONT)
+        sleeper.wait_for_line("(?i)rejoin|re-join|ends its incarnation|UNKNOWN_MEMBER|illegal_generation")
+        system.submit(payments.take(200))
+        system.check()
+
+
+def partitions_of(lines: list[str]) -> set[int]:
+    """The partitions that log lines `task N runs` name."""
+    return {int(line.split("task ")[1].split()[0]) for line in lines}
+
+
+def test_every_partition_is_used_by_these_tests() -> None:
+    """The users of `a_few` lie in all four partitions, so that a partition that is forgotten shows."""
+    assert {0, 1, 2, 3} == {partition_of(event.user_id.encode(), 4) for event in a_few(40)}

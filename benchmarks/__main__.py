@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Results:
 
     def read(self, timeout_s: float) -> list[dict[str, Any]]:
         """What arrived within the time."""
-        found = [json.loads(m.value()) for m in self._reader.consume(10_000, timeout_s) if not m.error()]
+        found = [json.loads(m.value() or b"{}") for m in self._reader.consume(10_000, timeout_s) if not m.error()]
         if found:
             self.count += len(found)
             self.arrivals.append((time.monotonic(), len(found)))
@@ -95,7 +95,8 @@ def drain(bootstrap: str, folder: Path, count: int, delay_ms: float | None, gate
             whole, half = rates(results.arrivals)
             return {
                 "results": results.count, "of": count, "charged": results.first_charges, "distinct": distinct,
-                "charges_per_s": round(whole * distinct / count), "per_s": round(whole), "second_half_per_s": round(half),
+                "charges_per_s": round(whole * distinct / count), "per_s": round(whole),
+                "second_half_per_s": round(half),
                 "worker_us_per_event": round(worker.cpu_s() / count * 1e6), "peak_mb": worker.peak_mb(),
             }  # fmt: skip
         finally:
@@ -133,20 +134,24 @@ def run(chosen: list[str], count: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="billing-bench-")))
-        bootstrap = os.environ.get("KAFKA") or stack.enter_context(LocalBroker(folder / "kafka", port=0)).bootstrap
+        bootstrap = os.environ.get("KAFKA")
+        if not bootstrap:
+            bootstrap = stack.enter_context(LocalBroker(folder / "kafka", port=0)).bootstrap
         port = 18_420
         url = f"http://127.0.0.1:{port}"
         ledger = folder / "ledger.sqlite"
-        gateway = Process([sys.executable, "-m", "streamsocial_billing.gateways.simulator", "--port", str(port),
-                           "--ledger", str(ledger)], {}, folder / "gateway.log")  # fmt: skip
+        simulator = [sys.executable, "-m", "streamsocial_billing.gateways.simulator"]
+        command = [*simulator, "--port", str(port), "--ledger", str(ledger)]
+        gateway = Process(command, {}, folder / "gateway.log")
         stack.callback(gateway.stop)
         wait_until(lambda: ledger.exists() or gateway.child.poll() is not None, 10, "the simulator")
-        for name, call in {
+        measurements: dict[str, Callable[[], dict[str, Any]]] = {
             "no delay": lambda: drain(bootstrap, folder, count, 0, url),
             "50 ms gateway": lambda: drain(bootstrap, folder, count, 50, url),
             "simulator over HTTP": lambda: drain(bootstrap, folder, count // 4, None, url),
             "idle latency": lambda: latency(bootstrap, folder, 200, url),
-        }.items():
+        }
+        for name, call in measurements.items():
             if not chosen or name in chosen:
                 found[name] = call()
                 Console().print(f"{name}: {found[name]}")
@@ -156,7 +161,7 @@ def run(chosen: list[str], count: int) -> dict[str, Any]:
 def main() -> None:
     """Run, then print tables; `--json FILE` keeps the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("only", nargs="*", help="'no delay', '50 ms gateway', 'simulator over HTTP', 'idle latency'")
+    parser.add_argument("only", nargs="*", help="names of measurements; none: all")
     parser.add_argument("-n", type=int, default=100_000, help="events of a backlog")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

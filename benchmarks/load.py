@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import deque
 from collections.abc import Iterator
 
 from confluent_kafka import Producer
@@ -13,9 +14,9 @@ PRODUCTS = ("subscription", "upgrade", "gift")
 
 
 def payments(count: int, users: int, resent: float, seed: int) -> Iterator[PaymentEvent]:
-    """`count` events over `users` users; a share of `resent` repeats an earlier one of the last 5 000."""
-    rng = random.Random(seed)
-    recent: list[PaymentEvent] = []
+    """`count` events over `users` users; a share of `resent` repeats one of the 5 000 before it."""
+    rng = random.Random(seed)  # noqa: S311 - a load, not a secret
+    recent: deque[PaymentEvent] = deque(maxlen=5000)
     for number in range(count):
         if recent and rng.random() < resent:
             yield recent[rng.randrange(len(recent))]
@@ -24,7 +25,7 @@ def payments(count: int, users: int, resent: float, seed: int) -> Iterator[Payme
             f"pay_{seed}_{number}", f"user_{rng.randrange(users)}", "charge", rng.choice(PRODUCTS),
             rng.randrange(100, 10_000), "USD", "pm_card_visa", "simulated", None, None, int(time.time() * 1000),
         )  # fmt: skip
-        recent = [*recent[-4_999:], event] if number % 1000 == 0 else recent + [event] if len(recent) < 5000 else recent
+        recent.append(event)
         yield event
 
 
@@ -34,8 +35,10 @@ def preload(settings: Settings, count: int, users: int, seed: int, resent: float
     Returns:
         how many distinct payments are among them.
     """
-    producer = Producer({**settings.client_config(), "partitioner": "murmur2_random", "linger.ms": 20,
-                         "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000})  # fmt: skip
+    producer = Producer({
+        **settings.client_config(), "partitioner": "murmur2_random", "linger.ms": 20,
+        "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000,
+    })  # fmt: skip
     distinct = set()
     for event in payments(count, users, resent, seed):
         distinct.add((event.user_id, event.payment_id))

@@ -14,7 +14,15 @@ from streamsocial_billing.exactly_once import Layer, Options, batched, output
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.resolver import DueTimer, Resolver
-from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, RETRY, Settings, SettingsError
+from streamsocial_billing.settings import (
+    DEAD_LETTERS,
+    METRICS,
+    PAYMENTS,
+    RESULTS,
+    RETRY,
+    Settings,
+    SettingsError,
+)
 from streamsocial_billing.topics import create_topics
 from streamsocial_billing.views.api import declare_views
 from tables.charges import declare_charges

@@ -176,7 +176,9 @@ class Billing:
             logger.exception("gateway %s: internal error after the call had started", gateway.name)
             return INTERNAL_ERROR, 1, None
         if found.error is not None:
-            logger.warning("%s/%s is %s: %s", request.user_id, request.payment_id, found.status, found.error)
+            logger.warning(
+                "%s/%s is %s: %s (%s)", request.user_id, request.payment_id, found.status, found.error, gateway
+            )
         return found, attempts, gateway_ms if attempts else None
 
     def _answer(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -12,11 +12,13 @@ from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.exactly_once.errors import KafkaUnavailable
 from streamsocial_billing.settings import Settings
 
+T = TypeVar("T")
 Place = tuple[str, int]
 """Topic, partition."""
 
 ANSWER_WITHIN_S: Final = 6.0
 """How long the broker may take to answer a question."""
+ASK_AGAIN_S: Final = 0.1
 STALL_S: Final = 30.0
 """How long a partition may give nothing before its end is reached."""
 BATCH_RECORDS: Final = 5000
@@ -37,10 +39,7 @@ class CommittedLog:
     def partitions(self, names: Iterable[str]) -> dict[str, int]:
         """The partition count of each of these full topic names; raises KafkaProblem if one is missing."""
         wanted = list(names)
-        try:
-            found = self._cluster.topics(wanted)
-        except (KafkaUnavailable, KafkaException) as error:
-            raise unreachable(self._settings, error) from None
+        found = self._ask(lambda: self._cluster.topics(wanted))
         for name in wanted:
             if name not in found:
                 raise KafkaProblem(f"topic {name} does not exist: {START_A_WORKER}")
@@ -48,18 +47,13 @@ class CommittedLog:
 
     def ends(self, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
         """First offset, last stable offset of each place, as the broker says now."""
-        try:
-            ends = self._cluster.log_ends(places)
-        except (KafkaUnavailable, KafkaException) as error:
-            raise unreachable(self._settings, error) from None
+        asked = list(places)
+        ends = self._ask(lambda: self._cluster.log_ends(asked))
         return {place: (one.start, one.stable) for place, one in ends.items()}
 
     def lag(self, group: str, ends: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
         """Offsets between the group's committed ones and these ends, only where there are any."""
-        try:
-            committed = self._cluster.committed(group, list(ends))
-        except (KafkaUnavailable, KafkaException) as error:
-            raise unreachable(self._settings, error) from None
+        committed = self._ask(lambda: self._cluster.committed(group, list(ends)))
         behind = {}
         for place, (start, stable) in ends.items():
             offset = committed.get(place)
@@ -101,7 +95,7 @@ class CommittedLog:
         finally:
             consumer.close()
 
-    def follow(self, topic: str) -> Iterator[Message | None]:
+    def follow(self, topic: str) -> Generator[Message | None, None, None]:
         """Every committed record of a topic, for ever; None whenever nothing came for 100 ms."""
         places = [(topic, partition) for partition in range(self.partitions([topic])[topic])]
         consumer = Consumer(consumer_config(self._settings))
@@ -116,6 +110,17 @@ class CommittedLog:
                     raise unreachable(self._settings, error)
         finally:
             consumer.close()
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """The answer; asked again while a leader is being chosen, as it is just after a topic was made."""
+        deadline = time.monotonic() + ANSWER_WITHIN_S
+        while True:
+            try:
+                return question()
+            except (KafkaUnavailable, KafkaException) as error:
+                if isinstance(error, KafkaException) or time.monotonic() > deadline - ASK_AGAIN_S:
+                    raise unreachable(self._settings, error) from None
+            time.sleep(ASK_AGAIN_S)
 
 
 def consumer_config(settings: Settings) -> dict[str, Any]:

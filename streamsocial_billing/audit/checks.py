@@ -92,7 +92,8 @@ def every_open_payment_is_settled_once(books: Books) -> Iterator[Problem]:
         yield Problem("settled without being open", payment, f"event at {_at(source)}")
     for one in books.results:
         if one.resolves and (one.status not in FINAL or one.replayed):
-            yield Problem("settling record is not final", one.payment, f"{one.status}, replayed: {one.replayed}")
+            detail = f"{one.status}, replayed: {one.replayed}"
+            yield Problem("settling record is not final", one.payment, detail)
 
 
 def every_result_has_a_metric(books: Books) -> Iterator[Problem]:
@@ -134,13 +135,14 @@ def every_charge_has_its_result(books: Books) -> Iterator[Problem]:
         if result is None:
             yield Problem("charge without result", about, f"{charge.amount_minor} {charge.currency} moved")
         elif (charge.amount_minor, charge.currency) != (result.amount_minor, result.currency):
-            detail = f"gateway {charge.amount_minor} {charge.currency}"
-            yield Problem("amount differs", about, f"{detail}, result {result.amount_minor} {result.currency}")
+            detail = f"gateway {charge.amount_minor} {charge.currency}, "
+            detail += f"result {result.amount_minor} {result.currency}"
+            yield Problem("amount differs", about, detail)
         elif charges[charge.ref] is charge and charge.id != result.gateway_ref:
-            yield Problem("gateway reference differs", about, f"the result says {result.gateway_ref}")
+            yield Problem("gateway reference differs", about, f"result: {result.gateway_ref}")
     for key in succeeded.keys() - charges.keys():
         one = succeeded[key]
-        yield Problem("result without charge", one.payment, f"{one.amount_minor} {one.currency} at no gateway")
+        yield Problem("result without charge", one.payment, f"{one.amount_minor} {one.currency} not charged")
 
 
 def table_payments_holds_the_outcomes(books: Books) -> Iterator[Problem]:

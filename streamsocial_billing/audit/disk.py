@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 from rocksdict import AccessType, Rdict
@@ -78,7 +78,8 @@ def read_copy(path: Path) -> Copy:
     database = Rdict(str(path), RocksOptions(raw_mode=True), access_type=AccessType.read_only())
     try:
         meta = orjson.loads(database.get(META_KEY) or b"{}")
-        content = {key: value for key, value in database.items() if not key.startswith(META_PREFIX)}
+        pairs: Any = database.items()  # typed for all that rocksdict can hold; raw mode gives bytes
+        content = {key: value for key, value in pairs if not key.startswith(META_PREFIX)}
     finally:
         database.close()
     return Copy(path, int(meta.get("position", 0)), content)
@@ -93,11 +94,14 @@ def copies_problems(name: str, changes: list[Change], end: int, copies: list[Cop
             continue
         odd = differing_keys(changes, copy)
         if odd:
-            detail = f"{len(odd)} keys differ up to offset {copy.position}, one is {odd[0].decode(errors='replace')}"
+            one = odd[0].decode(errors="replace")
+            detail = f"{len(odd)} keys differ up to offset {copy.position}, one is {one}"
             yield Problem("disk differs from its changelog", str(copy.path), detail)
-    if changes and all(copy.position <= changes[-1].offset for copy in copies):
-        reached = f"the furthest of {len(copies)} ends before offset {max((c.position for c in copies), default=0)}"
-        yield Problem("no database holds everything", name, f"{reached}, the last record is {changes[-1].offset}")
+    furthest = max((copy.position for copy in copies), default=0)
+    if changes and furthest <= changes[-1].offset:
+        last = changes[-1].offset
+        detail = f"the furthest of {len(copies)} ends before {furthest}, the changelog has {last}"
+        yield Problem("no database holds everything", name, detail)
 
 
 def differing_keys(changes: list[Change], copy: Copy) -> list[bytes]:
@@ -106,7 +110,8 @@ def differing_keys(changes: list[Change], copy: Copy) -> list[bytes]:
     A key that the disk holds while the changelog has it only later proves nothing: compaction removes an old
     record for the sake of a newer one.
     """
-    fold: dict[bytes, bytes | None] = {change.key: change.value for change in changes if change.offset < copy.position}
-    later = {change.key for change in changes if change.offset >= copy.position}
+    before = [change for change in changes if change.offset < copy.position]
+    fold: dict[bytes, bytes | None] = {change.key: change.value for change in before}
+    later = {change.key for change in changes[len(before) :]}
     odd = [key for key, value in fold.items() if copy.content.get(key) != value]
     return sorted(odd + [key for key in copy.content.keys() - fold.keys() if key not in later])

@@ -68,9 +68,12 @@ class Cluster:
     def log_ends(self, partitions: Iterable[TP]) -> dict[TP, LogEnds]:
         """First offset, last stable offset, high watermark of each partition (ListOffsets, just now)."""
         tps = list(partitions)
-        start = self._offsets(tps, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)
-        stable = self._offsets(tps, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED)
-        high = self._offsets(tps, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
+        asked = [
+            self._ask_offsets(tps, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED),
+            self._ask_offsets(tps, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED),
+            self._ask_offsets(tps, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED),
+        ]
+        start, stable, high = ({tp: self._ask(f).offset for tp, f in futures.items()} for futures in asked)
         return {tp: LogEnds(start[tp], stable[tp], high[tp]) for tp in tps}
 
     def committed(self, group: str, partitions: Sequence[TP]) -> dict[TP, int | None]:
@@ -107,7 +110,7 @@ class Cluster:
         return {n: TopicFacts(str(d.topic_id), len(d.partitions), configs[n]) for n, d in found.items()}
 
     def create(self, topics: Sequence[NewTopic]) -> None:
-        """Create topics; one that exists meanwhile is left as it is."""
+        """Create topics, return when the broker knows them; one that exists meanwhile is left as it is."""
         if not topics:
             return
         for name, future in (
@@ -118,7 +121,19 @@ class Cluster:
             except KafkaException as exc:
                 if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise SetupRefused(f"cannot create topic {name}: {exc.args[0].str()}") from exc
-        self._client = None  # a client that asked for a missing topic goes on to believe that for 30 s
+        self._wait_known({topic.topic for topic in topics})
+
+    def _wait_known(self, names: set[str]) -> None:
+        """KRaft answers a creation, ours or another worker's, before the broker has applied it."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            self._client = None  # a client that asked for a missing topic goes on to believe that for 30 s
+            missing = names - self.topics(names).keys()
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise KafkaUnavailable(f"the broker does not know the new topics {sorted(missing)} yet")
+            time.sleep(0.05)
 
     def _configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
@@ -130,14 +145,16 @@ class Cluster:
             for resource, future in futures.items()
         }
 
-    def _offsets(self, tps: list[TP], spec: OffsetSpec, isolation: IsolationLevel) -> dict[TP, int]:
+    def _ask_offsets(
+        self, tps: list[TP], spec: OffsetSpec, isolation: IsolationLevel
+    ) -> "dict[TP, Future[Any]]":
         wanted = {TopicPartition(*tp): spec for tp in tps}
         if not wanted:
             return {}
         futures = self._admin().list_offsets(
             wanted, isolation_level=isolation, request_timeout=self._timeout_s
         )
-        return {(tp.topic, tp.partition): self._ask(future).offset for tp, future in futures.items()}
+        return {(tp.topic, tp.partition): future for tp, future in futures.items()}
 
     def _admin(self) -> AdminClient:
         if self._client is None:
@@ -178,16 +195,21 @@ def _offset(partition: TopicPartition) -> int | None:
     return None if partition.offset in (OFFSET_INVALID, -1) else int(partition.offset)
 
 
-def wait_stable(cluster: Cluster, partitions: Sequence[TP], say: Callable[[str], None]) -> dict[TP, LogEnds]:
+def wait_stable(
+    cluster: Cluster, partitions: Sequence[TP], say: Callable[[str], None], *, beside: Sequence[TP] = ()
+) -> dict[TP, LogEnds]:
     """Log ends once nothing is pending: after the fence the last stable offset must be the high watermark.
+
+    `beside` are asked in the same round, pending or not.
 
     Raises:
         KafkaUnavailable: a foreign transaction hangs; its partition is named (point 8).
     """
     deadline = time.monotonic() + 30.0
     while True:
-        ends = cluster.log_ends(partitions)
-        hanging = [f"{t}-{p} at {e.stable}" for (t, p), e in ends.items() if e.stable != e.high]
+        ends = cluster.log_ends([*partitions, *beside])
+        pending = [tp for tp in partitions if ends[tp].stable != ends[tp].high]
+        hanging = [f"{topic}-{partition} at {ends[topic, partition].stable}" for topic, partition in pending]
         if not hanging:
             return ends
         if time.monotonic() > deadline:

@@ -27,7 +27,7 @@ from .membership import Membership
 from .options import Options
 from .producer import ConfluentProducer
 from .recovery import Plan, Recovery, plan, start_offsets
-from .store import PartitionStore, TaskStores
+from .store import NO_STATE, PartitionStore, TaskStores
 from .task import HandlerFailed, Source, Task
 
 logger = logging.getLogger(__name__)
@@ -95,6 +95,7 @@ class Layer:
         self._commits = ThreadPoolExecutor(4, thread_name_prefix="commit")
         self._openings = ThreadPoolExecutor(8, thread_name_prefix="opening")
         self._owners: set[asyncio.Task[None]] = set()
+        self._leaving: dict[int, Slot] = {}
         Layer._of_app[app] = self
 
     @classmethod
@@ -196,7 +197,7 @@ class Layer:
     async def assigned(self, partitions: Mapping[int, frozenset[str]], membership: Membership) -> None:
         """Open a new incarnation of each assigned task, retained ones included (point 7)."""
         for partition, topics in partitions.items():
-            before = self.slots.get(partition)
+            before = self.slots.get(partition) or self._leaving.pop(partition, None)
             slot = self.slots[partition] = Slot(partition, topics, membership)
             owner = asyncio.get_running_loop().create_task(self._own(slot, before))
             self._owners.add(owner)
@@ -219,8 +220,11 @@ class Layer:
 
     async def forget(self, partitions: Iterable[int]) -> None:
         """Drop the slots of partitions that now belong to others."""
+        self._leaving = {p: slot for p, slot in self._leaving.items() if not slot.done.is_set()}
         for partition in partitions:
-            self.slots.pop(partition, None)
+            slot = self.slots.pop(partition, None)
+            if slot is not None:
+                self._leaving[partition] = slot
 
     async def stop(self) -> None:
         """End everything, then the threads."""
@@ -283,6 +287,9 @@ class Layer:
                 store_failures = store_failures + 1 if isinstance(failure, StoreFailed) else 0
                 await self._after_failure(slot, failure, tries, store_failures)
                 slot.task = None
+        except Exception as exc:
+            logger.exception("task %d: its keeper failed", slot.partition)
+            await self.app.crash(exc)
         finally:
             slot.state = "closed"
             slot.done.set()
@@ -392,12 +399,14 @@ class Layer:
             logger.warning("task %d: %s", partition, text)
 
         committed = self.cluster.committed(self.app.conf.id, sources)
-        ends = wait_stable(self.cluster, list(changelogs.values()), say)
-        empty = all(end.start == end.high for end in ends.values())
-        logs = self.cluster.log_ends(sources)
+        ends = wait_stable(self.cluster, list(changelogs.values()), say, beside=sources)
+        empty = all(ends[log].start == ends[log].high for log in changelogs.values())
+        logs = {source: ends[source] for source in sources}
         starts = start_offsets(logs, committed, empty)
-        for store in stores.tables.values():
-            store.open()
+        for name, store in stores.tables.items():
+            reason = store.open()
+            if reason not in (None, NO_STATE):
+                say(f"table {name} is rebuilt from empty: {reason}")
         slot.recovery = Recovery(self.options, say)
         slot.recovery.run(self._plans(stores, changelogs, ends), lambda: slot.revoked)
         return {tp[0]: Source(tp[0], at, at, committed.get(tp), logs[tp].high) for tp, at in starts.items()}

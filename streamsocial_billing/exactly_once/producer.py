@@ -90,6 +90,8 @@ class ConfluentProducer:
         """Fence earlier producers of the id, ending their transaction (InitProducerId)."""
         self._producer = Producer(self._config)
         try:
+            # a connection first: without one librdkafka looks for the coordinator again only after 500 ms
+            self._producer.list_topics(timeout=self.timeout_s)
             self._producer.init_transactions(self.timeout_s)
         except KafkaException as exc:
             raise mapped(exc, KafkaUnavailable) from exc
@@ -110,6 +112,8 @@ class ConfluentProducer:
             if record.headers is None and record.partition is None and record.timestamp_ms is None:
                 plain.setdefault(record.topic, []).append({"key": record.key, "value": record.value})
             else:
+                # what came before it goes before it: records of one key keep their order
+                self._send_batch(record.topic, plain.pop(record.topic, []), -1, self._on_delivery)
                 self._send_one(record)
         for topic, messages in plain.items():
             self._send_batch(topic, messages, -1, self._on_delivery)

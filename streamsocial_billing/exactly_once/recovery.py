@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from .cluster import TP, LogEnds, TopicFacts
 from .errors import KafkaUnavailable, OffsetsMissing
 from .options import Options
-from .store import Identity, PartitionStore
+from .store import NO_STATE, Identity, PartitionStore
 
 CHUNK = 5000  # records applied per WriteBatch
 STALL_S = 30.0
@@ -43,7 +43,7 @@ def why_not_a_prefix(item: Plan, now_ms: int) -> str | None:
     """Why the local content cannot be proven a prefix of the changelog (point 4), or None."""
     identity, reached = item.store.identity, item.store.reached
     if identity is None:
-        return "no local state"
+        return NO_STATE
     if identity.format != item.identity.format:
         return f"format {identity.format}, this release writes {item.identity.format}"
     if identity.cluster_id != item.identity.cluster_id:
@@ -87,7 +87,7 @@ class Recovery:
     def _prepare(self, item: Plan) -> None:
         reason = why_not_a_prefix(item, int(time.time() * 1000))
         if reason is not None:
-            if reason != "no local state":
+            if reason != NO_STATE:
                 self._say(f"table {item.table} partition {item.changelog[1]} is rebuilt from empty: {reason}")
             item.store.wipe()
             item.store.adopt(item.identity)

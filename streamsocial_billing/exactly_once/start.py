@@ -41,7 +41,7 @@ def prepare(app: Any) -> None:
     """
     layer = Layer.of(app)
     _refuse_what_breaks_the_contract(app)
-    _check_folder(Path(app.conf.datadir))
+    _check_folder(Path(app.conf.tabledir))
     if app.conf.web_enabled:
         _check_port(app.conf.web_bind, app.conf.web_port)
     check_layout()

@@ -17,6 +17,7 @@ from .commit import Changes
 from .errors import StoreFailed, StoreInUse
 
 FORMAT = 1
+NO_STATE = "no local state"
 META_PREFIX = b"__faust\0"  # Faust's own prefix for what is not table data
 META_KEY = META_PREFIX + b"exactly-once"
 DAMAGE = ("Corruption", "No such file", "Invalid argument")
@@ -63,7 +64,7 @@ class PartitionStore:
             StoreInUse: another process holds it.
             OSError: the folder cannot be used (full, read-only); nothing is deleted.
         """
-        reason = "no local state" if not self.path.exists() else None
+        reason = NO_STATE if not self.path.exists() else None
         try:
             self._db = _open(self.path)
             self._read_meta()

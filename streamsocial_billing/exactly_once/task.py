@@ -52,6 +52,7 @@ class Source:
         committed: the offset that the last commit carried, or None.
         end_at_open: the log's end after the fence: no incarnation before can have seen what came later.
         queued: batches delivered to the agent, not yet admitted.
+        delivered: offset after the last event delivered to the agent.
         run: uncommitted units in delivery order.
     """
 
@@ -61,6 +62,7 @@ class Source:
     committed: int | None
     end_at_open: int = 0
     queued: int = 0
+    delivered: int = 0
     run: deque[Unit] = field(default_factory=deque)
 
     def idle_position(self) -> int | None:
@@ -91,6 +93,7 @@ class Task:
         self._last_of_key: dict[bytes | None, Unit] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._accepting = True
+        self._in_doubt = False
         self._wake = asyncio.Event()
         self._committing = asyncio.Lock()
         self._commit_under_way: asyncio.Future[None] | None = None
@@ -159,6 +162,9 @@ class Task:
             await asyncio.sleep(0.05 * 2**attempt)
             try:
                 return await handler(unit.event)
+            except asyncio.CancelledError:
+                if not self.is_open:
+                    raise
             except Exception as again:
                 exc = again
         unit.empty()
@@ -166,7 +172,9 @@ class Task:
             if options.on_handler_failure is None:
                 raise exc
             await options.on_handler_failure(unit.event, exc)
-        except Exception as last:
+        except (Exception, asyncio.CancelledError) as last:
+            if not self.is_open:
+                raise
             self._worker.task_failed(
                 self, HandlerFailed(f"handler failed for good at {_where(unit)}: {last!r}")
             )
@@ -174,6 +182,7 @@ class Task:
 
     def _finish(self, unit: Unit) -> None:
         unit.finished = True
+        unit.undo.clear()  # or a hot key's units would keep each other alive
         after, unit.successor = unit.successor, None
         if after is not None and self._accepting:
             self._start(*after)
@@ -209,12 +218,16 @@ class Task:
             how long it took in seconds; 0 if there was nothing.
         """
         async with self._committing:
-            sealed = self._choose()
+            # a commit that failed or was given up may have happened: this incarnation commits nothing more
+            sealed = self._choose() if self.is_open and not self._in_doubt else None
             if sealed is None:
                 return 0.0
             started = time.monotonic()
+            self._in_doubt = True
             await self._commit_in_thread(sealed)
-            self._release(sealed)
+            self._in_doubt = False
+            if self.is_open:
+                self._release(sealed)
             took = time.monotonic() - started
         self.commits += 1
         self.last_commit_ms = took * 1000
@@ -302,7 +315,7 @@ class Task:
         try:
             async with asyncio.timeout(limit_s):
                 await self.commit_once()
-        except (TimeoutError, ExactlyOnceError) as exc:
+        except Exception as exc:  # whatever it was: the next incarnation goes by the committed offset
             logger.warning(
                 "task %d: last commit did not happen, events will be redelivered: %r", self.partition, exc
             )

@@ -1,5 +1,6 @@
 """Topics whose `send` hands the message to the handler's unit."""
 
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -51,7 +52,8 @@ class Topic(faust.Topic):
         unit = current_unit()
         size = (len(key) if key else 0) + (len(value) if value else 0)
         if headers:
-            headers = [(k, v if isinstance(v, bytes) else str(v).encode()) for k, v in dict(headers).items()]
+            pairs = headers.items() if isinstance(headers, Mapping) else headers
+            headers = [(k, v if isinstance(v, bytes) else str(v).encode()) for k, v in pairs]
             size += sum(len(k) + len(v) for k, v in headers)
         name = self.topics[0]
         if self._limit is None:

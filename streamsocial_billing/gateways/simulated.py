@@ -60,6 +60,10 @@ class SimulatedGateway:
         self._max_connections = max_connections
         self._session: aiohttp.ClientSession | None = None
 
+    def __str__(self) -> str:
+        """What a log line calls it."""
+        return f"gateway {self.name} at {self._charges_url.origin()}"
+
     async def start(self) -> None:
         """Open the connection pool; no connection is made yet, proxies of the environment are not used."""
         if self._session is None:

@@ -7,6 +7,7 @@ loudly: sending again is safe, as the payment_id is the idempotency key.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -83,7 +84,7 @@ class PaymentProducer:
         if producer is not None:
             if self._in_transaction:
                 _aborted(producer, 1.0)
-            producer.close()
+            _closed(producer)
         self._in_transaction = False
         self._identity.release()
 
@@ -144,7 +145,7 @@ class PaymentProducer:
             raise self._abort(f"{len(records) - confirmed} records were not confirmed in {CALL_S:g} s")
 
     def _commit(self, producer: Producer) -> None:
-        """Commit; an unanswered call is resumed on the same producer, as a new one could not tell what happened."""
+        """Commit; an unanswered call is resumed on the same producer: a new one could not tell its end."""
         deadline = time.monotonic() + COMMIT_S
         while True:
             try:
@@ -174,14 +175,14 @@ class PaymentProducer:
         producer, self._producer, self._in_transaction = self._producer, None, False
         if producer is not None:
             producer.purge()
-            producer.close()
+            _closed(producer)
 
     def _open(self) -> Producer:
         producer = Producer(producer_config(self._settings, self.transactional_id))
         try:
             producer.init_transactions(CALL_S)
         except KafkaException as error:
-            producer.close()
+            _closed(producer)
             raise IntakeError(str(unreachable(self._settings, error))) from None
         self._producer = producer
         return producer
@@ -202,8 +203,8 @@ REFUSED: Final = frozenset(
 def producer_config(settings: Settings, transactional_id: str) -> dict[str, Any]:
     """What every intake producer is made with.
 
-    A killed intake's open transaction stalls every reader of `payments`: 3 s bound that. The short back-off is
-    for the first record after a commit, that is always answered with "still ending the last transaction".
+    A killed intake's open transaction stalls every reader of `payments`: 3 s bound that. The short back-off
+    is for the first record after a commit, nearly always answered with a retriable error.
     """
     return settings.client_config() | {
         "transactional.id": transactional_id,
@@ -214,7 +215,13 @@ def producer_config(settings: Settings, transactional_id: str) -> dict[str, Any]
         "retry.backoff.ms": 5,
         "retry.backoff.max.ms": 100,
         "log_level": 0,
+        # without it confluent-kafka raises a fatal error in the middle of a callback, as SystemError
+        "error_cb": _heard,
     }
+
+
+def _heard(_: KafkaError) -> None:
+    """Nothing to do: a fatal error also fails the deliveries and every later call, where it is handled."""
 
 
 def _aborted(producer: Producer, within_s: float) -> bool:
@@ -225,3 +232,10 @@ def _aborted(producer: Producer, within_s: float) -> bool:
     except KafkaException:
         return False
     return True
+
+
+def _closed(producer: Producer) -> None:
+    """Close; its warning that a fenced producer cannot abort says nothing new, the broker has done it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        producer.close()

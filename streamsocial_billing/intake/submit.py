@@ -122,8 +122,8 @@ class _Lines:
         self.ended = False
 
     def more(self, wait_s: float | None) -> list[tuple[int, bytes | None]]:
-        """The lines that are there now, None for a too long one; none after `wait_s` seconds (None: waits)."""
-        if self._poll is not None and not self._poll.poll(None if wait_s is None else wait_s * 1000):
+        """The lines that are there now (None: too long); none after `wait_s` seconds (None: no limit)."""
+        if self._poll is not None and not self._poll.poll(None if wait_s is None else 1000 * wait_s):
             return []
         # one system call: what is read into a buffer beyond READ_BYTES would be invisible to poll()
         data = getattr(self._stream, "read1", self._stream.read)(READ_BYTES)

@@ -23,7 +23,9 @@ STOP_WITHIN_S: Final = 20.0
 class Child:
     """A command of ours, run with a log of its own; it ends when this process ends, however that happens."""
 
-    def __init__(self, name: str, arguments: Sequence[str], environ: Mapping[str, str], folder: Folder) -> None:
+    def __init__(
+        self, name: str, arguments: Sequence[str], environ: Mapping[str, str], folder: Folder
+    ) -> None:
         self.name = name
         self.log_file = folder.logs / f"{name}.log"
         self._arguments = arguments
@@ -44,8 +46,8 @@ class Child:
     def start(self) -> None:
         """Start it (again); raises ShowcaseFailed where the command is not installed."""
         lock = self._folder.lock_fd
-        guard = [sys.executable, "-I", str(GUARD), str(lock)]  # ends the command when its input's end is reached
-        with self.log_file.open("ab") as log:
+        guard = [sys.executable, "-I", str(GUARD), str(lock)]  # ends the command when this process ends
+        with self.log_file.open("wb" if self._process is None else "ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
                 [*guard, console_script(), *self._arguments],
                 stdin=subprocess.PIPE,
@@ -79,7 +81,7 @@ class Child:
     def why(self) -> str:
         """One line on an end that nobody asked for."""
         code = self._process.poll() if self._process is not None else None
-        return f"{self.name} ended with exit code {code}: {last_line(self.log_file)} (log: {shown(self.log_file)})"
+        return f"{self.name} ended with exit code {code}: {last_words(self.log_file)}"
 
     def said(self, text: str) -> bool:
         """True if its log holds this text."""
@@ -108,13 +110,14 @@ def console_script() -> str:
     return str(path)
 
 
-def last_line(path: Path) -> str:
-    """The last line of a log that says something."""
+def last_words(path: Path) -> str:
+    """The last line of a log that says something, with the log's path."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace")[-4000:].splitlines()
     except OSError:
         lines = []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return f"{last} (log: {shown(path)})"
 
 
 def shown(path: Path) -> str:

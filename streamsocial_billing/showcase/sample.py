@@ -21,7 +21,7 @@ CARDS: Final = ("pm_card_visa", "pm_card_mastercard", "pm_card_amex")
 def sample_payments(payments: int) -> list[bytes]:
     """JSON lines for `submit`: so many payments, every tenth once more some time after its first event.
 
-    Always the same for the same number. Many users pay once or twice, a few pay often, each in one currency.
+    Always the same for the same number. Many users pay a few times, some pay often, each in one currency.
     """
     chance = random.Random(2026)  # noqa: S311 - sample data
     soon = max(2, min(400, payments // 4))
@@ -35,7 +35,7 @@ def sample_payments(payments: int) -> list[bytes]:
 
 
 def _line(number: int, chance: random.Random, users: int) -> bytes:
-    user = min(int(chance.paretovariate(0.6)), users) if chance.random() < 0.3 else chance.randint(1, users)
+    user = chance.randint(1, users // 25 + 4 if chance.random() < 0.3 else users)
     product = chance.choices(list(PRICES), weights=(8, 1, 1))[0]
     currency = ("USD", "EUR", "USD", "JPY")[user % 4]
     payment = {

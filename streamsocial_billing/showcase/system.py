@@ -17,7 +17,7 @@ from broker import LocalBroker
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.exactly_once.errors import KafkaUnavailable
 from streamsocial_billing.settings import Settings, SettingsError
-from streamsocial_billing.showcase.child import Child, free_port, last_line
+from streamsocial_billing.showcase.child import Child, free_port, last_words
 from streamsocial_billing.showcase.errors import ShowcaseFailed
 from streamsocial_billing.showcase.folder import Folder
 
@@ -27,8 +27,8 @@ KAFKA_ANSWERS_WITHIN_S: Final = 6.0
 UP_WITHIN_S: Final = 60.0
 ASK_EVERY_S: Final = 0.1
 PORT_ATTEMPTS: Final = 3
-TAKEN: Final = ("cannot listen on", "cannot be used")
-"""What the gateway, a worker say about a port that somebody took after we had found it free."""
+TAKEN: Final = "cannot listen on"
+"""What the gateway says about a port that somebody took after we had found it free."""
 
 
 class Worker(Child):
@@ -78,7 +78,7 @@ class System:
         self.workers: list[Worker] = []
         self._gateway: Child | None = None
         self._say = say
-        self._environ = _without_foreign_kafka(environ, local=self.kafka is None) | own
+        self._environ = _without_foreign_kafka(environ, local=self.kafka is None) | dict(own)
         self._set("BILLING_BROKER", f"kafka://{self.kafka}" if self.kafka else "kafka://127.0.0.1:9092")
         self._set("BILLING_GATEWAY_URL", f"http://127.0.0.1:{GATEWAY_PORT}")
         self.settings = self._settings()
@@ -104,14 +104,14 @@ class System:
         try:
             Cluster(self.settings.client_config(), KAFKA_ANSWERS_WITHIN_S).id()
         except (KafkaUnavailable, KafkaException):
-            text = f"no Kafka broker answers at {self.settings.bootstrap}: start it or correct KAFKA=host:port"
+            where = self.settings.bootstrap
+            text = f"no Kafka broker answers at {where}: start it or correct KAFKA=host:port"
             raise ShowcaseFailed(text) from None
 
     def watch(self) -> None:
         """Raise ShowcaseFailed if a process has ended that should run."""
         if self.broker is not None and not self.broker.running:
-            log = self.broker.log_file
-            raise ShowcaseFailed(f"the broker ended by itself: {last_line(log)} (log: {log})")
+            raise ShowcaseFailed(f"the broker ended by itself: {last_words(self.broker.log_file)}")
         for child in self._children():
             if not child.running:
                 raise ShowcaseFailed(child.why())
@@ -124,7 +124,8 @@ class System:
     def complete(self) -> bool:
         """True if every worker is ready and together they own each partition once, as of the last look."""
         owned = sorted(partition for worker in self.workers for partition in worker.assigned)
-        return owned == list(range(self.settings.partitions)) and all(worker.assigned for worker in self.workers)
+        everyone = all(worker.assigned for worker in self.workers)
+        return everyone and owned == list(range(self.settings.partitions))
 
     def wait_complete(self) -> None:
         """Look until the system is complete, at most UP_WITHIN_S."""
@@ -133,7 +134,8 @@ class System:
             self.watch()
             if time.monotonic() > limit:
                 states = ", ".join(f"{worker.name}: {worker.state}" for worker in self.workers)
-                raise ShowcaseFailed(f"not ready after {UP_WITHIN_S:.0f} s ({states}; logs: {self.folder.logs})")
+                text = f"not ready after {UP_WITHIN_S:.0f} s: {states} (logs: {self.folder.logs})"
+                raise ShowcaseFailed(text)
             time.sleep(ASK_EVERY_S)
             self.look()
 
@@ -175,25 +177,26 @@ class System:
         port = free_port(GATEWAY_PORT)
         for last in (*[False] * (PORT_ATTEMPTS - 1), True):
             ledger = self.folder.path / "gateway.sqlite"
-            self._gateway = self.child("gateway", "gateway", f"--port={port}", f"--ledger={ledger}")
-            self._gateway.start()
-            if self._listens(self._gateway, port, last):
+            gateway = self._gateway = self.child("gateway", "gateway", f"--port={port}", f"--ledger={ledger}")
+            gateway.start()
+            if self._listens(gateway, port, last):
                 break
             port = free_port()
         self._set("BILLING_GATEWAY_URL", f"http://127.0.0.1:{port}")
         self.settings = self._settings()
-        self._say(f"gateway    {self.gateway_url} (pid {self._gateway.pid})")
+        self._say(f"gateway    {self.gateway_url} (pid {gateway.pid})")
 
     def _listens(self, gateway: Child, port: int, last: bool) -> bool:
         """False where the port was taken meanwhile, unless this was the last attempt."""
         limit = time.monotonic() + UP_WITHIN_S
         while not gateway.said(f"http://127.0.0.1:{port} "):
             if not gateway.running:
-                if not last and any(text in last_line(gateway.log_file) for text in TAKEN):
+                if not last and gateway.said(TAKEN):
                     return False
                 raise ShowcaseFailed(gateway.why())
             if time.monotonic() > limit:
-                raise ShowcaseFailed(f"the gateway does not listen after {UP_WITHIN_S:.0f} s (log: {gateway.log_file})")
+                text = f"the gateway does not listen after {UP_WITHIN_S:.0f} s (log: {gateway.log_file})"
+                raise ShowcaseFailed(text)
             time.sleep(ASK_EVERY_S)
         return True
 
@@ -216,8 +219,8 @@ class System:
         try:
             return Settings.from_environment(self._environ)
         except SettingsError as error:
-            text = str(error)
-            raise ShowcaseFailed(text.replace("BILLING_BROKER='kafka://", "KAFKA='") if self.kafka else text) from None
+            text = str(error).replace("BILLING_BROKER='kafka://", "KAFKA='") if self.kafka else str(error)
+            raise ShowcaseFailed(text) from None
 
 
 def _without_foreign_kafka(environ: Mapping[str, str], *, local: bool) -> dict[str, str]:

@@ -30,3 +30,23 @@ def test_a_worker_that_dies_at_a_point_of_the_commit_loses_and_doubles_nothing(
         system.worker.start()
         report = system.check()
         assert report.resent > 0
+
+
+def test_a_worker_that_dies_while_it_recovers_begins_again(broker: str, tmp_path: Path, unique_name: str) -> None:
+    """Local state gone, two deaths while it is read back: the third start has it all, replays what is re-sent."""
+    payments = Payments(seed=11)
+    with System(broker, tmp_path, unique_name) as system:
+        system.start()
+        events = payments.take(300)
+        system.submit(events)
+        system.wait_answered()
+        system.worker.kill()
+        system.worker.forget_local_state()
+        for at in (1, 4):
+            system.worker.start(crash_at=("during_recovery", at))
+            system.worker.wait_killed()
+        calls = [system.calls(event) for event in events]
+        system.submit(events)
+        system.worker.start()
+        system.check()
+        assert calls == [system.calls(event) for event in events]

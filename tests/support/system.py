@@ -23,9 +23,11 @@ from types import TracebackType
 from typing import Any
 
 import orjson
+from confluent_kafka import Producer
 from support.simulator import ROOT, SimulatorProcess
 
 from streamsocial_billing.audit import AuditReport, run_audit
+from streamsocial_billing.audit.disk import tables_on_disk
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.events import PaymentEvent, gateway_key
 from streamsocial_billing.exactly_once.cluster import Cluster
@@ -39,6 +41,8 @@ WAIT_S = 45.0
 
 Source = tuple[int, int]
 """Partition, offset of an event on `payments`."""
+Record = tuple[bytes | None, bytes | None, int]
+"""Key, value, partition."""
 
 
 class Payments:
@@ -86,12 +90,20 @@ class WorkerProcess:
         self.name = name
         self.datadir = folder / name
         self.log_file = folder / f"{name}.log"
-        self._environment = environment
+        self.environment = environment
         self._process: subprocess.Popen[str] | None = None
         self._news = threading.Condition()
         self._lines: list[str] = []
         self._reader: threading.Thread | None = None
         self.starts = 0
+        self.web_port = 0
+        self.options: tuple[str, ...] = ()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the last start."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def running(self) -> bool:
@@ -104,12 +116,15 @@ class WorkerProcess:
         self.starts += 1
         command: list[str] = [str(Path(sys.executable).with_name("streamsocial-billing"))]
         if crash_at is not None:
-            command = [sys.executable, str(ROOT / "tests/support/crashing_worker.py"), crash_at[0], str(crash_at[1])]
+            # -P: modules beside the script must not hide those of the standard library
+            command = [sys.executable, "-P", str(ROOT / "tests/support/crashing_worker.py"), crash_at[0], str(crash_at[1])]
         self._lines = []
+        self.web_port = free_port()
         self._process = process = subprocess.Popen(
-            [*command, f"--datadir={self.datadir}", "worker", f"--web-port={free_port()}", "--loglevel=info"],
+            [*command, f"--datadir={self.datadir}", "worker", f"--web-port={self.web_port}", "--loglevel=info",
+             *self.options],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=self._environment,
+            env=self.environment,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(process,), daemon=True)
         self._reader.start()
@@ -311,6 +326,16 @@ class System:
         """Append events in transactions, as `submit` does."""
         self.sent += self._intake.submit(list(events))
 
+    def append(self, records: Iterable[Record]) -> None:
+        """Append raw records to `payments`, outside any intake: (key, value, partition)."""
+        producer = Producer({"bootstrap.servers": self.settings.bootstrap, "message.max.bytes": 2_000_000})
+        topic = self.settings.topic(PAYMENTS)
+        for key, value, partition in records:
+            producer.produce(topic, value, key=key, partition=partition, on_delivery=_delivered)
+            self.sent += 1
+        assert 0 == producer.flush(10)
+        producer.close()
+
     def wait_answered(self, count: int | None = None, within_s: float = WAIT_S) -> None:
         """Return when so many events (default: all) have a result that is not a settling one, or a dead letter."""
         wanted = self.sent if count is None else count
@@ -375,8 +400,6 @@ class System:
 
     def check_disk(self) -> None:
         """RocksDB = fold of the committed changelog; the workers must not run."""
-        from support.disk import tables_on_disk
-
         datadirs = [worker.datadir for worker in self.workers if worker.datadir.exists()]
         problems = [str(one) for one in tables_on_disk(datadirs, self.settings)]
         assert [] == problems
@@ -439,3 +462,7 @@ def _json(message: Any) -> dict[str, Any]:
 def _answered_event(message: Any) -> Source | None:
     result = _json(message)
     return None if result["resolves"] else (result["source"]["partition"], result["source"]["offset"])
+
+
+def _delivered(error: Any, _: Any) -> None:
+    assert error is None, error

@@ -174,7 +174,8 @@ def state_lost(books: Books) -> None:
 
 
 def state_charged_twice(books: Books) -> None:
-    books.states["u1"] = {**books.states["u1"], "money": {"USD": {"charged_minor": 1000, "refunded_minor": 0}}}
+    money = {"USD": {"charged_minor": 1000, "refunded_minor": 0}}
+    books.states["u1"] = {**books.states["u1"], "money": money}
 
 
 def state_without_the_replay(books: Books) -> None:
@@ -219,7 +220,7 @@ PLANTED = [
 ]
 
 
-@pytest.mark.parametrize(("plant", "kind", "about"), PLANTED, ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(("plant", "kind", "about"), PLANTED, ids=[one[0].__name__ for one in PLANTED])
 def test_a_planted_problem_is_named(plant: Callable[[Books], None], kind: str, about: str) -> None:
     """The report says what is wrong, with the payment or place it is wrong about."""
     books = good_books()

@@ -1,0 +1,74 @@
+"""The command line of the showcase: `python -m streamsocial_billing.showcase run|up`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+NEEDS_A_CHECKOUT = "the showcase runs from the root of a checkout: its broker is not in the package"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def main() -> int:
+    """Do what was asked; returns the exit code. Whatever an operator can mend is one line on stderr."""
+    try:
+        import broker
+    except ImportError:
+        return _fail(NEEDS_A_CHECKOUT)
+    from streamsocial_billing.committed import KafkaProblem
+    from streamsocial_billing.showcase.errors import ShowcaseFailed, Stopped
+
+    command, data = _arguments(Path(broker.__file__).resolve().parent.parent)
+    for number in SIGNALS:
+        signal.signal(number, _stop)
+    try:
+        return _do(command, data)
+    except (ShowcaseFailed, KafkaProblem, broker.BrokerError) as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(f"{error.filename or 'the showcase'}: {error.strerror or error}")
+    except Stopped as stopped:
+        sys.stderr.write("stopped, nothing is left running\n")
+        return 0 if command == "up" else 128 + stopped.signum
+
+
+def _arguments(root: Path) -> tuple[str, Path]:
+    parser = argparse.ArgumentParser(prog="python -m streamsocial_billing.showcase")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("run", "the main job once, then the books"), ("up", "leave it running until Ctrl-C")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--data", type=Path, default=root / "data" / name, help="default: %(default)s")
+    chosen = parser.parse_args()
+    return chosen.command, chosen.data.absolute()
+
+
+def _do(command: str, data: Path) -> int:
+    from rich.console import Console
+
+    from streamsocial_billing.showcase.folder import Folder
+    from streamsocial_billing.showcase.run import run
+    from streamsocial_billing.showcase.up import up
+
+    console = Console()
+    with Folder(data) as folder:
+        return (run if command == "run" else up)(folder, os.environ, console)
+
+
+def _stop(number: int, _frame: object) -> None:
+    from streamsocial_billing.showcase.errors import Stopped
+
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)  # a second Ctrl-C must not cut the orderly stop short
+    raise Stopped(number)
+
+
+def _fail(text: str) -> int:
+    sys.stderr.write(f"showcase: {text}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""The main job once, with a SIGKILL in the middle, with the books at the end."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Final, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from streamsocial_billing.audit import AuditReport, render, run_audit
+from streamsocial_billing.audit.checks import Problem
+from streamsocial_billing.audit.disk import tables_on_disk
+from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.settings import RESULTS
+from streamsocial_billing.showcase.errors import ShowcaseFailed
+from streamsocial_billing.showcase.feed import Feed
+from streamsocial_billing.showcase.folder import Folder
+from streamsocial_billing.showcase.progress import Progress, Tally
+from streamsocial_billing.showcase.sample import sample_payments
+from streamsocial_billing.showcase.system import System, Worker, ask
+
+DEFAULT_PAYMENTS: Final = 2_000
+MIN_PAYMENTS: Final = 20
+MAX_PAYMENTS: Final = 1_000_000
+GATEWAY_TAKES_MS: Final = 50
+"""A gateway is not next door: calls are under way when the SIGKILL comes."""
+QUIET_LIMIT_S: Final = 60.0
+LOOK_EVERY_S: Final = 0.5
+TICK_S: Final = 0.02
+AUDIT_WAITS_S: Final = 30.0
+QUICK_FAILOVER: Final = {"BILLING_SESSION_TIMEOUT_S": "6", "BILLING_GATEWAY_DEADLINE_S": "5"}
+
+
+class Check(NamedTuple):
+    """One line of the verdict."""
+
+    name: str
+    expected: int
+    found: int
+
+
+def run(folder: Folder, environ: Mapping[str, str], console: Console) -> int:
+    """Do it all; the exit code: 0 only if every payment was charged exactly once, every check holds."""
+    started = time.monotonic()
+    payments = wanted_payments(environ)
+    system = System(folder, environ, own_settings(environ), lambda text: console.print(text, highlight=False))
+    if system.kafka:
+        system.check_kafka()
+    folder.empty()
+    try:
+        system.start()
+        ask(f"{system.gateway_url}/_faults", within_s=5, body=b'{"latency_ms": %d}' % GATEWAY_TAKES_MS)
+        killed = _stream(system, sample_payments(payments), console)
+        console.print("audit: Kafka, tables, the gateway's ledger", highlight=False)
+        report = run_audit(system.settings, wait_s=AUDIT_WAITS_S)
+        calls = (ask(f"{system.gateway_url}/_stats", within_s=5) or {}).get("calls", 0)
+        codes = system.stop_workers()
+        disk = tables_on_disk(system.datadirs, system.settings)
+    finally:
+        system.close()
+    console.print(render(report))
+    checks = verdict(payments, report, killed, codes, disk)
+    _print_verdict(console, checks, disk, calls - sum(report.gateway.values()))
+    return _conclude(console, system, payments, checks, report, time.monotonic() - started)
+
+
+def wanted_payments(environ: Mapping[str, str]) -> int:
+    """How many payments the variable PAYMENTS asks for; raises ShowcaseFailed."""
+    value = environ.get("PAYMENTS") or str(DEFAULT_PAYMENTS)
+    if not re.fullmatch("[0-9]{1,9}", value) or not MIN_PAYMENTS <= int(value) <= MAX_PAYMENTS:
+        allowed = f"use a whole number from {MIN_PAYMENTS} to {MAX_PAYMENTS}"
+        raise ShowcaseFailed(f"PAYMENTS={value!r} is not allowed: {allowed}")
+    return int(value)
+
+
+def own_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a run sets for itself: names of its own on a broker that serves others, a quick failover."""
+    mark = secrets.token_hex(4)
+    names = {"BILLING_APP_ID": "streamsocial-billing", "BILLING_TOPIC_PREFIX": ""}
+    if environ.get("KAFKA"):
+        names = {"BILLING_APP_ID": f"streamsocial-billing-run-{mark}", "BILLING_TOPIC_PREFIX": f"run-{mark}-"}
+    return names | ({} if QUICK_FAILOVER.keys() & environ.keys() else QUICK_FAILOVER)
+
+
+def _stream(system: System, lines: list[bytes], console: Console) -> int:
+    """Send everything, kill a worker half-way, wait for all results; returns the SIGKILLs survived."""
+    tally = Tally(len(lines))
+    topic = system.settings.topic(RESULTS)
+    killed: Worker | None = None
+    looked = quiet_since = time.monotonic()
+    ticked = 0.0
+    with (
+        closing(CommittedLog(system.settings).follow(topic)) as results,
+        Feed(lines, system.environ, system.folder) as feed,
+        Progress(console, tally, system.workers) as progress,
+    ):
+        for message in results:
+            now = time.monotonic()
+            if message is not None:
+                tally.add(message.value() or b"{}")
+                quiet_since = now
+            if message is not None and now - ticked < TICK_S and not tally.done:
+                continue
+            ticked = now
+            feed.push()
+            tally.sent = feed.sent
+            if killed is None and tally.results >= tally.events // 2:
+                killed = _kill(system.workers[0], tally, progress)
+            system.watch()
+            if now - looked > LOOK_EVERY_S:
+                system.look()
+                looked = now
+            progress.show()
+            if tally.done:
+                break
+            if now - quiet_since > QUIET_LIMIT_S:
+                raise ShowcaseFailed(f"no result for {QUIET_LIMIT_S:.0f} s (logs: {system.folder.logs})")
+        if feed.finished() != 0:
+            feed.push()  # says why
+        system.wait_complete()
+    return int(killed is not None)
+
+
+def _kill(worker: Worker, tally: Tally, progress: Progress) -> Worker:
+    """SIGKILL, then a new process on the same data at once."""
+    owned = len(worker.assigned)
+    pid = worker.kill()
+    at = f"at {tally.results:,} of {tally.events:,} results"
+    progress.say(f"SIGKILL    {worker.name} (pid {pid}, {owned} partitions) {at}")
+    worker.start()
+    worker.look()
+    progress.say(f"restart    {worker.name} (pid {worker.pid}) on the same data folder")
+    return worker
+
+
+def verdict(
+    payments: int, report: AuditReport, killed: int, codes: Mapping[str, int], disk: list[Problem]
+) -> list[Check]:
+    """Everything that must hold, with what was found."""
+    twice = payments // 10
+    answered = sum(first + replayed for first, replayed, _ in report.results.values())
+    final = report.results.get("succeeded", (0, 0, 0))
+    settled = sum(resolving for _, _, resolving in report.results.values())
+    return [
+        Check("payments sent", payments, report.payments),
+        Check("  of them twice", twice, report.resent),
+        Check("charges at the gateway, one for each payment", payments, report.gateway.get("succeeded", 0)),
+        Check("  other charges there", 0, sum(report.gateway.values()) - report.gateway.get("succeeded", 0)),
+        Check("first results that say succeeded, now or later", payments, final[0] + final[2]),
+        Check("results, one for each event", payments + twice, answered),
+        Check("metrics, one for each result", answered + settled, report.metrics),
+        Check("intake metrics, one for each event", payments + twice, report.requested),
+        Check("SIGKILLs survived", 1, killed),
+        Check("workers that stopped in order", len(codes), sum(code == 0 for code in codes.values())),
+        Check("problems in Kafka, tables = fold of results, ledger", 0, report.problem_total),
+        Check("problems on disk, RocksDB = fold of changelog", 0, len(disk)),
+    ]
+
+
+def _print_verdict(console: Console, checks: list[Check], disk: list[Problem], repeats: int) -> None:
+    table = Table("check", title="the run", title_style="bold")
+    for heading in ("expected", "found", ""):
+        table.add_column(heading, justify="right")
+    for check in checks:
+        mark = Text("ok", "green") if check.expected == check.found else Text("WRONG", "bold red")
+        table.add_row(check.name, f"{check.expected:,}", f"{check.found:,}", mark)
+    console.print(table)
+    for problem in disk:
+        console.print(f"  {problem}", style="red", highlight=False)
+    if repeats > 0:
+        console.print(f"The gateway was asked {repeats:,} times more than it charged, with the same keys.")
+
+
+def _conclude(
+    console: Console, system: System, payments: int, checks: list[Check], report: AuditReport, seconds: float
+) -> int:
+    if system.kafka:
+        prefix = system.settings.topic_prefix
+        left = f"left on {system.kafka}: topics {prefix}*, {system.settings.app_id}-*"
+        console.print(left, highlight=False)
+    if not report.ok or any(check.expected != check.found for check in checks):
+        console.print(f"a check failed, see above; logs: {system.folder.logs}", style="bold red")
+        return 1
+    text = f"{payments:,} payments sent (10 % twice), each charged exactly once, in {seconds:.0f} s"
+    console.print(text, style="bold green", highlight=False)
+    return 0

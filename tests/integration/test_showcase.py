@@ -1,0 +1,191 @@
+"""The showcase's promises, each shown on the whole system as users start it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAYMENTS = 200
+SYSTEM_PROCESSES = 4
+"""Kafka, the gateway, two workers; each has a guard beside it."""
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """The environment of a user who has set nothing but these."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("BILLING_")}
+    return {key: value for key, value in clean.items() if key not in ("KAFKA", "PAYMENTS")} | variables
+
+
+@contextmanager
+def showcase(folder: Path, command: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+    """The running showcase over this folder, output in a pipe; at the end it is asked to stop."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamsocial_billing.showcase", command, "--data", str(folder)],
+        cwd=ROOT,
+        env=environment(**variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+
+
+def refusal(folder: Path, **variables: str) -> tuple[int, list[str]]:
+    """Exit code, lines of stderr of a run that is expected not to start."""
+    command = [sys.executable, "-m", "streamsocial_billing.showcase", "run", "--data", str(folder)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    return done.returncode, done.stderr.splitlines()
+
+
+def pids_of(folder: Path) -> list[int]:
+    """The processes whose command line names this folder: all of one showcase, but for itself."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+        except OSError:
+            continue
+        if str(folder).encode() in words and b"streamsocial_billing.showcase" not in words:
+            found.append(int(entry.name))
+    return found
+
+
+def nothing_left(folder: Path, within_s: float = 10.0) -> list[int]:
+    """The processes of the showcase that still live after a moment."""
+    limit = time.monotonic() + within_s
+    while (pids := pids_of(folder)) and time.monotonic() < limit:
+        time.sleep(0.1)
+    return pids
+
+
+def read_until(process: subprocess.Popen[str], wanted: Callable[[str], object]) -> list[str]:
+    """The lines up to the first one that is wanted; fails with all of them where there is none."""
+    assert process.stdout is not None
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line)
+        if wanted(line):
+            return lines
+    raise AssertionError("".join(lines))
+
+
+@pytest.mark.timeout(240)
+def test_a_run_charges_every_payment_exactly_once(tmp_path: Path) -> None:
+    """`make run` survives its SIGKILL, prints the books, exits with 0, leaves no process behind."""
+    with showcase(tmp_path, "run", PAYMENTS=str(PAYMENTS)) as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+    assert 0 == process.returncode, output
+    assert f"{PAYMENTS} payments sent (10 % twice), each charged exactly once" in output.splitlines()[-1]
+    assert "SIGKILL    worker-1" in output
+    assert re.search(r"SIGKILLs survived +│ +1 │ +1 │ ok", output)
+    assert re.search(rf"charges at the gateway, .+ +│ +{PAYMENTS} │ +{PAYMENTS} │ ok", output)
+    assert [] == nothing_left(tmp_path)
+
+
+@pytest.mark.timeout(240)
+def test_ctrl_c_in_the_middle_of_a_run_leaves_nothing_behind(tmp_path: Path, broker: str) -> None:
+    """SIGINT while payments flow ends every process, also on a broker of the user's own."""
+    with showcase(tmp_path, "run", PAYMENTS=str(PAYMENTS), KAFKA=broker) as process:
+        read_until(process, lambda line: re.match(r"sent [1-9]", line))
+        assert SYSTEM_PROCESSES <= len(pids_of(tmp_path))
+        process.send_signal(signal.SIGINT)
+        assert 128 + signal.SIGINT == process.wait(60)
+        assert process.stdout is not None
+        assert "Traceback" not in process.stdout.read()
+    assert [] == nothing_left(tmp_path)
+
+
+@pytest.mark.timeout(240)
+def test_a_killed_showcase_leaves_nothing_behind(tmp_path: Path, broker: str) -> None:
+    """Even after SIGKILL, when it can do nothing itself, everything that it started ends."""
+    with showcase(tmp_path, "run", PAYMENTS=str(PAYMENTS), KAFKA=broker) as process:
+        read_until(process, lambda line: line.startswith("worker-2"))
+        process.kill()
+    assert [] == nothing_left(tmp_path, within_s=20)
+
+
+@pytest.mark.timeout(240)
+def test_up_stays_until_ctrl_c_and_its_example_works(tmp_path: Path, broker: str) -> None:
+    """`make up` prints commands that work as they stand; Ctrl-C is its ordinary end."""
+    names = {"BILLING_APP_ID": tmp_path.name, "BILLING_TOPIC_PREFIX": f"{tmp_path.name}-"}
+    with showcase(tmp_path, "up", KAFKA=broker, **names) as process:
+        lines = read_until(process, lambda line: line.startswith("Ctrl-C"))
+        commands = [line.strip() for line in lines if line.startswith("  ")]
+        exports = [one for one in commands if one.startswith("export ")]
+        submit = next(one for one in commands if " submit " in one)
+        results = next(one for one in commands if one.endswith(" results"))
+        assert "1 accepted, 0 refused" in shell([*exports, submit], **names)
+        limit = time.monotonic() + 30
+        while not (answer := shell([*exports, results], **names)) and time.monotonic() < limit:
+            time.sleep(0.2)
+        assert ("demo-1", "succeeded") == (json.loads(answer)["payment_id"], json.loads(answer)["status"])
+        process.send_signal(signal.SIGINT)
+        assert 0 == process.wait(60)
+    assert [] == nothing_left(tmp_path)
+
+
+def shell(commands: list[str], **variables: str) -> str:
+    """What these commands print, typed into one shell in the checkout."""
+    script = "; ".join(commands)
+    return subprocess.run(
+        ["sh", "-c", script], cwd=ROOT, env=environment(**variables), capture_output=True, text=True,
+        timeout=60, check=False,
+    ).stdout  # fmt: skip
+
+
+def test_an_unreachable_broker_is_said_in_one_line(tmp_path: Path) -> None:
+    """KAFKA that nobody answers gives one line that says what to do, exit code 1, no process."""
+    with socket.create_server(("127.0.0.1", 0)) as closed_again:
+        address = f"127.0.0.1:{closed_again.getsockname()[1]}"
+    text = f"showcase: no Kafka broker answers at {address}: start it or correct KAFKA=host:port"
+    assert (1, [text]) == refusal(tmp_path, KAFKA=address)
+    assert [] == nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["many", "0", "19", "-5", "1e3", "9999999"])
+def test_a_wrong_number_of_payments_is_said_in_one_line(tmp_path: Path, value: str) -> None:
+    """PAYMENTS must be a number that makes sense, checked before anything starts."""
+    text = f"showcase: PAYMENTS={value!r} is not allowed: use a whole number from 20 to 1000000"
+    assert (1, [text]) == refusal(tmp_path, PAYMENTS=value)
+
+
+def test_a_wrong_broker_address_is_said_in_one_line(tmp_path: Path) -> None:
+    """The variable that the user has set is the one that is named."""
+    code, lines = refusal(tmp_path, KAFKA="no where")
+    assert (1, 1) == (code, len(lines))
+    assert lines[0].startswith("showcase: KAFKA='no where' is not allowed: ")
+
+
+def test_missing_java_is_said_in_one_line(tmp_path: Path) -> None:
+    """Without Java the run ends with the broker's own line."""
+    text = "Java is missing: install Java 17 or newer, or use a broker of yours with KAFKA=host:port"
+    assert (1, [f"showcase: {text}"]) == refusal(tmp_path, PATH=str(tmp_path))
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    """A run removes what an earlier run left, nothing else."""
+    (tmp_path / "letters.txt").write_text("keep")
+    text = f"showcase: {tmp_path} holds something else: choose an empty folder with --data"
+    assert (1, [text]) == refusal(tmp_path)
+    assert "keep" == (tmp_path / "letters.txt").read_text()

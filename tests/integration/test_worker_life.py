@@ -1,0 +1,120 @@
+"""A worker beside trouble: no gateway, no broker for a while, another worker on its data folder, a stop."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.http import get
+from support.system import Payments, System, free_port, payment
+
+from broker import LocalBroker
+
+QUIET = ("Traceback", "rdkafka", "Unclosed", "was never awaited", "never retrieved")
+"""What has no place in the log of a worker that does what it should."""
+
+
+@pytest.fixture
+def system(broker: str, tmp_path: Path, unique_name: str) -> Any:
+    """One worker, not yet started, with its gateway."""
+    with System(broker, tmp_path, unique_name, partitions=2) as system:
+        yield system
+
+
+def log_of(system: System) -> str:
+    """What the worker has said in all its lives."""
+    return system.worker.log_file.read_text()
+
+
+def assert_quiet(system: System) -> None:
+    """No stack trace, no line of a library that nobody asked for."""
+    log = log_of(system)
+    found = [word for word in QUIET if word in log]
+    assert [] == found, log
+
+
+def test_a_sigterm_ends_a_busy_worker_in_order(system: System) -> None:
+    """Exit code 0 within a few seconds, no stack trace; what was under way is done by the next start."""
+    system.gateway.faults(latency_ms=300)
+    system.start()
+    system.submit(Payments(seed=1).take(200))
+    system.wait_answered(20)
+    started = time.monotonic()
+    assert 0 == system.worker.stop()
+    assert time.monotonic() - started < 6.0
+    assert_quiet(system)
+    system.start()
+    system.check()
+
+
+def test_a_second_worker_on_a_data_folder_is_refused(system: System) -> None:
+    """One line names the folder and the process that has it; the first worker goes on, a later one may start."""
+    system.start()
+    first = system.worker
+    command = [str(Path(sys.executable).with_name("streamsocial-billing")), f"--datadir={first.datadir}", "worker"]
+    second = subprocess.run(
+        [*command, f"--web-port={free_port()}"], env=first.environment, capture_output=True, text=True, check=False,
+        timeout=15,
+    )  # fmt: skip
+    expected = f"the data folder {first.datadir} is in use by the worker with pid {first.pid}: give each worker its own"
+    assert (1, 1) == (second.returncode, len(second.stderr.splitlines())), second.stderr
+    assert expected in second.stderr
+    system.submit(Payments(seed=2).take(20))
+    system.wait_answered()
+    first.kill()
+    system.start()  # SIGKILL leaves no lock behind
+    system.check()
+
+
+def test_a_worker_starts_without_a_gateway(system: System) -> None:
+    """It is ready; a payment becomes `unknown`, with one clear line; it resolves once the gateway is there."""
+    system.gateway.stop()
+    system.start()
+    assert 200 == get(system.worker.web_port, "/ready").status
+    system.submit([payment("u1", "p1")])
+    system.wait_answered()
+    [first] = system.results_of("p1")
+    assert ("unknown", "gateway_unavailable", False) == (first["status"], first["reason"], first["resolves"])
+    line = system.worker.wait_for_line(r"u1/p1 is unknown")
+    assert f"127.0.0.1:{system.gateway.port}" in line
+    assert 200 == get(system.worker.web_port, "/ready").status
+    system.gateway.start()
+    assert system.results.wait(lambda: len(system.results_of("p1")) == 2)
+    last = system.results_of("p1")[1]
+    assert ("succeeded", True, False) == (last["status"], last["resolves"], last["replayed"])
+    assert_quiet(system)
+    system.check()
+
+
+def test_a_worker_outlives_its_broker(tmp_path: Path, unique_name: str) -> None:
+    """It waits, says why in /ready, goes on by itself when the broker is back; nothing is lost or double."""
+    with LocalBroker(tmp_path / "kafka", port=0) as own, System(own.bootstrap, tmp_path, unique_name) as system:
+        system.start()
+        payments = Payments(seed=3)
+        system.submit(payments.take(100))
+        system.wait_answered(30)
+        own.kill()
+        body = _not_ready(system.worker.web_port)
+        assert all(task["why"] for task in body["tasks"] if task["state"] == "blocked")
+        assert system.worker.running
+        own.start()
+        system.submit(payments.take(100))
+        system.wait_answered(within_s=90)
+        assert_quiet(system)
+        system.check()
+
+
+def _not_ready(port: int) -> Any:
+    """The body of /ready once it is 503."""
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        answer = get(port, "/ready")
+        if answer.status == 503:
+            return json.loads(answer.body)
+        time.sleep(0.1)
+    raise AssertionError(f"ready without a broker: {answer.body!r}")

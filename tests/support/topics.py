@@ -1,0 +1,29 @@
+"""Makes the app's topics on a real broker, reads them, for tests that run no worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from confluent_kafka import Message
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, RETRY, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make_topics(settings: Settings) -> None:
+    """Every topic of the app, with the partitions of the settings."""
+    names = [settings.topic(name) for name in (PAYMENTS, RESULTS, METRICS, RETRY, DEAD_LETTERS)]
+    names += [settings.changelog("payments"), settings.changelog("charges")]
+    admin = AdminClient(settings.client_config())
+    for future in admin.create_topics([NewTopic(name, settings.partitions, 1) for name in names]).values():
+        future.result(20)
+
+
+def committed(settings: Settings, name: str) -> list[Message]:
+    """What a read_committed reader sees on one of the app's topics, now."""
+    log, topic = CommittedLog(settings), settings.topic(name)
+    places = [(topic, partition) for partition in range(log.partitions([topic])[topic])]
+    return list(log.read(log.ends(places)))

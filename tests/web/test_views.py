@@ -1,0 +1,228 @@
+"""The web pages of real workers over real HTTP."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from support.http import Answer, get
+from support.system import Payments, System, WorkerProcess, payment
+
+from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.exactly_once import partition_of
+
+PARTITIONS = 4
+TOKEN = "a-token-that-nobody-guesses"
+HOP = {"X_Exactly_Once_Hop": "1"}
+
+
+@pytest.fixture(scope="module")
+def system(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Two workers that share four partitions; a hundred payments are handled."""
+    folder = tmp_path_factory.mktemp("views")
+    with System(broker, folder, f"views-{time.time_ns()}", workers=2, partitions=PARTITIONS) as system:
+        system.start()
+        both_share(system)
+        system.submit(Payments(seed=5).take(100))
+        system.wait_answered()
+        yield system
+
+
+def both_share(system: System) -> None:
+    """Return when each worker is ready with its half."""
+    for worker in system.workers:
+        wait_until(lambda worker=worker: len(ready(worker)["assigned"]) == PARTITIONS // 2)  # type: ignore[misc]
+        wait_until(lambda worker=worker: get(worker.web_port, "/ready").status == 200)  # type: ignore[misc]
+
+
+def ready(worker: WorkerProcess) -> Any:
+    """The body of /ready."""
+    return get(worker.web_port, "/ready").json()
+
+
+def wait_until(true: Any, within_s: float = 30.0) -> None:
+    """Ask again and again; a refused connection counts as no."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            if true():
+                return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError("it did not become true")
+
+
+def folded(system: System, table: str) -> dict[str, bytes]:
+    """The committed content of a table, from its changelog."""
+    log = CommittedLog(system.settings)
+    topic = system.settings.changelog(table)
+    ends = log.ends((topic, p) for p in range(PARTITIONS))
+    return {(m.key() or b"").decode(): m.value() or b"" for m in log.read(ends)}
+
+
+def owner_and_other(system: System, user_id: str) -> tuple[WorkerProcess, WorkerProcess]:
+    """The worker that owns the user's partition, the other one."""
+    first, second = system.workers
+    here = partition_of(user_id.encode(), PARTITIONS) in ready(first)["assigned"]
+    return (first, second) if here else (second, first)
+
+
+@pytest.mark.parametrize(("table", "path"), [("charges", "/users/{}/charges"), ("payments", "/payments/{}")])
+def test_a_look_up_answers_what_was_committed_on_either_worker(system: System, table: str, path: str) -> None:
+    """Every key of the changelog's fold comes back byte for byte, from the owner or in one hop."""
+    everything = folded(system, table)
+    assert len(everything) > 20
+    for worker in system.workers:
+        for key, value in everything.items():
+            answer = get(worker.web_port, path.format(key))
+            assert (200, "application/json", value) == (
+                answer.status, answer.headers.get_content_type(), answer.body,
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/users/nobody/charges", "/payments/nobody/nothing", "/payments/user-1/nothing"])
+def test_what_is_unknown_is_404_on_either_worker(system: System, path: str) -> None:
+    """Unknown users and unknown payments."""
+    for worker in system.workers:
+        answer = get(worker.web_port, path)
+        assert (404, {"error": "not found"}) == (answer.status, answer.json())
+
+
+def test_a_request_that_was_passed_on_is_not_passed_on_again(system: System) -> None:
+    """With the mark of a hop a worker that is not the owner answers 503; the owner answers."""
+    user_id = next(iter(folded(system, "charges")))
+    owner, other = owner_and_other(system, user_id)
+    at_owner, at_other = (get(worker.web_port, f"/users/{user_id}/charges", **HOP) for worker in (owner, other))
+    assert (200, 503, "1") == (at_owner.status, at_other.status, at_other.headers["Retry-After"])
+
+
+def test_health_is_not_readiness(system: System) -> None:
+    """/health says that the process lives; /ready names every partition once."""
+    for worker in system.workers:
+        assert (200, {"status": "alive"}) == (_health(worker).status, _health(worker).json())
+    bodies = [ready(worker) for worker in system.workers]
+    assert list(range(PARTITIONS)) == sorted(p for body in bodies for p in body["assigned"])
+    assert [True, True] == [body["ready"] for body in bodies]
+    assert [[], []] == [body["recovering"] for body in bodies]
+    assert {"running"} == {task["state"] for body in bodies for task in body["tasks"]}
+
+
+def test_the_dashboard_is_ours(system: System) -> None:
+    """`/` is an HTML page without anything from elsewhere."""
+    answer = get(system.worker.web_port, "/")
+    assert (200, "text/html", "utf-8") == (
+        answer.status, answer.headers.get_content_type(), answer.headers.get_content_charset(),
+    )  # fmt: skip
+    page = answer.body.decode()
+    assert "StreamSocial" in page
+    assert "https://" not in page
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via"])
+def test_without_a_token_a_proxied_request_is_not_loopback(system: System, header: str) -> None:
+    """A forwarding header means somebody else asks: 401, even for what is unknown; state stays public."""
+    for path in ("/users/user-1/charges", "/payments/user-1/pay-1", "/users/nobody/charges"):
+        assert 401 == get(system.worker.web_port, path, **{header: "127.0.0.1"}).status
+    assert 200 == get(system.worker.web_port, "/ready", **{header: "127.0.0.1"}).status
+
+
+def test_without_a_token_only_loopback_reads(broker: str, tmp_path: Path, unique_name: str) -> None:
+    """A worker that is open to the network refuses user data to an address that is not loopback."""
+    address = own_address()
+    with System(broker, tmp_path, unique_name, partitions=1) as system:
+        system.worker.options = ("--web-bind=0.0.0.0",)
+        system.start()
+        system.submit([payment("u1", "p1")])
+        system.wait_answered()
+        port = system.worker.web_port
+        assert 200 == get(port, "/users/u1/charges").status
+        assert 401 == get(port, "/users/u1/charges", host=address).status
+        assert 200 == get(port, "/health", host=address).status
+
+
+def test_with_a_token_every_reader_needs_it(broker: str, tmp_path: Path, unique_name: str) -> None:
+    """Loopback is no excuse; the hop to the owner carries the token along."""
+    with System(broker, tmp_path, unique_name, workers=2, partitions=PARTITIONS, BILLING_API_TOKEN=TOKEN) as system:
+        system.start()
+        both_share(system)
+        system.submit([payment(f"u{n}", "p1") for n in range(20)])
+        system.wait_answered()
+        for worker in system.workers:
+            for user_id in (f"u{n}" for n in range(20)):
+                assert ("u1", 200) != (user_id, _with(worker, user_id, None).status)
+                assert 401 == _with(worker, user_id, "Bearer wrong").status
+                assert 401 == _with(worker, user_id, TOKEN).status
+                assert user_id == _with(worker, user_id, f"Bearer {TOKEN}").json()["user_id"]
+            assert 200 == _with(worker, "u1", f"Bearer {TOKEN}", X_Forwarded_For="10.0.0.1").status
+            assert TOKEN not in worker.log_file.read_text()
+
+
+def test_a_user_whose_worker_is_gone_is_unavailable_then_back(broker: str, tmp_path: Path, unique_name: str) -> None:
+    """503 with Retry-After while the partition has no owner, not an error; 200 from its next owner."""
+    with System(broker, tmp_path, unique_name, workers=2, partitions=PARTITIONS) as system:
+        system.start()
+        both_share(system)
+        system.submit([payment(f"u{n}", "p1") for n in range(20)])
+        system.wait_answered()
+        users = [f"u{n}" for n in range(20)]
+        away = next(u for u in users if owner_and_other(system, u)[0] is system.workers[1])
+        path = f"/users/{away}/charges"
+        before = get(system.worker.web_port, path).body
+        system.workers[1].kill()
+        seen = []
+        wait_until(lambda: seen.append(get(system.worker.web_port, path)) or seen[-1].status == 200)  # type: ignore[func-returns-value]
+        gone, back = seen[:-1], seen[-1]
+        assert {503} == {answer.status for answer in gone}
+        assert {"1"} == {answer.headers["Retry-After"] for answer in gone}
+        assert before == back.body
+
+
+def test_a_worker_is_not_ready_before_its_assignment(broker: str, tmp_path: Path, unique_name: str) -> None:
+    """From the first answer on, until partitions are assigned and recovered: 503, look-ups too; then 200."""
+    with System(broker, tmp_path, unique_name, partitions=PARTITIONS) as system:
+        system.worker.start()
+        seen: list[tuple[Answer, Answer]] = []
+        port = system.worker.web_port
+        wait_until(
+            lambda: seen.append((get(port, "/ready"), get(port, "/users/u1/charges")))  # type: ignore[func-returns-value]
+            or seen[-1][0].status == 200
+        )
+        early = [(state.json(), page) for state, page in seen[:-1]]
+        assert {503} == {state.status for state, _ in seen[:-1]}
+        assert [] == early[0][0]["assigned"]
+        assert {False} == {body["ready"] for body, _ in early}
+        assert {503, 404} >= {page.status for _, page in early}
+        assert 503 == early[0][1].status
+        body = seen[-1][0].json()
+        assert ([0, 1, 2, 3], [], True) == (body["assigned"], body["recovering"], body["ready"])
+
+
+def own_address() -> str:
+    """An address of this machine that is not loopback; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        address: str = probe.getsockname()[0]
+    return address
+
+
+def _health(worker: WorkerProcess) -> Answer:
+    return get(worker.web_port, "/health")
+
+
+def _with(worker: WorkerProcess, user_id: str, authorization: str | None, **headers: str) -> Answer:
+    given = headers if authorization is None else {"Authorization": authorization, **headers}
+    return get(worker.web_port, f"/users/{user_id}/charges", **given)
+
+
+def test_the_changelog_holds_json(system: System) -> None:
+    """What the pages give is one JSON object each."""
+    assert {dict} == {type(orjson.loads(value)) for value in folded(system, "charges").values()}

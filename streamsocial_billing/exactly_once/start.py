@@ -20,6 +20,8 @@ from .cluster import Cluster, TopicFacts
 from .errors import ExactlyOnceError, KafkaUnavailable, SetupRefused
 from .layer import Layer
 from .membership import check_layout
+from .options import SCHEME
+from .table import Table
 from .topic import Topic, outputs
 
 FOLDER_WAIT_S = 5.0  # how long a worker that ends right now may still hold the data folder
@@ -57,6 +59,8 @@ def _refuse_what_breaks_the_contract(app: Any) -> None:
     conf = app.conf
     if str(conf.processing_guarantee.value) != "exactly_once":
         raise SetupRefused('set processing_guarantee="exactly_once"')
+    if {SCHEME} != {url.scheme for url in [*conf.broker, conf.store]}:
+        raise SetupRefused(f"broker and store must be {SCHEME}://, take them from exactly_once.settings()")
     if conf.producer_threaded:
         raise SetupRefused("producer_threaded sends everything outside transactions: switch it off")
     if conf.table_standby_replicas:
@@ -79,8 +83,8 @@ def _refuse_what_breaks_the_contract(app: Any) -> None:
                 raise SetupRefused(f"agents {readers[topic]} and {name} both read {topic}")
             readers[topic] = name
     for name, table in app.tables.items():
-        if table.window is not None or table.is_global or table.use_partitioner:
-            raise SetupRefused(f"table {name}: windowed, global or use_partitioner tables are not supported")
+        if not isinstance(table, Table) or table.window is not None or table.use_partitioner:
+            raise SetupRefused(f"table {name}: set, global, windowed, use_partitioner tables are not supported")
 
 
 def _source_topics(app: Any) -> list[str]:

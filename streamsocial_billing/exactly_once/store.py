@@ -65,6 +65,10 @@ class PartitionStore:
             OSError: the folder cannot be used (full, read-only); nothing is deleted.
         """
         reason = NO_STATE if not self.path.exists() else None
+        if self._mark.exists():
+            reason = "damaged files (found while running)"
+            shutil.rmtree(self.path, ignore_errors=True)
+            self._mark.unlink()
         try:
             self._db = _open(self.path)
             self._read_meta()
@@ -86,8 +90,16 @@ class PartitionStore:
         self.apply({}, self.reached.position)
 
     def get(self, key: bytes) -> bytes | None:
-        """The committed value, or None."""
-        value: bytes | None = self._live().get(key)
+        """The committed value, or None.
+
+        Raises:
+            StoreFailed: closed, or unreadable; if damaged, the next `open` starts from empty.
+        """
+        db = self._live()
+        try:
+            value: bytes | None = db.get(key)
+        except Exception as exc:
+            raise self._failed(exc) from exc
         return value
 
     def apply(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
@@ -102,7 +114,11 @@ class PartitionStore:
         batch.put(
             META_KEY, orjson.dumps({**asdict(self.identity), **asdict(reached)} if self.identity else {})
         )
-        self._live().write(batch)
+        db = self._live()
+        try:
+            db.write(batch)
+        except Exception as exc:
+            raise self._failed(exc) from exc
         self.reached = reached
 
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
@@ -119,6 +135,16 @@ class PartitionStore:
         db, self._db = self._db, None
         if db is not None:
             db.close()
+
+    @property
+    def _mark(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.damaged")
+
+    def _failed(self, exc: Exception) -> StoreFailed:
+        """Opening checks no data blocks: leave word for the next `open` where one is damaged."""
+        if "Corruption" in str(exc):
+            self._mark.touch()
+        return StoreFailed(f"{self.path}: {exc}")
 
     def _read_meta(self) -> None:
         raw = self._live().get(META_KEY)
@@ -146,7 +172,7 @@ def _open(path: Path) -> Rdict:
 
 def _why_damaged(path: Path, exc: Exception) -> str:
     text = str(exc)
-    if "lock" in text.lower() and "Corruption" not in text:
+    if "While lock file" in text or "lock hold by" in text:
         raise StoreInUse(f"{path} is held by another process: give each worker its own --datadir") from exc
     if isinstance(exc, (KeyError, ValueError, TypeError)):
         return f"unknown format ({exc!r})"

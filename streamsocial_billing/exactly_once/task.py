@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from .commit import Committer, Sealed, seal
-from .errors import ExactlyOnceError, TransactionAborted
+from .errors import ExactlyOnceError, StoreFailed, TransactionAborted
 from .options import Options
 from .selection import choose
 from .store import TaskStores
@@ -288,7 +288,12 @@ class Task:
 
     def committed_value(self, table: str, key: bytes) -> bytes | None:
         """The value in RocksDB."""
-        return self._stores.tables[table].get(key)
+        try:
+            return self._stores.tables[table].get(key)
+        except StoreFailed as exc:
+            if self.is_open:
+                self._worker.task_failed(self, exc)  # no handler can make up for a broken disk
+            raise
 
     def committed_items(self, table: str, limit: int) -> list[tuple[str, bytes]]:
         """The first committed keys and values of a table, in key order."""

@@ -131,8 +131,10 @@ def _kill(worker: Worker, tally: Tally, progress: Progress) -> Worker:
     """SIGKILL, then a new process on the same data at once."""
     owned = len(worker.assigned)
     pid = worker.kill()
+    worker.look()
     at = f"at {tally.results:,} of {tally.events:,} results"
     progress.say(f"SIGKILL    {worker.name} (pid {pid}, {owned} partitions) {at}")
+    progress.show(now=True)
     worker.start()
     worker.look()
     progress.say(f"restart    {worker.name} (pid {worker.pid}) on the same data folder")

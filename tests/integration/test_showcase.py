@@ -154,6 +154,20 @@ def shell(commands: list[str], **variables: str) -> str:
     ).stdout  # fmt: skip
 
 
+def test_a_worker_that_dies_at_its_start_is_quoted(tmp_path: Path, broker: str) -> None:
+    """The worker's last line with the path of its log is the showcase's one line; nothing stays."""
+    (tmp_path / "showcase.lock").touch()
+    (tmp_path / "worker-1").write_text("no folder")
+    names = {"BILLING_APP_ID": tmp_path.name, "BILLING_TOPIC_PREFIX": f"{tmp_path.name}-"}
+    with showcase(tmp_path, "up", KAFKA=broker, **names) as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+    assert 1 == process.returncode, output
+    quoted = r"showcase: worker-1 ended with exit code [12]: .*worker-1.* \(log: .*logs/worker-1\.log\)"
+    assert re.fullmatch(quoted, output.splitlines()[-1]), output
+    assert [] == nothing_left(tmp_path)
+
+
 def test_an_unreachable_broker_is_said_in_one_line(tmp_path: Path) -> None:
     """KAFKA that nobody answers gives one line that says what to do, exit code 1, no process."""
     with socket.create_server(("127.0.0.1", 0)) as closed_again:

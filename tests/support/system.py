@@ -221,14 +221,17 @@ class WorkerProcess:
 class TopicReader:
     """Reads committed records of one topic from its beginning, in a thread; `wait` awaits what they say.
 
-    `sources` are the events (partition, offset) that the records so far answer.
+    `sources` are the events (partition, offset) that the records so far answer; `news` is told of each record,
+    shared by readers whose records are awaited together.
     """
 
-    def __init__(self, settings: Settings, topic: str, source_of: Callable[[Any], Source | None]) -> None:
+    def __init__(
+        self, settings: Settings, topic: str, news: threading.Condition, source_of: Callable[[Any], Source | None]
+    ) -> None:
         self.records: list[Any] = []
         self.sources: set[Source] = set()
         self._source_of = source_of
-        self._news = threading.Condition()
+        self._news = news
         self._stop = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(settings, topic), daemon=True)
@@ -290,8 +293,9 @@ class System:
         try:
             create_topics(self.settings, Cluster(self.settings.client_config(), 10))
             self._intake = PaymentProducer(self.settings, self.folder / "intake")
-            self.results = TopicReader(self.settings, self.settings.topic(RESULTS), _answered_event)
-            self.dead_letters = TopicReader(self.settings, self.settings.topic(DEAD_LETTERS), lambda _: None)
+            news, name = threading.Condition(), self.settings.topic
+            self.results = TopicReader(self.settings, name(RESULTS), news, _answered_event)
+            self.dead_letters = TopicReader(self.settings, name(DEAD_LETTERS), news, lambda _: None)
         except BaseException:
             self.gateway.stop()
             raise

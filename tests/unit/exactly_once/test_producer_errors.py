@@ -1,0 +1,122 @@
+"""What librdkafka's errors mean for the commit."""
+
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from streamsocial_billing.exactly_once.errors import (
+    ExactlyOnceError,
+    KafkaUnavailable,
+    MembershipLost,
+    OutcomeUnknown,
+    RecordRefused,
+    TaskFenced,
+    TransactionAborted,
+)
+from streamsocial_billing.exactly_once.membership import Membership, check_layout
+from streamsocial_billing.exactly_once.options import Options
+from streamsocial_billing.exactly_once.producer import ConfluentProducer, _delivery_failure, mapped
+from streamsocial_billing.exactly_once.units import Outgoing
+
+Expected = type[ExactlyOnceError]
+
+
+@pytest.mark.parametrize(
+    ("code", "fatal", "expected"),
+    [
+        (KafkaError._FENCED, True, TaskFenced),  # noqa: SLF001 - librdkafka's public names
+        (KafkaError.PRODUCER_FENCED, False, TaskFenced),
+        (KafkaError.INVALID_PRODUCER_EPOCH, False, TaskFenced),
+        (KafkaError.TRANSACTION_COORDINATOR_FENCED, False, TaskFenced),
+        (KafkaError.INVALID_PRODUCER_ID_MAPPING, True, TaskFenced),
+        (KafkaError.UNKNOWN_PRODUCER_ID, False, TaskFenced),
+        (KafkaError.ILLEGAL_GENERATION, False, MembershipLost),
+        (KafkaError.UNKNOWN_MEMBER_ID, False, MembershipLost),
+        (KafkaError.FENCED_INSTANCE_ID, False, MembershipLost),
+        (KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, True, OutcomeUnknown),
+        (KafkaError._STATE, True, OutcomeUnknown),  # noqa: SLF001
+        (KafkaError._TIMED_OUT, False, KafkaUnavailable),  # noqa: SLF001
+        (KafkaError.COORDINATOR_NOT_AVAILABLE, False, KafkaUnavailable),
+    ],
+)
+def test_each_error_says_what_its_catcher_does(code: int, fatal: bool, expected: Expected) -> None:
+    """Fenced, membership lost, unknown; anything else is what the caller says (point 6, 9)."""
+    found = mapped(KafkaException(KafkaError(code, "why", fatal=fatal)), KafkaUnavailable)
+    assert expected is type(found)
+    assert str(found).endswith(": why")
+
+
+class Message:
+    """A record as a delivery report has it."""
+
+    def value(self) -> bytes:
+        """Nine bytes."""
+        return b"123456789"
+
+    def topic(self) -> str:
+        """Where to."""
+        return "results"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (KafkaError._FENCED, TaskFenced),  # noqa: SLF001
+        (KafkaError.INVALID_PRODUCER_EPOCH, TaskFenced),
+        (KafkaError.MSG_SIZE_TOO_LARGE, RecordRefused),
+        (KafkaError.RECORD_LIST_TOO_LARGE, RecordRefused),
+        (KafkaError.INVALID_TIMESTAMP, RecordRefused),
+        (KafkaError.INVALID_RECORD, RecordRefused),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, RecordRefused),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, RecordRefused),
+        (KafkaError._UNKNOWN_TOPIC, RecordRefused),  # noqa: SLF001
+        (KafkaError._UNKNOWN_PARTITION, RecordRefused),  # noqa: SLF001
+        (KafkaError._MSG_TIMED_OUT, TransactionAborted),  # noqa: SLF001
+        (KafkaError._PURGE_QUEUE, TransactionAborted),  # noqa: SLF001
+        (KafkaError.NOT_ENOUGH_REPLICAS, TransactionAborted),
+    ],
+)
+def test_a_failed_delivery_names_its_record(code: int, expected: Expected) -> None:
+    """Refused for good, fenced, or worth another try; size and topic stand in the text (point 9d)."""
+    message: Any = Message()
+    found = _delivery_failure(KafkaError(code, "why"), message)
+    assert expected is type(found)
+    assert "a record of 9 bytes for topic results: why" == str(found)
+
+
+def test_our_group_metadata_has_the_layout_of_librdkafka() -> None:
+    """The bytes that carry the member's generation are librdkafka's own, checked at every start."""
+    check_layout()
+    expected = b"CGMDv2:\x07\x00\x00\x00group\x00member-1\x00\x01"
+    assert expected == Membership("group", 7, "member-1").metadata()
+
+
+class Recorder:
+    """Stands where librdkafka's producer is; notes what is handed over, in order."""
+
+    def __init__(self) -> None:
+        self.keys: list[tuple[str, bytes]] = []
+
+    def produce(self, topic: str, value: bytes, **kwargs: Any) -> None:
+        """One record."""
+        self.keys.append((topic, value))
+
+    def produce_batch(self, topic: str, messages: list[dict[str, Any]], **kwargs: Any) -> int:
+        """Many records."""
+        self.keys += [(topic, message["value"]) for message in messages]
+        return len(messages)
+
+
+def test_records_of_a_topic_keep_their_order_whatever_they_carry() -> None:
+    """A record with headers does not overtake plain ones of its key (contract point 10)."""
+    producer = ConfluentProducer(Options(client_config={}), "id")
+    recorder: Any = Recorder()
+    producer._producer = recorder  # noqa: SLF001 - no broker is needed to see the order
+    producer.send([
+        Outgoing("r", b"k", b"1"), Outgoing("m", None, b"x"), Outgoing("r", b"k", b"2"),
+        Outgoing("r", b"k", b"3", headers=[("h", b"")]), Outgoing("r", b"k", b"4"),
+        Outgoing("r", b"k", b"5", partition=1), Outgoing("r", b"k", b"6", timestamp_ms=1),
+    ])  # fmt: skip
+    assert [b"1", b"2", b"3", b"4", b"5", b"6"] == [value for topic, value in recorder.keys if topic == "r"]
+    assert 7 == len(recorder.keys)

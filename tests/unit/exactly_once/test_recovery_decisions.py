@@ -1,0 +1,95 @@
+"""What a task trusts when it opens: its database, its committed offsets."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamsocial_billing.exactly_once.cluster import TP, LogEnds, TopicFacts
+from streamsocial_billing.exactly_once.errors import OffsetsMissing
+from streamsocial_billing.exactly_once.recovery import plan, start_offsets, why_not_a_prefix
+from streamsocial_billing.exactly_once.store import FORMAT, NO_STATE, Identity, PartitionStore, Reached
+
+NOW_MS = 10_000_000_000
+KEPT_MS = 1_000_000
+ENDS = LogEnds(start=100, stable=200, high=250)
+OURS = Identity("cluster", "topic", 3)
+
+
+def why(identity: Identity | None, position: int, age_ms: int = 0) -> str | None:
+    """The verdict on a database with this identity, position, age."""
+    store = PartitionStore(Path("unused"))
+    store.identity, store.reached = identity, Reached(position, NOW_MS - age_ms)
+    facts = TopicFacts("topic", 8, {"delete.retention.ms": str(KEPT_MS)})
+    return why_not_a_prefix(plan("t", ("log", 3), store, "cluster", facts, ENDS), NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("identity", "position", "age_ms", "reason"),
+    [
+        (OURS, 150, 0, None),
+        (OURS, 100, 0, None),
+        (OURS, 150, KEPT_MS * 9 // 10, None),
+        (OURS, 200, 100 * KEPT_MS, None),
+        (None, 150, 0, NO_STATE),
+        (Identity("cluster", "topic", 3, FORMAT + 1), 150, 0, "format 2, this release writes 1"),
+        (Identity("other", "topic", 3), 150, 0, "it belongs to cluster other"),
+        (Identity("cluster", "older", 3), 150, 0, "the changelog topic was created anew"),
+        (Identity("cluster", "topic", 4), 150, 0, "the changelog topic was created anew"),
+        (OURS, 201, 0, "it reaches offset 201, the changelog ends at 200"),
+        (OURS, 99, 0, "it reaches offset 99, the changelog starts at 100"),
+        (
+            OURS, 150, KEPT_MS * 9 // 10 + 1000,
+            "its last top-up is 901 s old: deletions may be compacted away",
+        ),
+    ],
+)  # fmt: skip
+def test_a_database_is_kept_only_where_it_is_proven_a_prefix(
+    identity: Identity | None, position: int, age_ms: int, reason: str | None
+) -> None:
+    """Every other case is rebuilt from empty, with a reason for the log (point 4)."""
+    assert reason == why(identity, position, age_ms)
+
+
+def test_deletions_are_kept_a_day_where_the_topic_does_not_say() -> None:
+    """Kafka's default of delete.retention.ms."""
+    found = plan("t", ("log", 3), PartitionStore(Path("unused")), "cluster", TopicFacts("topic", 8, {}), ENDS)
+    assert 86_400_000 == found.tombstones_kept_ms
+
+
+A, B = ("a", 0), ("b", 0)
+
+
+@pytest.mark.parametrize(
+    ("committed", "changelog_empty", "starts"),
+    [
+        ({A: None, B: None}, True, {A: 100, B: 7}),
+        ({A: 150, B: 7}, False, {A: 150, B: 7}),
+        ({A: 100, B: 9}, False, {A: 100, B: 9}),
+        ({A: 250, B: 9}, True, {A: 250, B: 9}),
+        ({A: 150, B: None}, False, {A: 150, B: 7}),
+        ({A: None, B: 8}, True, {A: 100, B: 8}),
+    ],
+)
+def test_a_task_goes_on_at_its_committed_offsets(
+    committed: dict[TP, int | None], changelog_empty: bool, starts: dict[TP, int]
+) -> None:
+    """Only a task without any state, or a newly added topic, starts from the beginning (point 7)."""
+    ends: dict[TP, LogEnds] = {A: ENDS, B: LogEnds(7, 9, 9)}
+    assert starts == start_offsets(ends, committed, changelog_empty)
+
+
+@pytest.mark.parametrize(
+    ("committed", "text"),
+    [
+        (None, "no committed offset for a-0 although its tables have content"),
+        (99, "the committed offset 99 of a-0 is outside its log 100..250"),
+        (251, "the committed offset 251 of a-0 is outside its log 100..250"),
+    ],
+)
+def test_a_task_whose_offset_cannot_be_trusted_stops(committed: int | None, text: str) -> None:
+    """Neither skipping nor repeating is ever chosen for the operator, who is told the command."""
+    offsets: dict[Any, int | None] = {A: committed}
+    with pytest.raises(OffsetsMissing, match="kafka-consumer-groups") as refusal:
+        start_offsets({A: ENDS}, offsets, False)
+    assert str(refusal.value).startswith(text)

@@ -1,0 +1,318 @@
+"""One incarnation of a task where the model's random walk is unlikely to come by."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
+from support.virtual_time import Held, VirtualTimeLoop
+
+from streamsocial_billing.exactly_once.batch import Batch
+from streamsocial_billing.exactly_once.commit import Committer
+from streamsocial_billing.exactly_once.errors import ExactlyOnceError, NoUnit, OutcomeUnknown, StoreFailed
+from streamsocial_billing.exactly_once.layer import Layer, Slot
+from streamsocial_billing.exactly_once.membership import Membership
+from streamsocial_billing.exactly_once.options import Options
+from streamsocial_billing.exactly_once.store import Identity, PartitionStore, TaskStores
+from streamsocial_billing.exactly_once.task import HandlerFailed, Source, Task
+from streamsocial_billing.exactly_once.units import Outgoing, current_unit
+
+TP = ("events", 0)
+Handler = Callable[[Record], Awaitable[None]]
+
+
+class App:
+    """What the layer's admission needs of an app: to be there."""
+
+
+class Bench:
+    """A running task of a real layer, with its commit thread in the test's hand."""
+
+    def __init__(self, loop: VirtualTimeLoop, store: PartitionStore | None = None, **options: Any) -> None:
+        self.loop, self.held = loop, Held()
+        self.kafka = MemoryKafka([TP])
+        self.options = Options(client_config={}, **options)
+        self.app = App()
+        self.layer = Layer(self.app, self.options)
+        stores = TaskStores({"t": store or MemoryStore(MemoryDisk(), self.kafka)})
+        membership = Membership("group", 1, "member")
+        committer = Committer(MemoryProducer(self.kafka), stores, 0, membership, {"t": "log"}, self.options)
+        self.source = Source("events", 0, 0, None)
+        self.task = Task(self.layer, 0, {"events": self.source}, stores, committer, self.held)
+        self.slot = self.layer.slots[0] = Slot(0, frozenset(["events"]), membership, "running", task=self.task)
+        loop.call_soon(self.task.start)
+        loop.settle()
+
+    def fetch(self, *keys: bytes) -> Batch:
+        """A batch of new events."""
+        events = [self.kafka.append(TP, key, False) for key in keys]
+        ((_, batch),) = self.layer.batches({TP: self.task}, {TP: events}, {TP: len(self.kafka.logs[TP])})
+        return batch
+
+    def handle(self, handler: Handler, *keys: bytes) -> None:
+        """Fetch, admit new events."""
+        self.start(self.fetch(*keys).each(handler))
+
+    def start(self, awaitable: Any) -> "asyncio.Task[Any]":
+        """Let something run as far as it comes by itself."""
+        task = self.loop.create_task(awaitable)
+        self.loop.settle()
+        return task
+
+    def commit(self, ending: str = "commits") -> None:
+        """Let the commit thread do one commit."""
+        self.kafka.ending = ending
+        self.held.run_next()
+        self.kafka.ending = "commits"
+        self.loop.settle()
+
+
+@pytest.fixture
+def loop() -> Iterator[VirtualTimeLoop]:
+    loop = VirtualTimeLoop()
+    yield loop
+    loop.end()
+
+
+@pytest.fixture
+def bench(loop: VirtualTimeLoop) -> Bench:
+    return Bench(loop)
+
+
+async def at_once(event: Record) -> None:
+    current_unit().write("t", event.key or b"", event.value)
+    current_unit().send(Outgoing("results", event.key, event.value))
+
+
+async def never(event: Record) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("ending", ["commits but the store fails", "is fenced", "loses the membership"])
+def test_after_a_failed_commit_the_last_commit_sends_nothing_again(bench: Bench, ending: str) -> None:
+    """A commit that failed while the task was being revoked may have happened: nothing of it is sent twice."""
+    bench.handle(at_once, b"a")
+    closing = bench.start(bench.task.close(grace_s=1.5, last_commit_s=1))
+    bench.commit(ending)
+    bench.loop.settle(3)
+    assert [] == bench.held.waiting
+    assert closing.done()
+
+
+def test_a_failure_during_the_grace_does_not_commit_past_what_it_drops(bench: Bench) -> None:
+    """Revocation waits for handlers, one of them fails for good, the task is dropped: its offset stays."""
+    bench.handle(never, b"a")
+    closing = bench.start(bench.task.close(grace_s=1.5, last_commit_s=1))
+    bench.start(bench.task.close(grace_s=0, last_commit_s=0))
+    bench.loop.settle(3)
+    assert closing.done()
+    assert [] == bench.held.waiting
+
+
+def test_a_commit_that_ends_after_the_task_was_dropped_gives_nothing_back_twice(bench: Bench) -> None:
+    """Bytes held are counted once, whoever comes first."""
+    bench.handle(at_once, b"a")
+    bench.start(bench.task.close(grace_s=1.5, last_commit_s=1))
+    bench.start(bench.task.close(grace_s=0, last_commit_s=0))
+    bench.commit()
+    bench.loop.settle(3)
+    assert 0 == bench.layer._bytes  # noqa: SLF001
+
+
+def test_a_slow_last_commit_is_given_up_but_its_thread_waited_for(bench: Bench) -> None:
+    """Closing is bounded; files, offsets are not touched by others before the thread has returned."""
+    bench.handle(at_once, b"a")
+    closing = bench.start(bench.task.close(grace_s=1.5, last_commit_s=1))
+    ended = bench.start(bench.task.ended())
+    bench.loop.settle(5)
+    assert (True, False) == (closing.done(), ended.done())
+    bench.commit()
+    assert ended.done()
+    assert {TP: 1} == bench.kafka.committed
+
+
+@pytest.mark.parametrize("leave_out", ["never asked for", "cancelled half-way"])
+def test_an_agent_that_leaves_out_events_gets_them_again(loop: VirtualTimeLoop, leave_out: str) -> None:
+    """No commit passes an event that no handler saw: the task reopens instead."""
+    bench = Bench(loop, max_running=1)
+    batch = bench.fetch(b"a", b"b")
+    if leave_out == "cancelled half-way":
+        half = bench.start(batch.each(never))
+        half.cancel()
+        bench.loop.settle()
+    bench.handle(at_once, b"c")
+    assert isinstance(bench.slot.failure, ExactlyOnceError)
+    assert "skipped events" in str(bench.slot.failure)
+    assert [] == bench.held.waiting
+
+
+def test_a_batch_is_handed_out_once(bench: Bench) -> None:
+    """Its second use would run handlers twice."""
+    batch = bench.fetch(b"a")
+    bench.start(batch.each(at_once)).result()
+    with pytest.raises(ExactlyOnceError, match="once"):
+        bench.start(batch.each(at_once)).result()
+
+
+def test_a_batch_of_an_old_incarnation_is_dropped(bench: Bench) -> None:
+    """What was fetched before the end comes again to the next owner."""
+    batch = bench.fetch(b"a")
+    bench.start(bench.task.close(grace_s=0, last_commit_s=0))
+    bench.start(batch.each(at_once)).result()
+    assert (0, 0) == (len(batch.events) - 1, bench.task.waiting_units())
+
+
+@pytest.mark.parametrize("tries", [1, 2, 3])
+def test_a_handler_cancelled_from_inside_is_tried_again(loop: VirtualTimeLoop, tries: int) -> None:
+    """A time-out or a cancelled helper inside a handler never leaves its lane stuck (point 9e)."""
+    bench = Bench(loop, handler_tries=3)
+    count = 0
+
+    async def cancelled(event: Record) -> None:
+        nonlocal count
+        count += 1
+        if count <= tries:
+            raise asyncio.CancelledError
+        await at_once(event)
+
+    bench.handle(cancelled, b"a", b"a")
+    bench.loop.settle(2)
+    assert isinstance(bench.slot.failure, HandlerFailed) == (tries == 3)
+    assert (1 if tries < 3 else 0) == len(bench.held.waiting)
+
+
+def test_a_cancelled_answer_to_a_failure_stops_the_task(loop: VirtualTimeLoop) -> None:
+    """If even the application's answer is cancelled, the task fails instead of waiting for ever."""
+
+    async def cancelled(event: Any, exc: Exception | None = None) -> None:
+        raise asyncio.CancelledError
+
+    bench = Bench(loop, handler_tries=1, on_handler_failure=cancelled)
+    bench.handle(cancelled, b"a")
+    assert isinstance(bench.slot.failure, HandlerFailed)
+
+
+def test_a_handler_that_outlives_its_incarnation_changes_nothing(bench: Bench) -> None:
+    """It has no unit any more, whatever it catches (point 7)."""
+    refused: list[NoUnit] = []
+
+    async def stubborn(event: Record) -> None:
+        unit = current_unit()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            try:
+                current_unit()
+            except NoUnit as exc:
+                refused.append(exc)
+        unit.event = event
+
+    bench.handle(stubborn, b"a", b"a")
+    bench.start(bench.task.close(grace_s=1.5, last_commit_s=1))
+    bench.loop.settle(3)
+    assert 1 == len(refused)
+    assert (0, 0, {}) == (bench.layer._running, bench.task.waiting_units(), bench.task.overlay)  # noqa: SLF001
+    assert [] == bench.held.waiting
+
+
+def test_a_unit_is_closed_when_its_handler_returns(bench: Bench) -> None:
+    """What a handler left running in the background cannot write into a unit that may be committed."""
+    late: list[asyncio.Task[None]] = []
+
+    async def background() -> None:
+        await asyncio.sleep(0.01)
+        current_unit()
+
+    async def leaves_something(event: Record) -> None:
+        late.append(asyncio.get_running_loop().create_task(background()))
+
+    bench.handle(leaves_something, b"a")
+    bench.loop.settle(1)
+    with pytest.raises(NoUnit, match="has ended"):
+        late[0].result()
+
+
+def test_an_emptied_unit_shows_the_value_before_it(bench: Bench) -> None:
+    """A failed try leaves no trace: neither over an uncommitted value, nor over one committed meanwhile."""
+    seen: list[bytes | None] = []
+    tries = asyncio.Event()
+
+    async def first_then_failing(event: Record) -> None:
+        unit = current_unit()
+        seen.append(unit.read("t", b"k"))
+        unit.write("t", b"k", b"%d" % event.offset)
+        unit.write("t", b"new", b"n")
+        unit.send(Outgoing("results", None, b"%d" % event.offset))
+        if event.offset == 1 and len(seen) < 4:
+            if len(seen) == 3:
+                await tries.wait()
+            raise RuntimeError("as the test wants")
+
+    bench.handle(first_then_failing, b"k", b"k")
+    bench.loop.settle(1)
+    assert [None, b"0", b"0"] == seen
+    bench.commit()  # of the first unit, while the second one's write lies over it
+    tries.set()
+    bench.loop.settle(1)
+    assert isinstance(bench.slot.failure, HandlerFailed)
+    assert b"0" == bench.task.committed_value("t", b"k")
+    assert {} == bench.task.overlay
+
+
+def test_an_unreadable_database_ends_the_incarnation_not_the_event(loop: VirtualTimeLoop) -> None:
+    """No handler can make up for a broken disk, no application dead-letters an event because of it."""
+
+    class Broken(PartitionStore):
+        def get(self, key: bytes) -> bytes | None:
+            raise StoreFailed("Corruption")
+
+    async def reads(event: Record) -> None:
+        current_unit().read("t", b"k")
+
+    broken = Broken(Path("unused"))
+    broken.identity = Identity("c", "t", 0)
+    bench = Bench(loop, broken)
+    bench.handle(reads, b"a")
+    assert isinstance(bench.slot.failure, StoreFailed)
+
+
+def test_aborted_transactions_are_sent_again_a_bounded_number_of_times(bench: Bench) -> None:
+    """Handlers do not run again (point 9a); what never succeeds ends the incarnation."""
+    bench.handle(at_once, b"a")
+    for _ in range(5):
+        bench.commit("aborts")
+        bench.loop.settle(1)
+    assert [] == bench.held.waiting
+    assert bench.slot.failure is not None
+    assert [] == bench.kafka.transactions
+
+
+def test_what_a_fetch_brings_for_an_old_incarnation_is_dropped(bench: Bench) -> None:
+    """The fetch was asked for by a task that has ended meanwhile."""
+    event = bench.kafka.append(TP, b"a", False)
+    other: Any = object()
+    assert [] == bench.layer.batches({TP: other}, {TP: [event]}, {TP: 1})
+    assert 0 == bench.source.position
+
+
+def test_a_task_with_enough_waiting_units_is_not_fetched(loop: VirtualTimeLoop) -> None:
+    """Each bound of point 10 stops the fetching: units of a task, bytes of a worker, batches of a source."""
+    assert {TP} == set(Bench(loop).layer.wanted())
+    many = Bench(loop, max_waiting_units=2)
+    many.handle(never, b"a", b"b")
+    large = Bench(loop, max_waiting_bytes=3)
+    large.handle(never, b"a")
+    queued = Bench(loop)
+    queued.fetch(b"a")
+    queued.fetch(b"a")
+    assert [{}, {}, {}] == [bench.layer.wanted() for bench in (many, large, queued)]
+
+
+def test_the_unknown_outcome_of_a_commit_is_told_to_the_layer(bench: Bench) -> None:
+    """The committed offset decides at the next opening (point 9b)."""
+    bench.handle(at_once, b"a")
+    bench.commit("times out after committing")
+    assert isinstance(bench.slot.failure, OutcomeUnknown)
+    assert {TP: 1} == bench.kafka.committed

@@ -40,7 +40,8 @@ class Batch:
         self._taken = True
         task, source, layer = self._task, self._source, self._layer
         if source.admit_from < self._follows:
-            layer.task_failed(task, BatchSkipped(f"the agent of {source.topic} skipped events: they come again"))
+            skipped = BatchSkipped(f"the agent of {source.topic} skipped events: they come again")
+            layer.task_failed(task, skipped)
             return
         for event in self.events:
             if layer.is_full():
@@ -53,4 +54,4 @@ class Batch:
 
 
 class BatchSkipped(ExactlyOnceError):
-    """Raised when an agent left out events before this batch: the task reopens, so that no commit passes them."""
+    """Raised when an agent left out events: the task reopens, so that no commit passes them."""

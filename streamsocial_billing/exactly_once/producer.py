@@ -1,5 +1,6 @@
 """The transactional producer of one task, with librdkafka's errors mapped to what the catcher does."""
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
@@ -18,6 +19,9 @@ from .errors import (
 from .membership import Membership
 from .options import Options
 from .units import Outgoing
+
+librdkafka_logger = logging.getLogger("librdkafka")
+librdkafka_logger.setLevel(logging.ERROR)  # its warnings announce retries that it makes by itself
 
 FENCED = frozenset({
     KafkaError._FENCED,  # noqa: SLF001 - librdkafka's public names for its local errors
@@ -130,7 +134,10 @@ class ConfluentProducer:
             RecordRefused: the broker refused a record; the transaction is aborted.
             TransactionAborted: not all were delivered in time; the transaction is aborted.
         """
-        left = self._live().flush(self.timeout_s)
+        try:
+            left = self._live().flush(self.timeout_s)
+        except (KafkaException, SystemError) as exc:
+            raise mapped(_fatal(exc), OutcomeUnknown) from exc
         if self._refused:
             error, message = self._refused[0]
             failure = _delivery_failure(error, message)
@@ -263,8 +270,23 @@ def _config(options: Options, transactional_id: str) -> dict[str, Any]:
         "reconnect.backoff.max.ms": 1000,
         "queue.buffering.max.messages": 1_000_000,
         "message.max.bytes": options.max_record_bytes,
-        "log_level": 2,
+        "error_cb": _ignore,
+        "logger": librdkafka_logger,
+        "log_level": 4,
     }
+
+
+def _ignore(error: KafkaError) -> None:
+    """Nothing: the call that meets the error raises it."""
+
+
+def _fatal(exc: BaseException) -> KafkaException:
+    """The fatal error that confluent-kafka raised amid a delivery callback, where it comes out as SystemError."""
+    if isinstance(exc, KafkaException):
+        return exc
+    if isinstance(exc.__cause__, KafkaException):
+        return exc.__cause__
+    raise exc
 
 
 def mapped(exc: KafkaException, otherwise: type[ExactlyOnceError]) -> ExactlyOnceError:

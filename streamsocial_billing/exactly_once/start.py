@@ -84,7 +84,9 @@ def _refuse_what_breaks_the_contract(app: Any) -> None:
             readers[topic] = name
     for name, table in app.tables.items():
         if not isinstance(table, Table) or table.window is not None or table.use_partitioner:
-            raise SetupRefused(f"table {name}: set, global, windowed, use_partitioner tables are not supported")
+            raise SetupRefused(
+                f"table {name}: set, global, windowed, use_partitioner tables are not supported"
+            )
 
 
 def _source_topics(app: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """Tables whose reads and writes go through the handler's unit."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import faust
 import orjson
@@ -58,7 +58,13 @@ class Table(faust.Table):  # type: ignore[type-arg]
         self._unit_for(key, "delete").write(self.name, key.encode(), None)
 
     def __iter__(self) -> Iterator[str]:
-        raise NoUnit("iterating a table over several keys is not part of a unit: read the keys you own")
+        self._refuse()
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        """Several keys at once are not part of a unit; Faust's own ways to them go past it."""
+        raise NoUnit("going over several keys of a table is not part of a unit: name the keys you own")
+
+    keys = values = items = clear = popitem = update = _refuse
 
     def __len__(self) -> int:
         raise NoUnit("the length of a table is not known to a unit")

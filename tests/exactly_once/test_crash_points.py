@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 from support.system import Payments, System
 
-COMMIT_POINTS = ("before_send", "between_sends", "before_offsets", "before_commit", "after_commit", "after_store")
+COMMIT_POINTS = (
+    "before_send", "between_sends", "before_offsets", "before_commit", "after_commit", "after_store",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("point", COMMIT_POINTS)
 def test_a_worker_that_dies_at_a_point_of_the_commit_loses_and_doubles_nothing(
     point: str, broker: str, tmp_path: Path, unique_name: str
 ) -> None:
-    """Two deaths in a row at the point, the second with the work of the first in its arms: the books agree."""
+    """Two deaths in a row at the point, the second one with the work of the first: the books agree."""
     payments = Payments(seed=len(point))
     with System(broker, tmp_path, unique_name) as system:
         system.worker.start(crash_at=(point, 5))
@@ -32,8 +34,10 @@ def test_a_worker_that_dies_at_a_point_of_the_commit_loses_and_doubles_nothing(
         assert report.resent > 0
 
 
-def test_a_worker_that_dies_while_it_recovers_begins_again(broker: str, tmp_path: Path, unique_name: str) -> None:
-    """Local state gone, two deaths while it is read back: the third start has it all, replays what is re-sent."""
+def test_a_worker_that_dies_while_it_recovers_begins_again(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """Local state gone, two deaths while it is read back: the third start knows every payment."""
     payments = Payments(seed=11)
     with System(broker, tmp_path, unique_name) as system:
         system.start()

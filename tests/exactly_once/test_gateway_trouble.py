@@ -35,7 +35,9 @@ def test_under_gateway_faults_every_payment_ends_final_and_charged_once(
         assert 0 == report.open
 
 
-def test_a_gateway_that_is_gone_for_a_while_costs_nothing(broker: str, tmp_path: Path, unique_name: str) -> None:
+def test_a_gateway_that_is_gone_for_a_while_costs_nothing(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
     """SIGKILL of the gateway under load, back on the same ledger: nothing lost, nothing charged twice."""
     with System(broker, tmp_path, unique_name) as system:
         system.start()

@@ -38,7 +38,8 @@ def test_the_lag_is_zero_when_all_is_handled_although_the_logs_end_in_markers(
 
 def transact(system: System, places: list[tuple[str, int]], ending: str) -> None:
     """One transaction with a record on each place: a nudge for nobody, on `payments` a dead letter."""
-    producer = Producer({**system.settings.client_config(), "transactional.id": f"{system.settings.app_id}-test"})
+    name = f"{system.settings.app_id}-test"
+    producer = Producer({**system.settings.client_config(), "transactional.id": name})
     producer.init_transactions(10)
     producer.begin_transaction()
     for topic, partition in places:

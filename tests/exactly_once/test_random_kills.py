@@ -62,7 +62,8 @@ def kill_at_random(broker: str, folder: Path, name: str, *, workers: int, kills:
 
 def hit_a_start(victim: WorkerProcess, moments: random.Random) -> None:
     """Return while the victim, just started, joins the group or recovers its tasks."""
-    victim.wait_for_line(moments.choice(("Joined group", "Executing _on_partitions_assigned", r"task \d+ runs")))
+    said = moments.choice(("Joined group", "Executing _on_partitions_assigned", r"task \d+ runs"))
+    victim.wait_for_line(said)
     time.sleep(moments.uniform(0, 0.1))
 
 

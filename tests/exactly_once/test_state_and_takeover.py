@@ -5,9 +5,13 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from support.system import Payments, System, payment, statuses
+import pytest
+from support.system import Payments, Stream, System, payment, statuses
 
 from streamsocial_billing.events import PaymentEvent, partition_of
+
+
+ONCE_AND_REPLAYED = {("succeeded", False, False): 40, ("succeeded", True, False): 40}
 
 
 def a_few(count: int) -> list[PaymentEvent]:
@@ -30,7 +34,7 @@ def test_without_its_local_state_a_worker_replays_what_it_had_charged(
         system.worker.start()
         system.submit(events)
         system.check()
-        assert {("succeeded", False, False): 40, ("succeeded", True, False): 40} == statuses(system.all_results())
+        assert ONCE_AND_REPLAYED == statuses(system.all_results())
         assert calls == [system.calls(event) for event in events]
 
 
@@ -47,7 +51,7 @@ def test_partitions_of_a_killed_worker_move_with_everything_known(
         system.workers[1].kill()
         system.submit(events)
         system.check()
-        assert {("succeeded", False, False): 40, ("succeeded", True, False): 40} == statuses(system.all_results())
+        assert ONCE_AND_REPLAYED == statuses(system.all_results())
         assert calls == [system.calls(event) for event in events]
 
 
@@ -70,6 +74,30 @@ def test_a_worker_that_sleeps_past_its_session_does_no_harm_when_it_wakes(
         sleeper.signal(signal.SIGCONT)
         sleeper.wait_for_line("(?i)rejoin|re-join|ends its incarnation|UNKNOWN_MEMBER|illegal_generation")
         system.submit(payments.take(200))
+        system.check()
+
+
+@pytest.mark.parametrize("point", ["before_offsets", "before_commit", "after_commit"])
+def test_a_worker_that_sleeps_inside_its_commit_finds_it_decided_by_others(
+    point: str, broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """Frozen between two steps of a commit until its tasks moved: what it still does changes nothing."""
+    payments = Payments(seed=4)
+    with System(broker, tmp_path, unique_name, workers=2) as system:
+        sleeper, other = system.workers
+        sleeper.start(crash_at=(point, 8), sent=signal.SIGSTOP)
+        other.start()
+        sleeper.wait_ready()
+        other.wait_ready()
+        with Stream(system, payments, chunk=20, ahead=60, most=2000):
+            sleeper.wait_for_line(f"SIGSTOP at {point}")
+            asleep = system.answered()
+            system.wait_answered(asleep + 200)
+            assert {0, 1, 2, 3} == partitions_of(other.running_tasks())
+            sleeper.signal(signal.SIGCONT)
+            sleeper.wait_for_line("(?i)member_id was not recognized|ends its incarnation")
+            awake = system.answered()
+            system.wait_answered(awake + 200)
         system.check()
 
 

@@ -1,6 +1,6 @@
 """A whole system for one test: gateway simulator, workers, intake, a reader of what was committed.
 
-Waiting is always waiting for something (a record, a log line, the end of a process), never for a time to pass.
+Waiting is always for something (a record, a log line, the end of a process), never for a time to pass.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Payments:
         declined = self.random.random() < 0.1
         event = payment(
             f"user-{user}", f"pay-{self._number}",
-            amount_minor=self.random.randrange(100, 10_000), currency=self.random.choice(("EUR", "USD", "JPY")),
+            amount_minor=self.random.randrange(100, 10_000),
+            currency=self.random.choice(("EUR", "USD", "JPY")),
             payment_method="pm_card_declined" if declined else "pm_card_visa",
         )  # fmt: skip
         self.made.append(event)
@@ -110,19 +111,20 @@ class WorkerProcess:
         """True while the process lives."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self, crash_at: tuple[str, int] | None = None) -> None:
-        """Start it; with `crash_at` (point, N) it kills itself when it reaches the point for the N-th time."""
+    def start(self, crash_at: tuple[str, int] | None = None, sent: signal.Signals = signal.SIGKILL) -> None:
+        """Start it; at `crash_at` (point, N) it signals itself when it reaches the point for the N-th time."""
         assert not self.running
         self.starts += 1
         command: list[str] = [str(Path(sys.executable).with_name("streamsocial-billing"))]
         if crash_at is not None:
             # -P: modules beside the script must not hide those of the standard library
-            command = [sys.executable, "-P", str(ROOT / "tests/support/crashing_worker.py"), crash_at[0], str(crash_at[1])]
+            script = str(ROOT / "tests/support/crashing_worker.py")
+            command = [sys.executable, "-P", script, sent.name, crash_at[0], str(crash_at[1])]
         self._lines = []
         self.web_port = free_port()
         self._process = process = subprocess.Popen(
-            [*command, f"--datadir={self.datadir}", "worker", f"--web-port={self.web_port}", "--loglevel=info",
-             *self.options],
+            [*command, f"--datadir={self.datadir}", "worker", f"--web-port={self.web_port}",
+             "--loglevel=info", *self.options],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env=self.environment,
         )  # fmt: skip
@@ -221,13 +223,14 @@ class WorkerProcess:
 class TopicReader:
     """Reads committed records of one topic from its beginning, in a thread; `wait` awaits what they say.
 
-    `sources` are the events (partition, offset) that the records so far answer; `news` is told of each record,
-    shared by readers whose records are awaited together.
+    `sources` are the events (partition, offset) that the records so far answer; `news` is told of each
+    record, shared by readers whose records are awaited together.
     """
 
     def __init__(
-        self, settings: Settings, topic: str, news: threading.Condition, source_of: Callable[[Any], Source | None]
-    ) -> None:
+        self, settings: Settings, topic: str, news: threading.Condition,
+        source_of: Callable[[Any], Source | None],
+    ) -> None:  # fmt: skip
         self.records: list[Any] = []
         self.sources: set[Source] = set()
         self._source_of = source_of
@@ -341,7 +344,7 @@ class System:
         producer.close()
 
     def wait_answered(self, count: int | None = None, within_s: float = WAIT_S) -> None:
-        """Return when so many events (default: all) have a result that is not a settling one, or a dead letter."""
+        """Return when so many events (default: all) have a first result or a dead letter."""
         wanted = self.sent if count is None else count
         if not self.results.wait(lambda: self.answered() >= wanted, within_s):
             logs = "".join(f"\n--- {worker.name}{worker.tail()}" for worker in self.workers)
@@ -367,8 +370,8 @@ class System:
 
     def lag(self) -> dict[tuple[str, int], int]:
         """Per partition of the sources the offsets between the committed one and the last stable one."""
-        log = CommittedLog(self.settings)
-        places = [(self.settings.topic(t), p) for t in (PAYMENTS, RETRY) for p in range(self.settings.partitions)]
+        log, settings = CommittedLog(self.settings), self.settings
+        places = [(settings.topic(t), p) for t in (PAYMENTS, RETRY) for p in range(settings.partitions)]
         return log.lag(self.settings.app_id, log.ends(places))
 
     def stop_workers(self) -> None:

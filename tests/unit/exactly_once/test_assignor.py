@@ -89,7 +89,9 @@ class Cluster:
         return set(range(self._partitions[topic])) if topic in self._partitions else None
 
 
-def member(*topics: str, url: str = "http://w:1", owned: tuple[int, ...] = ()) -> ConsumerProtocolMemberMetadata:
+def member(
+    *topics: str, url: str = "http://w:1", owned: tuple[int, ...] = ()
+) -> ConsumerProtocolMemberMetadata:
     return ConsumerProtocolMemberMetadata(0, list(topics), orjson.dumps({"url": url, "owned": owned}))
 
 

@@ -62,7 +62,9 @@ def test_contents_are_those_of_a_dict_across_openings(
                 assert position == store.reached.position
             assert IDENTITY == store.identity
             assert sorted(model.items()) == list(store.items())
-            assert [(k, v) for k, v in sorted(model.items()) if k.startswith(prefix)] == list(store.items(prefix))
+            assert [(k, v) for k, v in sorted(model.items()) if k.startswith(prefix)] == list(
+                store.items(prefix)
+            )
             assert [model.get(key) for key in (prefix, b"never")] == [store.get(prefix), store.get(b"never")]
         store.close()
 

@@ -1,0 +1,112 @@
+"""What the README says can be done, can be done.
+
+Blocks marked `console runnable` are run as they stand; `console system` against a real system; of `console
+services`, which never end, and of plain `console`, which set up machines, each command and option must exist.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from support.system import ROOT, System
+
+from streamsocial_billing.settings import Settings
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN = Path(sys.executable).parent
+OURS = "streamsocial-billing"
+
+
+def commands(kind: str) -> list[str]:
+    """The lines of all blocks of a kind."""
+    blocks = re.findall(rf"^```console{kind}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    found = [line for block in blocks for line in block.splitlines() if line.strip()]
+    assert found, kind
+    return found
+
+
+def run(line: str, cwd: Path, **environment: str) -> str:
+    """Run a line of the README in a shell; its stdout."""
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=cwd, env={**os.environ, **environment, "PATH": path, "COLUMNS": "200"},
+        capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert 0 == done.returncode, f"{line}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("line", commands(" runnable"))
+def test_a_runnable_line_runs(line: str, tmp_path: Path) -> None:
+    """As it stands, with this environment's console script in place of that of `.venv`."""
+    assert line.startswith(".venv/bin/")
+    assert run(line.removeprefix(".venv/bin/"), tmp_path)
+
+
+def test_the_lines_for_a_system_do_what_the_text_says(broker: str, tmp_path: Path, unique_name: str) -> None:
+    """A payment submitted twice: one charge, its replay, an audit without a difference."""
+    with System(broker, tmp_path, unique_name, partitions=2) as system:
+        system.start()
+        chosen = {k: v for k, v in system.worker.environment.items() if k.startswith("BILLING_")}
+        outputs = [run(line, tmp_path, **chosen) for line in commands(" system")]
+        said = "".join(outputs)
+        assert 2 == said.count("1 accepted, 0 refused")
+        results = [line for line in outputs[-1].splitlines() if line.startswith("{")]
+        assert ['"replayed":false', '"replayed":true'] == [re.findall(r'"replayed":\w+', one)[0] for one in results]
+        system.stop_workers()
+
+
+@pytest.mark.parametrize("line", [line for line in commands(" services") if line.startswith(OURS)])
+def test_a_service_takes_the_options_that_the_readme_gives(line: str, tmp_path: Path) -> None:
+    """Parsed up to the end, where --help ends it."""
+    assert "Usage:" in run(f"{line} --help", tmp_path)
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    """In blocks and in the text."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"`(?:KAFKA=host:port )?make ([a-z]+)`", README))
+    named |= {line.split()[1] for line in commands("") + commands(" services") if line.startswith("make ")}
+    assert {"run", "test", "up", "install", "kafka"} <= named
+    assert named <= targets
+
+
+def test_the_commands_of_the_table_exist_with_their_options(tmp_path: Path) -> None:
+    """Each command, each option in its row."""
+    rows = re.findall(r"^\| `([a-z]+)(.*?)` \|", README.split("## Commands")[1].split("\n## ")[0], flags=re.MULTILINE)
+    assert {"worker", "submit", "results", "audit", "gateway"} == {name for name, _ in rows}
+    for name, rest in rows:
+        text = run(f"{OURS} {name} --help", tmp_path)
+        assert [] == [option for option in re.findall(r"--[a-z]+", rest) if option not in text]
+
+
+def test_the_table_of_settings_is_complete_and_true() -> None:
+    """Every field of Settings with its default; nothing else."""
+    rows = re.findall(r"^\| `BILLING_(\w+)` \| (.+?) \|", README, flags=re.MULTILINE)
+    told = {name.lower(): text.strip("`") for name, text in rows}
+    usual = Settings()
+    expected = {}
+    for field in fields(Settings):
+        value = getattr(usual, field.name)
+        expected[field.name] = "unset" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    expected["topic_prefix"] = "empty"
+    assert expected == told
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))])  # fmt: skip
+def test_links_inside_the_project_lead_somewhere(page: str) -> None:
+    """Files and headings."""
+    file = ROOT / page
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", file.read_text(encoding="utf-8")):
+        path, _, anchor = target.partition("#")
+        there = file if not path else file.parent / path
+        assert there.exists(), f"{page}: {target}"
+        if anchor:
+            heads = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}

@@ -1,0 +1,131 @@
+"""What a worker refuses to start with, as far as no broker is needed to see it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import faust
+import pytest
+from faust.types import TP
+
+from streamsocial_billing import exactly_once
+from streamsocial_billing.exactly_once import Options, SetupRefused, batched
+from streamsocial_billing.exactly_once.start import prepare
+from streamsocial_billing.exactly_once.table_manager import whole_tasks
+
+
+def app_with(**settings: Any) -> Any:
+    """An app that is fine but for these settings."""
+    common = exactly_once.settings(["kafka://127.0.0.1:1"])
+    app = faust.App("refused", **{"web_enabled": False, **common, **settings})
+    exactly_once.install(
+        app, Options(client_config={"bootstrap.servers": "127.0.0.1:1"}, request_timeout_s=0.1)
+    )
+    return app
+
+
+def read(app: Any, topic: Any, name: str = "reader", **options: Any) -> None:
+    """Declare an agent."""
+
+    async def agent(stream: Any) -> None:
+        async for batch in stream:
+            del batch
+
+    app.agent(topic, name=name, **options)(agent)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"processing_guarantee": "at_least_once"}, 'set processing_guarantee="exactly_once"'),
+        (
+            {"producer_threaded": True},
+            "producer_threaded sends everything outside transactions: switch it off",
+        ),
+        ({"table_standby_replicas": 1}, "table_standby_replicas must be 0"),
+        (
+            {"topic_disable_leader": False},
+            "the leader topic is not part of a task: set topic_disable_leader=True",
+        ),
+        (
+            {"broker": "kafka://127.0.0.1:1"},
+            "broker and store must be exactly-once://, take them from exactly_once.settings()",
+        ),
+        (
+            {"store": "memory://"},
+            "broker and store must be exactly-once://, take them from exactly_once.settings()",
+        ),
+    ],
+)
+def test_settings_that_break_the_contract_are_refused(settings: dict[str, Any], message: str) -> None:
+    """Each with one sentence that names what to do (point 12)."""
+    with pytest.raises(SetupRefused) as refusal:
+        prepare(app_with(**settings))
+    assert message == str(refusal.value)
+
+
+def two_agents(app: Any) -> None:
+    topic = batched(app.topic("t"))
+    read(app, topic, "one")
+    read(app, topic, "two")
+
+
+DECLARATIONS: list[tuple[Callable[[Any], Any], str]] = [
+    (
+        lambda app: read(app, batched(app.topic("t")), concurrency=2),
+        "agent reader: concurrency must be 1, batches run their handlers concurrently",
+    ),
+    (lambda app: read(app, app.channel()), "agent reader must read one named topic of this app"),
+    (
+        lambda app: read(app, batched(app.topic(pattern="t.*"))),
+        "agent reader must read one named topic of this app",
+    ),
+    (
+        lambda app: read(app, app.topic("t")),
+        "agent reader reads t event by event: mark the topic with batched()",
+    ),
+    (two_agents, "agents one and two both read t"),
+    *(
+        (declare, f"table {name}: set, global, windowed, use_partitioner tables are not supported")
+        for name, declare in {
+            "s": lambda app: app.SetTable("s"),
+            "g": lambda app: app.GlobalTable("g"),
+            "w": lambda app: app.Table("w").tumbling(10),
+            "p": lambda app: app.Table("p", use_partitioner=True),
+        }.items()
+    ),
+]
+
+
+@pytest.mark.parametrize(("declare", "message"), DECLARATIONS)
+def test_declarations_that_break_the_contract_are_refused(
+    declare: Callable[[Any], Any], message: str
+) -> None:
+    """Each with one sentence that names the agent or table (point 12)."""
+    app = app_with()
+    declare(app)
+    with pytest.raises(SetupRefused) as refusal:
+        prepare(app)
+    assert message == str(refusal.value)
+
+
+def test_what_keeps_the_contract_gets_as_far_as_the_broker() -> None:
+    """None of the refusals hits a good app."""
+    app = app_with()
+    read(app, batched(app.topic("t")))
+    app.Table("good")
+    with pytest.raises(exactly_once.KafkaUnavailable, match="no Kafka broker answers"):
+        prepare(app)
+
+
+def test_a_worker_takes_whole_tasks() -> None:
+    """Per partition number the topics that share a task."""
+    assigned = {TP("a", 0), TP("b", 0), TP("a", 3), TP("b", 3)}
+    assert {0: frozenset("ab"), 3: frozenset("ab")} == whole_tasks(assigned)
+    assert {} == whole_tasks(set())
+
+
+def test_a_worker_refuses_part_of_a_task() -> None:
+    """Its units would be split over two workers (point 6)."""
+    with pytest.raises(SetupRefused) as refusal:
+        whole_tasks({TP("a", 0), TP("b", 0), TP("a", 1), TP("b", 2)})
+    assert "partitions [1, 2] were assigned for some source topics only, of ['a', 'b']" == str(refusal.value)

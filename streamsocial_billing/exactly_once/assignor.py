@@ -30,8 +30,7 @@ def share_out(partitions: int, owned: Mapping[MemberId, list[int]]) -> dict[Memb
     low, extra = divmod(partitions, len(members))
     free = set(range(partitions))
     kept: dict[MemberId, list[int]] = {}
-    by_claims = sorted(members, key=lambda m: (-len(owned[m]), m))
-    for member in by_claims:
+    for member in members:
         limit = low + (1 if extra > 0 else 0)
         kept[member] = [p for p in sorted(set(owned[member])) if p in free][:limit]
         extra -= len(kept[member]) > low

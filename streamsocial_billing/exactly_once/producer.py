@@ -1,8 +1,11 @@
 """The transactional producer of one task, with librdkafka's errors mapped to what the catcher does."""
 
 import logging
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -20,6 +23,7 @@ from .membership import Membership
 from .options import Options
 from .units import Outgoing
 
+ADD_OFFSETS_EXTRA_S = 2.0  # beyond librdkafka's own time-out, which it mostly keeps
 librdkafka_logger = logging.getLogger("librdkafka")
 librdkafka_logger.setLevel(logging.ERROR)  # its warnings announce retries that it makes by itself
 
@@ -154,9 +158,16 @@ class ConfluentProducer:
     def commit(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
         """Add the offsets under the member's generation, so that a stale member is refused (KIP-447)."""
         positions = [TopicPartition(topic, partition, at) for (topic, partition), at in offsets.items()]
-        self._until_done(
-            lambda: self._live().send_offsets_to_transaction(positions, membership.metadata(), self.timeout_s)
-        )
+        producer = self._live()
+
+        def add_offsets() -> None:
+            self._until_done(
+                lambda: producer.send_offsets_to_transaction(positions, membership.metadata(), self.timeout_s)
+            )
+
+        # librdkafka forgets the time-out while the group's coordinator is away (its issue 5456): without a bound
+        # of ours, the call after a broker's restart would never return
+        _bounded(add_offsets, self.timeout_s + ADD_OFFSETS_EXTRA_S)
 
     def finish(self) -> None:
         """Commit the transaction."""
@@ -287,6 +298,27 @@ def _fatal(exc: BaseException) -> KafkaException:
     if isinstance(exc.__cause__, KafkaException):
         return exc.__cause__
     raise exc
+
+
+def _bounded(call: Callable[[], None], limit_s: float) -> None:
+    """Run a call in a thread of its own; one that never returns keeps that thread with its producer.
+
+    Raises:
+        OutcomeUnknown: it did not return in time. Whatever `call` raises.
+    """
+    ended: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(call())
+        except BaseException as exc:
+            ended.set_exception(exc)
+
+    threading.Thread(target=run, name="add-offsets", daemon=True).start()  # daemon: it must not hold up the exit
+    try:
+        ended.result(limit_s)
+    except FutureTimeout:
+        raise OutcomeUnknown(f"the group's coordinator was not found in {limit_s:.0f} s") from None
 
 
 def mapped(exc: KafkaException, otherwise: type[ExactlyOnceError]) -> ExactlyOnceError:

@@ -10,7 +10,6 @@ from support.system import Payments, Stream, System, payment, statuses
 
 from streamsocial_billing.events import PaymentEvent, partition_of
 
-
 ONCE_AND_REPLAYED = {("succeeded", False, False): 40, ("succeeded", True, False): 40}
 
 

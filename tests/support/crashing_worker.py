@@ -1,7 +1,7 @@
 """Runs a worker that sends itself a signal when it reaches a named point of a commit for the N-th time.
 
-`python -P crashing_worker.py SIGNAL POINT N FAUST_ARGUMENTS...`: the product has no switch for this; the probe is given
-to the app the way any caller of `create_app` may.
+`python -P crashing_worker.py SIGNAL POINT N FAUST_ARGUMENTS...`: the product has no switch for this; the
+probe is given to the app the way any caller of `create_app` may.
 """
 
 import os
@@ -21,7 +21,7 @@ def signalling_probe(sent: Signals, point: str, at: int) -> Callable[[str], None
 
     def probe(name: str) -> None:
         if name == point and next(reached) == at:
-            os.write(sys.stderr.fileno(), f"{sent.name} at {point}\n".encode())
+            os.write(2, f"{sent.name} at {point}\n".encode())
             os.kill(os.getpid(), sent)
 
     return probe

@@ -50,7 +50,7 @@ class MemoryKafka:
     """Source logs, changelogs, group offsets, every committed transaction.
 
     A None in a log is a transaction marker, which takes an offset but is never delivered. `ending` says how
-    the next commit ends.
+    the next commit ends; a record whose value is one of `refused` is refused always.
     """
 
     def __init__(self, sources: Iterable[TP]) -> None:
@@ -60,6 +60,7 @@ class MemoryKafka:
         self.transactions: list[Transaction] = []
         self.epoch = 0
         self.ending = "commits"
+        self.refused: set[bytes | None] = set()
 
     def append(self, tp: TP, key: bytes | None, marker: bool) -> Record:
         """A committed source record; `marker`: the end of its producer's transaction follows it."""
@@ -135,7 +136,8 @@ class MemoryProducer:
         if self._kafka.ending == "aborts":
             self.abort()
             raise TransactionAborted("as the test wants")
-        if self._kafka.ending == "refuses a record":
+        refused = any(record.value in self._kafka.refused for record in transaction.records)
+        if refused or self._kafka.ending == "refuses a record":
             self.abort()
             raise RecordRefused("as the test wants")
         reached: dict[str, int] = {}

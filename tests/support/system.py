@@ -112,7 +112,7 @@ class WorkerProcess:
         return self._process is not None and self._process.poll() is None
 
     def start(self, crash_at: tuple[str, int] | None = None, sent: signal.Signals = signal.SIGKILL) -> None:
-        """Start it; at `crash_at` (point, N) it signals itself when it reaches the point for the N-th time."""
+        """Start it; with `crash_at` (point, N) it signals itself when it reaches the point the N-th time."""
         assert not self.running
         self.starts += 1
         command: list[str] = [str(Path(sys.executable).with_name("streamsocial-billing"))]

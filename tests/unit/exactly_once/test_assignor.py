@@ -78,6 +78,11 @@ def test_as_much_stays_as_any_even_sharing_allows(owners: list[str], members: st
     assert len(owners) - stay == moved(owned, share_out(len(owners), owned))
 
 
+def test_what_two_members_claim_goes_to_the_first_of_them() -> None:
+    """A member that missed a rebalance may claim what has moved meanwhile."""
+    assert {"a": [0, 3], "b": [1, 2]} == share_out(4, {"b": [0, 1, 2], "a": [0, 3]})
+
+
 class Cluster:
     """Topic metadata as aiokafka has it."""
 

@@ -14,7 +14,7 @@ Properties:
 from itertools import product
 from typing import Any, NamedTuple
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamsocial_billing.exactly_once.selection import choose
@@ -62,6 +62,7 @@ def is_valid(choice: Runs, limit: int) -> bool:
 
 
 @given(runs(), st.integers(1, 6))
+@settings(max_examples=300)
 def test_the_choice_is_the_longest_valid_one(made: Runs, limit: int) -> None:
     """Everything that may commit does, nothing that may not (properties 1 to 3)."""
     chosen = choose(made, limit)
@@ -81,3 +82,12 @@ def test_a_single_run_is_chosen_from_as_one_of_several(made: Runs, limit: int) -
         later.finished = later.finished and (later.previous is not earlier or earlier.finished)
     other = unit(99, 99, None, finished=False)
     assert [*choose(made, limit), []] == choose([*made, [other]], limit)
+
+
+def test_what_is_cut_from_one_run_is_cut_from_those_that_follow_it() -> None:
+    """An unfinished event holds back its key, then what stands behind that in its run, and so on."""
+    x1 = unit(1, 0, None, finished=False)
+    x2, y3 = unit(2, 0, x1, finished=True), unit(3, 1, None, finished=True)
+    y4, z5 = unit(4, 1, y3, finished=True), unit(5, 2, None, finished=True)
+    z6 = unit(6, 2, z5, finished=True)
+    assert [[], [], [], []] == choose([[z6], [y4, z5], [x2, y3], [x1]], 9)

@@ -183,6 +183,8 @@ class Task:
     def _finish(self, unit: Unit) -> None:
         unit.finished = True
         unit.undo.clear()  # or a hot key's units would keep each other alive
+        if self.is_open:
+            self._worker.bytes_held(unit.count_what_it_did())
         after, unit.successor = unit.successor, None
         if after is not None and self._accepting:
             self._start(*after)

@@ -91,6 +91,17 @@ class Unit:
         self.writes[where] = value
         self.task.overlay[where] = Change(value, self)
 
+    def count_what_it_did(self) -> int:
+        """Add what the finished unit sends or writes to its size.
+
+        Returns:
+            the bytes that were added.
+        """
+        did = sum(len(record.value) for record in self.sends if record.value is not None)
+        did += sum(len(value) for value in self.writes.values() if value is not None)
+        self.size += did
+        return did
+
     def empty(self) -> None:
         """Take back everything this unit did, so that its handler can run again (point 9e)."""
         self.surely_first = False

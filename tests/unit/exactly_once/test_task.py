@@ -317,7 +317,6 @@ def test_a_refused_record_does_not_hold_up_the_units_before_it(bench: Bench) -> 
     assert {TP: 1} == bench.kafka.committed
 
 
-@pytest.mark.xfail(reason="only the bytes of events are counted, not of sends or writes", strict=True)
 def test_bytes_held_include_what_handlers_send_or_write(bench: Bench) -> None:
     """`max_waiting_bytes` bounds a worker's memory, whatever its handlers make of small events (point 10)."""
 

@@ -45,7 +45,8 @@ class Results:
 
     def read(self, timeout_s: float) -> list[dict[str, Any]]:
         """What arrived within the time."""
-        found = [json.loads(m.value() or b"{}") for m in self._reader.consume(10_000, timeout_s) if not m.error()]
+        messages = self._reader.consume(10_000, timeout_s)
+        found = [json.loads(m.value() or b"{}") for m in messages if not m.error()]
         if found:
             self.count += len(found)
             self.arrivals.append((time.monotonic(), len(found)))
@@ -82,7 +83,9 @@ def fresh(bootstrap: str, folder: Path, gateway_url: str) -> Iterator[tuple[Sett
     yield settings, environ
 
 
-def drain(bootstrap: str, folder: Path, count: int, delay_ms: float | None, gateway_url: str) -> dict[str, Any]:
+def drain(
+    bootstrap: str, folder: Path, count: int, delay_ms: float | None, gateway_url: str
+) -> dict[str, Any]:
     """How fast one worker works off a backlog."""
     with fresh(bootstrap, folder, gateway_url) as (settings, environ):
         results = Results(settings)

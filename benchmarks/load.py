@@ -23,7 +23,8 @@ def payments(count: int, users: int, resent: float, seed: int) -> Iterator[Payme
             continue
         event = PaymentEvent(
             f"pay_{seed}_{number}", f"user_{rng.randrange(users)}", "charge", rng.choice(PRODUCTS),
-            rng.randrange(100, 10_000), "USD", "pm_card_visa", "simulated", None, None, int(time.time() * 1000),
+            rng.randrange(100, 10_000), "USD", "pm_card_visa", "simulated", None, None,
+            int(time.time() * 1000),
         )  # fmt: skip
         recent.append(event)
         yield event

@@ -113,15 +113,17 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=settings.kafka_ca_file)
     except OSError as exc:
-        raise SettingsError(f"BILLING_KAFKA_CA_FILE={settings.kafka_ca_file!r} is not a PEM file of certificates") from exc
+        raise SettingsError(
+            f"BILLING_KAFKA_CA_FILE={settings.kafka_ca_file!r} is not a PEM file of certificates"
+        ) from exc
     if settings.kafka_cert_file is not None:
         try:  # an empty password: OpenSSL would ask for one on the terminal
             context.load_cert_chain(settings.kafka_cert_file, settings.kafka_key_file, password="")
         except OSError as exc:
             raise SettingsError(
                 f"BILLING_KAFKA_CERT_FILE={settings.kafka_cert_file!r} with "
-                f"BILLING_KAFKA_KEY_FILE={settings.kafka_key_file!r} are not a certificate and its unencrypted "
-                "key in PEM form"
+                f"BILLING_KAFKA_KEY_FILE={settings.kafka_key_file!r} are not a certificate with its "
+                "unencrypted key in PEM form"
             ) from exc
     return context
 

@@ -177,8 +177,9 @@ class Billing:
             return INTERNAL_ERROR, 1, None
         if found.error is not None:
             logger.warning(
-                "%s/%s is %s: %s (%s)", request.user_id, request.payment_id, found.status, found.error, gateway
-            )
+                "%s/%s is %s: %s (%s)",
+                request.user_id, request.payment_id, found.status, found.error, gateway,
+            )  # fmt: skip
         return found, attempts, gateway_ms if attempts else None
 
     def _answer(

@@ -45,7 +45,7 @@ def the_settings() -> Settings:
 
 
 def main() -> NoReturn:
-    """Run a command; what an operator can mend is one line on stderr, exit code 1 (2: a wrong command line)."""
+    """Run a command; what an operator can mend is one line on stderr, exit code 1 (usage: 2)."""
     app = the_app()
     app.finalize()
     app.worker_init()

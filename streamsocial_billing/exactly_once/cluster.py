@@ -165,6 +165,7 @@ class Cluster:
         try:
             return future.result(self._timeout_s)
         except TimeoutError as exc:
+            self._client = None  # after a broker's restart an old client may never find the coordinator again
             raise KafkaUnavailable(f"the broker did not answer in {self._timeout_s} s") from exc
         except KafkaException as exc:
             if exc.args[0].code() == KafkaError._NOENT:  # noqa: SLF001 - as above

@@ -34,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 FINAL = (HandlerFailed, RecordRefused, SetupRefused)
 STORE_FAILURES_IN_A_ROW = 3
+NO_CONTACT = {"state": "blocked", "why": "the broker that coordinates the group does not answer"}
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 GROUP = "tasks"  # the name of the group of tasks in the transactional id: stable over releases (point 6)
 
@@ -46,6 +47,9 @@ class Membrane(Protocol):
 
     async def is_member(self, membership: Membership) -> bool:
         """True if a heartbeat just confirmed this generation."""
+
+    def has_contact(self) -> bool:
+        """False while the group's coordinator is away."""
 
 
 @dataclass(slots=True)
@@ -243,11 +247,18 @@ class Layer:
 
     def ready(self) -> bool:
         """True once partitions are assigned and recovered, or none is."""
-        return self.first_assignment.is_set() and all(slot.state == "running" for slot in self.slots.values())
+        running = all(slot.state == "running" for slot in self.slots.values())
+        return self.first_assignment.is_set() and running and self._has_contact()
 
     def status(self) -> list[dict[str, Any]]:
         """Per task its state for metrics, views, the log (point 13)."""
-        return [_status(slot) for _, slot in sorted(self.slots.items())]
+        found = [_status(slot) for _, slot in sorted(self.slots.items())]
+        if not self._has_contact():
+            found = [task | NO_CONTACT if task["state"] == "running" else task for task in found]
+        return found
+
+    def _has_contact(self) -> bool:
+        return self.member is None or self.member.has_contact()
 
     def committed_value(self, partition: int, table: str, key: bytes) -> bytes | None:
         """A committed value of a task that this worker owns and has recovered (point 5).

@@ -165,8 +165,8 @@ class ConfluentProducer:
                 lambda: producer.send_offsets_to_transaction(positions, membership.metadata(), self.timeout_s)
             )
 
-        # librdkafka forgets the time-out while the group's coordinator is away (its issue 5456): without a bound
-        # of ours, the call after a broker's restart would never return
+        # librdkafka forgets the time-out while the group's coordinator is away (its issue 5456): without a
+        # bound of ours, the call after a broker's restart would never return
         _bounded(add_offsets, self.timeout_s + ADD_OFFSETS_EXTRA_S)
 
     def finish(self) -> None:
@@ -292,12 +292,16 @@ def _ignore(error: KafkaError) -> None:
 
 
 def _fatal(exc: BaseException) -> KafkaException:
-    """The fatal error that confluent-kafka raised amid a delivery callback, where it comes out as SystemError."""
+    """The fatal error that confluent-kafka raised amid a delivery callback, there disguised as SystemError.
+
+    A further callback may hide it altogether ("returned NULL without setting an exception"): then it has no
+    cause, yet the producer is just as dead.
+    """
     if isinstance(exc, KafkaException):
         return exc
     if isinstance(exc.__cause__, KafkaException):
         return exc.__cause__
-    raise exc
+    return KafkaException(KafkaError(KafkaError._FATAL, f"amid a delivery callback: {exc}", True))  # noqa: SLF001
 
 
 def _bounded(call: Callable[[], None], limit_s: float) -> None:
@@ -310,11 +314,13 @@ def _bounded(call: Callable[[], None], limit_s: float) -> None:
 
     def run() -> None:
         try:
-            ended.set_result(call())
+            call()
+            ended.set_result(None)
         except BaseException as exc:
             ended.set_exception(exc)
 
-    threading.Thread(target=run, name="add-offsets", daemon=True).start()  # daemon: it must not hold up the exit
+    # a daemon: it must not hold up the exit
+    threading.Thread(target=run, name="add-offsets", daemon=True).start()
     try:
         ended.result(limit_s)
     except FutureTimeout:

@@ -1,8 +1,8 @@
 """What is checked, created, refused before a worker starts."""
 
 import fcntl
-import os
 import gc
+import os
 import socket
 import sys
 import tempfile
@@ -109,8 +109,9 @@ def folder_of_its_own(folder: Path) -> Iterator[None]:
         while not _is_locked(lock.fileno()):
             if time.monotonic() > deadline:
                 lock.seek(0)
+                pid = lock.read().strip() or "?"
                 raise SetupRefused(
-                    f"the data folder {folder} is in use by the worker with pid {lock.read().strip() or '?'}: "
+                    f"the data folder {folder} is in use by the worker with pid {pid}: "
                     "give each worker its own --datadir"
                 )
             time.sleep(0.05)
@@ -134,7 +135,9 @@ def _check_folder(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"x")
     except OSError as exc:
-        raise SetupRefused(f"the data folder {folder} cannot be written ({_why(exc)}): choose another --datadir") from exc
+        raise SetupRefused(
+            f"the data folder {folder} cannot be written ({_why(exc)}): choose another --datadir"
+        ) from exc
 
 
 def _check_port(host: str, port: int) -> None:
@@ -142,7 +145,9 @@ def _check_port(host: str, port: int) -> None:
         with socket.create_server((host, port), reuse_port=False):
             pass
     except OSError as exc:
-        raise SetupRefused(f"web port {port} on {host} cannot be used ({_why(exc)}): choose another --web-port") from exc
+        raise SetupRefused(
+            f"web port {port} on {host} cannot be used ({_why(exc)}): choose another --web-port"
+        ) from exc
 
 
 def _why(exc: OSError) -> str:
@@ -155,7 +160,8 @@ def _check_broker(layer: Layer) -> None:
         layer.cluster.id()
     except (KafkaUnavailable, KafkaException) as exc:
         at = layer.options.client_config.get("bootstrap.servers")
-        raise KafkaUnavailable(f"no Kafka broker answers at {at} ({exc}): {layer.options.broker_advice}") from exc
+        advice = layer.options.broker_advice
+        raise KafkaUnavailable(f"no Kafka broker answers at {at} ({exc}): {advice}") from exc
 
 
 def _create_changelogs(app: Any, cluster: Cluster, sources: list[str]) -> int:

@@ -85,6 +85,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 consumer.seek(partition, offset)
                 consumer.resume(partition)
 
+    def has_contact(self) -> bool:
+        """False while the group's coordinator is not known; aiokafka forgets it when a heartbeat fails."""
+        consumer = self._consumer
+        return consumer is not None and consumer._coordinator.coordinator_id is not None
+
     async def is_member(self, membership: Membership) -> bool:
         """True if a heartbeat just confirmed this generation."""
         coordinator = self._ensure_consumer()._coordinator
@@ -145,6 +150,10 @@ class Consumer(driver.Consumer):
     async def is_member(self, membership: Membership) -> bool:
         """True if a heartbeat just confirmed this generation."""
         return bool(await self._thread.in_loop(self._thread.is_member(membership)))
+
+    def has_contact(self) -> bool:
+        """False while the group's coordinator is away: nothing is fetched, the membership may be over."""
+        return self._thread.has_contact()
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Fetch until stopped; Faust's fetcher service runs this."""

@@ -74,6 +74,7 @@ def test_a_worker_that_sleeps_past_its_session_does_no_harm_when_it_wakes(
         sleeper.wait_for_line("(?i)rejoin|re-join|ends its incarnation|UNKNOWN_MEMBER|illegal_generation")
         system.submit(payments.take(200))
         system.check()
+        assert "Traceback" not in sleeper.log_file.read_text()  # being fenced is an ending with a name
 
 
 @pytest.mark.parametrize("point", ["before_offsets", "before_commit", "after_commit"])
@@ -98,6 +99,7 @@ def test_a_worker_that_sleeps_inside_its_commit_finds_it_decided_by_others(
             awake = system.answered()
             system.wait_answered(awake + 200)
         system.check()
+        assert "Traceback" not in sleeper.log_file.read_text()
 
 
 def partitions_of(lines: list[str]) -> set[int]:

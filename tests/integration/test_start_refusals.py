@@ -27,21 +27,21 @@ BIN = Path(sys.executable).parent
 OURS = (str(BIN / "streamsocial-billing"),)
 FAUST = (str(BIN / "faust"), "-A", "streamsocial_billing")
 WITHIN_S = 15.0
-NOBODY = "kafka://127.0.0.1:1"
+NOBODY = {"BILLING_BROKER": "kafka://127.0.0.1:1"}
 
 
-def environment(**variables: str) -> dict[str, str]:
+def environment(variables: dict[str, str]) -> dict[str, str]:
     """The environment of a command: no setting but these."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("BILLING_", "F_", "FAUST_"))}
     return kept | variables
 
 
-def refusal(*command: str, cwd: Path, code: int = 1, **variables: str) -> str:
+def refusal(*command: str, cwd: Path, code: int = 1, environ: dict[str, str] | None = None) -> str:
     """The line with which a command ends; asserts everything that holds for each refusal."""
     started = time.monotonic()
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd,
-        env=environment(**variables), start_new_session=True,
+        env=environment(environ or {}), start_new_session=True,
     )  # fmt: skip
     try:
         out, err = process.communicate(timeout=WITHIN_S + 10)
@@ -75,7 +75,7 @@ def names(broker: str, unique_name: str) -> dict[str, str]:
 @pytest.mark.parametrize("start", [OURS, FAUST], ids=["ours", "faust"])
 def test_a_worker_without_a_broker_says_where_it_looked(start: tuple[str, ...], tmp_path: Path) -> None:
     """The line names the address and the setting that changes it."""
-    line = refusal(*start, "worker", f"--web-port={free_port()}", cwd=tmp_path, BILLING_BROKER=NOBODY)
+    line = refusal(*start, "worker", f"--web-port={free_port()}", cwd=tmp_path, environ=NOBODY)
     assert "no Kafka broker answers at 127.0.0.1:1" in line
     assert "BILLING_BROKER" in line
 
@@ -83,7 +83,7 @@ def test_a_worker_without_a_broker_says_where_it_looked(start: tuple[str, ...], 
 @pytest.mark.parametrize("command", ["submit", "results", "audit"])
 def test_a_command_without_a_broker_says_where_it_looked(command: str, tmp_path: Path) -> None:
     """The line names the address and the setting that changes it."""
-    line = refusal(*OURS, command, cwd=tmp_path, BILLING_BROKER=NOBODY)
+    line = refusal(*OURS, command, cwd=tmp_path, environ=NOBODY)
     assert "Kafka at 127.0.0.1:1 does not answer" in line
     assert "BILLING_BROKER" in line
 
@@ -92,7 +92,7 @@ def test_something_else_at_the_brokers_address_is_no_broker(tmp_path: Path) -> N
     """A listener that says nothing ends the wait too."""
     with taken_port() as port:
         line = refusal(*OURS, "worker", f"--web-port={free_port()}", cwd=tmp_path,
-                       BILLING_BROKER=f"kafka://127.0.0.1:{port}")  # fmt: skip
+                       environ={"BILLING_BROKER": f"kafka://127.0.0.1:{port}"})  # fmt: skip
     assert f"no Kafka broker answers at 127.0.0.1:{port}" in line
 
 
@@ -100,9 +100,9 @@ def test_something_else_at_the_brokers_address_is_no_broker(tmp_path: Path) -> N
 def test_a_taken_web_port_is_named(start: tuple[str, ...], tmp_path: Path) -> None:
     """The line names port, reason, option; the broker is not even asked."""
     with taken_port() as port:
-        line = refusal(*start, "worker", f"--web-port={port}", cwd=tmp_path, BILLING_BROKER=NOBODY)
-    expected = f"web port {port} on 127.0.0.1 cannot be used (Address already in use): choose another --web-port"
-    assert expected in line
+        line = refusal(*start, "worker", f"--web-port={port}", cwd=tmp_path, environ=NOBODY)
+    why = "cannot be used (Address already in use): choose another --web-port"
+    assert f"web port {port} on 127.0.0.1 {why}" in line
 
 
 def test_a_file_in_place_of_the_data_folder_is_named(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_file_where_the_tables_belong_is_named(tmp_path: Path, names: dict[str
     """Deeper inside the data folder it is the same."""
     (tmp_path / "w1").mkdir()
     (tmp_path / "w1/v1").touch()
-    line = refusal(*OURS, "--datadir=w1", "worker", f"--web-port={free_port()}", cwd=tmp_path, **names)
+    line = refusal(*OURS, "--datadir=w1", "worker", f"--web-port={free_port()}", cwd=tmp_path, environ=names)
     assert "w1/v1/tables cannot be written (Not a directory): choose another --datadir" in line
 
 
@@ -149,7 +149,7 @@ def test_a_wrong_setting_is_named(
     start: tuple[str, ...], variable: str, value: str, said: str, tmp_path: Path
 ) -> None:
     """An unknown variable or a bad value: the line names the variable and what is allowed."""
-    line = refusal(*start, "worker", cwd=tmp_path, **{variable: value})
+    line = refusal(*start, "worker", cwd=tmp_path, environ={variable: value})
     assert variable in line
     assert said in line
 
@@ -157,8 +157,8 @@ def test_a_wrong_setting_is_named(
 def test_a_certificate_file_that_is_none_is_named(tmp_path: Path) -> None:
     """The line names variable and file."""
     (tmp_path / "ca.pem").write_text("no certificate")
-    line = refusal(*OURS, "worker", cwd=tmp_path, BILLING_KAFKA_SECURITY_PROTOCOL="SSL",
-                   BILLING_KAFKA_CA_FILE="ca.pem")  # fmt: skip
+    tls = {"BILLING_KAFKA_SECURITY_PROTOCOL": "SSL", "BILLING_KAFKA_CA_FILE": "ca.pem"}
+    line = refusal(*OURS, "worker", cwd=tmp_path, environ=tls)
     assert "BILLING_KAFKA_CA_FILE='ca.pem' is not a PEM file of certificates" in line
 
 
@@ -168,23 +168,26 @@ def test_partition_counts_that_differ_are_named(tmp_path: Path, names: dict[str,
     topics = settings.topic(PAYMENTS), settings.topic(RETRY)
     _create(settings, NewTopic(topics[0], 2, 1, config={"message.timestamp.type": "LogAppendTime"}))
     _create(settings, NewTopic(topics[1], 3, 1))
-    line = refusal(*OURS, "worker", f"--web-port={free_port()}", cwd=tmp_path, **names)
+    line = refusal(*OURS, "worker", f"--web-port={free_port()}", cwd=tmp_path, environ=names)
     assert f"topic {topics[1]} has 3 partitions, {topics[0]} has 2" in line
 
 
-def test_payments_kept_longer_than_they_are_remembered_are_refused(tmp_path: Path, names: dict[str, str]) -> None:
+def test_payments_kept_longer_than_they_are_remembered_are_refused(
+    tmp_path: Path, names: dict[str, str]
+) -> None:
     """An event older than the dedup table's memory could be charged again."""
     settings = Settings.from_environment(names)
     config = {"message.timestamp.type": "LogAppendTime", "retention.ms": str(36 * DAY_MS)}
     _create(settings, NewTopic(settings.topic(PAYMENTS), 2, 1, config=config))
-    line = refusal(*OURS, "worker", f"--web-port={free_port()}", cwd=tmp_path, **names)
+    line = refusal(*OURS, "worker", f"--web-port={free_port()}", cwd=tmp_path, environ=names)
     assert f"topic {settings.topic(PAYMENTS)} keeps records {36 * DAY_MS} ms" in line
     assert "lower its retention.ms" in line
 
 
 def test_more_copies_than_brokers_are_refused(tmp_path: Path, names: dict[str, str]) -> None:
     """The broker's reason comes through."""
-    line = refusal(*OURS, "worker", f"--web-port={free_port()}", cwd=tmp_path, **names, BILLING_REPLICATION="3")
+    three = names | {"BILLING_REPLICATION": "3"}
+    line = refusal(*OURS, "worker", f"--web-port={free_port()}", cwd=tmp_path, environ=three)
     assert "cannot create topic" in line
     assert "replication factor" in line
 
@@ -194,7 +197,7 @@ def test_a_command_before_any_worker_says_what_comes_first(
     command: str, tmp_path: Path, names: dict[str, str]
 ) -> None:
     """The topics are made by a worker."""
-    line = refusal(*OURS, command, cwd=tmp_path, **names)
+    line = refusal(*OURS, command, cwd=tmp_path, environ=names)
     assert "does not exist: start a worker first" in line
 
 

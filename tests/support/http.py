@@ -25,7 +25,8 @@ def get(port: int, path: str, host: str = "127.0.0.1", **headers: str) -> Answer
     """GET a path; underscores in header names become dashes."""
     connection = http.client.HTTPConnection(host, port, timeout=10)
     try:
-        connection.request("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request("GET", path, headers=given)
         answer = connection.getresponse()
         return Answer(answer.status, answer.headers, answer.read())
     finally:

@@ -103,7 +103,9 @@ class Ledger:
         except (OSError, sqlite3.Error) as error:
             self._let_go()
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise LedgerUnusable(f"cannot write the ledger {self.path} ({reason}): choose another --ledger") from error
+            raise LedgerUnusable(
+                f"cannot write the ledger {self.path} ({reason}): choose another --ledger"
+            ) from error
         except LedgerUnusable:
             self._let_go()
             raise

@@ -6,6 +6,8 @@ replies. What neither proves unsent nor proves done is Ambiguous.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Mapping
 
 import aiohttp
@@ -58,6 +60,7 @@ class SimulatedGateway:
             raise ValueError(f"gateway url {url!r}: http://host:port or https://host:port is allowed")
         self._charges_url = base / "v1" / "charges"
         self._max_connections = max_connections
+        self._places = asyncio.Semaphore(max_connections)
         self._session: aiohttp.ClientSession | None = None
 
     def __str__(self) -> str:
@@ -82,7 +85,23 @@ class SimulatedGateway:
             await session.close()
 
     async def charge(self, request: ChargeRequest, *, timeout_s: float) -> Outcome:
-        """POST the charge once; see `Gateway.charge`."""
+        """POST the charge once; see `Gateway.charge`.
+
+        Calls above the bound wait in order of their arrival: aiohttp's own pool lets newcomers overtake, and
+        one payment that waits long holds up the commit of all that came after it in its partition.
+        """
+        ends = time.monotonic() + timeout_s
+        try:
+            async with asyncio.timeout(timeout_s * _CONNECT_SHARE):
+                await self._places.acquire()
+        except TimeoutError:
+            return NotSent("no_free_connection")
+        try:
+            return await self._post(request, ends - time.monotonic())
+        finally:
+            self._places.release()
+
+    async def _post(self, request: ChargeRequest, timeout_s: float) -> Outcome:
         if self._session is None:
             return NotSent("not_started")
         try:

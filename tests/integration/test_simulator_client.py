@@ -179,7 +179,7 @@ async def test_waiting_for_a_free_connection_proves_that_nothing_was_sent(
     await client.start()
     first = asyncio.create_task(client.charge(request(1), timeout_s=5))
     await asyncio.sleep(0.2)
-    assert NotSent("connect_timeout") == await client.charge(request(2), timeout_s=0.5)
+    assert NotSent("no_free_connection") == await client.charge(request(2), timeout_s=0.5)
     assert isinstance(await first, Succeeded)
     await client.close()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.http import get
+from support.web_client import get
 from support.system import Payments, System, free_port, payment
 
 from broker import LocalBroker

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
-from support.http import Answer, get
+from support.web_client import Answer, get
 from support.system import Payments, System, WorkerProcess, payment
 
 from streamsocial_billing.committed import CommittedLog

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import orjson
 
 from streamsocial_billing.billing import Books, check_partition, now_ms
 from streamsocial_billing.decision import after_retry, gives_up, is_due
 from streamsocial_billing.events import BadInput, Nudge, gateway_key_of
-from streamsocial_billing.exactly_once import Event, Layer
+from streamsocial_billing.exactly_once import Event, Layer, current_unit
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.gateways.base import ChargeRequest, Gateway
 from streamsocial_billing.outcomes import INTERNAL_ERROR, Verdict, verdict
@@ -20,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 1.0
 NUDGES_PER_LOOK = 500  # per task: a long outage must not flood the source topic
+LOOKED_AT = 2_000  # open payments per task at one look
 NUDGE_AGAIN_AFTER_MS = 5_000
 
 
@@ -61,6 +63,8 @@ class Resolver:
             # "invalid" speaks of this call alone; an earlier one may have charged: a person has to look
             found = Verdict("parked", "invalid_after_doubt", error=found.error)
         at_ms = now_ms()
+        # an earlier delivery of this nudge may have called before a crash: of that nothing is stored
+        found = replace(found, ambiguous=found.ambiguous or not current_unit().surely_first)
         changed = _after(entry, found, at_ms)
         if gives_up(changed, at_ms, self._settings.give_up_after_s * 1000):
             found = Verdict("failed", "gave_up", error=found.error)
@@ -99,6 +103,7 @@ class DueTimer:
         self._layer = layer
         self._nudger = nudger
         self._nudged_at: dict[str, int] = {}
+        self._looked_to: dict[int, str] = {}
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -115,13 +120,20 @@ class DueTimer:
         self._nudged_at = {k: at for k, at in self._nudged_at.items() if at_ms - at < NUDGE_AGAIN_AFTER_MS}
         sent = 0
         for partition in self._layer.running_partitions():
-            items = self._layer.committed_items(partition, "open_payments", NUDGES_PER_LOOK * 4)
+            items = self._next_items(partition)
             due = [key for key, value in items if self._is_due(key, value, at_ms)][:NUDGES_PER_LOOK]
             if due:
                 await self._nudger.append(partition, map(_hint, due))
                 self._nudged_at.update(dict.fromkeys(due, at_ms))
                 sent += len(due)
         return sent
+
+    def _next_items(self, partition: int) -> list[tuple[str, bytes]]:
+        """The next open payments of a task, round and round: some that stay open must not hide others."""
+        after = self._looked_to.get(partition, "")
+        items = self._layer.committed_items(partition, "open_payments", LOOKED_AT, after)
+        self._looked_to[partition] = items[-1][0] if len(items) == LOOKED_AT else ""
+        return items
 
     def _is_due(self, key: str, value: bytes, at_ms: int) -> bool:
         return key not in self._nudged_at and orjson.loads(value)["next_try_at"] <= at_ms

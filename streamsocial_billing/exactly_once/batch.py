@@ -43,12 +43,16 @@ class Batch:
             skipped = BatchSkipped(f"the agent of {source.topic} skipped events: they come again")
             layer.task_failed(task, skipped)
             return
-        for event in self.events:
-            if layer.is_full():
-                await layer.room()
-            if not task.accepting:
-                return
-            task.admit(source, event, handler)
+        try:
+            for event in self.events:
+                if layer.is_full():
+                    await layer.room()
+                if not task.accepting:
+                    return
+                task.admit(source, event, handler)
+        except BaseException:
+            layer.task_failed(task, BatchSkipped(f"the agent of {source.topic} was stopped amid a batch"))
+            raise
         source.queued -= 1
         task.moved()
 

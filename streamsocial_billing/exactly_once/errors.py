@@ -45,6 +45,10 @@ class KafkaUnavailable(ExactlyOnceError):
     """Raised when the broker did not answer in time: the catcher waits, then tries again."""
 
 
+class FetchFailed(ExactlyOnceError):
+    """Raised when a source partition cannot be read on: its task reopens, naming offset and error."""
+
+
 class StoreFailed(ExactlyOnceError):
     """Raised when RocksDB refuses a write after the Kafka commit: the catcher recovers the task."""
 

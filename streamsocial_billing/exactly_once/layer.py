@@ -5,16 +5,20 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
-from .batch import Batch
+from aiokafka.errors import OffsetOutOfRangeError
+
+from .batch import Batch, BatchSkipped
 from .cluster import TP, Cluster, LogEnds, TopicFacts, wait_stable
 from .commit import Committer
 from .errors import (
     ExactlyOnceError,
+    FetchFailed,
     MembershipLost,
     OffsetsMissing,
     OutcomeUnknown,
@@ -39,11 +43,27 @@ BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 GROUP = "tasks"  # the name of the group of tasks in the transactional id: stable over releases (point 6)
 
 
+class Fetched(NamedTuple):
+    """What one fetch brought of one source partition.
+
+    Attributes:
+        token: the incarnation for which the consumer stands where it stands.
+        start, end: the consumer's position before and after: `events` is all there is in between.
+        error: why nothing can be read on from `start`.
+    """
+
+    token: int
+    start: int
+    events: list[Any]
+    end: int
+    error: Exception | None = None
+
+
 class Membrane(Protocol):
     """What the layer asks of the consumer that is the group's member."""
 
-    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership) -> None:
-        """Seek, then let the partitions be fetched."""
+    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
+        """Seek, then let the partitions be fetched for the incarnation with this token."""
 
     async def is_member(self, membership: Membership) -> bool:
         """True if a heartbeat just confirmed this generation."""
@@ -100,6 +120,7 @@ class Layer:
         self._openings = ThreadPoolExecutor(8, thread_name_prefix="opening")
         self._owners: set[asyncio.Task[None]] = set()
         self._leaving: dict[int, Slot] = {}
+        self._incarnations = 0
         Layer._of_app[app] = self
 
     @classmethod
@@ -172,27 +193,28 @@ class Layer:
             if source.queued < 2
         }
 
-    def batches(
-        self, asked: Mapping[TP, Task], records: Mapping[TP, list[Any]], positions: Mapping[TP, int]
-    ) -> list[tuple[str, Batch]]:
-        """Turn one fetch into batches; what an old incarnation asked for is dropped.
+    def batches(self, fetched: Mapping[TP, Fetched]) -> list[tuple[str, Batch]]:
+        """Turn one fetch into batches; what belongs to an old incarnation is dropped.
 
+        A fetch must begin where the one before ended: a hole would be committed with what comes after it.
         Marks each batch as delivered before the position moves: until it is admitted, no commit may carry
         that position.
         """
         made: list[tuple[str, Batch]] = []
-        for tp, position in positions.items():
-            task = asked.get(tp)
-            slot = self.slots.get(tp[1])
-            if task is None or slot is None or slot.task is not task or not task.accepting:
+        for (topic, partition), got in fetched.items():
+            slot = self.slots.get(partition)
+            task = slot.task if slot is not None else None
+            if task is None or task.token != got.token or not task.accepting:
                 continue
-            source = task.sources[tp[0]]
-            events = records.get(tp)
-            if events:
+            source = task.sources[topic]
+            if got.error is not None or got.start > source.position:
+                self.task_failed(task, _unreadable(topic, partition, got, source.position))
+                continue
+            if got.events:
                 source.queued += 1
-                made.append((tp[0], Batch(self, task, source, events)))
-            source.position = max(source.position, position)
-            if not events and source.idle_position() is not None:
+                made.append((topic, Batch(self, task, source, got.events)))
+            source.position = max(source.position, got.end)
+            if not got.events and source.idle_position() is not None:
                 task.moved()
         return made
 
@@ -214,13 +236,17 @@ class Layer:
         for slot in slots:
             slot.revoked = True
         options = self.options
-        await asyncio.gather(*(
+        failures = await asyncio.gather(*(
             slot.task.close(grace_s=options.grace_s, last_commit_s=options.last_commit_s)
             for slot in slots if slot.task is not None
-        ))  # fmt: skip
+        ), return_exceptions=True)  # fmt: skip
         for slot in slots:
             slot.changed.set()
             slot.settled.set()
+        for failure in failures:
+            if isinstance(failure, BaseException):
+                logger.error("closing a task failed", exc_info=failure)
+                await self.app.crash(failure)
 
     async def forget(self, partitions: Iterable[int]) -> None:
         """Drop the slots of partitions that now belong to others."""
@@ -267,16 +293,24 @@ class Layer:
             LookupError: if it does not, or has not yet.
         """
         slot = self.slots.get(partition)
-        if slot is None or slot.state != "running" or slot.task is None:
+        if slot is None or slot.state != "running" or slot.task is None or not slot.task.accepting:
             raise LookupError(f"partition {partition} is not here, or not recovered yet")
-        return slot.task.committed_value(table, key)
+        try:
+            return slot.task.committed_value(table, key)
+        except StoreFailed as exc:
+            raise LookupError(f"partition {partition} cannot be read now: {exc}") from exc
 
-    def committed_items(self, partition: int, table: str, limit: int) -> list[tuple[str, bytes]]:
-        """The first committed keys and values of a table in a recovered task; empty if it is not here."""
+    def committed_items(
+        self, partition: int, table: str, limit: int, after: str = ""
+    ) -> list[tuple[str, bytes]]:
+        """Committed keys and values of a table in a recovered task, in key order; empty if it is not here."""
         slot = self.slots.get(partition)
-        if slot is None or slot.state != "running" or slot.task is None:
+        if slot is None or slot.state != "running" or slot.task is None or not slot.task.accepting:
             return []
-        return slot.task.committed_items(table, limit)
+        try:
+            return slot.task.committed_items(table, limit, after)
+        except StoreFailed:
+            return []  # it closes this moment; whoever opens it next is asked next
 
     def running_partitions(self) -> list[int]:
         """The partitions whose tasks run here."""
@@ -323,6 +357,7 @@ class Layer:
             failure = slot.failure
         except Exception as exc:
             failure = exc
+        slot.state = "closing"
         if slot.task is not None:
             await slot.task.close(grace_s=0, last_commit_s=0)
             await slot.task.ended()
@@ -351,14 +386,22 @@ class Layer:
         )
         if isinstance(failure, TaskFenced | MembershipLost | OutcomeUnknown):
             await self._until_member(slot)
-        await asyncio.sleep(BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
+        await self._pause(slot, BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])
+
+    async def _pause(self, slot: Slot, seconds: float) -> None:
+        """Wait, unless the group takes the task away."""
+        slot.changed.clear()
+        if not slot.revoked:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await slot.changed.wait()
 
     async def _until_member(self, slot: Slot) -> None:
         """Wait until a heartbeat confirms the membership, or the group takes the task away (point 6)."""
         while not slot.revoked and self.member is not None:
             if await self.member.is_member(slot.membership):
                 return
-            await _pause(0.5)
+            await self._pause(slot, 0.5)
 
     async def _open(self, slot: Slot) -> None:
         """Open an incarnation: fence, read offsets, recover, seek; in this order (points 6 to 8)."""
@@ -383,7 +426,7 @@ class Layer:
         offsets = {source.topic: source.position for source in sources.values()}
         if self.member is not None:
             await self.member.continue_at(
-                {(t, slot.partition): o for t, o in offsets.items()}, slot.membership
+                {(t, slot.partition): o for t, o in offsets.items()}, slot.membership, slot.task.token
             )
         slot.stages_ms = {"fence": (fenced - started) * 1e3, "recover": (time.monotonic() - fenced) * 1e3}
         logger.info(
@@ -397,7 +440,8 @@ class Layer:
     ) -> Task:
         changelogs = {name: self._changelog(name) for name in self.app.tables}
         committer = Committer(producer, stores, slot.partition, slot.membership, changelogs, self.options)
-        return Task(self, slot.partition, sources, stores, committer, self._commits)
+        self._incarnations += 1
+        return Task(self, slot.partition, sources, stores, committer, self._commits, self._incarnations)
 
     def _recover(self, slot: Slot, stores: TaskStores) -> dict[str, Source]:
         """Committed offsets, then the changelogs to the last stable offset, after the fence; in a thread."""
@@ -447,13 +491,18 @@ class Layer:
         return asyncio.get_running_loop().run_in_executor(self._openings, call, *args)
 
 
-async def _pause(seconds: float) -> None:
-    await asyncio.sleep(seconds)
-
-
 def _close(producer: ConfluentProducer, stores: TaskStores) -> None:
     producer.close()
     stores.close()
+
+
+def _unreadable(topic: str, partition: int, got: Fetched, expected: int) -> ExactlyOnceError:
+    """Why a task cannot go on from a fetch."""
+    if isinstance(got.error, OffsetOutOfRangeError):
+        return OffsetsMissing(f"records of {topic}-{partition} from {got.start} on were deleted unhandled")
+    if got.error is not None:
+        return FetchFailed(f"{topic}-{partition} cannot be read from offset {got.start}: {got.error!r}")
+    return BatchSkipped(f"{topic}-{partition} was fetched from {got.start}, expected {expected}: a hole")
 
 
 def _status(slot: Slot) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 import faust
 from confluent_kafka import KafkaException
@@ -27,6 +28,7 @@ from .topic import Topic, outputs
 FOLDER_WAIT_S = 5.0  # how long a worker that ends right now may still hold the data folder
 BeforeStart = Callable[[Cluster], None]
 _before_start: dict[int, BeforeStart] = {}
+_ports: WeakKeyDictionary[Any, socket.socket] = WeakKeyDictionary()
 
 
 def before_start(app: Any, call: BeforeStart) -> None:
@@ -45,7 +47,7 @@ def prepare(app: Any) -> None:
     _refuse_what_breaks_the_contract(app)
     _check_folder(Path(app.conf.tabledir))
     if app.conf.web_enabled:
-        _check_port(app.conf.web_bind, app.conf.web_port)
+        _keep_port(app, _bind(app.conf.web_bind, app.conf.web_port))
     check_layout()
     _check_broker(layer)
     if id(app) in _before_start:
@@ -140,10 +142,22 @@ def _check_folder(folder: Path) -> None:
         ) from exc
 
 
-def _check_port(host: str, port: int) -> None:
+def _keep_port(app: Any, bound: socket.socket) -> None:
+    """Hold the port for a web driver that knows `take_port`; Faust's own binds anew."""
+    if getattr(app.web, "takes_port", False):
+        _ports[app] = bound
+    else:
+        bound.close()
+
+
+def take_port(app: Any) -> socket.socket | None:
+    """The listening socket of the web port, taken by `prepare`; None if there is none (any more)."""
+    return _ports.pop(app, None)
+
+
+def _bind(host: str, port: int) -> socket.socket:
     try:
-        with socket.create_server((host, port), reuse_port=False):
-            pass
+        return socket.create_server((host, port), reuse_port=False)
     except OSError as exc:
         raise SetupRefused(
             f"web port {port} on {host} cannot be used ({_why(exc)}): choose another --web-port"

@@ -130,6 +130,13 @@ class PartitionStore:
             if not key.startswith(META_PREFIX):
                 yield key, value
 
+    def items_after(self, key: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Committed keys and values behind a key, in key order."""
+        for raw_key, value in self._live().items(from_key=key or None):
+            found = cast(bytes, raw_key)
+            if found != key and not found.startswith(META_PREFIX):
+                yield found, value
+
     def close(self) -> None:
         """Close the files."""
         db, self._db = self._db, None

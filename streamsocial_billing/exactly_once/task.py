@@ -77,8 +77,9 @@ class Task:
 
     def __init__(
         self, worker: Worker, partition: int, sources: Mapping[str, Source], stores: TaskStores,
-        committer: Committer, executor: Executor,
+        committer: Committer, executor: Executor, token: int = 0,
     ) -> None:  # fmt: skip
+        self.token = token
         self.partition = partition
         self.sources = sources
         self.overlay: dict[TableKey, Change] = {}
@@ -297,9 +298,9 @@ class Task:
                 self._worker.task_failed(self, exc)  # no handler can make up for a broken disk
             raise
 
-    def committed_items(self, table: str, limit: int) -> list[tuple[str, bytes]]:
-        """The first committed keys and values of a table, in key order."""
-        items = self._stores.tables[table].items()
+    def committed_items(self, table: str, limit: int, after: str = "") -> list[tuple[str, bytes]]:
+        """Committed keys and values of a table behind a key, in key order."""
+        items = self._stores.tables[table].items_after(after.encode())
         return [(key.decode(), value) for key, value in islice(items, limit)]
 
     # -- ending

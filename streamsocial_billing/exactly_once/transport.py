@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.errors import ConsumerStoppedError, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from faust.events import Event as FaustEvent
 from faust.transport import base
 from faust.transport.conductor import Conductor as FaustConductor
@@ -19,8 +19,8 @@ from faust.types import ConsumerMessage
 
 from .batch import Batch
 from .cluster import TP
-from .errors import NoUnit, OffsetsMissing
-from .layer import Layer
+from .errors import ExactlyOnceError, NoUnit
+from .layer import Fetched, Layer
 from .membership import Membership
 from .topic import Topic
 
@@ -28,8 +28,14 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 FETCH_S = 0.2  # longest wait of one fetch: bounds how late a newly opened task is first asked for
-FETCH_RECORDS = 2000
+FETCH_RECORDS = 1000  # of one partition
+HEALTH_EVERY_S = 0.5
+NEVER_MS = 2_147_483_647  # 24 days: a worker that fetches nothing (a spare, a blocked one) stays a member
 LONG_POLL_MS = 150  # an outstanding long poll delays the first fetch of a newly opened task by this
+
+
+class ConsumerDead(ExactlyOnceError):
+    """Raised when aiokafka has given up: the worker stops, a restart begins anew."""
 
 
 class RebalanceListener(driver.ConsumerRebalanceListener):
@@ -47,9 +53,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """aiokafka in a thread and event loop of its own."""
 
     membership: Membership
+    _tokens: dict[TP, int]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._tokens = {}
+        super().__init__(*args, **kwargs)
 
     def take_over(self, assigned: list[TopicPartition]) -> None:
-        """Note the generation; pause every partition."""
+        """Note the generation; pause every partition until its new incarnation has sought it."""
+        self._tokens.clear()
         coordinator = self._ensure_consumer()._coordinator
         self.membership = Membership(self.app.conf.id, coordinator.generation, coordinator.member_id)
         self._ensure_consumer().pause(*assigned)
@@ -59,23 +71,75 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self.thread_loop)
         return await asyncio.wrap_future(future)
 
-    async def fetch(self, wanted: Iterable[TP]) -> tuple[dict[TP, list[Any]], dict[TP, int]]:
-        """Records of the wanted partitions, with the consumer's positions right after them."""
-        consumer = self._ensure_consumer()
-        tps = {TopicPartition(*tp) for tp in wanted}
-        subscriptions = consumer._fetcher._subscriptions
-        with subscriptions.fetch_context():
-            records = await consumer._fetcher.fetched_records(tps, timeout=FETCH_S, max_records=FETCH_RECORDS)
-        assignment = subscriptions.subscription.assignment
-        positions: dict[TP, int] = {}
-        for tp in tps:
-            state = assignment.state_value(tp) if assignment is not None else None
-            if state is not None and state.has_valid_position and not state.paused:
-                positions[tp.topic, tp.partition] = state.position
-        return {(tp.topic, tp.partition): found for tp, found in records.items()}, positions
+    async def fetch(self, wanted: Iterable[TP]) -> dict[TP, Fetched]:
+        """What is there of the wanted partitions; waits a while if that is nothing."""
+        self.check_health()
+        fetcher = self._ensure_consumer()._fetcher
+        tps = list(wanted)
+        ends = self.thread_loop.time() + FETCH_S
+        while True:
+            found = self._take(tps)
+            left_s = ends - self.thread_loop.time()
+            if left_s <= 0 or any(got.events or got.error for got in found.values()):
+                return found
+            waiter = fetcher._create_fetch_waiter()
+            done, _ = await asyncio.wait([waiter], timeout=left_s)
+            if not done:
+                waiter.cancel()
 
-    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership) -> None:
-        """Seek, then resume, unless the group has moved on."""
+    def _take(self, wanted: Iterable[TP]) -> dict[TP, Fetched]:
+        """Drain what aiokafka holds, with the position before and after; without any await in between.
+
+        aiokafka's own `getmany` waits out a rebalance in the middle, after which it hands the records of a
+        new incarnation to the call of the old one; one partition's error makes it drop another's records.
+        """
+        subscriptions = self._ensure_consumer()._fetcher._subscriptions
+        assignment = subscriptions.subscription.assignment
+        if subscriptions.reassignment_in_progress or assignment is None or not assignment.active:
+            return {}
+        with subscriptions.fetch_context():
+            return {
+                tp: self._take_one(tp, state)
+                for tp in wanted
+                if tp in self._tokens
+                and (state := assignment.state_value(TopicPartition(*tp))) is not None
+                and state.has_valid_position
+            }
+
+    def _take_one(self, tp: TP, state: Any) -> Fetched:
+        token, start = self._tokens[tp], state.position
+        partition = TopicPartition(*tp)
+        fetcher = self._ensure_consumer()._fetcher
+        try:
+            drained = _without_waiting(fetcher.fetched_records({partition}, 0, FETCH_RECORDS))
+        except Exception as exc:
+            # aiokafka would go on behind what it could not read: nothing more before the next seek
+            del self._tokens[tp]
+            return Fetched(token, start, [], start, exc)
+        return Fetched(token, start, drained.get(partition, []), state.position)
+
+    def check_health(self) -> None:
+        """Let aiokafka go on after a group error, which it wants to be seen first.
+
+        Raises:
+            ConsumerDead: one of its background tasks has ended.
+        """
+        consumer = self._ensure_consumer()
+        coordinator, fetcher = consumer._coordinator, consumer._fetcher
+        try:
+            coordinator.check_errors()
+        except KafkaError as exc:
+            logger.warning("the group's coordinator: %r", exc)
+        for task in (coordinator._coordination_task, fetcher._fetch_task):
+            if task is not None and task.done() and not consumer._closed:
+                raise ConsumerDead(f"a background task of the consumer has ended: {task!r}")
+
+    async def check(self) -> None:
+        """`check_health` on the thread's own loop."""
+        self.check_health()
+
+    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
+        """Seek, then resume, unless the group has moved on; then records belong to this incarnation."""
         consumer = self._ensure_consumer()
         if consumer._coordinator.generation != membership.generation:
             return
@@ -84,6 +148,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             if partition in consumer.assignment():
                 consumer.seek(partition, offset)
                 consumer.resume(partition)
+                self._tokens[tp] = token
 
     def has_contact(self) -> bool:
         """False while the group's coordinator is not known; aiokafka forgets it when a heartbeat fails."""
@@ -113,7 +178,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             partition_assignment_strategy=[self.app.assignor],
             enable_auto_commit=False,
             auto_offset_reset="none",  # point 7: the layer decides where a task starts, never a default
-            max_poll_interval_ms=int((conf.broker_max_poll_interval or 1000) * 1000),
+            max_poll_interval_ms=NEVER_MS,
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
             fetch_max_wait_ms=LONG_POLL_MS,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
@@ -129,11 +194,23 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         )
 
 
+def _without_waiting(coroutine: Any) -> dict[Any, list[Any]]:
+    """Run a coroutine that has nothing to wait for; one that would wait is given up, having done nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        found: dict[Any, list[Any]] = done.value
+        return found
+    coroutine.close()
+    return {}
+
+
 class Consumer(driver.Consumer):
     """The group's member: delivers batches, never commits by itself."""
 
     RebalanceListener: ClassVar[Any] = RebalanceListener
     _thread: ConsumerThread
+    _health_checked_at = 0.0
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -143,9 +220,9 @@ class Consumer(driver.Consumer):
         """The generation of the last assignment."""
         return self._thread.membership
 
-    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership) -> None:
+    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
         """Seek, then let the partitions be fetched."""
-        await self._thread.in_loop(self._thread.continue_at(offsets, membership))
+        await self._thread.in_loop(self._thread.continue_at(offsets, membership, token))
 
     async def is_member(self, membership: Membership) -> bool:
         """True if a heartbeat just confirmed this generation."""
@@ -162,10 +239,13 @@ class Consumer(driver.Consumer):
                 await self.fetch_once()
             except ConsumerStoppedError:
                 return
-            except NoOffsetForPartitionError:
-                continue  # of a partition that the layer has not yet sought: it is about to
-            except OffsetOutOfRangeError as exc:
-                self._lost(exc)
+            except asyncio.CancelledError:
+                if self.app.should_stop:
+                    return  # Faust would take it for a crash if a rebalance is under way
+                raise
+            except ConsumerDead as exc:
+                await self.app.crash(exc)
+                return
             except KafkaError as exc:
                 logger.warning("fetching failed, trying again: %r", exc)
                 await asyncio.sleep(0.5)
@@ -175,11 +255,18 @@ class Consumer(driver.Consumer):
         layer = Layer.of(self.app)
         asked = layer.wanted()
         if not asked:
-            await asyncio.sleep(0.01)
+            await self._idle()
             return
-        records, positions = await self._thread.in_loop(self._thread.fetch(asked))
-        for topic, batch in layer.batches(asked, records, positions):
+        fetched = await self._thread.in_loop(self._thread.fetch(asked))
+        for topic, batch in layer.batches(fetched):
             await self._conductor().give(topic, batch, self._message_of(batch))
+
+    async def _idle(self) -> None:
+        """Nothing to ask for: look after the membership all the same."""
+        await asyncio.sleep(0.01)
+        if self._health_checked_at + HEALTH_EVERY_S < self.loop.time():
+            self._health_checked_at = self.loop.time()
+            await self._thread.in_loop(self._thread.check())
 
     def _conductor(self) -> "Conductor":
         conductor = self.app.topics
@@ -191,14 +278,6 @@ class Consumer(driver.Consumer):
         message = self._to_message(FaustTP(last.topic, last.partition), last)
         message.refcount = 1
         return message
-
-    def _lost(self, exc: OffsetOutOfRangeError) -> None:
-        layer = Layer.of(self.app)
-        for (topic, partition), task in layer.wanted().items():
-            if any(tp.topic == topic and tp.partition == partition for tp in exc.args[0]):
-                layer.task_failed(
-                    task, OffsetsMissing(f"records of {topic}-{partition} were deleted unread: {exc}")
-                )
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         """End the incarnations before anything else hears of the rebalance."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.web_client import get
 from support.system import Payments, System, free_port, payment
+from support.web_client import get
 
 from broker import LocalBroker
 

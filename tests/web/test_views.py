@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 import pytest
-from support.web_client import Answer, get
 from support.system import Payments, System, WorkerProcess, payment
+from support.web_client import Answer, get
 
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once import partition_of

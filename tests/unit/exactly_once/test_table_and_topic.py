@@ -23,6 +23,8 @@ OTHER_KEYS = ["", "other", "/ann", "annabel/1", " ann/1", "ann "]
 class TaskOnDisk:
     """The part of a task that units and views read, on a real database."""
 
+    accepting = True
+
     def __init__(self, store: PartitionStore) -> None:
         self.overlay: dict[tuple[str, bytes], Change] = {}
         self.store = store

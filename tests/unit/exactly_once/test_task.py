@@ -6,19 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 from support.virtual_time import Held, VirtualTimeLoop
 
-from streamsocial_billing.exactly_once.batch import Batch
+from streamsocial_billing.exactly_once.batch import Batch, BatchSkipped
 from streamsocial_billing.exactly_once.commit import Committer
 from streamsocial_billing.exactly_once.errors import (
     ExactlyOnceError,
+    FetchFailed,
     NoUnit,
+    OffsetsMissing,
     OutcomeUnknown,
     RecordRefused,
     StoreFailed,
 )
-from streamsocial_billing.exactly_once.layer import Layer, Slot
+from streamsocial_billing.exactly_once.layer import Fetched, Layer, Slot
 from streamsocial_billing.exactly_once.membership import Membership
 from streamsocial_billing.exactly_once.options import Options
 from streamsocial_billing.exactly_once.store import Identity, PartitionStore, TaskStores
@@ -56,7 +59,8 @@ class Bench:
     def fetch(self, *keys: bytes) -> Batch:
         """A batch of new events."""
         events = [self.kafka.append(TP, key, False) for key in keys]
-        ((_, batch),) = self.layer.batches({TP: self.task}, {TP: events}, {TP: len(self.kafka.logs[TP])})
+        got = Fetched(self.task.token, events[0].offset, events, len(self.kafka.logs[TP]))
+        ((_, batch),) = self.layer.batches({TP: got})
         return batch
 
     def handle(self, handler: Handler, *keys: bytes) -> None:
@@ -154,8 +158,7 @@ def test_an_agent_that_leaves_out_events_gets_them_again(loop: VirtualTimeLoop, 
         half.cancel()
         bench.loop.settle()
     bench.handle(at_once, b"c")
-    assert isinstance(bench.slot.failure, ExactlyOnceError)
-    assert "skipped events" in str(bench.slot.failure)
+    assert isinstance(bench.slot.failure, BatchSkipped)
     assert [] == bench.held.waiting
 
 
@@ -329,11 +332,41 @@ def test_bytes_held_include_what_handlers_send_or_write(bench: Bench) -> None:
 
 
 def test_what_a_fetch_brings_for_an_old_incarnation_is_dropped(bench: Bench) -> None:
-    """The fetch was asked for by a task that has ended meanwhile."""
+    """The consumer stood where it stood for a task that has ended meanwhile."""
     event = bench.kafka.append(TP, b"a", False)
-    other: Any = object()
-    assert [] == bench.layer.batches({TP: other}, {TP: [event]}, {TP: 1})
+    other = bench.task.token + 1
+    assert [] == bench.layer.batches({TP: Fetched(other, 0, [event], 1)})
     assert 0 == bench.source.position
+
+
+def test_a_fetch_that_leaves_a_hole_reopens_the_task(bench: Bench) -> None:
+    """What somebody else took from the consumer is never passed by a commit: it is fetched again."""
+    events = [bench.kafka.append(TP, b"a", False) for _ in range(3)]
+    assert [] == bench.layer.batches({TP: Fetched(bench.task.token, 2, events[2:], 3)})
+    assert isinstance(bench.slot.failure, BatchSkipped)
+    assert 0 == bench.source.position
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [(OffsetOutOfRangeError({}), OffsetsMissing), (CorruptRecordException("crc"), FetchFailed)],
+)
+def test_a_partition_that_cannot_be_read_fails_its_task_by_name(
+    bench: Bench, error: Exception, failure: type[Exception]
+) -> None:
+    """Other partitions go on; this one names its offset and error."""
+    assert [] == bench.layer.batches({TP: Fetched(bench.task.token, 0, [], 0, error)})
+    assert isinstance(bench.slot.failure, failure)
+    assert "events-0" in str(bench.slot.failure)
+
+
+def test_an_agent_stopped_amid_a_batch_reopens_the_task(bench: Bench) -> None:
+    """The rest of the batch comes again, although no later batch ever comes."""
+    bench = Bench(bench.loop, max_running=1)
+    admitting = bench.start(bench.fetch(b"a", b"b").each(never))
+    admitting.cancel()
+    bench.loop.settle()
+    assert isinstance(bench.slot.failure, BatchSkipped)
 
 
 def test_a_task_with_enough_waiting_units_is_not_fetched(loop: VirtualTimeLoop) -> None:

@@ -42,7 +42,7 @@ from support.virtual_time import Held, VirtualTimeLoop
 from streamsocial_billing.exactly_once.batch import Batch
 from streamsocial_billing.exactly_once.cluster import TP
 from streamsocial_billing.exactly_once.commit import Committer
-from streamsocial_billing.exactly_once.layer import Layer, Slot
+from streamsocial_billing.exactly_once.layer import Fetched, Layer, Slot
 from streamsocial_billing.exactly_once.membership import Membership
 from streamsocial_billing.exactly_once.options import Options
 from streamsocial_billing.exactly_once.recovery import start_offsets
@@ -214,14 +214,14 @@ class World(RuleBasedStateMachine):
     @rule(most=st.integers(1, 4), back=st.sampled_from([0, 0, 0, 2]))
     def fetch(self, most: int, back: int) -> None:
         asked = self.layer.wanted()
-        records: dict[TP, list[Record]] = {}
-        positions: dict[TP, int] = {}
-        for tp in asked:
+        fetched: dict[TP, Fetched] = {}
+        for tp, task in asked.items():
             at = max(self.positions[tp] - back, 0)
             found = self.kafka.logs[tp][at : at + most]
-            records[tp] = [record for record in found if record is not None]
-            positions[tp] = self.positions[tp] = at + len(found)
-        for topic, batch in self.layer.batches(asked, records, positions):
+            records = [record for record in found if record is not None]
+            self.positions[tp] = at + len(found)
+            fetched[tp] = Fetched(task.token, at, records, self.positions[tp])
+        for topic, batch in self.layer.batches(fetched):
             self.queues[topic].put_nowait(batch)
         self.loop.settle()
 

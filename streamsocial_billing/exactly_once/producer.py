@@ -227,12 +227,15 @@ class ConfluentProducer:
         except (KafkaException, BufferError) as exc:
             self._give_up(topic, exc)
         if accepted != len(messages):
-            error = next((m["_error"] for m in messages if "_error" in m), "queue full")
-            self._give_up(topic, RuntimeError(str(error)))
+            error = next((m["_error"] for m in messages if "_error" in m), None)
+            self._give_up(topic, KafkaException(error) if error is not None else BufferError("queue full"))
 
     def _give_up(self, topic: str, exc: BaseException) -> None:
-        """Abort because a record could not even be queued."""
+        """Abort because a record could not even be queued: too large, or an earlier one was refused."""
+        earlier = next((found for found in self._refused if found[0].code() in REFUSED), None)
         self.abort()
+        if earlier is not None:
+            raise _delivery_failure(*earlier) from exc
         if isinstance(exc, KafkaException) and exc.args[0].code() in REFUSED:
             raise RecordRefused(f"a record for topic {topic} is refused: {exc.args[0].str()}") from exc
         raise TransactionAborted(f"a record for topic {topic} could not be queued: {exc}") from exc

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 import faust
 import orjson
 
-from .errors import ForeignKey, NoUnit
+from .errors import ForeignKey, NoUnit, RecordTooLarge
 from .layer import Layer
 from .units import Unit, find_unit
 
@@ -33,6 +33,7 @@ class Table(faust.Table):  # type: ignore[type-arg]
         self.owner = owner
         super().__init__(*args, **kwargs)
         self._layer: Layer | None = None
+        self._limit: int | None = None
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a key, or the default.
@@ -52,7 +53,13 @@ class Table(faust.Table):  # type: ignore[type-arg]
         return isinstance(key, str) and self._read(key) is not None
 
     def __setitem__(self, key: str, value: Any) -> None:
-        self._unit_for(key, "write").write(self.name, key.encode(), orjson.dumps(value))
+        unit, raw_key, raw = self._unit_for(key, "write"), key.encode(), orjson.dumps(value)
+        if self._limit is None:
+            self._limit = self._the_layer().record_limit(self.changelog_topic_name)
+        if len(raw) + len(raw_key) > self._limit:
+            text = f"{len(raw)} bytes for {self.name}[{key!r}], whose changelog takes {self._limit}"
+            raise RecordTooLarge(text)
+        unit.write(self.name, raw_key, raw)
 
     def __delitem__(self, key: str) -> None:
         self._unit_for(key, "delete").write(self.name, key.encode(), None)

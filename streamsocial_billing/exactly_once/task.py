@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from .commit import Committer, Sealed, seal
-from .errors import ExactlyOnceError, StoreFailed, TransactionAborted
+from .errors import ExactlyOnceError, RecordRefused, StoreFailed, TransactionAborted
 from .options import Options
 from .selection import choose
 from .store import TaskStores
@@ -95,6 +95,7 @@ class Task:
         self._running: set[asyncio.Task[None]] = set()
         self._accepting = True
         self._in_doubt = False
+        self._most_units = worker.options.max_units_per_commit
         self._wake = asyncio.Event()
         self._committing = asyncio.Lock()
         self._commit_under_way: asyncio.Future[None] | None = None
@@ -227,12 +228,12 @@ class Task:
                 return 0.0
             started = time.monotonic()
             self._in_doubt = True
-            await self._commit_in_thread(sealed)
+            committed = await self._commit_or_narrow(sealed)
             self._in_doubt = False
-            if self.is_open:
+            if committed and self.is_open:
                 self._release(sealed)
             took = time.monotonic() - started
-        self.commits += 1
+        self.commits += committed
         self.last_commit_ms = took * 1000
         if self.waiting_units() or len(sealed.units) >= self._worker.options.max_units_per_commit:
             self._wake.set()
@@ -240,7 +241,9 @@ class Task:
 
     def _choose(self) -> Sealed | None:
         sources = list(self.sources.values())
-        chosen = choose([source.run for source in sources], self._worker.options.max_units_per_commit)
+        chosen = choose([source.run for source in sources], self._most_units)
+        if self._most_units == 1:
+            _keep_only_the_first(chosen)
         offsets: dict[tuple[str, int], int] = {}
         for source, run in zip(sources, chosen, strict=True):
             at = run[-1].event.offset + 1 if run else source.idle_position()
@@ -255,6 +258,27 @@ class Task:
             units.sort(key=lambda unit: unit.number)
         return seal(units, offsets)
 
+    async def _commit_or_narrow(self, sealed: Sealed) -> bool:
+        """Commit; after a refused record first what stands before it, then its unit alone (point 9d).
+
+        Returns:
+            False if nothing was committed, because fewer units are tried next.
+
+        Raises:
+            RecordRefused: of a unit that was tried alone; the worker stops, naming the record.
+        """
+        most = self._worker.options.max_units_per_commit
+        try:
+            await self._commit_in_thread(sealed)
+        except RecordRefused as exc:
+            if len(sealed.units) < 2:
+                raise
+            logger.warning("task %d: among %d units: %s", self.partition, len(sealed.units), exc)
+            self._most_units = max(1, min(self._most_units, len(sealed.units)) // 2)
+            return False
+        self._most_units = min(most, self._most_units * 2)
+        return True
+
     async def _commit_in_thread(self, sealed: Sealed) -> None:
         """Run the commit; a definite abort sends the same sealed units again (point 9a)."""
         loop = asyncio.get_running_loop()
@@ -263,7 +287,8 @@ class Task:
             try:
                 return await asyncio.shield(self._commit_under_way)
             except TransactionAborted as exc:
-                if attempt == ABORTS_IN_A_ROW:
+                alone = len(sealed.units) < 2
+                if attempt == ABORTS_IN_A_ROW or (isinstance(exc, RecordRefused) and not alone):
                     raise
                 logger.warning("task %d: transaction aborted, sending it again: %s", self.partition, exc)
                 await asyncio.sleep(0.05 * attempt)
@@ -355,6 +380,14 @@ class Task:
         """The first uncommitted unit of the run that waits longest, for the paged engineer (point 13)."""
         heads = [source.run[0] for source in self.sources.values() if source.run]
         return min(heads, key=lambda unit: unit.number, default=None)
+
+
+def _keep_only_the_first(chosen: list[list[Unit]]) -> None:
+    """Leave the run that begins with the earliest unit; its key's earlier units are not in another one."""
+    first = min((run[0].number for run in chosen if run), default=0)
+    for run in chosen:
+        if run and run[0].number != first:
+            run.clear()
 
 
 class HandlerFailed(ExactlyOnceError):

@@ -307,7 +307,6 @@ def test_aborted_transactions_are_sent_again_a_bounded_number_of_times(bench: Be
     assert [] == bench.kafka.transactions
 
 
-@pytest.mark.xfail(reason="point 9d: a refused record takes the units before it along", strict=True)
 def test_a_refused_record_does_not_hold_up_the_units_before_it(bench: Bench) -> None:
     """The units before it are committed, then that one is tried alone; still refused, the worker stops."""
     bench.kafka.refused = {b"events-1"}

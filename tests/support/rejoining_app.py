@@ -1,0 +1,57 @@
+"""A tiny app on the layer whose member rejoins its group again and again; writes down what it handled.
+
+`python -P rejoining_app.py NAME BROKER FOLDER TIMES worker ...`: source topic NAME-src, group NAME, one line
+`partition offset` for each handled event in FOLDER/handled. Handlers write no table: a task then opens in
+milliseconds, while the fetch of the incarnation before it is still under way.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import faust
+
+from streamsocial_billing import exactly_once
+from streamsocial_billing.exactly_once import Event, Options, batched
+
+name, broker, folder, times = sys.argv[1:5]
+del sys.argv[1:5]
+app = faust.App(
+    name, datadir=f"{folder}/data", topic_replication_factor=1, worker_redirect_stdouts=False,
+    **exactly_once.settings([f"kafka://{broker}"], session_timeout_s=6.0),
+)  # fmt: skip
+exactly_once.install(app, Options(client_config={"bootstrap.servers": broker}))
+events = batched(app.topic(f"{name}-src"))
+app.Table("t")
+handled = Path(folder, "handled").open("a", buffering=1)
+
+
+async def note(event: Event) -> None:
+    """Write down where the event stood."""
+    handled.write(f"{event.partition} {event.offset}\n")
+
+
+@app.agent(events)
+async def read(stream: Any) -> None:
+    """Hand every batch to `note`."""
+    async for batch in stream:
+        await batch.each(note)
+
+
+@app.task  # type: ignore[untyped-decorator]
+async def rejoin() -> None:
+    """Ask for a rebalance every second, then end the worker in order."""
+    consumer: Any = app.consumer
+    thread = consumer._thread
+    for _ in range(int(times)):
+        await asyncio.sleep(1.0)
+        thread.thread_loop.call_soon_threadsafe(thread._consumer._coordinator.request_rejoin)
+    await asyncio.sleep(2.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    app.main()

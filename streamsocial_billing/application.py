@@ -92,6 +92,7 @@ def _layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:
         "client_config": settings.client_config(),
         "commit_interval_ms": settings.commit_interval_ms,
         "max_running": settings.max_in_flight,
+        "session_advice": "choose another BILLING_SESSION_TIMEOUT_S",
         "broker_advice": "start one (make kafka), or set BILLING_BROKER",
     }
     return Options(**{**chosen, **overrides})

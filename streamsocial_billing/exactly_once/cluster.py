@@ -65,6 +65,14 @@ class Cluster:
         """The cluster id."""
         return str(self._ask(self._admin().describe_cluster()).cluster_id)
 
+    def session_bounds_ms(self) -> tuple[int, int]:
+        """The shortest and the longest session time-out that a broker takes, in milliseconds."""
+        node = self._ask(self._admin().describe_cluster()).nodes[0]
+        broker = ConfigResource(ResourceType.BROKER, str(node.id))
+        config = self._ask(self._admin().describe_configs([broker])[broker])
+        low, high = (config[f"group.{end}.session.timeout.ms"].value for end in ("min", "max"))
+        return int(low), int(high)
+
     def log_ends(self, partitions: Iterable[TP]) -> dict[TP, LogEnds]:
         """First offset, last stable offset, high watermark of each partition (ListOffsets, just now)."""
         tps = list(partitions)

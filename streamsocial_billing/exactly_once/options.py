@@ -30,6 +30,7 @@ class Options:
         request_timeout_s: bound of one blocking call to the broker.
         on_handler_failure: called with (event, exception) inside the emptied unit after the last try;
             returning acknowledges the event with what it sent; raising stops the worker.
+        session_advice: what an operator can do if the broker refuses the session time-out.
         broker_advice: what an operator can do if no broker answers, for the line that says so.
         probe: called with the name of each point of a commit.
     """
@@ -47,5 +48,6 @@ class Options:
     request_timeout_s: float = 10.0
     max_record_bytes: int = 4 * 1024 * 1024
     on_handler_failure: Callable[[Any, Exception], Awaitable[None]] | None = None
+    session_advice: str = "choose another session_timeout_s"
     broker_advice: str = "start one, or set the app's broker address"
     probe: Callable[[str], None] = field(default=no_probe)

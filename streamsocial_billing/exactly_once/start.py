@@ -50,6 +50,7 @@ def prepare(app: Any) -> None:
         _keep_port(app, _bind(app.conf.web_bind, app.conf.web_port))
     check_layout()
     _check_broker(layer)
+    _check_session_timeout(app, layer)
     if id(app) in _before_start:
         _before_start[id(app)](layer.cluster)
     sources = _source_topics(app)
@@ -176,6 +177,20 @@ def _check_broker(layer: Layer) -> None:
         at = layer.options.client_config.get("bootstrap.servers")
         advice = layer.options.broker_advice
         raise KafkaUnavailable(f"no Kafka broker answers at {at} ({exc}): {advice}") from exc
+
+
+def _check_session_timeout(app: Any, layer: Layer) -> None:
+    """Refuse what the broker would refuse at every join; one that hides its settings is believed."""
+    try:
+        low, high = layer.cluster.session_bounds_ms()
+    except (KafkaUnavailable, KafkaException, KeyError):
+        return
+    wanted = int(app.conf.broker_session_timeout * 1000)
+    if not low <= wanted <= high:
+        raise SetupRefused(
+            f"the broker takes session time-outs from {low} to {high} ms, not {wanted} ms: "
+            f"{layer.options.session_advice}"
+        )
 
 
 def _create_changelogs(app: Any, cluster: Cluster, sources: list[str]) -> int:

@@ -182,7 +182,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             max_partition_fetch_bytes=conf.consumer_max_fetch_size,
             fetch_max_wait_ms=LONG_POLL_MS,
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
-            retry_backoff_ms=50,
+            retry_backoff_ms=200,  # while the broker is away each try is a line in the log
             check_crcs=conf.broker_check_crcs,
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),

@@ -1,6 +1,7 @@
 """What a worker refuses to start with, as far as no broker is needed to see it."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import faust
@@ -8,7 +9,7 @@ import pytest
 from faust.types import TP
 
 from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import Options, SetupRefused, batched
+from streamsocial_billing.exactly_once import Options, SetupRefused, batched, start
 from streamsocial_billing.exactly_once.start import prepare
 from streamsocial_billing.exactly_once.table_manager import whole_tasks
 
@@ -129,3 +130,16 @@ def test_a_worker_refuses_part_of_a_task() -> None:
     with pytest.raises(SetupRefused) as refusal:
         whole_tasks({TP("a", 0), TP("b", 0), TP("a", 1), TP("b", 2)})
     assert "partitions [1, 2] were assigned for some source topics only, of ['a', 'b']" == str(refusal.value)
+
+
+@pytest.mark.parametrize(("seconds", "refused"), [(5.9, True), (6.0, False), (1800.0, False), (1800.1, True)])
+def test_a_session_timeout_that_the_broker_does_not_take_is_refused(seconds: float, refused: bool) -> None:
+    """The line names the bounds; else the worker would be turned away at every join, with no task ever."""
+    app = SimpleNamespace(conf=SimpleNamespace(broker_session_timeout=seconds))
+    bounds = SimpleNamespace(session_bounds_ms=lambda: (6_000, 1_800_000))
+    layer: Any = SimpleNamespace(cluster=bounds, options=Options(client_config={}))
+    if not refused:
+        start._check_session_timeout(app, layer)  # noqa: SLF001
+        return
+    with pytest.raises(SetupRefused, match="from 6000 to 1800000 ms"):
+        start._check_session_timeout(app, layer)  # noqa: SLF001

@@ -2,20 +2,15 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from aiokafka.errors import OffsetOutOfRangeError
 
 from .batch import Batch, BatchSkipped
-from .cluster import TP, Cluster, LogEnds, TopicFacts, wait_stable
-from .commit import Committer
+from .cluster import TP, Cluster, TopicFacts
 from .errors import (
     ExactlyOnceError,
     FetchFailed,
@@ -28,11 +23,10 @@ from .errors import (
     TaskFenced,
 )
 from .membership import Membership
+from .opening import Membrane, Opening
 from .options import Options
-from .producer import ConfluentProducer
-from .recovery import Plan, Recovery, plan, start_offsets
-from .store import NO_STATE, PartitionStore, TaskStores
-from .task import HandlerFailed, Source, Task
+from .slot import Slot
+from .task import HandlerFailed, Task
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +34,6 @@ FINAL = (HandlerFailed, RecordRefused, SetupRefused)
 STORE_FAILURES_IN_A_ROW = 3
 NO_CONTACT = {"state": "blocked", "why": "the broker that coordinates the group does not answer"}
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
-GROUP = "tasks"  # the name of the group of tasks in the transactional id: stable over releases (point 6)
 
 
 class Fetched(NamedTuple):
@@ -59,45 +52,6 @@ class Fetched(NamedTuple):
     error: Exception | None = None
 
 
-class Membrane(Protocol):
-    """What the layer asks of the consumer that is the group's member."""
-
-    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
-        """Seek, then let the partitions be fetched for the incarnation with this token."""
-
-    async def is_member(self, membership: Membership) -> bool:
-        """True if a heartbeat just confirmed this generation."""
-
-    def has_contact(self) -> bool:
-        """False while the group's coordinator is away."""
-
-
-@dataclass(slots=True)
-class Slot:
-    """One assigned partition with its current incarnation.
-
-    `state` is one of fencing, recovering, running, blocked, closed; `why` says what it waits for.
-    """
-
-    partition: int
-    topics: frozenset[str]
-    membership: Membership
-    state: str = "fencing"
-    why: str = ""
-    revoked: bool = False
-    task: Task | None = None
-    recovery: Recovery | None = None
-    failure: BaseException | None = None
-    stages_ms: dict[str, float] = field(default_factory=dict)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def over(self) -> bool:
-        """True once the group has taken the partition away."""
-        return self.revoked
-
-
 class Layer:
     """The exactly-once layer of one worker process; plain Faust classes find it with `Layer.of(app)`."""
 
@@ -108,19 +62,15 @@ class Layer:
         self.options = options
         self.cluster = Cluster(options.client_config, options.request_timeout_s)
         self.slots: dict[int, Slot] = {}
-        self.facts: dict[str, TopicFacts] = {}
         self.member: Membrane | None = None
         self.partitions = 0
         self.first_assignment = asyncio.Event()
         self._running = 0
         self._bytes = 0
         self._room = asyncio.Event()
-        self._cluster_id = ""
-        self._commits = ThreadPoolExecutor(4, thread_name_prefix="commit")
-        self._openings = ThreadPoolExecutor(8, thread_name_prefix="opening")
         self._owners: set[asyncio.Task[None]] = set()
         self._leaving: dict[int, Slot] = {}
-        self._incarnations = 0
+        self._opening = Opening(app, options, self.cluster, self)
         Layer._of_app[app] = self
 
     @classmethod
@@ -171,8 +121,12 @@ class Layer:
 
     async def learn(self, topics: Iterable[str]) -> None:
         """Read ids, partition counts, limits of the topics, once before the first assignment."""
-        self.facts.update(await asyncio.to_thread(self.cluster.topics, topics))
-        self._cluster_id = await asyncio.to_thread(self.cluster.id)
+        await self._opening.learn(topics)
+
+    @property
+    def facts(self) -> dict[str, TopicFacts]:
+        """What is known of each topic."""
+        return self._opening.facts
 
     def record_limit(self, topic: str) -> int:
         """The largest record the topic takes, in bytes, less the overhead of a batch with one record."""
@@ -262,8 +216,7 @@ class Layer:
         owners = list(self._owners)
         if owners:
             await asyncio.wait(owners, timeout=self.options.request_timeout_s)
-        self._commits.shutdown(wait=False, cancel_futures=True)
-        self._openings.shutdown(wait=False, cancel_futures=True)
+        self._opening.stop()
 
     async def all_settled(self) -> None:
         """Wait until every assigned task runs, or is known to be blocked."""
@@ -278,7 +231,7 @@ class Layer:
 
     def status(self) -> list[dict[str, Any]]:
         """Per task its state for metrics, views, the log (point 13)."""
-        found = [_status(slot) for _, slot in sorted(self.slots.items())]
+        found = [slot.status() for _, slot in sorted(self.slots.items())]
         if not self._has_contact():
             found = [task | NO_CONTACT if task["state"] == "running" else task for task in found]
         return found
@@ -349,7 +302,7 @@ class Layer:
         slot.failure, slot.task = None, None
         slot.changed.clear()
         try:
-            await self._open(slot)
+            await self._opening.open(slot, self.member)
             if not slot.revoked:
                 slot.state, slot.why = "running", ""
                 slot.settled.set()
@@ -403,98 +356,6 @@ class Layer:
                 return
             await self._pause(slot, 0.5)
 
-    async def _open(self, slot: Slot) -> None:
-        """Open an incarnation: fence, read offsets, recover, seek; in this order (points 6 to 8)."""
-        started = time.monotonic()
-        slot.state = "fencing"
-        producer = ConfluentProducer(self.options, f"{self.app.conf.id}-{GROUP}-{slot.partition}")
-        stores = TaskStores(
-            {name: PartitionStore(self._path(name, slot.partition)) for name in self.app.tables}
-        )
-        try:
-            await self._in_thread(producer.open)
-            fenced = time.monotonic()
-            slot.state = "recovering"
-            sources = await self._in_thread(self._recover, slot, stores)
-            if slot.revoked:
-                return
-            slot.task = self._new_task(slot, producer, stores, sources)
-        finally:
-            if slot.task is None:
-                await self._in_thread(_close, producer, stores)
-        slot.task.start()
-        offsets = {source.topic: source.position for source in sources.values()}
-        if self.member is not None:
-            await self.member.continue_at(
-                {(t, slot.partition): o for t, o in offsets.items()}, slot.membership, slot.task.token
-            )
-        slot.stages_ms = {"fence": (fenced - started) * 1e3, "recover": (time.monotonic() - fenced) * 1e3}
-        logger.info(
-            "task %d runs: fenced in %.0f ms, recovered %d records in %.0f ms, from %s", slot.partition,
-            slot.stages_ms["fence"], slot.recovery.done if slot.recovery else 0,
-            slot.stages_ms["recover"], offsets,
-        )  # fmt: skip
-
-    def _new_task(
-        self, slot: Slot, producer: ConfluentProducer, stores: TaskStores, sources: dict[str, Source]
-    ) -> Task:
-        changelogs = {name: self._changelog(name) for name in self.app.tables}
-        committer = Committer(producer, stores, slot.partition, slot.membership, changelogs, self.options)
-        self._incarnations += 1
-        return Task(self, slot.partition, sources, stores, committer, self._commits, self._incarnations)
-
-    def _recover(self, slot: Slot, stores: TaskStores) -> dict[str, Source]:
-        """Committed offsets, then the changelogs to the last stable offset, after the fence; in a thread."""
-        partition = slot.partition
-        sources = [(topic, partition) for topic in sorted(slot.topics)]
-        changelogs = {name: (self._changelog(name), partition) for name in stores.tables}
-
-        def say(text: str) -> None:
-            slot.why = text
-            logger.warning("task %d: %s", partition, text)
-
-        committed = self.cluster.committed(self.app.conf.id, sources)
-        ends = wait_stable(self.cluster, list(changelogs.values()), say, beside=sources)
-        empty = all(ends[log].start == ends[log].high for log in changelogs.values())
-        logs = {source: ends[source] for source in sources}
-        starts = start_offsets(logs, committed, empty)
-        for name, store in stores.tables.items():
-            reason = store.open()
-            if reason not in (None, NO_STATE):
-                say(f"table {name} is rebuilt from empty: {reason}")
-        slot.recovery = Recovery(self.options, say)
-        slot.recovery.run(self._plans(stores, changelogs, ends), lambda: slot.revoked)
-        return {tp[0]: Source(tp[0], at, at, committed.get(tp), logs[tp].high) for tp, at in starts.items()}
-
-    def _plans(
-        self, stores: TaskStores, changelogs: Mapping[str, TP], ends: Mapping[TP, LogEnds]
-    ) -> list[Plan]:
-        return [
-            plan(
-                name,
-                changelogs[name],
-                store,
-                self._cluster_id,
-                self.facts[changelogs[name][0]],
-                ends[changelogs[name]],
-            )
-            for name, store in stores.tables.items()
-        ]
-
-    def _changelog(self, table: str) -> str:
-        return str(self.app.tables[table].changelog_topic_name)
-
-    def _path(self, table: str, partition: int) -> Path:
-        return Path(self.app.tables[table].data.path(partition))
-
-    def _in_thread(self, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
-        return asyncio.get_running_loop().run_in_executor(self._openings, call, *args)
-
-
-def _close(producer: ConfluentProducer, stores: TaskStores) -> None:
-    producer.close()
-    stores.close()
-
 
 def _unreadable(topic: str, partition: int, got: Fetched, expected: int) -> ExactlyOnceError:
     """Why a task cannot go on from a fetch."""
@@ -503,22 +364,3 @@ def _unreadable(topic: str, partition: int, got: Fetched, expected: int) -> Exac
     if got.error is not None:
         return FetchFailed(f"{topic}-{partition} cannot be read from offset {got.start}: {got.error!r}")
     return BatchSkipped(f"{topic}-{partition} was fetched from {got.start}, expected {expected}: a hole")
-
-
-def _status(slot: Slot) -> dict[str, Any]:
-    task, recovery = slot.task, slot.recovery
-    oldest = task.oldest_waiting() if task is not None else None
-    return {
-        "partition": slot.partition,
-        "state": slot.state,
-        "why": slot.why,
-        "recovered": recovery.done if recovery else 0,
-        "to_recover": recovery.total if recovery else 0,
-        "waiting_units": task.waiting_units() if task else 0,
-        "oldest": None
-        if oldest is None
-        else {"offset": oldest.event.offset, "at_ms": oldest.event.timestamp},
-        "commits": task.commits if task else 0,
-        "last_commit_ms": task.last_commit_ms if task else 0.0,
-        "stages_ms": slot.stages_ms,
-    }

@@ -80,7 +80,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         while True:
             found = self._take(tps)
             left_s = ends - self.thread_loop.time()
-            if left_s <= 0 or any(got.events or got.error for got in found.values()):
+            if left_s <= 0 or any(got.end > got.start or got.error for got in found.values()):
                 return found
             waiter = fetcher._create_fetch_waiter()
             done, _ = await asyncio.wait([waiter], timeout=left_s)

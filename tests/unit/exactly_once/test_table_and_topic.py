@@ -12,8 +12,9 @@ from support.memory_kafka import Record
 from streamsocial_billing import exactly_once
 from streamsocial_billing.exactly_once import ForeignKey, NoUnit, Options, RecordTooLarge, Table, Topic
 from streamsocial_billing.exactly_once.cluster import TopicFacts
-from streamsocial_billing.exactly_once.layer import Layer, Slot
+from streamsocial_billing.exactly_once.layer import Layer
 from streamsocial_billing.exactly_once.membership import Membership
+from streamsocial_billing.exactly_once.slot import Slot
 from streamsocial_billing.exactly_once.store import Identity, PartitionStore
 from streamsocial_billing.exactly_once.units import Change, Outgoing, Unit, set_current_unit
 

@@ -21,9 +21,10 @@ from streamsocial_billing.exactly_once.errors import (
     RecordRefused,
     StoreFailed,
 )
-from streamsocial_billing.exactly_once.layer import Fetched, Layer, Slot
+from streamsocial_billing.exactly_once.layer import Fetched, Layer
 from streamsocial_billing.exactly_once.membership import Membership
 from streamsocial_billing.exactly_once.options import Options
+from streamsocial_billing.exactly_once.slot import Slot
 from streamsocial_billing.exactly_once.store import Identity, PartitionStore, TaskStores
 from streamsocial_billing.exactly_once.task import HandlerFailed, Source, Task
 from streamsocial_billing.exactly_once.units import Outgoing, current_unit

@@ -42,10 +42,11 @@ from support.virtual_time import Held, VirtualTimeLoop
 from streamsocial_billing.exactly_once.batch import Batch
 from streamsocial_billing.exactly_once.cluster import TP
 from streamsocial_billing.exactly_once.commit import Committer
-from streamsocial_billing.exactly_once.layer import Fetched, Layer, Slot
+from streamsocial_billing.exactly_once.layer import Fetched, Layer
 from streamsocial_billing.exactly_once.membership import Membership
 from streamsocial_billing.exactly_once.options import Options
 from streamsocial_billing.exactly_once.recovery import start_offsets
+from streamsocial_billing.exactly_once.slot import Slot
 from streamsocial_billing.exactly_once.store import Identity, PartitionStore, TaskStores
 from streamsocial_billing.exactly_once.task import Source, Task
 from streamsocial_billing.exactly_once.units import Outgoing, current_unit

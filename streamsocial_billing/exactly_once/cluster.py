@@ -1,6 +1,7 @@
 """What the broker says now: offsets, ids, limits, all blocking, for use in a thread."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from .errors import KafkaUnavailable, SetupRefused
 
 T = TypeVar("T")
 TP = tuple[str, int]
+RETIRED = 8
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of max.message.bytes
 
 
@@ -60,6 +62,7 @@ class Cluster:
         self._config = {**client_config, "log_level": 0}
         self._timeout_s = timeout_s
         self._client: AdminClient | None = None
+        self._retired: deque[AdminClient] = deque(maxlen=RETIRED)
 
     def id(self) -> str:
         """The cluster id."""
@@ -135,7 +138,7 @@ class Cluster:
         """KRaft answers a creation, ours or another worker's, before the broker has applied it."""
         deadline = time.monotonic() + self._timeout_s
         while True:
-            self._client = None  # a client that asked for a missing topic goes on to believe that for 30 s
+            self._start_afresh()  # one that asked for a missing topic believes for 30 s that it is missing
             missing = names - self.topics(names).keys()
             if not missing:
                 return
@@ -173,14 +176,22 @@ class Cluster:
         try:
             return future.result(self._timeout_s)
         except TimeoutError as exc:
-            self._client = None  # after a broker's restart an old client may never find the coordinator again
+            self._start_afresh()
             raise KafkaUnavailable(f"the broker did not answer in {self._timeout_s} s") from exc
         except KafkaException as exc:
-            if exc.args[0].code() == KafkaError._NOENT:  # noqa: SLF001 - as above
-                self._client = None
             if exc.args[0].code() in UNAVAILABLE:
+                self._start_afresh()
                 raise KafkaUnavailable(exc.args[0].str()) from exc
             raise
+
+    def _start_afresh(self) -> None:
+        """Ask with a new client next: an old one may hold on to leaders, epochs or a coordinator for ever.
+
+        The old one lives on for a while: other threads may still wait for its answers.
+        """
+        if self._client is not None:
+            self._retired.append(self._client)
+        self._client = None
 
 
 UNAVAILABLE = frozenset({
@@ -194,6 +205,8 @@ UNAVAILABLE = frozenset({
     KafkaError.NOT_COORDINATOR,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.REQUEST_TIMED_OUT,
 })  # fmt: skip
 

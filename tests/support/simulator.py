@@ -48,19 +48,22 @@ class SimulatorProcess:
     def start(self) -> None:
         """Return when it listens; raises RuntimeError with its stderr if it does not within 10 s."""
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        self._process = process = subprocess.Popen(  # noqa: S603 - our own module
-            simulator_command(self.ledger, self.port),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
+        log = Path(f"{self.ledger}.log")  # a pipe that nobody reads stops the process when it is full
+        with log.open("a") as stderr:
+            self._process = process = subprocess.Popen(  # noqa: S603 - our own module
+                simulator_command(self.ledger, self.port),
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=environment,
+            )
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], 10)
         line = process.stdout.readline() if ready else ""
         if " http://" not in line:
             process.kill()
-            raise RuntimeError(f"no simulator: {process.communicate()[1]}")
+            process.wait()
+            raise RuntimeError(f"no simulator: {log.read_text()}")
         self.port = int(line.split("http://")[1].split()[0].rsplit(":", 1)[1])
 
     def stop(self, signum: int = signal.SIGTERM) -> int:

@@ -49,6 +49,7 @@ _JSON = {"Content-Type": "application/json"}
 _JSON_REPLAYED = {**_JSON, "Idempotent-Replayed": "true"}
 _BUSY = error_body("idempotency_key_in_use", "The first request with this key is under way.", "api_error")
 _RATE_LIMITED = error_body("rate_limit", "Too many requests.", "rate_limit_error")
+_GONE = error_body("request_cut", "The request did not arrive whole.", "invalid_request_error")
 _BROKEN = error_body("api_error", "Something went wrong here; nothing was charged.", "api_error")
 
 
@@ -110,6 +111,8 @@ class Simulator:
             reply, replayed = await self._reply(endpoint, key, raw, request.content_type)
         except BadRequest as error:
             return _bad(error)
+        except ConnectionResetError:
+            return _json(_GONE, 400)  # the caller went away before its request was read: nobody hears this
         except (sqlite3.Error, LedgerUnusable):
             return _json(_BROKEN, 500)
         finally:

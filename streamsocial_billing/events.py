@@ -6,14 +6,13 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import orjson
-from aiokafka.partitioner import murmur2
 
 from streamsocial_billing.card_numbers import ANY_LEAD, holds_card, is_card, mask_text
 from streamsocial_billing.card_numbers import mask_card_numbers as mask_card_numbers
+from streamsocial_billing.exactly_once.router import partition_of as partition_of
 from streamsocial_billing.money import CURRENCIES, MAX_AMOUNT_MINOR, is_amount
 
 ACTIONS: Final = frozenset({"charge", "refund"})
@@ -328,16 +327,6 @@ def gateway_key_of(user_id: str, action: str, payment_id: str) -> str:
     """
     joined = orjson.dumps([KEY_VERSION, user_id, action, payment_id])
     return "ss1_" + hashlib.sha256(joined).hexdigest()[:56]
-
-
-@lru_cache(maxsize=16_384)
-def _hash_of(key: bytes) -> int:
-    return int(murmur2(key)) & 0x7FFFFFFF
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of `key` as Java, Faust and librdkafka's murmur2_random choose it."""
-    return _hash_of(key) % partitions
 
 
 # ---- what we write

@@ -5,13 +5,13 @@ from typing import Final
 
 from confluent_kafka.admin import NewTopic
 
+from streamsocial_billing.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.exactly_once import SetupRefused
 from streamsocial_billing.exactly_once.cluster import Cluster, TopicFacts
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, RETRY, Settings
 
 DAY_MS: Final = 86_400_000
 INPUT_RETENTION_MS: Final = 30 * DAY_MS
-DEDUP_RETENTION_MS: Final = 35 * DAY_MS
 RECORD_BYTES: Final = 1_048_588  # Kafka's default of max.message.bytes
 FOR_EVER: Final = "-1"
 

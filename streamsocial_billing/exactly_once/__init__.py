@@ -28,7 +28,7 @@ from .units import Event, current_unit, find_unit
 __all__ = [
     "Batch", "Event", "ExactlyOnceError", "ForeignKey", "KafkaUnavailable", "Layer", "NoUnit", "Options",
     "RecordTooLarge", "Router", "SetupRefused", "Table", "Topic", "batched", "before_start", "current_unit",
-    "find_unit",     "install", "output", "partition_of", "prepare", "settings",
+    "find_unit", "install", "output", "partition_of", "prepare", "settings",
 ]  # fmt: skip
 
 

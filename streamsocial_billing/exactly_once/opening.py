@@ -131,9 +131,8 @@ class Opening:
         self, stores: TaskStores, changelogs: Mapping[str, TP], ends: Mapping[TP, LogEnds]
     ) -> list[Plan]:
         return [
-            plan(name, log, store, self._cluster_id, self.facts[log[0]], ends[log])
-            for name, store in stores.tables.items()
-            for log in [changelogs[name]]
+            plan(name, log, stores.tables[name], self._cluster_id, self.facts[log[0]], ends[log])
+            for name, log in changelogs.items()
         ]
 
     def _changelog(self, table: str) -> str:

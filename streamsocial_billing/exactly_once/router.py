@@ -1,6 +1,7 @@
 """Sending a web request to the worker that owns its key, at most one hop."""
 
 import asyncio
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
@@ -16,9 +17,14 @@ HOP_TIMEOUT_S = 5.0
 NOT_FORWARDED = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 
 
+@lru_cache(maxsize=16_384)
+def _hash_of(key: bytes) -> int:
+    return int(murmur2(key)) & 0x7FFFFFFF
+
+
 def partition_of(key: bytes, partitions: int) -> int:
-    """murmur2 of the message-key bytes, as Java's default partitioner has it."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+    """The partition of `key` as Java, Faust and librdkafka's murmur2_random choose it."""
+    return _hash_of(key) % partitions
 
 
 class Router(FaustRouter):

@@ -27,13 +27,13 @@ from .topic import Topic, outputs
 
 FOLDER_WAIT_S = 5.0  # how long a worker that ends right now may still hold the data folder
 BeforeStart = Callable[[Cluster], None]
-_before_start: dict[int, BeforeStart] = {}
+_before_start: WeakKeyDictionary[Any, BeforeStart] = WeakKeyDictionary()
 _ports: WeakKeyDictionary[Any, socket.socket] = WeakKeyDictionary()
 
 
 def before_start(app: Any, call: BeforeStart) -> None:
     """Let the application create or check its own topics, right after the broker was found."""
-    _before_start[id(app)] = call
+    _before_start[app] = call
 
 
 def prepare(app: Any) -> None:
@@ -51,8 +51,8 @@ def prepare(app: Any) -> None:
     check_layout()
     _check_broker(layer)
     _check_session_timeout(app, layer)
-    if id(app) in _before_start:
-        _before_start[id(app)](layer.cluster)
+    if app in _before_start:
+        _before_start[app](layer.cluster)
     sources = _source_topics(app)
     layer.partitions = _create_changelogs(app, layer.cluster, sources)
 

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from threading import Lock
 from typing import Any, cast
@@ -123,19 +124,17 @@ class PartitionStore:
 
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Committed keys and values whose key starts with the prefix, in key order."""
-        for raw_key, value in self._live().items(from_key=prefix or None):
-            key = cast(bytes, raw_key)  # raw mode: bytes in, bytes out
-            if not key.startswith(prefix):
-                return
-            if not key.startswith(META_PREFIX):
-                yield key, value
+        return takewhile(lambda item: item[0].startswith(prefix), self._scan(prefix))
 
     def items_after(self, key: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Committed keys and values behind a key, in key order."""
-        for raw_key, value in self._live().items(from_key=key or None):
-            found = cast(bytes, raw_key)
-            if found != key and not found.startswith(META_PREFIX):
-                yield found, value
+        return (item for item in self._scan(key) if item[0] != key)
+
+    def _scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for raw_key, value in self._live().items(from_key=start or None):
+            key = cast(bytes, raw_key)  # raw mode: bytes in, bytes out
+            if not key.startswith(META_PREFIX):
+                yield key, value
 
     def close(self) -> None:
         """Close the files."""

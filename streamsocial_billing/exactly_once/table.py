@@ -8,6 +8,7 @@ import orjson
 
 from .errors import ForeignKey, NoUnit, RecordTooLarge
 from .layer import Layer
+from .router import partition_of
 from .units import Unit, find_unit
 
 Owner = Callable[[str], str]
@@ -82,8 +83,6 @@ class Table(faust.Table):  # type: ignore[type-arg]
 
     def partition_of(self, key: str) -> int:
         """The partition that the key's owner hashes to."""
-        from .router import partition_of
-
         return partition_of(self.owner(key).encode(), self._the_layer().partitions)
 
     async def on_start(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import aiokafka
 from aiokafka import TopicPartition
@@ -26,7 +26,6 @@ from .topic import Topic
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
 FETCH_S = 0.2  # longest wait of one fetch: bounds how late a newly opened task is first asked for
 FETCH_RECORDS = 1000  # of one partition
 HEALTH_EVERY_S = 0.5

@@ -52,6 +52,8 @@ def settings(brokers: Iterable[str], *, session_timeout_s: float = 10.0) -> dict
         "broker_heartbeat_interval": min(3.0, session_timeout_s / 4),
         "broker_request_timeout": max(30.0, session_timeout_s * 2),
         "broker_rebalance_timeout": 30.0,
+        "Agent": f"{here}.agent:Agent",
+        "Stream": f"{here}.stream:Stream",
         "Table": f"{here}.table:Table",
         "TableManager": f"{here}.table_manager:TableManager",
         "Topic": f"{here}.topic:Topic",

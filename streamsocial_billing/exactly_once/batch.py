@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import ExactlyOnceError
 from .task import Handler, Source, Task
+from .turn import Turn
 
 if TYPE_CHECKING:
     from .layer import Layer
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 class Batch:
     """Records of a source partition as one Faust event: `async for batch in stream: await batch.each(f)`."""
 
-    __slots__ = ("_follows", "_layer", "_source", "_taken", "_task", "events")
+    __slots__ = ("_at", "_follows", "_layer", "_source", "_taken", "_task", "events")
 
     def __init__(self, layer: "Layer", task: Task, source: Source, events: list[Any]) -> None:
         self.events = events
@@ -21,28 +22,42 @@ class Batch:
         self._source = source
         self._follows = source.delivered
         self._taken = False
+        self._at = 0
         source.delivered = max(source.delivered, events[-1].offset + 1)
 
     def __len__(self) -> int:
         return len(self.events)
 
-    async def each(self, handler: Handler) -> None:
-        """Admit every event to its key lane; returns when all are admitted, not when they are handled.
+    def begin(self) -> bool:
+        """Open the batch, once; False if nothing of it may be admitted.
 
-        If the agent left events of an earlier batch unadmitted (it never called `each`, or cancelled it), the
-        task reopens at its committed offset: they come again.
-
-        Waits while the worker runs as many handlers as it may. Events of an old incarnation are dropped:
-        the task's next owner gets them again.
+        If the agent left events of an earlier batch unadmitted, the task reopens at its committed offset:
+        they come again.
         """
         if self._taken:
             raise ExactlyOnceError("a batch is handed out once")
         self._taken = True
-        task, source, layer = self._task, self._source, self._layer
+        source = self._source
         if source.admit_from < self._follows:
             skipped = BatchSkipped(f"the agent of {source.topic} skipped events: they come again")
-            layer.task_failed(task, skipped)
+            self._layer.task_failed(self._task, skipped)
+            self._at = len(self.events)
+        return self._at == 0
+
+    def end(self) -> None:
+        """Close the batch: everything of it is admitted, or its incarnation is over."""
+        self._source.queued -= 1
+        self._task.moved()
+
+    async def each(self, handler: Handler) -> None:
+        """Admit every event to its key lane; returns when all are admitted, not when they are handled.
+
+        Waits while the worker runs as many handlers as it may. Events of an old incarnation are dropped:
+        the task's next owner gets them again. An agent that is cancelled here has its task reopened.
+        """
+        if not self.begin():
             return
+        task, source, layer = self._task, self._source, self._layer
         try:
             for event in self.events:
                 if layer.is_full():
@@ -53,8 +68,24 @@ class Batch:
         except BaseException:
             layer.task_failed(task, BatchSkipped(f"the agent of {source.topic} was stopped amid a batch"))
             raise
-        source.queued -= 1
-        task.moved()
+        self.end()
+
+    async def admit_next(self, turn: Turn) -> bool:
+        """Admit the next event with the turn as its handler; False if none is left to admit.
+
+        An agent that is cancelled here has lost nothing: the same event is the next one.
+        """
+        while self._at < len(self.events):
+            if self._layer.is_full():
+                await self._layer.room()
+            if not self._task.accepting:
+                return False
+            event = self.events[self._at]
+            self._at += 1
+            if self._task.admit(self._source, event, turn.run):
+                self._task.followers.add(turn)
+                return True
+        return False
 
 
 class BatchSkipped(ExactlyOnceError):

@@ -79,8 +79,8 @@ def _refuse_what_breaks_the_contract(app: Any) -> None:
         channel = agent.channel
         if not isinstance(channel, Topic) or channel.pattern:
             raise SetupRefused(f"agent {name} must read one named topic of this app")
-        if not channel.batches:
-            raise SetupRefused(f"agent {name} reads {channel} event by event: mark the topic with batched()")
+        if agent.isolated_partitions:
+            raise SetupRefused(f"agent {name}: isolated_partitions would split a task over several agents")
         for topic in channel.topics:
             if topic in readers:
                 raise SetupRefused(f"agents {readers[topic]} and {name} both read {topic}")

@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
+from weakref import WeakSet
 
 from .commit import Committer, Sealed, seal
 from .errors import ExactlyOnceError, RecordRefused, StoreFailed, TransactionAborted
@@ -40,6 +41,13 @@ class Worker(Protocol):
 
     def task_failed(self, task: "Task", exc: BaseException) -> None:
         """Take over a task whose commit or handler failed."""
+
+
+class Follower(Protocol):
+    """What is told when the task ends."""
+
+    def end(self) -> None:
+        """Take notice that the incarnation is over."""
 
 
 @dataclass(slots=True)
@@ -86,6 +94,7 @@ class Task:
         self.is_open = True
         self.last_commit_ms = 0.0
         self.commits = 0
+        self.followers: WeakSet[Follower] = WeakSet()
         self._worker = worker
         self._stores = stores
         self._committer = committer
@@ -116,10 +125,14 @@ class Task:
         """False once the incarnation ends: batches of it are dropped."""
         return self._accepting
 
-    def admit(self, source: Source, event: Any, handler: Handler) -> None:
-        """Give an event its unit, its place in the key's lane; start it if the lane is free."""
+    def admit(self, source: Source, event: Any, handler: Handler) -> bool:
+        """Give an event its unit, its place in the key's lane; start it if the lane is free.
+
+        Returns:
+            False if this incarnation had the event before: it is dropped.
+        """
         if event.offset < source.admit_from:
-            return
+            return False
         source.admit_from = event.offset + 1
         self._admitted += 1
         before = self._last_of_key.get(event.key)
@@ -131,6 +144,7 @@ class Task:
             self._start(unit, handler)
         else:
             before.successor = (unit, handler)
+        return True
 
     def _start(self, unit: Unit, handler: Handler) -> None:
         running = asyncio.get_running_loop().create_task(self._handle(unit, handler))
@@ -342,6 +356,8 @@ class Task:
         self.is_open = False
         for running in [*self._running, *([self._loop_task] if self._loop_task else [])]:
             running.cancel()
+        for follower in list(self.followers):
+            follower.end()
         self._drop()
 
     async def _last_commit(self, limit_s: float) -> None:

@@ -24,7 +24,8 @@ class Topic(faust.Topic):
 
     async def send(  # type: ignore[override]
         self, *, key: Any = None, value: Any = None, partition: int | None = None,
-        timestamp: float | None = None, headers: Any = None, **_: Any,
+        timestamp: float | None = None, headers: Any = None, schema: Any = None, key_serializer: Any = None,
+        value_serializer: Any = None, callback: Any = None, force: bool = False,
     ) -> None:  # fmt: skip
         """Hand a message to the unit of the running handler; it is sent in the unit's transaction.
 
@@ -33,16 +34,22 @@ class Topic(faust.Topic):
             value: bytes, or what the topic's value serializer takes.
             partition: None: murmur2 of the key, as Java and Faust do.
             timestamp: seconds since the epoch; None: the time of the commit.
+            schema, key_serializer, value_serializer: as for any Faust topic.
+            callback: refused: the record is confirmed with its transaction, after the handler.
+            force: as it is; there is nothing to force.
 
         Raises:
             NoUnit: outside a handler.
             RecordTooLarge: above the topic's `max.message.bytes`.
         """
-        self.put_into_unit(
-            key if isinstance(key, bytes) else self.prepare_key(key, None)[0],
-            value if isinstance(value, bytes) else self.prepare_value(value, None)[0],
-            partition, headers, None if timestamp is None else int(timestamp * 1000),
-        )  # fmt: skip
+        if callback is not None:
+            raise NoUnit(f"a callback of a send to {self} would come after its unit: leave it out")
+        if not isinstance(key, bytes):
+            key, headers = self.prepare_key(key, key_serializer, schema, _open(headers))
+        if not isinstance(value, bytes):
+            value, headers = self.prepare_value(value, value_serializer, schema, _open(headers))
+        timestamp_ms = None if timestamp is None else int(timestamp * 1000)
+        self.put_into_unit(key, value, partition, headers, timestamp_ms)
 
     def put_into_unit(
         self, key: bytes | None, value: bytes | None, partition: int | None = None,
@@ -69,6 +76,15 @@ class Topic(faust.Topic):
     async def declare(self) -> None:
         """Refuse to create anything here: the app's topics are created and checked before the start."""
 
+    async def decode_record(self, record: Any) -> Any:
+        """The Faust event of a record; a plain agent's unit begins with this.
+
+        Raises:
+            KeyDecodeError, ValueDecodeError: as Faust names them; the unit fails.
+        """
+        message = self.app.consumer.message_of(record)  # type: ignore[attr-defined]
+        return await self.decode(message, propagate=True)
+
     async def batch_put(self, event: Any) -> None:
         """Give the agent a batch.
 
@@ -78,6 +94,11 @@ class Topic(faust.Topic):
         if not self.is_iterator:
             raise ExactlyOnceError(f"no agent reads {self}")
         await self.queue.put(event)
+
+
+def _open(headers: Any) -> dict[str, Any]:
+    """Headers as Faust's serializers may add to them."""
+    return dict(headers or {})
 
 
 def output(app: Any, name: str) -> Topic:

@@ -258,7 +258,7 @@ class Consumer(driver.Consumer):
             return
         fetched = await self._thread.in_loop(self._thread.fetch(asked))
         for topic, batch in layer.batches(fetched):
-            await self._conductor().give(topic, batch, self._message_of(batch))
+            await self._conductor().give(topic, batch, self.message_of(batch.events[-1]))
 
     async def _idle(self) -> None:
         """Nothing to ask for: look after the membership all the same."""
@@ -272,9 +272,9 @@ class Consumer(driver.Consumer):
         assert isinstance(conductor, Conductor)  # noqa: S101 - for the type checker: the transport makes it
         return conductor
 
-    def _message_of(self, batch: Batch) -> ConsumerMessage:
-        last = batch.events[-1]
-        message = self._to_message(FaustTP(last.topic, last.partition), last)
+    def message_of(self, record: Any) -> ConsumerMessage:
+        """A record as Faust's message."""
+        message = self._to_message(FaustTP(record.topic, record.partition), record)
         message.refcount = 1
         return message
 

@@ -1,0 +1,186 @@
+"""Looking at every task now and then, to say in one line how it is (point 13)."""
+
+import asyncio
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .gaps import BEGINS, OVER, Gap, Gaps
+
+if TYPE_CHECKING:
+    from .layer import Layer
+    from .slot import Slot
+
+logger = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 1.0  # how late a gap is noticed, so how much its age may be too small
+LONGEST_KEY = 64  # bytes of a message key in a line
+STAGES = ("revoke", "join", "fence", "recover", "first_events")
+LEVELS = {BEGINS: logging.ERROR, OVER: logging.WARNING}
+PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f]+")
+Status = Mapping[str, Any]
+Line = tuple[int, str]
+
+
+@dataclass(slots=True)
+class Partition:
+    """What the watch remembers of one task: its gaps, what was said of it last."""
+
+    gaps: Gaps
+    said_at_s: float = float("-inf")
+    said: Any = None
+    blocked: bool = False
+    status: Status = field(default_factory=dict)
+
+    def is_due(self, status: Status, now_s: float, every_s: float) -> bool:
+        """True if a line is to be said: something changed, the last line is old enough or was not bad."""
+        if status["state"] == "blocked" and not self.blocked:
+            return True
+        return news_of(status) != self.said and now_s >= self.said_at_s + every_s
+
+    def note(self, status: Status, now_s: float) -> None:
+        """Remember what was just said."""
+        self.said, self.said_at_s = news_of(status), now_s
+        self.blocked = status["state"] == "blocked"
+
+
+class Watch:
+    """Writes one line per task when there is something to say; looks only, so nothing waits for it."""
+
+    def __init__(self, layer: "Layer", clock: Callable[[], float] = time.monotonic) -> None:
+        self._layer = layer
+        self._clock = clock
+        self._partitions: dict[int, Partition] = {}
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        every_s = min(LOOK_EVERY_S, self._layer.options.report_every_s)
+        while True:
+            await asyncio.sleep(every_s)
+            self.run_once()
+
+    def run_once(self) -> None:
+        """Look once; a fault in here must not stop a worker that works."""
+        try:
+            for level, text in self.look():
+                logger.log(level, "%s", text)
+        except Exception:
+            logger.exception("the watch over the tasks failed")
+
+    def oldest(self, slot: "Slot") -> dict[str, Any]:
+        """The oldest event of a task that is not committed, None if there is none; whether it is an alarm."""
+        now_s, gaps = self._clock(), self._of(slot.partition).gaps
+        gaps.see(slot.sources(), now_s)
+        gap = gaps.oldest()
+        return {
+            "oldest": None if gap is None else gap.status(now_s),
+            "alarm": gaps.is_alarm(gap, now_s),
+        }
+
+    def look(self) -> list[Line]:
+        """The lines that are to be said now."""
+        found: list[Line] = []
+        every = self._layer.status()
+        for status in every:
+            found += self._lines(self._of(status["partition"]), status)
+        for number in self._partitions.keys() - {status["partition"] for status in every}:
+            gone = self._partitions.pop(number)
+            gone.gaps.end()
+            found += self._alarms(gone, {**gone.status, "state": "left"})
+        return found
+
+    def _lines(self, partition: Partition, status: Status) -> list[Line]:
+        found = self._alarms(partition, status)
+        now_s = self._clock()
+        if found or partition.is_due(status, now_s, self._layer.options.report_every_s):
+            partition.note(status, now_s)
+            level = logging.WARNING if status["state"] == "blocked" else logging.INFO
+            found = found or [(level, self._line(partition, status))]
+        partition.status = status
+        return found
+
+    def _alarms(self, partition: Partition, status: Status) -> list[Line]:
+        return [
+            (LEVELS[alarm], line(status, gap, alarm, self._clock(), time.time(), self._layer.options.key_text))
+            for alarm, gap in partition.gaps.news(self._clock())
+        ]
+
+    def _line(self, partition: Partition, status: Status) -> str:
+        gap, now_s = partition.gaps.oldest(), self._clock()
+        alarm = "stands" if partition.gaps.is_alarm(gap, now_s) else "no"
+        return line(status, gap, alarm, now_s, time.time(), self._layer.options.key_text)
+
+    def _of(self, number: int) -> Partition:
+        if number not in self._partitions:
+            self._partitions[number] = Partition(Gaps(self._layer.options.gap_alarm_s))
+        return self._partitions[number]
+
+
+def news_of(status: Status) -> Any:
+    """What makes a line worth saying if it differs; times alone do not."""
+    oldest = status["oldest"] or {}
+    return (
+        status["state"], status["why"], status["recovered"], status["waiting_units"], status["commits"],
+        status["aborts"], status["failures"], dict(status["stages_ms"]), oldest.get("offset"),
+    )  # fmt: skip
+
+
+def line(
+    status: Status, gap: Gap | None, alarm: str, now_s: float, wall_s: float,
+    key_text: Callable[[bytes], str],
+) -> str:  # fmt: skip
+    """One task in one line of key=value; always the same keys in the same order, "-" where there is nothing."""
+    last_ms = status["last_commit_at_ms"]
+    fields = {
+        "task": status["partition"],
+        "state": status["state"],
+        "why": status["why"],
+        "recovered": f"{status['recovered']}/{status['to_recover']}",
+        "waiting": status["waiting_units"],
+        **_event(status["partition"], gap, now_s, wall_s, key_text),
+        "alarm": alarm,
+        "commits": status["commits"],
+        "units": status["committed_units"],
+        "records": status["committed_records"],
+        "commit_age_s": None if last_ms is None else f"{wall_s - last_ms / 1000:.1f}",
+        "commit_ms": None if last_ms is None else f"{status['last_commit_ms']:.1f}",
+        "commit_units": status["last_commit_units"],
+        "commit_records": status["last_commit_records"],
+        "aborts": sum(status["aborts"].values()),
+        "last_abort": status["last_abort"],
+        "failures": sum(status["failures"].values()),
+        "last_failure": status["last_failure"],
+        **{f"{stage}_ms": _whole(status["stages_ms"].get(stage)) for stage in STAGES},
+    }
+    return "status " + " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
+
+
+def _event(
+    partition: int, gap: Gap | None, now_s: float, wall_s: float, key_text: Callable[[bytes], str]
+) -> dict[str, Any]:
+    if gap is None:
+        return dict.fromkeys(("oldest", "held_by", "age_s", "gap_s", "key"))
+    head = gap.head
+    return {
+        "oldest": f"{head.topic}-{partition}@{head.offset}",
+        "held_by": head.held_by,
+        "age_s": None if head.at_ms is None else f"{wall_s - head.at_ms / 1000:.1f}",
+        "gap_s": f"{gap.age_s(now_s):.1f}",
+        "key": None if head.key is None else key_text(head.key[:LONGEST_KEY]),
+    }
+
+
+def _whole(value: float | None) -> str | None:
+    return None if value is None else f"{value:.0f}"
+
+
+def _quoted(value: Any) -> str:
+    """A value as it is, in quotes where it would break the line or its fields (a key may hold anything)."""
+    if value is None or value == "":
+        return "-"
+    text = str(value)
+    return text if PLAIN.fullmatch(text) else json.dumps(text)

@@ -23,7 +23,7 @@ PARTITIONS = 4
 
 def create_app(app_id: str = "word-counts", broker: str = "127.0.0.1:9092") -> faust.App:
     """Build the app; topic names begin with its id."""
-    app = faust.App(app_id, **exactly_once.settings([f"kafka://{broker}"]))
+    app = faust.App(app_id, **exactly_once.settings([f"kafka://{broker}"], session_timeout_s=6.0))
     exactly_once.install(app, Options(client_config={"bootstrap.servers": broker}))
     names = [f"{app_id}-said", f"{app_id}-forget", f"{app_id}-counts"]
     topics = [NewTopic(name, PARTITIONS, 1) for name in names]

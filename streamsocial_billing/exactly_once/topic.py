@@ -44,12 +44,13 @@ class Topic(faust.Topic):
         """
         if callback is not None:
             raise NoUnit(f"a callback of a send to {self} would come after its unit: leave it out")
+        added: Any = {}  # by the serializers
         if not isinstance(key, bytes):
-            key, headers = self.prepare_key(key, key_serializer, schema, _open(headers))
+            key, added = self.prepare_key(key, key_serializer, schema, added)
         if not isinstance(value, bytes):
-            value, headers = self.prepare_value(value, value_serializer, schema, _open(headers))
+            value, added = self.prepare_value(value, value_serializer, schema, added)
         timestamp_ms = None if timestamp is None else int(timestamp * 1000)
-        self.put_into_unit(key, value, partition, headers, timestamp_ms)
+        self.put_into_unit(key, value, partition, [*_pairs(headers), *added.items()], timestamp_ms)
 
     def put_into_unit(
         self, key: bytes | None, value: bytes | None, partition: int | None = None,
@@ -59,8 +60,7 @@ class Topic(faust.Topic):
         unit = current_unit()
         size = (len(key) if key else 0) + (len(value) if value else 0)
         if headers:
-            pairs = headers.items() if isinstance(headers, Mapping) else headers
-            headers = [(k, v if isinstance(v, bytes) else str(v).encode()) for k, v in pairs]
+            headers = [(k, v if isinstance(v, bytes) else str(v).encode()) for k, v in _pairs(headers)]
             size += sum(len(k) + len(v) for k, v in headers)
         name = self.topics[0]
         if self._limit is None:
@@ -96,9 +96,9 @@ class Topic(faust.Topic):
         await self.queue.put(event)
 
 
-def _open(headers: Any) -> dict[str, Any]:
-    """Headers as Faust's serializers may add to them."""
-    return dict(headers or {})
+def _pairs(headers: Any) -> list[tuple[str, Any]]:
+    """Headers as pairs: a name may come twice."""
+    return list(headers.items() if isinstance(headers, Mapping) else headers or ())
 
 
 def output(app: Any, name: str) -> Topic:

@@ -55,6 +55,10 @@ def read(app: Any, topic: Any, name: str = "reader", **options: Any) -> None:
             {"store": "memory://"},
             "broker and store must be exactly-once://, take them from exactly_once.settings()",
         ),
+        (
+            {"Stream": "faust:Stream"},
+            "Stream must be the layer's, or made from it: take it from exactly_once.settings()",
+        ),
     ],
 )
 def test_settings_that_break_the_contract_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -81,8 +85,8 @@ DECLARATIONS: list[tuple[Callable[[Any], Any], str]] = [
         "agent reader must read one named topic of this app",
     ),
     (
-        lambda app: read(app, app.topic("t")),
-        "agent reader reads t event by event: mark the topic with batched()",
+        lambda app: read(app, app.topic("t"), isolated_partitions=True),
+        "agent reader: isolated_partitions would split a task over several agents",
     ),
     (two_agents, "agents one and two both read t"),
     *(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -38,15 +39,16 @@ class PlainApp:
         self.results: list[tuple[str, str]] = []
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, **variables: str) -> subprocess.Popen[bytes]:
         """One worker more, with a data folder of its own."""
         folder = self._folder / f"w{len(self.processes)}"
         folder.mkdir()
         command = [sys.executable, "-P", str(APP), self._name, self._broker, str(folder)]
         with (folder / "log").open("wb") as log:
             worker = subprocess.Popen(
-                [*command, "worker", f"--web-port={free_port()}", "--loglevel=info"], stdout=log, stderr=log
-            )
+                [*command, "worker", f"--web-port={free_port()}", "--loglevel=info"],
+                stdout=log, stderr=log, env=os.environ | variables,
+            )  # fmt: skip
         self.processes.append(worker)
         return worker
 
@@ -145,3 +147,10 @@ def test_kills_amid_plain_agents_lose_nothing_and_double_nothing(plain: PlainApp
     found = plain.wait(lambda results: len(results) >= 5 * 40 * len(users))
     for user in users:
         assert list(range(1, 201)) == [int(value.split()[-1]) for key, value in found if key == user]
+
+
+def test_an_agent_that_buffers_events_ends_the_worker(plain: PlainApp) -> None:
+    """`take` has no unit: the worker ends at once with one line that says what to do."""
+    worker = plain.start(PLAIN_APP_TAKES="1")
+    assert 1 == worker.wait(30), plain.logs()
+    assert "plain_app.py: take, through, group_by, joins" in plain.logs()

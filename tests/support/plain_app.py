@@ -1,7 +1,8 @@
 """An app with one plain agent that does to each event what its value says, in every way an agent can fail.
 
 `python -P plain_app.py NAME BROKER FOLDER worker ...`: source topic NAME-orders, results to NAME-results, a
-counter for each key in the table `seen`. What is done, by the value's first word:
+counter for each key in the table `seen`. With PLAIN_APP_TAKES=1 the agent asks for `take`. What is done, by
+the value's first word:
 
     count           count it, send `value seen-so-far`
     twice FAILURE   the first two times send half of it, then fail in that way; the third time count it
@@ -12,6 +13,7 @@ FAILURE: raise | leave (break out of the loop, begin another) | return | cancel 
 """
 
 import asyncio
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -72,6 +74,8 @@ async def half(event: Any) -> None:
 @app.agent(orders)
 async def obey(stream: Any) -> None:
     """One event after the other."""
+    if os.environ.get("PLAIN_APP_TAKES"):
+        stream.take(10, within=1)
     failure = "leave"
     while failure == "leave":
         async for event in stream.events():

@@ -17,15 +17,24 @@ import faust
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import NewTopic
 
+from .agent import Agent
+from .assignor import TaskAssignor
 from .cluster import Cluster, TopicFacts
 from .errors import ExactlyOnceError, KafkaUnavailable, SetupRefused
 from .layer import Layer
 from .membership import check_layout
 from .options import SCHEME
+from .router import Router
+from .stream import Stream
 from .table import Table
+from .table_manager import TableManager
 from .topic import Topic, outputs
 
 FOLDER_WAIT_S = 5.0  # how long a worker that ends right now may still hold the data folder
+OWN_CLASSES = {
+    "Agent": Agent, "Stream": Stream, "Topic": Topic, "Table": Table, "TableManager": TableManager,
+    "PartitionAssignor": TaskAssignor, "Router": Router,
+}  # fmt: skip
 BeforeStart = Callable[[Cluster], None]
 _before_start: WeakKeyDictionary[Any, BeforeStart] = WeakKeyDictionary()
 _ports: WeakKeyDictionary[Any, socket.socket] = WeakKeyDictionary()
@@ -70,6 +79,11 @@ def _refuse_what_breaks_the_contract(app: Any) -> None:
         raise SetupRefused("table_standby_replicas must be 0")
     if not conf.topic_disable_leader:
         raise SetupRefused("the leader topic is not part of a task: set topic_disable_leader=True")
+    for setting, own in OWN_CLASSES.items():
+        if not issubclass(getattr(conf, setting), own):
+            raise SetupRefused(
+                f"{setting} must be the layer's, or made from it: take it from exactly_once.settings()"
+            )
     readers: dict[str, str] = {}
     for name, agent in app.agents.items():
         if agent.concurrency != 1:
@@ -244,7 +258,11 @@ class Worker(faust.Worker):
                 prepare(self.app)
                 super().execute_from_commandline()
         except (ExactlyOnceError, OSError, KafkaException) as exc:
-            _say_and_exit(" ".join(str(exc).split()))
+            _say_and_exit(exc)
+        except SystemExit:
+            if isinstance(self.crash_reason, ExactlyOnceError):
+                _say_and_exit(self.crash_reason)  # mode has logged it, long before its last lines
+            raise
         raise SystemExit(0)
 
     async def on_first_start(self) -> None:
@@ -269,6 +287,7 @@ def _all_topics(app: Any) -> Iterable[str]:
     return [*_source_topics(app), *changelogs, *(topic.topics[0] for topic in outputs(app))]
 
 
-def _say_and_exit(text: str) -> NoReturn:
+def _say_and_exit(exc: BaseException) -> NoReturn:
+    text = " ".join(str(exc).split())
     sys.stderr.write(f"{Path(sys.argv[0]).name}: {text}\n")
     raise SystemExit(1)

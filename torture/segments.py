@@ -1,0 +1,206 @@
+"""Reads a broker's log segments from its disk: which transaction each record is in, what became of it.
+
+Formats: kafka.apache.org/documentation, "Record Batch" (version 2) with "Control Batches"; Kafka's
+TransactionLogKey/Value.json, OffsetCommitKey/Value.json for the two internal topics.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
+
+Place = tuple[str, int]
+"""Topic, partition."""
+Record = tuple[bytes, bytes | None, tuple[tuple[str, bytes], ...]]
+"""Key, value, headers."""
+HEADER = struct.Struct(">qiibIhiqqqhii")  # up to the first record
+COMPRESSION, TRANSACTIONAL, CONTROL = 0x07, 0x10, 0x20
+PREPARED = (2, 3)  # PrepareCommit, PrepareAbort
+OFFSETS, TRANSACTIONS = "__consumer_offsets", "__transaction_state"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A record as it lies in the log.
+
+    `transaction` counts the producer's transactions; `marker` is the offset of the control record that ended
+    it in this partition, `outcome` what that says: commit or abort; None while the transaction is open.
+    """
+
+    place: Place
+    offset: int
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+    producer: int
+    epoch: int
+    transaction: int | None
+    marker: int | None
+    outcome: str | None
+
+    @property
+    def end(self) -> tuple[int, int | None, str | None]:
+        """What all records of one transaction have in common."""
+        return self.producer, self.transaction, self.outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A record batch; `marker` is what a control batch says."""
+
+    first: int
+    producer: int
+    epoch: int
+    marker: str | None
+    records: list[Record]
+
+
+def log_folder(bootstrap: str) -> Path | None:
+    """Where the broker keeps its log, if that is on this machine."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    node = admin.describe_cluster().result(10).nodes[0]
+    asked = ConfigResource(ResourceType.BROKER, str(node.id))
+    config = admin.describe_configs([asked])[asked].result(10)
+    folder = Path(config["log.dirs"].value or "")
+    return folder if (folder / f"{OFFSETS}-0").is_dir() else None
+
+
+def transactional_records(log: Path, topic: str) -> list[Written]:
+    """Every record of a topic that was written in a transaction, with what became of that."""
+    found: list[Written] = []
+    transactions = _transactions(log)
+    for folder in sorted(log.glob(f"{topic}-[0-9]*")):
+        place = topic, int(folder.name.rpartition("-")[2])
+        found += _in_partition(place, _batches(folder), transactions)
+    return found
+
+
+def committed_offset(record: Written) -> tuple[str, str, int, int] | None:
+    """Group, topic, partition, offset of a record of __consumer_offsets; None if it says something else."""
+    version, length = struct.unpack_from(">hh", record.key)
+    if version > 1 or record.value is None:
+        return None
+    at = 4 + length
+    [topic_length] = struct.unpack_from(">h", record.key, at)
+    [partition] = struct.unpack_from(">i", record.key, at + 2 + topic_length)
+    [offset] = struct.unpack_from(">q", record.value, 2)
+    topic = record.key[at + 2 : at + 2 + topic_length]
+    return record.key[4:at].decode(), topic.decode(), partition, offset
+
+
+def _in_partition(
+    place: Place, batches: Iterable[Batch], transactions: dict[int, list[set[Place]]]
+) -> Iterator[Written]:
+    """The n-th marker of a producer ends its n-th transaction among those that took in this partition."""
+    numbers = {
+        producer: (number for number, places in enumerate(sets) if place in places)
+        for producer, sets in transactions.items()
+    }
+    waiting: defaultdict[int, list[tuple[int, int, Record]]] = defaultdict(list)
+    for batch in batches:
+        if batch.marker is None:
+            offsets = enumerate(batch.records, batch.first)
+            waiting[batch.producer] += [(offset, batch.epoch, record) for offset, record in offsets]
+            continue
+        number = next(numbers[batch.producer])
+        for offset, epoch, record in waiting.pop(batch.producer, []):
+            yield Written(place, offset, *record, batch.producer, epoch, number, batch.first, batch.marker)
+    for producer, records in waiting.items():
+        for offset, epoch, record in records:
+            yield Written(place, offset, *record, producer, epoch, None, None, None)
+
+
+def _transactions(log: Path) -> dict[int, list[set[Place]]]:
+    """Per producer id the partitions of each of its transactions that came to an end, in order."""
+    found: defaultdict[int, list[set[Place]]] = defaultdict(list)
+    for folder in sorted(log.glob(f"{TRANSACTIONS}-[0-9]*")):
+        for batch in _batches(folder, transactional=False):
+            for _, value, _ in batch.records:
+                if value is not None:
+                    producer, state, places = _transaction(value)
+                    if state in PREPARED:
+                        found[producer].append(places)
+    return dict(found)
+
+
+def _transaction(value: bytes) -> tuple[int, int, set[Place]]:
+    """Producer id, state, partitions of a TransactionLogValue of version 1."""
+    version, producer, _, _, state = struct.unpack_from(">hqhib", value)
+    if version != 1:
+        raise ValueError(f"a transaction log value of version {version} cannot be read")
+    topics, at = _uvarint(value, 17)
+    places: set[Place] = set()
+    for _ in range(topics - 1):
+        length, at = _uvarint(value, at)
+        topic, at = value[at : at + length - 1].decode(), at + length - 1
+        count, at = _uvarint(value, at)
+        places |= {(topic, p) for p in struct.unpack_from(f">{count - 1}i", value, at)}
+        at += 4 * (count - 1) + 1  # the tagged fields: none
+    return producer, state, places
+
+
+def _batches(folder: Path, *, transactional: bool = True) -> Iterator[Batch]:
+    for segment in sorted(folder.glob("*.log")):
+        data, at = segment.read_bytes(), 0
+        while at + HEADER.size <= len(data):
+            first, length, _, magic, _, flags, _, _, _, producer, epoch, _, count = HEADER.unpack_from(
+                data, at
+            )
+            if not length:
+                break  # preallocated space
+            if (magic, flags & COMPRESSION) != (2, 0):
+                raise ValueError(f"{segment}: a batch of version {magic}, compression {flags & COMPRESSION}")
+            records = list(_records(data, at + HEADER.size, count))
+            at += 12 + length
+            if bool(flags & TRANSACTIONAL) is transactional:
+                yield Batch(first, producer, epoch, _marker(records) if flags & CONTROL else None, records)
+
+
+def _marker(records: list[Record]) -> str:
+    _, kind = struct.unpack(">hh", records[0][0])
+    return ("abort", "commit")[kind]
+
+
+def _records(data: bytes, at: int, count: int) -> Iterator[Record]:
+    for _ in range(count):
+        length, at = _varint(data, at)
+        end = at + length
+        _, at = _varint(data, at + 1)  # after the attributes: timestamp, then offset
+        _, at = _varint(data, at)
+        key, at = _bytes(data, at)
+        value, at = _bytes(data, at)
+        yield key or b"", value, tuple(_headers(data, at))
+        at = end
+
+
+def _headers(data: bytes, at: int) -> Iterator[tuple[str, bytes]]:
+    count, at = _varint(data, at)
+    for _ in range(count):
+        name, at = _bytes(data, at)
+        value, at = _bytes(data, at)
+        yield (name or b"").decode(), value or b""
+
+
+def _bytes(data: bytes, at: int) -> tuple[bytes | None, int]:
+    length, at = _varint(data, at)
+    return (None, at) if length < 0 else (data[at : at + length], at + length)
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    number, at = _uvarint(data, at)
+    return (number >> 1) ^ -(number & 1), at
+
+
+def _uvarint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = data[at]
+        number |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return number, at

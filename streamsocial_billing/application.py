@@ -10,6 +10,7 @@ import faust
 
 from streamsocial_billing import exactly_once
 from streamsocial_billing.billing import Billing, Books
+from streamsocial_billing.card_numbers import mask_card_numbers
 from streamsocial_billing.exactly_once import Layer, Options, batched, output
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.gateways.base import Gateway
@@ -28,6 +29,9 @@ from streamsocial_billing.views.api import declare_views
 from tables.charges import declare_charges
 from tables.open_payments import declare_open_payments
 from tables.payments import declare_payments
+
+GAP_ALARM_S = 60.0  # one payment that holds up the commits behind it for so long is an alarm ...
+GAP_ALARM_DEADLINES = 3  # ... but never less than so many gateway deadlines
 
 
 def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_options: Any) -> faust.App:
@@ -94,8 +98,15 @@ def _layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:
         "max_running": settings.max_in_flight,
         "session_advice": "choose another BILLING_SESSION_TIMEOUT_S",
         "broker_advice": "start one (make kafka), or set BILLING_BROKER",
+        "gap_alarm_s": max(GAP_ALARM_S, GAP_ALARM_DEADLINES * settings.gateway_deadline_s),
+        "key_text": _key_text,
     }
     return Options(**{**chosen, **overrides})
+
+
+def _key_text(key: bytes) -> str:
+    """How the log shows a message key: a sender may have put a card number where the user id belongs."""
+    return mask_card_numbers(key)[0].decode("utf-8", "backslashreplace")
 
 
 def _faust_settings(settings: Settings) -> dict[str, Any]:

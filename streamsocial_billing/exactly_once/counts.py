@@ -23,7 +23,8 @@ class Counts:
         commits, units, records: committed transactions, what they held (changelog records included).
         seconds: the time that they took, in all.
         in_bucket: commits by duration: up to each of BUCKETS_S, the last for longer ones.
-        last_commit_at: seconds since the epoch; None before the first commit.
+        last_commit_at: seconds since the epoch, of the last commit with units (the others only move an
+            offset past transaction markers); None before the first one. Likewise what else it says of it.
         aborts: transactions that were surely aborted, then sent again, by the error's name.
         opened: incarnations that began to run.
         failures: what ended incarnations (or kept them from opening), by the error's name.
@@ -51,8 +52,9 @@ class Counts:
         self.records += records
         self.seconds += took_s
         self.in_bucket[bisect_left(BUCKETS_S, took_s)] += 1
-        self.last_commit_at, self.last_commit_s = time.time(), took_s
-        self.last_commit_units, self.last_commit_records = units, records
+        if units:
+            self.last_commit_at, self.last_commit_s = time.time(), took_s
+            self.last_commit_units, self.last_commit_records = units, records
 
     def aborted(self, exc: BaseException) -> None:
         """Count an aborted transaction, which is sent again."""
@@ -70,6 +72,8 @@ class Counts:
             "commits": self.commits,
             "committed_units": self.units,
             "committed_records": self.records,
+            "commit_seconds": self.seconds,
+            "commits_in_bucket": list(self.in_bucket),
             "last_commit_at_ms": None if self.last_commit_at is None else int(self.last_commit_at * 1000),
             "last_commit_ms": self.last_commit_s * 1000,
             "last_commit_units": self.last_commit_units,

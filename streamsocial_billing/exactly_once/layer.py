@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from .batch import Batch, BatchSkipped
 from .cluster import TP, Cluster, TopicFacts
+from .counts import Counts, Rebalances
 from .errors import (
     ExactlyOnceError,
     FetchFailed,
@@ -27,6 +30,7 @@ from .opening import Membrane, Opening
 from .options import Options
 from .slot import Slot
 from .task import HandlerFailed, Task
+from .watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +69,9 @@ class Layer:
         self.member: Membrane | None = None
         self.partitions = 0
         self.first_assignment = asyncio.Event()
+        self.counts: dict[int, Counts] = {}
+        self.rebalances = Rebalances()
+        self.watch = Watch(self)
         self._running = 0
         self._bytes = 0
         self._room = asyncio.Event()
@@ -165,6 +172,7 @@ class Layer:
                 self.task_failed(task, _unreadable(topic, partition, got, source.position))
                 continue
             if got.events:
+                self.slots[partition].gets_events()
                 source.queued += 1
                 made.append((topic, Batch(self, task, source, got.events)))
             source.position = max(source.position, got.end)
@@ -176,9 +184,16 @@ class Layer:
 
     async def assigned(self, partitions: Mapping[int, frozenset[str]], membership: Membership) -> None:
         """Open a new incarnation of each assigned task, retained ones included (point 7)."""
+        stages = self.rebalances.assigned(time.monotonic())
+        logger.info(
+            "rebalance %d: generation %d, tasks %s, stages in ms %s", self.rebalances.total,
+            membership.generation, sorted(partitions), {name: round(ms) for name, ms in stages.items()},
+        )  # fmt: skip
         for partition, topics in partitions.items():
             before = self.slots.get(partition) or self._leaving.pop(partition, None)
-            slot = self.slots[partition] = Slot(partition, topics, membership)
+            counts = self.counts.setdefault(partition, Counts())
+            slot = Slot(partition, topics, membership, counts=counts, stages_ms=dict(stages))
+            self.slots[partition] = slot
             owner = asyncio.get_running_loop().create_task(self._own(slot, before))
             self._owners.add(owner)
             owner.add_done_callback(self._owners.discard)
@@ -186,6 +201,7 @@ class Layer:
 
     async def revoke(self) -> None:
         """End every incarnation: grace, last commit, cancel (point 7); bounded."""
+        self.rebalances.revoking(time.monotonic())
         slots = [slot for slot in self.slots.values() if not slot.revoked]
         for slot in slots:
             slot.revoked = True
@@ -197,6 +213,7 @@ class Layer:
         for slot in slots:
             slot.changed.set()
             slot.settled.set()
+        self.rebalances.revoked(time.monotonic())
         for failure in failures:
             if isinstance(failure, BaseException):
                 logger.error("closing a task failed", exc_info=failure)
@@ -231,10 +248,22 @@ class Layer:
 
     def status(self) -> list[dict[str, Any]]:
         """Per task its state for metrics, views, the log (point 13)."""
-        found = [slot.status() for _, slot in sorted(self.slots.items())]
+        found = [slot.status() | self.watch.oldest(slot) for _, slot in sorted(self.slots.items())]
         if not self._has_contact():
             found = [task | NO_CONTACT if task["state"] == "running" else task for task in found]
         return found
+
+    def worker_status(self) -> dict[str, Any]:
+        """What is not of one task (point 13)."""
+        return {
+            "partitions": self.partitions,
+            "group_contact": self._has_contact(),
+            "running_handlers": self._running,
+            "held_bytes": self._bytes,
+            "rebalances": self.rebalances.total,
+            "incarnations_opened": sum(counts.opened for counts in self.counts.values()),
+            "failures": sum((counts.failures for counts in self.counts.values()), Counter()),
+        }
 
     def _has_contact(self) -> bool:
         return self.member is None or self.member.has_contact()
@@ -304,8 +333,7 @@ class Layer:
         try:
             await self._opening.open(slot, self.member)
             if not slot.revoked:
-                slot.state, slot.why = "running", ""
-                slot.settled.set()
+                slot.runs()
                 await slot.changed.wait()
             failure = slot.failure
         except Exception as exc:
@@ -320,6 +348,7 @@ class Layer:
         self, slot: Slot, failure: BaseException, tries: int, store_failures: int
     ) -> None:
         """Decide what a failure means: stop the worker, stop the task, wait for the group, or try again."""
+        slot.counts.failed(failure)
         slot.state, slot.why = "blocked", str(failure) or repr(failure)
         if isinstance(failure, FINAL) or store_failures >= STORE_FAILURES_IN_A_ROW:
             logger.critical("task %d: the worker stops: %s", slot.partition, slot.why)

@@ -87,7 +87,7 @@ class Opening:
             await member.continue_at(
                 {(t, slot.partition): o for t, o in offsets.items()}, slot.membership, slot.task.token
             )
-        slot.stages_ms = {"fence": (fenced - started) * 1e3, "recover": (time.monotonic() - fenced) * 1e3}
+        slot.opened_in((fenced - started) * 1e3, (time.monotonic() - fenced) * 1e3)
         logger.info(
             "task %d runs: fenced in %.0f ms, recovered %d records in %.0f ms, from %s", slot.partition,
             slot.stages_ms["fence"], slot.recovery.done if slot.recovery else 0,
@@ -101,7 +101,8 @@ class Opening:
         committer = Committer(producer, stores, slot.partition, slot.membership, changelogs, self._options)
         self._incarnations += 1
         return Task(
-            self._worker, slot.partition, sources, stores, committer, self._commits, self._incarnations
+            self._worker, slot.partition, sources, stores, committer, self._commits, self._incarnations,
+            slot.counts,
         )
 
     def _recover(self, slot: Slot, stores: TaskStores) -> dict[str, Source]:

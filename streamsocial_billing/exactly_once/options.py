@@ -7,6 +7,11 @@ from typing import Any
 SCHEME = "exactly-once"
 
 
+def plain_key(key: bytes) -> str:
+    """A message key as text."""
+    return key.decode("utf-8", "backslashreplace")
+
+
 def no_probe(point: str) -> None:
     """Do nothing at a named point of the commit (tests put a crash here)."""
 
@@ -32,6 +37,10 @@ class Options:
             returning acknowledges the event with what it sent; raising stops the worker.
         session_advice: what an operator can do if the broker refuses the session time-out.
         broker_advice: what an operator can do if no broker answers, for the line that says so.
+        report_every_s: how often a task may write its line of state into the log (point 13).
+        gap_alarm_s: how long one event may hold up the commits behind it before that is an alarm; well
+            above the longest time a handler takes when all is well.
+        key_text: how the log shows the key of that event; keys may be personal data.
         probe: called with the name of each point of a commit.
     """
 
@@ -50,4 +59,7 @@ class Options:
     on_handler_failure: Callable[[Any, Exception], Awaitable[None]] | None = None
     session_advice: str = "choose another session_timeout_s"
     broker_advice: str = "start one, or set the app's broker address"
+    report_every_s: float = 10.0
+    gap_alarm_s: float = 60.0
+    key_text: Callable[[bytes], str] = field(default=plain_key)
     probe: Callable[[str], None] = field(default=no_probe)

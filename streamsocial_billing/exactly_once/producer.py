@@ -81,6 +81,40 @@ class TransactionalProducer(Protocol):
         """End the producer without touching a transaction."""
 
 
+class Deliveries:
+    """What became of one transaction's records.
+
+    Each transaction has its own: reports of records that an abort purged may come during the next one.
+    """
+
+    def __init__(self) -> None:
+        self.queued = 0
+        self.confirmed = 0
+        self.refused: list[tuple[KafkaError, Message]] = []
+        self.reached: dict[str, int] = {}
+
+    def on_record(self, error: KafkaError | None, message: Message) -> None:
+        """A record was delivered, or not."""
+        if error is None:
+            self.confirmed += 1
+        else:
+            self.refused.append((error, message))
+
+    def on_change(self, error: KafkaError | None, message: Message) -> None:
+        """A changelog record was delivered, or not."""
+        if error is None:
+            self.reached[message.topic() or ""] = (message.offset() or 0) + 1
+        self.on_record(error, message)
+
+    def worst(self) -> tuple[KafkaError, Message] | None:
+        """The failed record that decides: librdkafka purges what is queued beside a refused one."""
+        for codes in (FENCED, REFUSED):
+            found = next((one for one in self.refused if one[0].code() in codes), None)
+            if found is not None:
+                return found
+        return self.refused[0] if self.refused else None
+
+
 class ConfluentProducer:
     """One librdkafka producer with a transactional id."""
 
@@ -89,10 +123,7 @@ class ConfluentProducer:
         self.timeout_s = options.request_timeout_s
         self._config = _config(options, transactional_id)
         self._producer: Producer | None = None
-        self._queued = 0
-        self._confirmed = 0
-        self._refused: list[tuple[KafkaError, Message]] = []
-        self._reached: dict[str, int] = {}
+        self._deliveries = Deliveries()
 
     def open(self) -> None:
         """Fence earlier producers of the id, ending their transaction (InitProducerId)."""
@@ -106,8 +137,7 @@ class ConfluentProducer:
 
     def begin(self) -> None:
         """Begin a transaction."""
-        self._queued = self._confirmed = 0
-        self._refused, self._reached = [], {}
+        self._deliveries = Deliveries()
         try:
             self._live().begin_transaction()
         except KafkaException as exc:
@@ -121,15 +151,15 @@ class ConfluentProducer:
                 plain.setdefault(record.topic, []).append({"key": record.key, "value": record.value})
             else:
                 # what came before it goes before it: records of one key keep their order
-                self._send_batch(record.topic, plain.pop(record.topic, []), -1, self._on_delivery)
+                self._send_batch(record.topic, plain.pop(record.topic, []), -1, self._deliveries.on_record)
                 self._send_one(record)
         for topic, messages in plain.items():
-            self._send_batch(topic, messages, -1, self._on_delivery)
+            self._send_batch(topic, messages, -1, self._deliveries.on_record)
 
     def send_changes(self, topic: str, partition: int, changes: Mapping[bytes, bytes | None]) -> None:
         """Queue one changelog record per key, with the task's partition."""
         messages = [{"key": key, "value": value} for key, value in changes.items()]
-        self._send_batch(topic, messages, partition, self._on_change_delivery)
+        self._send_batch(topic, messages, partition, self._deliveries.on_change)
 
     def confirm(self) -> dict[str, int]:
         """Wait for every delivery; per changelog topic the offset after its last record.
@@ -142,18 +172,18 @@ class ConfluentProducer:
             left = self._live().flush(self.timeout_s)
         except (KafkaException, SystemError) as exc:
             raise mapped(_fatal(exc), OutcomeUnknown) from exc
-        if self._refused:
-            error, message = self._refused[0]
-            failure = _delivery_failure(error, message)
+        deliveries = self._deliveries
+        worst = deliveries.worst()
+        if worst is not None:
+            failure = _delivery_failure(*worst)
             if isinstance(failure, TransactionAborted):
                 self.abort()
             raise failure
-        if left or self._confirmed != self._queued:
+        missing = deliveries.queued - deliveries.confirmed
+        if left or missing:
             self.abort()
-            raise TransactionAborted(
-                f"{self._queued - self._confirmed} records not confirmed in {self.timeout_s} s"
-            )
-        return self._reached
+            raise TransactionAborted(f"{missing} records not confirmed in {self.timeout_s} s")
+        return deliveries.reached
 
     def commit(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
         """Add the offsets under the member's generation, so that a stale member is refused (KIP-447)."""
@@ -201,14 +231,14 @@ class ConfluentProducer:
         return self._producer
 
     def _send_one(self, record: Outgoing) -> None:
-        kwargs: dict[str, Any] = {"key": record.key, "on_delivery": self._on_delivery}
+        kwargs: dict[str, Any] = {"key": record.key, "on_delivery": self._deliveries.on_record}
         if record.partition is not None:
             kwargs["partition"] = record.partition
         if record.headers is not None:
             kwargs["headers"] = list(record.headers)
         if record.timestamp_ms is not None:
             kwargs["timestamp"] = record.timestamp_ms
-        self._queued += 1
+        self._deliveries.queued += 1
         try:
             self._live().produce(record.topic, record.value, **kwargs)
         except (KafkaException, BufferError) as exc:
@@ -219,7 +249,7 @@ class ConfluentProducer:
     ) -> None:
         if not messages:
             return
-        self._queued += len(messages)
+        self._deliveries.queued += len(messages)
         try:
             accepted = self._live().produce_batch(
                 topic, messages, partition=partition, on_delivery=on_delivery
@@ -232,26 +262,13 @@ class ConfluentProducer:
 
     def _give_up(self, topic: str, exc: BaseException) -> None:
         """Abort because a record could not even be queued: too large, or an earlier one was refused."""
-        earlier = next((found for found in self._refused if found[0].code() in REFUSED), None)
+        earlier = self._deliveries.worst()
         self.abort()
-        if earlier is not None:
+        if earlier is not None and earlier[0].code() in REFUSED:
             raise _delivery_failure(*earlier) from exc
         if isinstance(exc, KafkaException) and exc.args[0].code() in REFUSED:
             raise RecordRefused(f"a record for topic {topic} is refused: {exc.args[0].str()}") from exc
         raise TransactionAborted(f"a record for topic {topic} could not be queued: {exc}") from exc
-
-    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        if error is None:
-            self._confirmed += 1
-        else:
-            self._refused.append((error, message))
-
-    def _on_change_delivery(self, error: KafkaError | None, message: Message) -> None:
-        if error is None:
-            self._confirmed += 1
-            self._reached[message.topic() or ""] = (message.offset() or 0) + 1
-        else:
-            self._refused.append((error, message))
 
     def _until_done(self, call: Any) -> None:
         """Run a transactional call, resuming it while librdkafka says it may be resumed."""

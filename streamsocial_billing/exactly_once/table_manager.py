@@ -42,6 +42,7 @@ class TableManager(FaustTableManager):
         layer.member = self.app.consumer  # type: ignore[assignment]
         await self._update_channels()
         await self.recovery.start()
+        self.add_future(layer.watch.run())
 
     async def _update_channels(self) -> None:
         self._tables_finalized.set()

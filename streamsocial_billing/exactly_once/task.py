@@ -12,7 +12,9 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from .commit import Committer, Sealed, seal
+from .counts import Counts
 from .errors import ExactlyOnceError, RecordRefused, StoreFailed, TransactionAborted
+from .gaps import Head
 from .options import Options
 from .selection import choose
 from .store import TaskStores
@@ -79,21 +81,28 @@ class Source:
             return None
         return self.position
 
+    def head(self) -> Head | None:
+        """The first event that is not committed, for the paged engineer (point 13)."""
+        if self.run:
+            unit, event = self.run[0], self.run[0].event
+            held_by = "commit" if unit.finished else "handler"
+            return Head(self.topic, event.offset, held_by, event.timestamp, event.key)
+        return Head(self.topic, self.admit_from, "agent") if self.queued else None
+
 
 class Task:
     """A partition number of the co-partitioned sources, from one assignment to its end (points 2, 7, 10)."""
 
     def __init__(
         self, worker: Worker, partition: int, sources: Mapping[str, Source], stores: TaskStores,
-        committer: Committer, executor: Executor, token: int = 0,
+        committer: Committer, executor: Executor, token: int = 0, counts: Counts | None = None,
     ) -> None:  # fmt: skip
         self.token = token
         self.partition = partition
         self.sources = sources
         self.overlay: dict[TableKey, Change] = {}
         self.is_open = True
-        self.last_commit_ms = 0.0
-        self.commits = 0
+        self.counts = counts or Counts()
         self.followers: WeakSet[Follower] = WeakSet()
         self._worker = worker
         self._stores = stores
@@ -247,8 +256,9 @@ class Task:
             if committed and self.is_open:
                 self._release(sealed)
             took = time.monotonic() - started
-        self.commits += committed
-        self.last_commit_ms = took * 1000
+        if committed:
+            records = len(sealed.records) + sum(len(changes) for changes in sealed.changes.values())
+            self.counts.committed(len(sealed.units), records, took)
         if self.waiting_units() or len(sealed.units) >= self._worker.options.max_units_per_commit:
             self._wake.set()
         return took
@@ -301,6 +311,7 @@ class Task:
             try:
                 return await asyncio.shield(self._commit_under_way)
             except TransactionAborted as exc:
+                self.counts.aborted(exc)
                 alone = len(sealed.units) < 2
                 if attempt == ABORTS_IN_A_ROW or (isinstance(exc, RecordRefused) and not alone):
                     raise
@@ -391,11 +402,6 @@ class Task:
     def _close_files(self) -> None:
         self._committer.producer.close()
         self._stores.close()
-
-    def oldest_waiting(self) -> Unit | None:
-        """The first uncommitted unit of the run that waits longest, for the paged engineer (point 13)."""
-        heads = [source.run[0] for source in self.sources.values() if source.run]
-        return min(heads, key=lambda unit: unit.number, default=None)
 
 
 def _keep_only_the_first(chosen: list[list[Unit]]) -> None:

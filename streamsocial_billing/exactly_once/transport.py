@@ -19,7 +19,7 @@ from faust.types import ConsumerMessage
 
 from .batch import Batch
 from .cluster import TP
-from .errors import ExactlyOnceError, NoUnit
+from .errors import ExactlyOnceError, NoUnit, SetupRefused
 from .layer import Fetched, Layer
 from .membership import Membership
 from .topic import Topic
@@ -230,6 +230,20 @@ class Consumer(driver.Consumer):
     def has_contact(self) -> bool:
         """False while the group's coordinator is away: nothing is fetched, the membership may be over."""
         return self._thread.has_contact()
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Subscribe; a topic that no agent reads would bring events that nobody finishes.
+
+        Raises:
+            SetupRefused: such a topic is streamed by something else; the worker stops.
+        """
+        read = {topic for agent in self.app.agents.values() for topic in agent.channel.topics}
+        names = set(topics)
+        if names - read:
+            refused = SetupRefused(f"{sorted(names - read)} are streamed outside agents: give each an agent")
+            await self.app.crash(refused)
+            raise refused
+        await super().subscribe(names)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Fetch until stopped; Faust's fetcher service runs this."""

@@ -21,7 +21,7 @@ LOOK_EVERY_S = 1.0  # how late a gap is noticed, so how much its age may be too 
 LONGEST_KEY = 64  # bytes of a message key in a line
 STAGES = ("revoke", "join", "fence", "recover", "first_events")
 LEVELS = {BEGINS: logging.ERROR, OVER: logging.WARNING}
-PLAIN = re.compile(r"[^\s\"=\\\x00-\x1f\x7f]+")
+PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
 Status = Mapping[str, Any]
 Line = tuple[int, str]
 
@@ -37,7 +37,7 @@ class Partition:
     status: Status = field(default_factory=dict)
 
     def is_due(self, status: Status, now_s: float, every_s: float) -> bool:
-        """True if a line is to be said: something changed, the last line is old enough or was not bad."""
+        """True if a line is to be said: bad news at once, other news as often as the options want."""
         if status["state"] == "blocked" and not self.blocked:
             return True
         return news_of(status) != self.said and now_s >= self.said_at_s + every_s
@@ -98,21 +98,22 @@ class Watch:
         now_s = self._clock()
         if found or partition.is_due(status, now_s, self._layer.options.report_every_s):
             partition.note(status, now_s)
-            level = logging.WARNING if status["state"] == "blocked" else logging.INFO
-            found = found or [(level, self._line(partition, status))]
+            found = found or [self._state(partition, status, now_s)]
         partition.status = status
         return found
 
     def _alarms(self, partition: Partition, status: Status) -> list[Line]:
-        return [
-            (LEVELS[alarm], line(status, gap, alarm, self._clock(), time.time(), self._layer.options.key_text))
-            for alarm, gap in partition.gaps.news(self._clock())
-        ]
+        news = partition.gaps.news(self._clock())
+        return [(LEVELS[alarm], self._text(status, gap, alarm)) for alarm, gap in news]
 
-    def _line(self, partition: Partition, status: Status) -> str:
-        gap, now_s = partition.gaps.oldest(), self._clock()
+    def _state(self, partition: Partition, status: Status, now_s: float) -> Line:
+        gap = partition.gaps.oldest()
         alarm = "stands" if partition.gaps.is_alarm(gap, now_s) else "no"
-        return line(status, gap, alarm, now_s, time.time(), self._layer.options.key_text)
+        level = logging.WARNING if status["state"] == "blocked" else logging.INFO
+        return level, self._text(status, gap, alarm)
+
+    def _text(self, status: Status, gap: Gap | None, alarm: str) -> str:
+        return line(status, gap, alarm, self._clock(), time.time(), self._layer.options.key_text)
 
     def _of(self, number: int) -> Partition:
         if number not in self._partitions:
@@ -133,7 +134,7 @@ def line(
     status: Status, gap: Gap | None, alarm: str, now_s: float, wall_s: float,
     key_text: Callable[[bytes], str],
 ) -> str:  # fmt: skip
-    """One task in one line of key=value; always the same keys in the same order, "-" where there is nothing."""
+    """One task in one line of key=value: the same keys in the same order, "-" where there is nothing."""
     last_ms = status["last_commit_at_ms"]
     fields = {
         "task": status["partition"],
@@ -183,4 +184,4 @@ def _quoted(value: Any) -> str:
     if value is None or value == "":
         return "-"
     text = str(value)
-    return text if PLAIN.fullmatch(text) else json.dumps(text)
+    return text if PLAIN.fullmatch(text) and text != "-" else json.dumps(text)

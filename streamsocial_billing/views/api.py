@@ -1,4 +1,4 @@
-"""The JSON views: look-ups in the two tables, health, readiness."""
+"""The views: look-ups in the two tables, health, readiness, metrics."""
 
 from collections.abc import Callable
 from importlib.resources import files
@@ -9,6 +9,7 @@ from aiohttp.web import Response
 from faust.web import Request, View
 
 from streamsocial_billing.exactly_once import Layer, Router
+from streamsocial_billing.exactly_once.metrics import CONTENT_TYPE, Metrics
 from streamsocial_billing.exactly_once.router import RETRY_AFTER_S
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.views.access import may_read
@@ -38,7 +39,8 @@ def page_of_tables(app: Any, layer: Layer, settings: Settings, charges: Any, pay
 
 
 def page_of_state(app: Any, layer: Layer) -> None:
-    """`/health`, `/ready`, the dashboard."""
+    """`/health`, `/ready`, `/metrics`, the dashboard: state without user data, for whoever asks."""
+    metrics = Metrics(layer)
 
     @app.page("/health")  # type: ignore[untyped-decorator]
     async def health(view: View, request: Request) -> Response:
@@ -54,6 +56,10 @@ def page_of_state(app: Any, layer: Layer) -> None:
             "tasks": tasks,
         }
         return _json(200 if body["ready"] else 503, body)
+
+    @app.page("/metrics")  # type: ignore[untyped-decorator]
+    async def prometheus(view: View, request: Request) -> Response:
+        return Response(body=await metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     @app.page("/")  # type: ignore[untyped-decorator]
     async def dashboard(view: View, request: Request) -> Response:

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from support.system import Payments, System, WorkerProcess, payment
 from support.web_client import Answer, get
 
@@ -119,6 +120,21 @@ def test_health_is_not_readiness(system: System) -> None:
     assert {"running"} == {task["state"] for body in bodies for task in body["tasks"]}
 
 
+def test_the_metrics_count_what_was_committed(system: System) -> None:
+    """Each event of the two workers once, in Prometheus' text format, without any user's data."""
+
+    def committed() -> float:
+        return sum(_series(worker, "exactly_once_committed_units_total") for worker in system.workers)
+
+    wait_until(lambda: committed() >= system.sent)
+    assert system.sent == committed()
+    for worker in system.workers:
+        answer = get(worker.web_port, "/metrics")
+        assert "text/plain; version=0.0.4; charset=utf-8" == answer.headers["Content-Type"]
+        assert (b"user-" in answer.body, b"pay-" in answer.body) == (False, False)
+        assert PARTITIONS == _series(worker, "exactly_once_partitions")
+
+
 def test_the_dashboard_is_ours(system: System) -> None:
     """`/` is an HTML page without anything from elsewhere."""
     answer = get(system.worker.web_port, "/")
@@ -135,7 +151,8 @@ def test_without_a_token_a_proxied_request_is_not_loopback(system: System, heade
     """A forwarding header means somebody else asks: 401, even for what is unknown; state stays public."""
     for path in ("/users/user-1/charges", "/payments/user-1/pay-1", "/users/nobody/charges"):
         assert 401 == get(system.worker.web_port, path, **{header: "127.0.0.1"}).status
-    assert 200 == get(system.worker.web_port, "/ready", **{header: "127.0.0.1"}).status
+    for path in ("/health", "/ready", "/metrics"):
+        assert 200 == get(system.worker.web_port, path, **{header: "127.0.0.1"}).status
 
 
 def test_without_a_token_only_loopback_reads(broker: str, tmp_path: Path, unique_name: str) -> None:
@@ -228,6 +245,13 @@ def own_address() -> str:
             pytest.skip("this machine has no address but loopback")
         address: str = probe.getsockname()[0]
     return address
+
+
+def _series(worker: WorkerProcess, name: str) -> float:
+    """The sum of a metric's series in one scrape."""
+    text = get(worker.web_port, "/metrics").body.decode()
+    families = text_string_to_metric_families(text)
+    return sum(one.value for family in families for one in family.samples if one.name == name)
 
 
 def _health(worker: WorkerProcess) -> Answer:

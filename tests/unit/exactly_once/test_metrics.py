@@ -1,0 +1,225 @@
+"""The layer's metrics; the page and the alerts that rest on them know the same names."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from streamsocial_billing.exactly_once.counts import BUCKETS_S, Counts, Rebalances
+from streamsocial_billing.exactly_once.errors import RecordRefused, TaskFenced
+from streamsocial_billing.exactly_once.gaps import Gap, Head
+from streamsocial_billing.exactly_once.layer import Layer
+from streamsocial_billing.exactly_once.membership import Membership
+from streamsocial_billing.exactly_once.metrics import Metrics
+from streamsocial_billing.exactly_once.options import Options
+from streamsocial_billing.exactly_once.slot import STATES, Slot
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+RULES: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((ROOT / "docs/alerts.yml").read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+]
+NAME = re.compile(r"\b(?:exactly_once|process)_\w+")
+
+
+class App:
+    """What the layer's state needs of an app: to be there."""
+
+
+def a_layer() -> Layer:
+    """A layer with one task that had some of everything; its oldest event is known."""
+    layer = Layer(App(), Options(client_config={}))
+    _apps.append(layer.app)
+    layer.partitions = 8
+    counts = layer.counts.setdefault(3, Counts())
+    counts.committed(2, 7, 0.02)
+    counts.committed(1, 4, 30.0)
+    counts.committed(0, 0, 0.001)
+    counts.aborted(RecordRefused("too large"))
+    counts.failed(TaskFenced("by another"))
+    slot = Slot(3, frozenset(["events"]), Membership("g", 1, "m"), "running", counts=counts)
+    slot.stages_ms = {"revoke": 1500.0, "join": 20.0, "fence": 30.0, "recover": 40.0, "first_events": 5.0}
+    layer.slots[3] = slot
+    return layer
+
+
+_apps: list[App] = []  # a layer is found by its app, which it does not keep alive
+
+
+def samples(layer: Layer) -> list[Sample]:
+    """What a scrape of the layer has, parsed by Prometheus' own parser."""
+    text = asyncio.run(Metrics(layer).text()).decode()
+    return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+
+def value(found: Iterable[Sample], name: str, **labels: str) -> float:
+    """The value of the one series."""
+    (one,) = (s.value for s in found if s.name == f"exactly_once_{name}" and s.labels == labels)
+    return float(one)
+
+
+def oldest(layer: Layer) -> None:
+    """Let an event of the task be the oldest one, past its deadline."""
+    gaps = layer.watch._of(3).gaps  # noqa: SLF001
+    gaps._gaps["events"] = Gap(Head("events", 42, "handler", 1_700_000_000_500, b"user-1"), -1e9)  # noqa: SLF001
+
+
+def test_a_scrape_says_how_each_task_is() -> None:
+    """State, commits, aborts, stages, the oldest event, by partition."""
+    layer = a_layer()
+    oldest(layer)
+    found = samples(layer)
+    states = {state: value(found, "task_state", partition="3", state=state) for state in STATES}
+    assert {state: float(state == "running") for state in STATES} == states
+    assert 3 == value(found, "commits_total", partition="3")
+    assert 3 == value(found, "committed_units_total", partition="3")
+    assert 11 == value(found, "committed_records_total", partition="3")
+    assert (1, 4) == tuple(value(found, f"last_commit_{n}", partition="3") for n in ("units", "records"))
+    assert 1 == value(found, "commit_aborts_total", partition="3", reason="RecordRefused")
+    assert 0 == value(found, "commit_aborts_total", partition="3", reason="TransactionAborted")
+    assert 1.5 == value(found, "rebalance_stage_seconds", partition="3", stage="revoke")
+    assert 42 == value(found, "oldest_event_offset", partition="3", topic="events", held_by="handler")
+    stamp = value(found, "oldest_event_timestamp_seconds", partition="3", topic="events")
+    assert 1_700_000_000.5 == stamp
+    assert 1 == value(found, "gap_alarm", partition="3")
+    assert value(found, "gap_age_seconds", partition="3") > 1e9
+
+
+def test_a_scrape_says_how_the_worker_is() -> None:
+    """Handlers, memory, openings, failures by name: those that have not happened are 0, not absent."""
+    layer = a_layer()
+    layer.handler_started()
+    layer.bytes_held(500)
+    layer.counts[3].opened = 2
+    layer.rebalances.assigned(0.0)
+    del layer.slots[3]
+    found = samples(layer)
+    names = ("running_handlers", "held_bytes", "rebalances_total", "incarnations_opened_total", "partitions")
+    assert [1, 500, 1, 2, 8] == [value(found, name) for name in names]
+    assert 1 == value(found, "group_contact")
+    assert 1 == value(found, "incarnations_failed_total", reason="TaskFenced"), "its partition has left"
+    assert 0 == value(found, "incarnations_failed_total", reason="StoreFailed")
+    assert 0 < next(one.value for one in found if one.name == "process_resident_memory_bytes")
+
+
+def test_commits_are_counted_by_their_duration() -> None:
+    """The histogram is cumulative, as Prometheus wants it."""
+    found = samples(a_layer())
+    upto = {
+        one.labels["le"]: one.value for one in found
+        if one.name == "exactly_once_commit_duration_seconds_bucket"
+    }  # fmt: skip
+    expected = {str(bound): 1.0 if bound < 0.02 else 2.0 for bound in BUCKETS_S} | {"+Inf": 3.0}
+    assert expected == upto
+    assert pytest.approx(30.021) == value(found, "commit_duration_seconds_sum", partition="3")
+
+
+def test_no_series_holds_a_message_key() -> None:
+    """A key may be personal data; it is in the log alone. Nor has /ready one."""
+    layer = a_layer()
+    oldest(layer)
+    assert "user-1" not in asyncio.run(Metrics(layer).text()).decode()
+    assert "user-1" not in str(layer.status())
+
+
+def test_two_layers_of_a_process_have_nothing_in_common() -> None:
+    """No global registry."""
+    one, other = Metrics(a_layer()), Metrics(a_layer())
+    one._layer.counts[3].committed(1, 1, 0.1)  # noqa: SLF001
+    assert one.registry is not other.registry
+    texts = [asyncio.run(metrics.text()).decode() for metrics in (one, other)]
+    assert [True, False] == ['exactly_once_commits_total{partition="3"} 4.0' in text for text in texts]
+
+
+def test_a_scrape_reads_on_the_event_loop_and_writes_beside_it() -> None:
+    """State is taken where it changes; the text, which takes long for many tasks, in a thread of its own."""
+    layer, threads = a_layer(), []
+
+    class Noting(Metrics):
+        def _write(self, seen: Any) -> bytes:
+            threads.append(threading.current_thread())
+            return super()._write(seen)
+
+    status = layer.status
+
+    def noted() -> list[dict[str, Any]]:
+        threads.append(threading.current_thread())
+        return status()
+
+    layer.status = noted  # type: ignore[method-assign]
+    asyncio.run(Noting(layer).text())
+    assert threading.main_thread() is threads[0]
+    assert threading.main_thread() is not threads[1]
+
+
+def test_the_stages_of_a_rebalance_are_those_of_its_first_revocation_and_its_assignment() -> None:
+    """Faust revokes twice in one rebalance, once to wait for handlers."""
+    times = Rebalances()
+    assert {} == times.assigned(0.0)
+    times.revoking(10.0)
+    times.revoked(11.5)
+    times.revoking(11.5)
+    times.revoked(11.5)
+    assert {"revoke": 1500.0, "join": 500.0} == times.assigned(12.0)
+    assert {} == times.assigned(13.0)
+    assert 3 == times.total
+
+
+def exported() -> dict[str, set[str]]:
+    """Every series a scrape may have, with its labels."""
+    layer = a_layer()
+    oldest(layer)
+    found: dict[str, set[str]] = {}
+    for one in samples(layer):
+        found.setdefault(one.name, set()).update(one.labels)
+    return found
+
+
+def test_every_alert_is_complete() -> None:
+    """A name of its own, an expression, a severity, a summary."""
+    names = [rule["alert"] for rule in RULES]
+    assert sorted(set(names)) == sorted(names)
+    for rule in RULES:
+        assert {"alert", "expr", "labels", "annotations"} <= rule.keys() <= {
+            "alert", "expr", "labels", "annotations", "for",
+        }  # fmt: skip
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert rule["annotations"]["summary"]
+        assert re.fullmatch(r"\d+m", rule.get("for", "0m"))
+
+
+def test_every_alert_asks_for_series_that_exist() -> None:
+    """Names and labels of the expressions are those of a real scrape; states are states of a task."""
+    there = exported()
+    for rule in RULES:
+        names = NAME.findall(rule["expr"])
+        assert names or "up{" in rule["expr"], rule["alert"]
+        assert set() == set(names) - there.keys(), rule["alert"]
+        labels = set().union(*(there[name] for name in names)) | {"job", "instance"}
+        given = set(re.findall(r"(\w+)=~?\"", rule["expr"]))
+        for group in re.findall(r"by \(([^)]*)\)", rule["expr"]):
+            given |= set(re.split(r",\s*", group))
+        assert set() == given - labels, rule["alert"]
+        for states in re.findall(r"state=~?\"([^\"]+)\"", rule["expr"]):
+            assert set() == set(states.split("|")) - set(STATES), rule["alert"]
+
+
+def test_the_page_explains_every_metric_every_alert_every_state() -> None:
+    """What a scrape has stands in docs/operations.md; what stands there exists."""
+    there = {re.sub(r"_(bucket|count|sum)$", "", name) for name in exported()}
+    ours = {name for name in there if name.startswith("exactly_once_")}
+    assert ours == {name for name in NAME.findall(PAGE) if name.startswith("exactly_once_")}
+    assert set() == {name for name in NAME.findall(PAGE) if name.startswith("process_")} - there
+    assert set() == {rule["alert"] for rule in RULES} - set(re.findall(r"`(\w+)`", PAGE))
+    assert set() == set(STATES) - set(re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE))

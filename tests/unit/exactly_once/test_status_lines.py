@@ -1,0 +1,225 @@
+"""When the layer writes a task's line into the log, what stands in it; the clock is the test's."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import pytest
+from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
+from support.virtual_time import Inline
+
+from streamsocial_billing.exactly_once.commit import Committer
+from streamsocial_billing.exactly_once.errors import OffsetsMissing, RecordRefused, TaskFenced
+from streamsocial_billing.exactly_once.layer import Layer
+from streamsocial_billing.exactly_once.membership import Membership
+from streamsocial_billing.exactly_once.options import Options
+from streamsocial_billing.exactly_once.slot import Slot
+from streamsocial_billing.exactly_once.store import TaskStores
+from streamsocial_billing.exactly_once.task import Source, Task
+from streamsocial_billing.exactly_once.units import Unit
+from streamsocial_billing.exactly_once.watch import Watch
+
+EVERY_S, ALARM_S = 10.0, 60.0
+KEYS = (
+    "task state why recovered waiting oldest held_by age_s gap_s key alarm commits units records "
+    "commit_age_s commit_ms commit_units commit_records aborts last_abort failures last_failure revoke_ms "
+    "join_ms fence_ms recover_ms first_events_ms"
+).split()
+
+
+class App:
+    """What the layer's state needs of an app: to be there."""
+
+
+class Bench:
+    """A layer with one running task; the test moves the clock, the events, the commits."""
+
+    def __init__(self, **options: Any) -> None:
+        self.app = App()
+        self.layer = Layer(
+            self.app, Options(client_config={}, report_every_s=EVERY_S, gap_alarm_s=ALARM_S, **options)
+        )
+        self.now_s = 1000.0
+        self.layer.watch = Watch(self.layer, clock=lambda: self.now_s)
+        self.source = Source("events", 0, 0, None)
+        self.slot = self.layer.slots[0] = Slot(0, frozenset(["events"]), Membership("g", 1, "m"))
+        self.slot.task = self._task()
+        self.slot.runs()
+
+    def _task(self) -> Task:
+        kafka, layer = MemoryKafka([("events", 0)]), self.layer
+        stores = TaskStores({"t": MemoryStore(MemoryDisk(), kafka)})
+        committer = Committer(
+            MemoryProducer(kafka), stores, 0, self.slot.membership, {"t": "log"}, layer.options
+        )
+        return Task(layer, 0, {"events": self.source}, stores, committer, Inline(), 1, self.slot.counts)
+
+    def admit(self, offset: int, key: bytes | None = b"user-1") -> None:
+        """An event whose handler has begun."""
+        assert self.slot.task is not None
+        event = Record("events", 0, offset, key)
+        self.source.run.append(Unit(self.slot.task, event, offset + 1, None, False))
+
+    def commit(self) -> None:
+        """The first event is committed."""
+        unit = self.source.run.popleft()
+        self.source.committed = unit.event.offset + 1
+        self.slot.counts.committed(1, 3, 0.0125)
+
+    def look(self, after_s: float = 0.0) -> list[tuple[int, dict[str, str]]]:
+        """What is said at a look so many seconds later: levels with the fields."""
+        self.now_s += after_s
+        return [(level, fields(text)) for level, text in self.layer.watch.look()]
+
+
+def fields(text: str) -> dict[str, str]:
+    """The fields of a line; values in quotes keep them."""
+    assert text.startswith("status ")
+    return dict(re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|[^\s"=]+)', text))
+
+
+@pytest.fixture
+def bench() -> Bench:
+    """A task of which the first line has been said."""
+    bench = Bench()
+    ((level, _),) = bench.look()
+    assert logging.INFO == level
+    return bench
+
+
+def test_an_idle_task_says_nothing_more(bench: Bench) -> None:
+    """Nothing has changed, so there is nothing to say, for hours."""
+    assert [] == [said for _ in range(1000) for said in bench.look(EVERY_S)]
+
+
+def test_a_task_that_works_says_one_line_a_period(bench: Bench) -> None:
+    """However often it is looked at, however many commits there are."""
+    said = []
+    for offset in range(40):
+        bench.admit(offset)
+        bench.commit()
+        said += bench.look(1.0)
+    assert [logging.INFO] * 4 == [level for level, _ in said]
+    assert ["10", "20", "30", "40"] == [one["commits"] for _, one in said]
+    assert [] == bench.look(EVERY_S), "the last line said it all"
+
+
+def test_a_blocked_task_says_so_at_once_then_as_any_other(bench: Bench) -> None:
+    """WARNING, with the reason; a task that tries again and again does not fill the log."""
+    block(bench, OffsetsMissing("no committed offset"))
+    ((level, said),) = bench.look(1.0)
+    assert (logging.WARNING, "blocked", '"no committed offset"') == (level, said["state"], said["why"])
+    later = []
+    for _ in range(19):
+        bench.slot.state = "fencing"
+        later += bench.look(0.5)
+        block(bench, OffsetsMissing("no committed offset"))
+        later += bench.look(0.5)
+    assert 1 == len(later)
+
+
+def test_an_alarm_is_said_once_when_it_begins_once_when_it_ends(bench: Bench) -> None:
+    """ERROR, then WARNING, both with place, key, age of the event; in between it stands, at INFO."""
+    bench.admit(5)
+    bench.look(1.0)
+    lines = [one for _ in range(70) for one in bench.look(1.0)]
+    bench.admit(6)
+    lines += bench.look(EVERY_S)
+    bench.commit()
+    lines += bench.look(1.0)
+    alarms = [(level, one["alarm"], one["oldest"], one["key"]) for level, one in lines]
+    assert [
+        (logging.INFO, "no", "events-0@5", "user-1"),
+        (logging.ERROR, "begins", "events-0@5", "user-1"),
+        (logging.INFO, "stands", "events-0@5", "user-1"),
+        (logging.WARNING, "over", "events-0@5", "user-1"),
+    ] == alarms
+    assert ["60.0", "80.0", "81.0"] == [one["gap_s"] for _, one in lines[1:]]
+
+
+def test_an_alarm_is_over_for_a_worker_that_the_task_has_left(bench: Bench) -> None:
+    """The line says so; the next worker has its own."""
+    bench.admit(5)
+    bench.look(1.0)
+    bench.look(ALARM_S)
+    del bench.layer.slots[0]
+    ((level, said),) = bench.look(1.0)
+    assert (logging.WARNING, "left", "over") == (level, said["state"], said["alarm"])
+    assert [] == bench.look(EVERY_S)
+
+
+def test_a_line_has_the_same_keys_in_the_same_order_always(bench: Bench) -> None:
+    """Greppable: with an event or without, blocked or not."""
+    lines = []
+    bench.slot.stages_ms.update(revoke=1.4, join=20.0, fence=30.0, recover=40.6)
+    bench.admit(5)
+    lines += bench.look(EVERY_S)
+    bench.commit()
+    bench.slot.counts.aborted(RecordRefused("a record of 5 bytes"))
+    bench.slot.counts.failed(TaskFenced("by another"))
+    lines += bench.look(EVERY_S)
+    assert [KEYS, KEYS] == [list(one) for _, one in lines]
+    said = lines[1][1]
+    assert ("1", "1", "3", "12.5") == tuple(said[k] for k in ("commits", "units", "records", "commit_ms"))
+    assert ("1", '"RecordRefused: a record of 5 bytes"') == (said["aborts"], said["last_abort"])
+    assert ("1", '"TaskFenced: by another"') == (said["failures"], said["last_failure"])
+    assert ("1", "20", "30", "41", "-") == tuple(list(said.values())[-5:])
+    assert ["-"] * 5 == [said[k] for k in ("oldest", "held_by", "age_s", "gap_s", "key")]
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        (b"user-1", "user-1"), (b"", "-"), (b"-", '"-"'), (None, "-"), (b"a b", '"a b"'), (b"a=b", '"a=b"'),
+        (b'x"\nstatus task=9', '"x\\"\\nstatus task=9"'), (b"\xff", '"\\\\xff"'),
+        ("\u2028é".encode(), '"\\u2028\\u00e9"'), (b"k" * 100, "k" * 64),
+    ],
+)  # fmt: skip
+def test_a_key_cannot_break_the_line(key: bytes | None, shown: str) -> None:
+    """Whatever a sender puts there, one line stays one line, one field one field, of bounded length."""
+    bench = Bench()
+    bench.admit(5, key)
+    ((_, text),) = bench.layer.watch.look()
+    assert 1 == len(text.splitlines())
+    assert shown == fields(text)["key"]
+    assert KEYS == list(fields(text))
+
+
+def test_an_application_may_hide_what_a_key_holds() -> None:
+    """`key_text` of the options."""
+    bench = Bench(key_text=lambda key: f"{len(key)}-bytes")
+    bench.admit(5, b"user-1")
+    ((_, said),) = bench.look()
+    assert "6-bytes" == said["key"]
+
+
+@pytest.mark.parametrize(
+    ("finished", "queued", "held_by"), [(False, 0, "handler"), (True, 0, "commit"), (None, 1, "agent")]
+)
+def test_the_line_says_who_holds_the_oldest_event(finished: bool | None, queued: int, held_by: str) -> None:
+    """The handler, the commit, or the agent that has not taken it: three people to ask."""
+    bench = Bench()
+    bench.source.queued = queued
+    if finished is not None:
+        bench.admit(0)
+        bench.source.run[0].finished = finished
+    ((_, said),) = bench.look()
+    assert (held_by, "events-0@0") == (said["held_by"], said["oldest"])
+
+
+def test_a_fault_of_the_watch_is_logged_and_nothing_more(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that works is not stopped by what only looks."""
+    bench.slot.stages_ms["fence"] = "no number"  # type: ignore[assignment]
+    bench.now_s += EVERY_S
+    bench.layer.watch.run_once()
+    assert ["the watch over the tasks failed"] == [one.getMessage() for one in caplog.records]
+
+
+def block(bench: Bench, failure: Exception) -> None:
+    """What the layer does to a task that failed."""
+    bench.slot.counts.failed(failure)
+    bench.slot.state, bench.slot.why = "blocked", str(failure)

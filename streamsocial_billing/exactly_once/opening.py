@@ -117,14 +117,16 @@ class Opening:
 
         committed = self._cluster.committed(self._app.conf.id, sources)
         ends = wait_stable(self._cluster, list(changelogs.values()), say, beside=sources)
-        empty = all(ends[log].start == ends[log].high for log in changelogs.values())
+        slot.recovery = Recovery(self._options, say)
+        # a first commit that was aborted leaves its aborted records behind, no offset: that is no content
+        new = set(committed.values()) == {None}
+        empty = new and not slot.recovery.holds_records({log: ends[log] for log in changelogs.values()})
         logs = {source: ends[source] for source in sources}
         starts = start_offsets(logs, committed, empty)
         for name, store in stores.tables.items():
             reason = store.open()
             if reason not in (None, NO_STATE):
                 say(f"table {name} is rebuilt from empty: {reason}")
-        slot.recovery = Recovery(self._options, say)
         slot.recovery.run(self._plans(stores, changelogs, ends), lambda: slot.revoked)
         return {tp[0]: Source(tp[0], at, at, committed.get(tp), logs[tp].high) for tp, at in starts.items()}
 

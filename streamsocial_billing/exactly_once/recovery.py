@@ -84,6 +84,29 @@ class Recovery:
         if behind:
             self._read(behind, cancelled)
 
+    def holds_records(self, changelogs: Mapping[TP, LogEnds]) -> bool:
+        """True if a changelog holds a committed record; markers, aborted records are as good as nothing.
+
+        Raises:
+            KafkaUnavailable: not read to the end within 30 s.
+        """
+        left = {log for log, ends in changelogs.items() if ends.start < ends.stable}
+        reader = Consumer(self._reader_config())
+        try:
+            reader.assign([TopicPartition(*log, changelogs[log].start) for log in left])
+            deadline = time.monotonic() + STALL_S
+            while left:
+                message = reader.poll(0.2)
+                if message is not None and message.error() is None:
+                    return True
+                if message is not None and message.error().code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                    left.discard((message.topic(), message.partition()))
+                elif time.monotonic() > deadline:
+                    raise KafkaUnavailable(f"{sorted(left)} was not read to its end in {STALL_S:.0f} s")
+        finally:
+            reader.close()
+        return False
+
     def _prepare(self, item: Plan) -> None:
         reason = why_not_a_prefix(item, int(time.time() * 1000))
         if reason is not None:
@@ -99,7 +122,7 @@ class Recovery:
             reader.assign([TopicPartition(*item.changelog, _first_offset(item)) for item in behind])
             last_progress = time.monotonic()
             while by_topic and not cancelled():
-                if self._apply(reader.consume(CHUNK, 0.2), by_topic):
+                if self._apply(reader.consume(CHUNK, 0.02), by_topic):
                     last_progress = time.monotonic()
                     self._options.probe("during_recovery")
                 elif time.monotonic() - last_progress > STALL_S:

@@ -79,6 +79,10 @@ def _refuse_what_breaks_the_contract(app: Any) -> None:
         raise SetupRefused("table_standby_replicas must be 0")
     if not conf.topic_disable_leader:
         raise SetupRefused("the leader topic is not part of a task: set topic_disable_leader=True")
+    if conf.autodiscover:
+        raise SetupRefused(
+            "autodiscover skips modules that cannot be imported, agents and all: import them, leave it off"
+        )
     for setting, own in OWN_CLASSES.items():
         if not issubclass(getattr(conf, setting), own):
             raise SetupRefused(

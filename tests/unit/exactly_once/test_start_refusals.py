@@ -48,6 +48,10 @@ def read(app: Any, topic: Any, name: str = "reader", **options: Any) -> None:
             "the leader topic is not part of a task: set topic_disable_leader=True",
         ),
         (
+            {"autodiscover": True},
+            "autodiscover skips modules that cannot be imported, agents and all: import them, leave it off",
+        ),
+        (
             {"broker": "kafka://127.0.0.1:1"},
             "broker and store must be exactly-once://, take them from exactly_once.settings()",
         ),

@@ -353,14 +353,12 @@ class Layer:
         if isinstance(failure, FINAL) or store_failures >= STORE_FAILURES_IN_A_ROW:
             logger.critical("task %d: the worker stops: %s", slot.partition, slot.why)
             await self.app.crash(failure)
-            await slot.changed.wait()
+            await _until_revoked(slot)
             return
         if isinstance(failure, OffsetsMissing):
             logger.error("task %d is stopped: %s", slot.partition, slot.why)
             slot.settled.set()
-            while not slot.revoked:
-                slot.changed.clear()
-                await slot.changed.wait()
+            await _until_revoked(slot)
             return
         known = isinstance(failure, ExactlyOnceError)
         logger.warning(
@@ -384,6 +382,13 @@ class Layer:
             if await self.member.is_member(slot.membership):
                 return
             await self._pause(slot, 0.5)
+
+
+async def _until_revoked(slot: Slot) -> None:
+    """Open nothing more: the worker ends, or the group takes the task away."""
+    while not slot.revoked:
+        slot.changed.clear()
+        await slot.changed.wait()
 
 
 def _unreadable(topic: str, partition: int, got: Fetched, expected: int) -> ExactlyOnceError:

@@ -262,8 +262,8 @@ class ConfluentProducer:
 
     def _give_up(self, topic: str, exc: BaseException) -> None:
         """Abort because a record could not even be queued: too large, or an earlier one was refused."""
-        earlier = self._deliveries.worst()
         self.abort()
+        earlier = self._deliveries.worst()
         if earlier is not None and earlier[0].code() in REFUSED:
             raise _delivery_failure(*earlier) from exc
         if isinstance(exc, KafkaException) and exc.args[0].code() in REFUSED:

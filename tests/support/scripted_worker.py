@@ -1,0 +1,293 @@
+"""A worker's lives on a scripted Kafka: the real layer, in virtual time, its commits in a test's hand."""
+
+import shutil
+import threading
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rocksdict import Options as RocksOptions
+from rocksdict import Rdict, WriteBatch
+from support.memory_kafka import Record
+from support.scripted_librdkafka import ScriptedConsumer, ScriptedKafka, ScriptedProducer
+from support.virtual_time import Held, Inline, VirtualTimeLoop
+
+from streamsocial_billing.exactly_once import layer, opening, producer, recovery, store
+from streamsocial_billing.exactly_once.cluster import TP, LogEnds, TopicFacts
+from streamsocial_billing.exactly_once.errors import KafkaUnavailable
+from streamsocial_billing.exactly_once.layer import Fetched, Layer
+from streamsocial_billing.exactly_once.membership import Membership
+from streamsocial_billing.exactly_once.options import Options
+from streamsocial_billing.exactly_once.slot import Slot
+from streamsocial_billing.exactly_once.units import Outgoing, current_unit
+
+EVENTS: TP = ("events", 0)
+TABLE, CHANGELOG = "counts", "app-counts-changelog"
+TIMEOUT_S = 1.0  # of calls that end, in virtual time; a call that never ends takes it
+LONGEST_PAUSE_S = 6.0  # virtual: longer than any pause that the layer makes between two tries
+MOST_ATTEMPTS = 100
+Step = Callable[["World"], object]
+
+
+class Crash(BaseException):
+    """Raised where the process is gone: whoever would catch it does not exist any more."""
+
+
+class ScriptedCluster:
+    """Stands where `Cluster` does: what the broker says now."""
+
+    def __init__(self, kafka: ScriptedKafka) -> None:
+        self._kafka = kafka
+
+    def id(self) -> str:
+        """The cluster id."""
+        return "cluster"
+
+    def topics(self, names: Iterable[str]) -> dict[str, TopicFacts]:
+        """One partition each."""
+        return {name: TopicFacts(f"id of {name}", 1, {}) for name in names}
+
+    def committed(self, group: str, partitions: Sequence[TP]) -> dict[TP, int | None]:
+        """The stable committed offsets; an open transaction with offsets has none."""
+        if self._kafka.open is not None and self._kafka.open.offsets:
+            raise KafkaUnavailable("the committed offsets are not stable")
+        return {tp: self._kafka.committed[tp] for tp in partitions}
+
+    def log_ends(self, partitions: Iterable[TP]) -> dict[TP, LogEnds]:
+        """Sources as they are, changelogs with what the open transaction put there."""
+        ends = self._kafka.ends()
+        for tp in partitions:
+            log = self._kafka.changelogs.get(tp[0], [])
+            ends.setdefault(tp, LogEnds(0, len(log), self._kafka.end_of(tp[0])))
+        return ends
+
+
+class InterruptedRdict:
+    """A real RocksDB whose writes go wrong where a test says so."""
+
+    def __init__(self, happens: Callable[[str], None], path: str, options: RocksOptions) -> None:
+        self._happens = happens
+        self._db = Rdict(path, options)
+
+    def write(self, batch: WriteBatch) -> None:
+        """Write, unless the test is against it."""
+        self._happens("write")
+        self._db.write(batch)
+        self._happens("after write")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+class App:
+    """What the layer needs of a Faust app."""
+
+    def __init__(self, folder: Path) -> None:
+        self.conf = SimpleNamespace(id="app")
+        files = SimpleNamespace(path=lambda partition: folder / f"{TABLE}-{partition}.db")
+        self.tables = {TABLE: SimpleNamespace(changelog_topic_name=CHANGELOG, data=files)}
+        self.crashes: list[BaseException] = []
+
+    async def crash(self, exc: BaseException) -> None:
+        """The worker stops."""
+        self.crashes.append(exc)
+
+
+class Member:
+    """The consumer that is the group's member."""
+
+    def __init__(self, kafka: ScriptedKafka) -> None:
+        self._kafka = kafka
+        self._at: dict[TP, tuple[int, int]] = {}
+        self.heartbeats = 0
+
+    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
+        """Fetch from there, for the incarnation with this token."""
+        self._at = {tp: (token, at) for tp, at in offsets.items()}
+
+    async def is_member(self, membership: Membership) -> bool:
+        """A heartbeat."""
+        self.heartbeats += 1
+        return membership == self._kafka.membership
+
+    def has_contact(self) -> bool:
+        """Always."""
+        return True
+
+    def fetch(self, wanted: Iterable[TP]) -> dict[TP, Fetched]:
+        """All there is."""
+        fetched: dict[TP, Fetched] = {}
+        for tp in wanted:
+            token, at = self._at[tp]
+            log = self._kafka.logs[tp]
+            self._at[tp] = token, len(log)
+            fetched[tp] = Fetched(token, at, [record for record in log[at:] if record is not None], len(log))
+        return fetched
+
+
+class Process:
+    """One life of the worker, on a disk of its own."""
+
+    def __init__(self, kafka: ScriptedKafka, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.kafka, self.folder = kafka, folder
+        self.loop, self.held = VirtualTimeLoop(), Held()
+        self.app, self.member = App(folder), Member(kafka)
+        patch.setattr(
+            opening, "ThreadPoolExecutor",
+            lambda _, thread_name_prefix: self.held if thread_name_prefix == "commit" else Inline(),
+        )  # fmt: skip
+        self.layer = Layer(self.app, Options(client_config={}, request_timeout_s=TIMEOUT_S))
+        self.layer.member = self.member
+
+    @property
+    def slot(self) -> Slot:
+        """That of the one task."""
+        return self.layer.slots[EVENTS[1]]
+
+    def run(self, call: Any) -> None:
+        """Do this, then all that follows from it at once."""
+        self.loop.run_until_complete(call)
+        self.loop.settle()
+
+    def join(self) -> None:
+        """The group assigns the task under its generation of now."""
+        topics = {EVENTS[1]: frozenset([EVENTS[0]])}
+        self.run(self.layer.assigned(topics, self.kafka.membership))
+
+    def table(self) -> dict[bytes, bytes]:
+        """The database as a view reads it."""
+        items = self.layer.committed_items(EVENTS[1], TABLE, 100)
+        return {key.encode(): value for key, value in items}
+
+    def position(self) -> int:
+        """The changelog offset that the database says it has reached."""
+        assert self.slot.task is not None
+        return self.slot.task._stores.tables[TABLE].reached.position  # noqa: SLF001
+
+
+class World:
+    """A Kafka, one process after the other, the script of what goes wrong.
+
+    Attributes:
+        script: what happens at the next calls of a name.
+        handled: how often a handler ran, by the event's offset.
+        attempts: how each commit ended: "committed", "crash", or the error's name.
+        left: what the first of them left in Kafka.
+    """
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.script: dict[str, deque[Step]] = defaultdict(deque)
+        self.kafka = ScriptedKafka(EVENTS, self.happens)
+        self.handled: Counter[int] = Counter()
+        self.attempts: list[str] = []
+        self.left = ""
+        self.rejoins = 0
+        self.lives: list[Process] = []
+        self.coordinator_is_back = threading.Event()
+        self._patch, self._folder = patch, folder
+        patch.setattr(producer, "Producer", partial(ScriptedProducer, self.kafka))
+        patch.setattr(producer, "ADD_OFFSETS_EXTRA_S", 0.0)
+        patch.setattr(producer, "time", SimpleNamespace(monotonic=self._monotonic))
+        patch.setattr(recovery, "Consumer", partial(ScriptedConsumer, self.kafka))
+        patch.setattr(layer, "Cluster", lambda *_: ScriptedCluster(self.kafka))
+        patch.setattr(store, "Rdict", partial(InterruptedRdict, self.happens))
+        self.start()
+
+    @property
+    def now(self) -> Process:
+        """The process that lives."""
+        return self.lives[-1]
+
+    @property
+    def client(self) -> ScriptedProducer:
+        """The producer whose call it is."""
+        assert self.kafka.client is not None
+        return self.kafka.client
+
+    def start(self) -> None:
+        """A process opens the task, with what the one before left on the disk at this moment."""
+        folder = self._folder / f"life {len(self.lives)}"
+        if self.lives:
+            shutil.copytree(self.now.folder, folder, ignore=shutil.ignore_patterns("LOCK"))
+        self.lives.append(Process(self.kafka, folder, self._patch))
+        self.now.run(self.now.layer.learn([CHANGELOG]))
+        self.now.join()
+
+    def go_on(self) -> None:
+        """Fetch, handle, commit, until nothing happens by itself any more."""
+        for _ in range(MOST_ATTEMPTS):
+            self.now.loop.settle(LONGEST_PAUSE_S)
+            for _, batch in self.now.layer.batches(self.now.member.fetch(self.now.layer.wanted())):
+                self.now.run(batch.each(self.handle))
+            self.now.loop.settle()
+            if not self.now.held.waiting:
+                return
+            self._commit()
+        raise AssertionError(f"no end: {Counter(self.attempts)}")
+
+    async def handle(self, event: Record) -> None:
+        """Count the events of a key."""
+        self.handled[event.offset] += 1
+        unit, key = current_unit(), event.key or b""
+        count = b"%d" % (int(unit.read(TABLE, key) or 0) + 1)
+        unit.write(TABLE, key, count)
+        unit.send(Outgoing("results", key, b"%b/%b" % (event.value or b"", count)))
+        unit.send(Outgoing("metrics", None, event.value, headers=[("key", key)]))
+
+    def committed(self, topic: str) -> list[bytes]:
+        """Values of the committed records of a topic, sorted."""
+        records = [record for transaction in self.kafka.transactions for record in transaction.records]
+        return sorted(record.value or b"" for record in records if record.topic == topic)
+
+    def stands_still(self) -> bool:
+        """True if the task waits for the group, however much time goes by."""
+        return self.now.slot.state in ("blocked", "closed") and not self.now.app.crashes
+
+    def rejoin(self) -> None:
+        """The group revokes, then assigns anew."""
+        self.rejoins += 1
+        self.now.run(self.now.layer.revoke())
+        self.now.join()
+
+    def end(self) -> None:
+        """End threads, loops."""
+        self.coordinator_is_back.set()
+        for thread in threading.enumerate():
+            if thread.name == "add-offsets":
+                thread.join(5)
+        for process in self.lives:
+            process.loop.end()
+
+    def _commit(self) -> None:
+        """Let the commit thread do one commit; if the process is gone, a new one starts."""
+        future = self.now.held.waiting[0][0]
+        committed, aborted = len(self.kafka.transactions), self.kafka.aborted
+        try:
+            self.now.held.run_next()
+            error = future.exception()
+            self.attempts.append(type(error).__name__ if error else "committed")
+        except Crash:
+            self.attempts.append("crash")
+        self.left = self.left or self._found(committed, aborted)
+        if self.attempts[-1] == "crash":
+            self.start()
+
+    def _monotonic(self) -> float:
+        return time.monotonic() + self.kafka.waited_s
+
+    def _found(self, committed: int, aborted: int) -> str:
+        if self.kafka.open is not None:
+            return "open"
+        if len(self.kafka.transactions) > committed:
+            return "committed"
+        return "aborted" if self.kafka.aborted > aborted else "nothing"
+
+    def happens(self, name: str) -> None:
+        """What the script has for the next call of this name."""
+        if self.script[name]:
+            self.script[name].popleft()(self)

@@ -62,7 +62,7 @@ class Batch:
 
 def log_folder(bootstrap: str) -> Path | None:
     """Where the broker keeps its log, if that is on this machine."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     node = admin.describe_cluster().result(10).nodes[0]
     asked = ConfigResource(ResourceType.BROKER, str(node.id))
     config = admin.describe_configs([asked])[asked].result(10)

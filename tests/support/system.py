@@ -403,7 +403,7 @@ class System:
             if not one["resolves"]:
                 last.setdefault(one["user_id"], []).append(one["source"]["offset"])
         wrong = {user: offsets for user, offsets in last.items() if any(a >= b for a, b in pairwise(offsets))}
-        assert {} == wrong
+        assert {} == wrong, wrong
 
     def check_disk(self) -> None:
         """RocksDB = fold of the committed changelog; the workers must not run."""

@@ -24,7 +24,6 @@ from confluent_kafka.admin import NewTopic
 from support.simulator import ROOT
 from support.system import WorkerProcess
 
-from streamsocial_billing.exactly_once import partition_of
 from streamsocial_billing.exactly_once.cluster import Cluster
 
 PROGRAMS = Path(__file__).with_name("programs.py")
@@ -46,12 +45,6 @@ def both_layers(defect: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "layer", ["ours", pytest.param("plain", marks=[pytest.mark.plain_faust, red])]
     )
-
-
-def user_of_each(partitions: int) -> list[str]:
-    """For each partition a user whose payments go there."""
-    users = {partition_of(name.encode(), partitions): name for name in (f"user-{n}" for n in range(100))}
-    return [users[partition] for partition in range(partitions)]
 
 
 class Worker(WorkerProcess):
@@ -101,9 +94,14 @@ class Worker(WorkerProcess):
 
     def wait_for_lines(self, pattern: str, count: int, within_s: float = WAIT_S) -> None:
         """Return when so many lines since the start match."""
+
+        def enough() -> bool:
+            return len(self.lines(pattern)) >= count
+
         with self._news:
-            if not self._news.wait_for(lambda: len(self.lines(pattern)) >= count, within_s):
-                raise Trouble(f"{self.name} did not say {pattern!r} {count} times: {self.tail()}")
+            self._news.wait_for(lambda: enough() or not self._alive(), within_s)
+        if not enough():
+            raise Trouble(f"{self.name} did not say {pattern!r} {count} times: {self.tail()}")
 
     @property
     def lost(self) -> bool:
@@ -116,7 +114,7 @@ class Worker(WorkerProcess):
 
     def stop(self) -> int:
         """Ask it to stop; its exit code."""
-        self._asked = True
+        self._asked = self._asked or self.running
         try:
             return super().stop()
         except AssertionError as exc:
@@ -209,6 +207,14 @@ class Bench:
             if message.error() is None and wanted(value := json.loads(message.value() or b"null")):
                 return value
         raise Trouble(f"what the test waits for never came on {topic}: {self._tails()}")
+
+    def ids(self, topic: str, last: str = "last") -> list[str]:
+        """The ids of a topic's committed records, as soon as the last one is there.
+
+        To see the offsets committed is not enough: each partition gets its marker in its own time.
+        """
+        self.wait_for_value(topic, lambda value: last == value["id"])
+        return [value["id"] for value in self.read(topic)]
 
     def give_time(self, topic: str, count: int, within_s: float = SENT_WITHIN_S) -> None:
         """Return when a topic has so many records, committed or not; after a while if they are held back."""

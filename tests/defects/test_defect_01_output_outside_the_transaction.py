@@ -18,5 +18,4 @@ def test_defect_01_an_output_is_in_the_transaction_of_its_event(
         worker.kill()
         bench.start().say("go p1")
         bench.send({"id": "last"})
-        bench.wait_for_value("results", lambda value: "last" == value["id"])
-        assert ["p1", "last"] == [value["id"] for value in bench.read("results")]
+        assert ["p1", "last"] == bench.ids("results")

@@ -1,44 +1,56 @@
 """Defect 6: a rebalance drops acknowledgements, keeps the transaction, handles the events into it again."""
 
-from collections import Counter
 from pathlib import Path
 
-from defects.kit import Bench, both_layers, user_of_each
+from defects.kit import Bench, both_layers
 
 NO_TIMER_S = 60.0
-PARTITIONS = 2
 
 
 @both_layers("a rebalance drops acks before the last commit, events run again into the open transaction")
 def test_defect_06_a_rebalance_without_a_crash_doubles_nothing(
     broker: str, tmp_path: Path, unique_name: str, layer: str
 ) -> None:
-    """Events that are handled, or under way, when the group rebalances have their outputs once.
+    """An event that was handled before the group rebalances has its outputs once.
 
     `broker_commit_interval` keeps plain Faust's timer away, which would be defect 2; its stops commit.
     """
-    ann, bob = user_of_each(PARTITIONS)
     with Bench(
-        broker, tmp_path, unique_name, layer, "forward", partitions=PARTITIONS,
-        broker_commit_interval=NO_TIMER_S,
-    ) as bench:  # fmt: skip
+        broker, tmp_path, unique_name, layer, "forward", broker_commit_interval=NO_TIMER_S
+    ) as bench:
         worker = bench.start()
-        bench.send({"id": "a0", "user": ann}, {"id": "b0", "user": bob})
-        worker.wait_for_lines("handled", 2)
+        bench.send({"id": "first"})
+        worker.wait_for_line("handled first")
         worker.stop()
-        bench.wait_committed(2)
+        bench.wait_committed(1)
         worker = bench.start()
-        bench.send({"id": "handled", "user": ann})
-        worker.wait_for_line("handled handled")
-        bench.send({"id": "under way", "user": bob, "stop_at": "booking sent"})
-        worker.wait_for_line("under way stops: booking sent")
+        bench.send({"id": "p1"})
+        worker.wait_for_line("handled p1")
+        worker.say("rejoin")
+        worker.wait_for_lines("Setting newly assigned", 2)
+        bench.send({"id": "last"})
+        worker.wait_for_line("handled last")
+        worker.stop()
+        assert ["first", "p1", "last"] == bench.ids("bookings")
+        assert ["first", "p1", "last"] == bench.ids("results")
+
+
+def test_defect_06_what_is_under_way_at_a_rebalance_is_there_once(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """An event between two outputs when the group rebalances has both once.
+
+    Not run on plain Faust, where chance decides what this shows (each was seen): the event's acknowledgement
+    is dropped with the earlier ones; or it comes just after that and commits them; or the commit at the
+    worker's stop fails, not being amid a transaction.
+    """
+    with Bench(broker, tmp_path, unique_name, "ours", "forward") as bench:
+        worker = bench.start()
+        bench.send({"id": "p1"}, {"id": "p2", "stop_at": "booking sent"})
+        worker.wait_for_line("p2 stops: booking sent")
         worker.say("rejoin")
         worker.wait_for_lines("Revoking previously assigned", 2)
-        worker.say("go under way")
-        bench.send({"id": "a1", "user": ann}, {"id": "b1", "user": bob})
-        worker.wait_for_line("handled a1")
-        worker.wait_for_line("handled b1")
-        worker.stop()
-        once = dict.fromkeys(("a0", "b0", "handled", "under way", "a1", "b1"), 1)
-        assert once == Counter(value["id"] for value in bench.read("bookings"))
-        assert once == Counter(value["id"] for value in bench.read("results"))
+        worker.say("go p2")
+        bench.send({"id": "last"})
+        assert ["p1", "p2", "last"] == bench.ids("bookings")
+        assert ["p1", "p2", "last"] == bench.ids("results")

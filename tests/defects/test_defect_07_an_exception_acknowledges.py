@@ -14,5 +14,5 @@ def test_defect_07_a_failed_event_is_handled_again(
         bench.start()
         bench.send({"id": "first"}, {"id": "p1", "fail_at": "booking sent"}, {"id": "last"})
         bench.wait_committed(3)
-        assert ["first", "p1", "last"] == [value["id"] for value in bench.read("bookings")]
-        assert ["first", "p1", "last"] == [value["id"] for value in bench.read("results")]
+        assert ["first", "p1", "last"] == bench.ids("bookings")
+        assert ["first", "p1", "last"] == bench.ids("results")

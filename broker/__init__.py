@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -35,13 +36,17 @@ class LocalBroker:
     """A Kafka broker of our own: its data in `data_dir`, its life bound to this process.
 
     `port`: None takes 9092, or a free port where 9092 is taken; 0 takes a free port; any other number must be
-    free. The port stays the same over stop() and start(). Raises BrokerError with a one-line text.
+    free. The port stays the same over stop() and start(). `settings` replace lines of server.properties, with
+    its words in braces. Raises BrokerError with a one-line text.
     """
 
-    def __init__(self, data_dir: Path | str, port: int | None = None) -> None:
+    def __init__(
+        self, data_dir: Path | str, port: int | None = None, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.data_dir = Path(data_dir).absolute()
         self.port = port or 0
         self._wanted = port
+        self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
 
@@ -171,6 +176,7 @@ class LocalBroker:
     def _format(self, jars: Path) -> None:
         """Write server.properties for this start, and the storage's meta data where it is new."""
         text = (HERE / "server.properties").read_text(encoding="utf-8")
+        text += "".join(f"{name}={value}\n" for name, value in self._settings.items())  # the last one counts
         log_dir = self.data_dir / "log"
         for name, value in (("port", self.port), ("controller_port", _free_port()), ("log_dir", log_dir)):
             text = text.replace("{" + name + "}", str(value))

@@ -1,0 +1,47 @@
+"""The torture in the size of a CI run, and that it can fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from torture.mutants import MUTANTS
+
+ROOT = Path(__file__).parents[2]
+SEED = 1
+
+
+def torture(out: Path, *arguments: str) -> tuple[int, str]:
+    """Run it; exit code, last words."""
+    command = [sys.executable, "-m", "torture", "--size=ci", f"--seed={SEED}", f"--out={out}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    return done.returncode, done.stdout.decode()[-6000:]
+
+
+@pytest.mark.timeout(900)
+def test_nothing_is_lost_and_nothing_doubled_under_torture(tmp_path: Path) -> None:
+    """2 000 payments, 40 faults that overlap, a quiet end: no violation, no fault that the product failed."""
+    code, said = torture(tmp_path / "run")
+    print(said)
+    assert 0 == code, said
+    told = orjson.loads((tmp_path / "run" / "report.json").read_bytes())
+    assert (True, 0, 0) == (told["clean"], told["lost"], told["double"])
+    assert told["payments"] >= 2000
+    assert sum(told["faults"].values()) == 40
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_defect_that_is_put_back_turns_the_torture_red(mutant: str, tmp_path: Path) -> None:
+    """Each defect of plain Faust, alone, is found by the checker."""
+    code, said = torture(tmp_path / "run", f"--mutant={mutant}")
+    assert 1 == code, said
+    report = tmp_path / "run" / "report.json"
+    assert report.exists(), said
+    assert orjson.loads(report.read_bytes())["violations"], said

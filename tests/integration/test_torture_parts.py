@@ -1,0 +1,170 @@
+"""The parts of a torture run on a real broker: what the proxy does to real clients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from streamsocial_billing.exactly_once.cluster import Cluster
+from torture.cluster import ProxiedBroker
+from torture.proxy import Link
+
+LIMIT_S = 30.0
+HOLD_S = 1.5
+GIVEN_UP_S = 1.0
+SENDS = 6
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxiedBroker]:
+    """A broker of these tests' own, with two links."""
+    with ProxiedBroker(tmp_path_factory.mktemp("torture") / "kafka", ["w1", "w2"]) as running:
+        yield running
+
+
+@pytest.fixture
+def link(kafka: ProxiedBroker) -> Iterator[Link]:
+    """The first link; it is whole again afterwards."""
+    yield kafka.links["w1"]
+    kafka.links["w1"].trouble()
+
+
+@pytest.fixture
+def topic(kafka: ProxiedBroker, unique_name: str) -> str:
+    """A new topic with one partition."""
+    Cluster({"bootstrap.servers": kafka.bootstrap}, LIMIT_S).create([NewTopic(unique_name, 1, 1)])
+    return unique_name
+
+
+def producer(kafka: ProxiedBroker, name: str, within_s: float = LIMIT_S) -> Producer:
+    """A transactional producer on the first link, begun."""
+    made = Producer({
+        "bootstrap.servers": kafka.url("w1").removeprefix("kafka://"), "transactional.id": name,
+        "transaction.timeout.ms": 10_000, "retry.backoff.ms": 20, "reconnect.backoff.max.ms": 100,
+        "log_level": 0,
+    })  # fmt: skip
+    made.init_transactions(within_s)
+    return made
+
+
+def write(by: Producer, topic: str, value: bytes) -> None:
+    """One confirmed record in a transaction of its own, whose commit is still to come."""
+    by.begin_transaction()
+    by.produce(topic, value, partition=0)
+    assert 0 == by.flush(LIMIT_S)
+
+
+def committed(kafka: ProxiedBroker, topic: str) -> list[bytes]:
+    """Every committed record, past the proxies."""
+    reader = Consumer({
+        "bootstrap.servers": kafka.bootstrap, "group.id": "reader", "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+    })  # fmt: skip
+    try:
+        reader.assign([TopicPartition(topic, 0, 0)])
+        found: list[bytes] = []
+        while (message := reader.poll(LIMIT_S)) is not None and message.error() is None:
+            found.append(message.value() or b"")
+        return found
+    finally:
+        reader.close()
+
+
+def eventually(true: Callable[[], bool]) -> bool:
+    """Wait until `true()`; False if it is not within LIMIT_S."""
+    ends = time.monotonic() + LIMIT_S
+    while not true():
+        if time.monotonic() > ends:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_a_client_stays_on_the_link_it_came_in_by(kafka: ProxiedBroker, link: Link, topic: str) -> None:
+    """Metadata name the link's port, so leaders and coordinators too are reached through it."""
+    address = kafka.url("w1").removeprefix("kafka://")
+    brokers = AdminClient({"bootstrap.servers": address}).list_topics(timeout=LIMIT_S).brokers
+    assert [f"127.0.0.1:{link.port}/1"] == [str(one) for one in brokers.values()]
+    before = kafka.links["w2"].seen["connections"]
+    by = producer(kafka, topic)
+    write(by, topic, b"1")
+    by.commit_transaction(LIMIT_S)
+    assert (True, before) == (link.seen["end_txn"] > 0, kafka.links["w2"].seen["connections"])
+
+
+def test_end_txn_is_held_nothing_else_is(kafka: ProxiedBroker, link: Link, topic: str) -> None:
+    """Records are confirmed at once, the commit comes late; then all is as before."""
+    by = producer(kafka, topic)
+    write(by, topic, b"warm")
+    by.commit_transaction(LIMIT_S)
+    held = link.seen["held"]
+    link.trouble(hold_request_s=HOLD_S)
+    began = time.monotonic()
+    write(by, topic, b"late")
+    sent_s = time.monotonic() - began
+    by.commit_transaction(LIMIT_S)
+    assert sent_s < HOLD_S <= time.monotonic() - began
+    assert held + 1 == link.seen["held"]
+    assert [b"warm", b"late"] == committed(kafka, topic)
+
+
+def test_a_late_end_txn_does_not_end_a_later_transaction(
+    kafka: ProxiedBroker, link: Link, topic: str
+) -> None:
+    """Its sender gave up, a new producer fenced it; what arrives late neither commits nor aborts anything."""
+    old = producer(kafka, topic)
+    write(old, topic, b"given up")
+    link.trouble(hold_request_s=HOLD_S)
+    began = time.monotonic()
+    with pytest.raises(KafkaException):
+        old.commit_transaction(GIVEN_UP_S)
+    link.trouble()
+    new = producer(kafka, topic)
+    write(new, topic, b"open")
+    while time.monotonic() < began + HOLD_S + 0.5:  # the held request is on its way meanwhile
+        assert [] == [value for value in committed(kafka, topic) if value == b"open"]
+    new.commit_transaction(LIMIT_S)
+    assert [b"open"] == committed(kafka, topic)
+
+
+def test_clients_survive_a_cut(kafka: ProxiedBroker, link: Link, topic: str) -> None:
+    """Every connection is reset between two transactions; the next one commits all the same."""
+    by = producer(kafka, topic)
+    for number in range(SENDS):
+        write(by, topic, b"%d" % number)
+        by.commit_transaction(LIMIT_S)
+        assert link.cut() > 0
+    assert [b"%d" % number for number in range(SENDS)] == committed(kafka, topic)
+
+
+def test_a_half_open_link_confirms_nothing_until_it_heals(
+    kafka: ProxiedBroker, link: Link, topic: str
+) -> None:
+    """Connections stay, records wait, then arrive once."""
+    by = producer(kafka, topic)
+    write(by, topic, b"1")
+    link.trouble(silent=True)
+    by.produce(topic, b"2", partition=0)
+    assert 1 == by.flush(GIVEN_UP_S)
+    assert link.open_connections() > 0
+    link.trouble()
+    assert 0 == by.flush(LIMIT_S)
+    by.commit_transaction(LIMIT_S)
+    assert [b"1", b"2"] == committed(kafka, topic)
+
+
+def test_the_broker_comes_back_on_the_same_ports(kafka: ProxiedBroker, link: Link, topic: str) -> None:
+    """After SIGKILL and a start, the same client goes on through the same link."""
+    by = producer(kafka, topic)
+    write(by, topic, b"before")
+    by.commit_transaction(LIMIT_S)
+    kafka.broker.kill()
+    assert eventually(lambda: link.open_connections() == 0)
+    kafka.broker.start()
+    write(by, topic, b"after")
+    by.commit_transaction(LIMIT_S)
+    assert [b"before", b"after"] == committed(kafka, topic)

@@ -1,0 +1,103 @@
+"""The command line: `python -m torture [--size ci|long] [--seed N] ...`; exit code 0 for a clean run."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from rich.console import Console
+
+from broker import BrokerError
+from streamsocial_billing.committed import KafkaProblem
+from torture.child import ROOT
+from torture.display import Display
+from torture.judge import judge
+from torture.run import Conductor, RunFailed
+from torture.schedule import plan
+from torture.system import WORKERS, System
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is sent, how many faults come, within how many seconds."""
+
+    payments: int
+    faults: int
+    length_s: float
+
+
+SIZES: Final = {"ci": Size(2_000, 40, 110.0), "long": Size(50_000, 1_000, 1_680.0)}
+
+
+def main() -> int:
+    """Run as asked; the folder with everything that the run left is named at the end."""
+    chosen = _arguments()
+    for number in SIGNALS:
+        signal.signal(number, _stop)
+    console = Console()
+    try:
+        clean = torture(chosen, console)
+    except (KafkaProblem, BrokerError, FileExistsError) as error:
+        console.print(f"torture: {error}", style="bold red", markup=False, highlight=False)
+        clean = False
+    console.print(f"seed {chosen.seed}, everything it left: {chosen.out}", highlight=False)
+    return 0 if clean else 1
+
+
+def torture(chosen: argparse.Namespace, console: Console) -> bool:
+    """One run with its report; True if it is clean."""
+    faults = plan(chosen.seed, chosen.faults, chosen.length, WORKERS)
+    module = "torture.plain_worker" if chosen.control else "torture.worker"
+    with System(
+        chosen.out, chosen.seed, chosen.payments, module=module, mutant=chosen.mutant or ""
+    ) as system:
+        with Display(console, system) as display:
+            conductor = Conductor(system, faults, chosen.length, display, patient=chosen.control)
+            failed = _conducted(conductor, console)
+        return judge(system, console).clean and not failed
+
+
+def _conducted(conductor: Conductor, console: Console) -> bool:
+    """True if the run did not come to its end: what it left is judged all the same."""
+    try:
+        conductor.run()
+    except RunFailed as error:
+        console.print(f"torture: {error}", style="bold red", markup=False, highlight=False)
+        return True
+    return False
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
+    parser.add_argument("--size", choices=SIZES, default="long")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="default: the time")
+    parser.add_argument("--payments", type=int, help="different payments; default: by size")
+    parser.add_argument("--faults", type=int, help="default: by size")
+    parser.add_argument("--length", type=float, help="seconds of the storm; default: by size")
+    parser.add_argument("--out", type=Path, default=ROOT / "data" / "torture", help="default: %(default)s")
+    parser.add_argument("--control", action="store_true", help="plain Faust instead of the product")
+    parser.add_argument("--mutant", help="a defect to put back in, see torture/mutants.py")
+    chosen = parser.parse_args()
+    size = SIZES[chosen.size]
+    for name, value in (("payments", size.payments), ("faults", size.faults), ("length", size.length_s)):
+        if getattr(chosen, name) is None:
+            setattr(chosen, name, value)
+    chosen.out = chosen.out.absolute()
+    return chosen
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)  # a second Ctrl-C must not cut the orderly stop short
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

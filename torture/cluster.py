@@ -1,0 +1,94 @@
+"""The broker with one listener for each worker, reached through that worker's proxy.
+
+A client stays on the listener that it came in by: its metadata names the advertised port, the proxy's.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from broker import LocalBroker
+from torture.proxy import Link, Proxies
+
+BROKER_SESSION_MS: Final = 9_000
+"""Longer than any freeze of the broker. The controller of a broker that it has fenced meanwhile leaves its
+partitions without a leader for a moment; Kafka 4.4.0 takes a partition without leader for a deleted one
+(TransactionMarkerChannelManager: "these partitions are likely deleted already and hence can be skipped") and
+calls a transaction complete whose marker it never wrote. No client can mend that."""
+PORTS: Final = range(15_000, 32_000)
+"""Below the range from which the kernel gives ports to connections: ours must be free again at a restart."""
+
+
+class ProxiedBroker:
+    """One real broker, one link to it for each name; for a `with`."""
+
+    def __init__(self, folder: Path, names: Iterable[str]) -> None:
+        self.links: dict[str, Link] = {}
+        self._names = list(names)
+        self._folder = folder
+        self._proxies = Proxies()
+
+    def __enter__(self) -> ProxiedBroker:
+        ports = stable_ports(1 + len(self._names))
+        self._proxies.__enter__()
+        try:
+            self.links = {
+                name: self._proxies.add(port) for name, port in zip(self._names, ports[1:], strict=True)
+            }
+            self.broker = LocalBroker(self._folder, ports[0], self._settings())
+            self.broker.start()
+        except BaseException:
+            self._proxies.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.broker.stop()
+        self._proxies.__exit__(None, None, None)
+
+    @property
+    def bootstrap(self) -> str:
+        """Address past every proxy, `host:port`."""
+        return self.broker.bootstrap
+
+    def url(self, name: str) -> str:
+        """Address through this name's proxy, as Faust writes it."""
+        return f"kafka://127.0.0.1:{self.links[name].port}"
+
+    def _settings(self) -> dict[str, str]:
+        bound = [f"{_listener(n)}://127.0.0.1:{link.broker_port}" for n, link in self.links.items()]
+        told = [f"{_listener(n)}://127.0.0.1:{link.port}" for n, link in self.links.items()]
+        own = ["CLIENT://127.0.0.1:{port}", "CONTROLLER://127.0.0.1:{controller_port}"]
+        names = ["CLIENT", "CONTROLLER", *(_listener(name) for name in self.links)]
+        return {
+            "listeners": ",".join([*own, *bound]),
+            "advertised.listeners": ",".join([*own, *told]),
+            "broker.session.timeout.ms": str(BROKER_SESSION_MS),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in names),
+        }
+
+
+def _listener(name: str) -> str:
+    return f"THROUGH_{name.upper()}"
+
+
+def stable_ports(count: int) -> list[int]:
+    """So many ports of the loopback that nothing listens on; no connection will take them by chance."""
+    found: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):  # noqa: S311 - any will do
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        found.append(port)
+        if len(found) == count:
+            break
+    return found

@@ -1,0 +1,123 @@
+"""The fault in which the consumer group's committed offsets expire."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.exactly_once.cluster import TP, Cluster
+from streamsocial_billing.settings import PAYMENTS, RESULTS, RETRY
+from torture.system import APP_ID, PARTITIONS
+from torture.worker import ADDED_TOPIC
+
+if TYPE_CHECKING:
+    from torture.system import System
+
+TABLES: Final = ("charges", "payments", "open_payments")
+STOPPED: Final = r"task {partition} is stopped: no committed offset for .* --reset-offsets"
+STOPPED_WITHIN_S: Final = 30.0
+EMPTY_WITHIN_S: Final = 30.0
+
+
+class FaultFailed(Exception):
+    """Raised when the product did not do under a fault what its contract says."""
+
+
+def expire_offsets(system: System, length_s: float) -> dict[str, Any]:
+    """Stop all workers, delete the group; what starts now must stop its tasks; then put the offsets back."""
+    for worker in system.workers.values():
+        worker.stop()
+    cluster = system.cluster(20.0)
+    kept = {tp: at for tp, at in cluster.committed(APP_ID, sources(system)).items() if at is not None}
+    before = _ends_of_results(cluster, system)
+    with_state = _partitions_with_state(cluster, system)
+    _retried(lambda: _delete_group(system))
+    for worker in system.workers.values():
+        worker.settle()
+    stopped = _wait_stopped(system, with_state)
+    time.sleep(length_s)
+    for worker in system.workers.values():
+        worker.stop()
+    handled = _handled_since(before, cluster, system)
+    _retried(lambda: _put_back(system, kept))
+    for worker in system.workers.values():
+        worker.settle()
+    if stopped != with_state:
+        raise FaultFailed(f"tasks {sorted(with_state - stopped)} did not stop without offsets")
+    if handled & with_state:
+        raise FaultFailed(f"tasks {sorted(handled & with_state)} went on without committed offsets")
+    return {"offsets": len(kept), "stopped": sorted(stopped)}
+
+
+def sources(system: System) -> list[TP]:
+    """Every partition of every source topic, of the next release too."""
+    names = [system.settings.topic(name) for name in (PAYMENTS, RETRY, ADDED_TOPIC)]
+    return [(name, partition) for name in names for partition in range(PARTITIONS)]
+
+
+def _partitions_with_state(cluster: Cluster, system: System) -> set[int]:
+    logs = [(system.settings.changelog(table), p) for table in TABLES for p in range(PARTITIONS)]
+    return {tp[1] for tp, ends in cluster.log_ends(logs).items() if ends.start < ends.high}
+
+
+def _ends_of_results(cluster: Cluster, system: System) -> dict[TP, int]:
+    """Where each partition of the results ends, records whose marker is still to come included."""
+    logs = [(system.settings.topic(RESULTS), partition) for partition in range(PARTITIONS)]
+    return {tp: ends.high for tp, ends in cluster.log_ends(logs).items()}
+
+
+def _handled_since(before: Mapping[TP, int], cluster: Cluster, system: System) -> set[int]:
+    """The partitions with newer committed results; markers alone are none."""
+    ends = cluster.log_ends(before)
+    found = CommittedLog(system.settings).read({tp: (at, ends[tp].stable) for tp, at in before.items()})
+    return {message.partition() or 0 for message in found}
+
+
+def _wait_stopped(system: System, expected: set[int]) -> set[int]:
+    """The tasks that some worker said to have stopped, once that is all or the time is over."""
+    until = time.monotonic() + STOPPED_WITHIN_S
+    while True:
+        said = {
+            partition for partition in expected for worker in system.workers.values()
+            if worker.count(STOPPED.format(partition=partition))
+        }  # fmt: skip
+        if said == expected or time.monotonic() > until:
+            return said
+        time.sleep(0.1)
+
+
+def _delete_group(system: System) -> None:
+    client = _admin(system)  # it must live until the answer
+    client.delete_consumer_groups([APP_ID])[APP_ID].result(10)
+
+
+def _put_back(system: System, kept: Mapping[TP, int]) -> None:
+    client = _admin(system)
+    offsets = [TopicPartition(*tp, at) for tp, at in kept.items()]
+    wanted = [ConsumerGroupTopicPartitions(APP_ID, offsets)]
+    answer = client.alter_consumer_group_offsets(wanted)[APP_ID].result(10)
+    for one in answer.topic_partitions:
+        if one.error is not None:
+            raise KafkaException(one.error)
+
+
+def _retried(call: Any) -> None:
+    """A member that was killed or frozen is in the group until its session ends."""
+    until = time.monotonic() + EMPTY_WITHIN_S
+    while True:
+        try:
+            call()
+            return
+        except KafkaException:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def _admin(system: System) -> AdminClient:
+    return AdminClient(system.settings.client_config() | {"log_level": 0})

@@ -1,0 +1,140 @@
+"""The worker under torture: the product's app with what a fault needs inside the process.
+
+`python -m torture.worker FAUST_ARGUMENTS...`; the environment variable TORTURE_WORKER is a Spec in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from signal import Signals
+from typing import Any, Final
+
+from streamsocial_billing.application import create_app
+from streamsocial_billing.cli import the_settings
+from streamsocial_billing.exactly_once import batched, opening
+from streamsocial_billing.exactly_once.producer import ConfluentProducer
+from streamsocial_billing.exactly_once.units import Outgoing
+from streamsocial_billing.gateways.simulated import SimulatedGateway
+
+VARIABLE: Final = "TORTURE_WORKER"
+ADDED_TOPIC: Final = "gateway-events"
+"""What the next release reads besides `payments`, `payments-retry`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is special about one start of a worker.
+
+    orders: the file that may name a point to die or to freeze at: `SIGKILL before_commit 2`.
+    options: overrides of the layer's options.
+    added_topic: it is of the release with one source topic more.
+    clock_ahead_s: how much too late its records say they were made.
+    mutant: the defect to put back in, by its name in torture.mutants; none: the product as it is.
+    """
+
+    orders: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    added_topic: bool = False
+    clock_ahead_s: float = 0.0
+    mutant: str = ""
+
+    def environment(self) -> dict[str, str]:
+        """How it reaches the worker."""
+        return {VARIABLE: json.dumps(asdict(self))}
+
+
+class Orders:
+    """Obeys the orders file at the points of a commit; commits run in threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._reached = 0
+
+    def probe(self, point: str) -> None:
+        """Signal this process if the file says so for this point, at its N-th passing."""
+        if not self._path.exists():
+            return
+        with self._lock:
+            order = self._read()
+            if order is None or order[1] != point:
+                return
+            self._reached += 1
+            if self._reached < order[2]:
+                return
+            self._reached = 0
+            self._path.unlink(missing_ok=True)
+        os.write(2, f"{order[0].name} at {point}\n".encode())
+        os.kill(os.getpid(), order[0])
+
+    def _read(self) -> tuple[Signals, str, int] | None:
+        try:
+            sent, point, times = self._path.read_text().split()
+        except (OSError, ValueError):  # withdrawn this moment
+            return None
+        return Signals[sent], point, int(times)
+
+
+class LateProducer(ConfluentProducer):
+    """A producer on a machine whose clock is ahead: every record carries that machine's time."""
+
+    ahead_s = 0.0
+
+    def send(self, records: Iterable[Outgoing]) -> None:
+        """Queue records with the wrong time."""
+        super().send(record._replace(timestamp_ms=self._now_ms()) for record in records)
+
+    def send_changes(self, topic: str, partition: int, changes: Mapping[bytes, bytes | None]) -> None:
+        """Queue changelog records with the wrong time."""
+        for key, value in changes.items():  # produce_batch takes no times
+            self._deliveries.queued += 1
+            self._live().produce(
+                topic, value, key=key, partition=partition, timestamp=self._now_ms(),
+                on_delivery=self._deliveries.on_change,
+            )  # fmt: skip
+
+    def _now_ms(self) -> int:
+        return int((time.time() + self.ahead_s) * 1000)
+
+
+def add_source(app: Any, name: str) -> None:
+    """One more source topic, whose events nobody does anything about."""
+
+    @app.agent(batched(app.topic(name)))  # type: ignore[untyped-decorator]
+    async def take(stream: Any) -> None:
+        async for batch in stream:
+            await batch.each(_nothing)
+
+
+async def _nothing(_: Any) -> None:
+    pass
+
+
+def main() -> None:
+    """Build the app as the spec says; then it is a Faust command."""
+    spec = Spec(**json.loads(os.environ[VARIABLE]))
+    if spec.mutant:
+        from torture.mutants import install
+
+        install(spec.mutant)
+    if spec.clock_ahead_s:
+        LateProducer.ahead_s = spec.clock_ahead_s
+        opening.ConfluentProducer = LateProducer  # type: ignore[attr-defined]
+    settings = the_settings()
+    gateway = SimulatedGateway(settings.gateway_url, max_connections=max(1, settings.max_in_flight // 2))
+    app = create_app(
+        settings, {gateway.name: gateway}, probe=Orders(Path(spec.orders)).probe, **spec.options
+    )
+    if spec.added_topic:
+        add_source(app, settings.topic(ADDED_TOPIC))
+    app.main()
+
+
+if __name__ == "__main__":
+    main()

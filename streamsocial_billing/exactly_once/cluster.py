@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from confluent_kafka import (
     OFFSET_INVALID,
-    ConsumerGroupTopicPartitions,
+    Consumer,
     IsolationLevel,
     KafkaError,
     KafkaException,
@@ -29,6 +29,8 @@ from .errors import KafkaUnavailable, SetupRefused
 T = TypeVar("T")
 TP = tuple[str, int]
 RETIRED = 8
+HANGING_S = 30.0  # how long one opening of a task waits for a foreign transaction before it begins anew
+SAY_EVERY_S = 5.0
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of max.message.bytes
 
 
@@ -62,7 +64,8 @@ class Cluster:
         self._config = {**client_config, "log_level": 0}
         self._timeout_s = timeout_s
         self._client: AdminClient | None = None
-        self._retired: deque[AdminClient] = deque(maxlen=RETIRED)
+        self._retired: deque[AdminClient | Consumer] = deque(maxlen=RETIRED)
+        self._readers: dict[str, Consumer] = {}
 
     def id(self) -> str:
         """The cluster id."""
@@ -88,24 +91,23 @@ class Cluster:
         return {tp: LogEnds(start[tp], stable[tp], high[tp]) for tp in tps}
 
     def committed(self, group: str, partitions: Sequence[TP]) -> dict[TP, int | None]:
-        """The group's stable committed offsets (OffsetFetch with require_stable, KIP-447).
+        """The group's stable committed offsets."""
+        found = self.committed_with_notes(group, partitions)
+        return {tp: None if at is None else at[0] for tp, at in found.items()}
 
-        Waits while a transaction with offsets of the group is being ended.
+    def committed_with_notes(self, group: str, partitions: Sequence[TP]) -> dict[TP, tuple[int, str] | None]:
+        """The group's stable committed offsets with their metadata (OffsetFetch, require_stable, KIP-447).
+
+        Waits while a transaction with offsets of the group is being ended. Asked by a consumer that never
+        joins: librdkafka's admin client ends the process where the coordinator has moved (its issue 5040).
         """
-        request = ConsumerGroupTopicPartitions(group, [TopicPartition(*tp) for tp in partitions])
-        deadline = time.monotonic() + self._timeout_s
-        while True:
-            futures = self._admin().list_consumer_group_offsets([request], require_stable=True)
-            try:
-                answer = self._ask(futures[group]).topic_partitions
-                return {(t.topic, t.partition): _offset(t) for t in answer}
-            except KafkaException as exc:
-                code = exc.args[0].code()
-                if code == KafkaError.GROUP_ID_NOT_FOUND:
-                    return dict.fromkeys(partitions)
-                if code != KafkaError.UNSTABLE_OFFSET_COMMIT or time.monotonic() > deadline:
-                    raise KafkaUnavailable(f"committed offsets of {group}: {exc.args[0].str()}") from exc
-                time.sleep(0.01)
+        wanted = [TopicPartition(*tp) for tp in partitions]
+        try:
+            answer = self._reader(group).committed(wanted, self._timeout_s)
+            return {(t.topic, t.partition): _offset(t) for t in answer}
+        except KafkaException as exc:
+            self._start_afresh()
+            raise KafkaUnavailable(f"committed offsets of {group}: {exc.args[0].str()}") from exc
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicFacts]:
         """Facts of those of the topics that exist."""
@@ -167,6 +169,12 @@ class Cluster:
         )
         return {(tp.topic, tp.partition): future for tp, future in futures.items()}
 
+    def _reader(self, group: str) -> Consumer:
+        if group not in self._readers:
+            only_stable = {"isolation.level": "read_committed", "enable.auto.commit": False}
+            self._readers[group] = Consumer({**self._config, **only_stable, "group.id": group})
+        return self._readers[group]
+
     def _admin(self) -> AdminClient:
         if self._client is None:
             self._client = AdminClient(self._config)
@@ -191,7 +199,8 @@ class Cluster:
         """
         if self._client is not None:
             self._retired.append(self._client)
-        self._client = None
+        self._retired.extend(self._readers.values())
+        self._client, self._readers = None, {}
 
 
 UNAVAILABLE = frozenset({
@@ -211,10 +220,12 @@ UNAVAILABLE = frozenset({
 })  # fmt: skip
 
 
-def _offset(partition: TopicPartition) -> int | None:
+def _offset(partition: TopicPartition) -> tuple[int, str] | None:
     if partition.error is not None:
         raise KafkaException(partition.error)
-    return None if partition.offset in (OFFSET_INVALID, -1) else int(partition.offset)
+    if partition.offset in (OFFSET_INVALID, -1):
+        return None
+    return int(partition.offset), partition.metadata or ""
 
 
 def wait_stable(
@@ -227,14 +238,17 @@ def wait_stable(
     Raises:
         KafkaUnavailable: a foreign transaction hangs; its partition is named (point 8).
     """
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + HANGING_S
+    said, said_at = "", 0.0
     while True:
         ends = cluster.log_ends([*partitions, *beside])
         pending = [tp for tp in partitions if ends[tp].stable != ends[tp].high]
-        hanging = [f"{topic}-{partition} at {ends[topic, partition].stable}" for topic, partition in pending]
+        hanging = ", ".join(f"{topic}-{number} at {ends[topic, number].stable}" for topic, number in pending)
         if not hanging:
             return ends
         if time.monotonic() > deadline:
-            raise KafkaUnavailable(f"a transaction of another producer hangs on {', '.join(hanging)}")
-        say(f"waiting for an open transaction on {', '.join(hanging)}")
+            raise KafkaUnavailable(f"a transaction of another producer hangs on {hanging}")
+        if hanging != said or time.monotonic() > said_at + SAY_EVERY_S:
+            said, said_at = hanging, time.monotonic()
+            say(f"waiting for an open transaction on {hanging}")
         time.sleep(0.05)

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 FINAL = (HandlerFailed, RecordRefused, SetupRefused)
 STORE_FAILURES_IN_A_ROW = 3
+STOP_S = 4.0  # how long the end of the worker waits for threads that wait for the broker
 NO_CONTACT = {"state": "blocked", "why": "the broker that coordinates the group does not answer"}
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 
@@ -140,6 +141,16 @@ class Layer:
         facts = self.facts.get(topic)
         return (facts.max_message_bytes if facts else self.options.max_record_bytes) - 512
 
+    def check_partitions(self, counts: Mapping[str, int]) -> None:
+        """Refuse to go on once a source has another partition count: keys would leave their tables.
+
+        Raises:
+            SetupRefused: naming the topic, what it had, what it has, what to do.
+        """
+        for topic, count in sorted(counts.items()):
+            if self.partitions not in (0, count):  # 0: nobody prepared this app
+                raise SetupRefused(partitions_changed(topic, self.partitions, count))
+
     # -- fetching
 
     def wanted(self) -> dict[TP, Task]:
@@ -230,9 +241,11 @@ class Layer:
     async def stop(self) -> None:
         """End everything, then the threads."""
         await self.revoke()
-        owners = list(self._owners)
-        if owners:
-            await asyncio.wait(owners, timeout=self.options.request_timeout_s)
+        if self._owners:
+            await asyncio.wait(set(self._owners), timeout=STOP_S)
+        late = sorted(partition for partition, slot in self.slots.items() if not slot.done.is_set())
+        if late:
+            logger.warning("tasks %s are left amid a call to the broker: their next opening ends it", late)
         self._opening.stop()
 
     async def all_settled(self) -> None:
@@ -307,10 +320,11 @@ class Layer:
         store_failures = tries = 0
         try:
             while not slot.revoked:
+                commits = slot.counts.commits
                 failure = await self._run_incarnation(slot)
                 if failure is None or slot.over():
                     return
-                tries = 0 if slot.task is not None else tries + 1
+                tries = 0 if slot.counts.commits > commits else tries + 1
                 store_failures = store_failures + 1 if isinstance(failure, StoreFailed) else 0
                 await self._after_failure(slot, failure, tries, store_failures)
                 slot.task = None
@@ -360,7 +374,7 @@ class Layer:
             slot.settled.set()
             await _until_revoked(slot)
             return
-        known = isinstance(failure, ExactlyOnceError)
+        known = isinstance(failure, ExactlyOnceError | OSError)  # OSError: the disk, by name
         logger.warning(
             "task %d ends its incarnation: %r", slot.partition, failure, exc_info=None if known else failure
         )
@@ -389,6 +403,14 @@ async def _until_revoked(slot: Slot) -> None:
     while not slot.revoked:
         slot.changed.clear()
         await slot.changed.wait()
+
+
+def partitions_changed(topic: str, before: int, now: int) -> str:
+    """What is wrong with another partition count, what to do."""
+    return (
+        f"topic {topic} has {now} partitions, its tables were made for {before}: its keys would meet others' "
+        f"tables. Nothing is handled until it has {before} again: create it anew, send what was not handled"
+    )
 
 
 def _unreadable(topic: str, partition: int, got: Fetched, expected: int) -> ExactlyOnceError:

@@ -13,7 +13,7 @@ from .commit import Committer
 from .membership import Membership
 from .options import Options
 from .producer import ConfluentProducer
-from .recovery import Plan, Recovery, plan, start_offsets
+from .recovery import Plan, Recovery, make_note, plan, read_note, start_offsets
 from .slot import Slot
 from .store import NO_STATE, PartitionStore, TaskStores
 from .task import Source, Task, Worker
@@ -74,7 +74,7 @@ class Opening:
             await self._in_thread(producer.open)
             fenced = time.monotonic()
             slot.state = "recovering"
-            sources = await self._in_thread(self._recover, slot, stores)
+            sources = await self._in_thread(self._recover, slot, producer, stores)
             if slot.revoked:
                 return
             slot.task = self._new_task(slot, producer, stores, sources)
@@ -105,7 +105,7 @@ class Opening:
             slot.counts,
         )
 
-    def _recover(self, slot: Slot, stores: TaskStores) -> dict[str, Source]:
+    def _recover(self, slot: Slot, producer: ConfluentProducer, stores: TaskStores) -> dict[str, Source]:
         """Committed offsets, then the changelogs to the last stable offset, after the fence; in a thread."""
         partition = slot.partition
         sources = [(topic, partition) for topic in sorted(slot.topics)]
@@ -115,20 +115,39 @@ class Opening:
             slot.why = text
             logger.warning("task %d: %s", partition, text)
 
-        committed = self._cluster.committed(self._app.conf.id, sources)
-        ends = wait_stable(self._cluster, list(changelogs.values()), say, beside=sources)
+        committed = self._cluster.committed_with_notes(self._app.conf.id, sources)
+        logs = list(changelogs.values())
+        ends = wait_stable(self._cluster, logs, say, beside=sources)
         slot.recovery = Recovery(self._options, say)
         # a first commit that was aborted leaves its aborted records behind, no offset: that is no content
         new = set(committed.values()) == {None}
-        empty = new and not slot.recovery.holds_records({log: ends[log] for log in changelogs.values()})
-        logs = {source: ends[source] for source in sources}
-        starts = start_offsets(logs, committed, empty)
+        empty = new and not slot.recovery.holds_records({log: ends[log] for log in logs})
+        starts = self._begin_at(slot, producer, {tp: ends[tp] for tp in sources}, committed, empty)
         for name, store in stores.tables.items():
             reason = store.open()
             if reason not in (None, NO_STATE):
                 say(f"table {name} is rebuilt from empty: {reason}")
         slot.recovery.run(self._plans(stores, changelogs, ends), lambda: slot.revoked)
-        return {tp[0]: Source(tp[0], at, at, committed.get(tp), logs[tp].high) for tp, at in starts.items()}
+        return {tp[0]: Source(tp[0], at, at, at, ends[tp].high) for tp, at in starts.items()}
+
+    def _begin_at(
+        self, slot: Slot, producer: ConfluentProducer, logs: Mapping[TP, LogEnds],
+        found: Mapping[TP, tuple[int, str] | None], changelog_empty: bool,
+    ) -> dict[TP, int]:  # fmt: skip
+        """Where the sources start; committed at once if it is the first time for one of them.
+
+        So a source that has no offset is one that the task never opened, or one whose offset was lost: the
+        note beside the others' offsets says which (decision 11).
+        """
+        committed = {tp: None if at is None else at[0] for tp, at in found.items()}
+        ever = read_note(at[1] for at in found.values() if at is not None)
+        starts = start_offsets(logs, committed, changelog_empty, ever)
+        producer.offset_note = make_note(ever.union(slot.topics))
+        if None in committed.values():
+            producer.begin()
+            producer.commit(starts, slot.membership)
+            producer.finish()
+        return starts
 
     def _plans(
         self, stores: TaskStores, changelogs: Mapping[str, TP], ends: Mapping[TP, LogEnds]

@@ -120,6 +120,7 @@ class ConfluentProducer:
 
     def __init__(self, options: Options, transactional_id: str) -> None:
         self.transactional_id = transactional_id
+        self.offset_note = ""  # goes with each committed offset, as its metadata
         self.timeout_s = options.request_timeout_s
         self._config = _config(options, transactional_id)
         self._producer: Producer | None = None
@@ -187,7 +188,8 @@ class ConfluentProducer:
 
     def commit(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
         """Add the offsets under the member's generation, so that a stale member is refused (KIP-447)."""
-        positions = [TopicPartition(topic, partition, at) for (topic, partition), at in offsets.items()]
+        note = self.offset_note
+        positions = [TopicPartition(topic, partition, at, note) for (topic, partition), at in offsets.items()]
         producer = self._live()
 
         def add_offsets() -> None:

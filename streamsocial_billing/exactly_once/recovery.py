@@ -1,7 +1,7 @@
 """Bringing a task's databases to the last stable offset of their changelogs."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ CHUNK = 5000  # records applied per WriteBatch
 STALL_S = 30.0
 TOMBSTONE_MARGIN = 0.9  # of delete.retention.ms: clocks and compaction are not exact
 DAY_MS = 86_400_000
+NOTE_BYTES = 4096  # the broker's default of offset.metadata.max.bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,10 @@ class Recovery:
             deadline = time.monotonic() + STALL_S
             while left:
                 message = reader.poll(0.2)
-                if message is not None and message.error() is None:
+                error = None if message is None else message.error()
+                if message is not None and error is None:
                     return True
-                if message is not None and message.error().code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                if message is not None and error and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                     left.discard((message.topic(), message.partition()))
                 elif time.monotonic() > deadline:
                     raise KafkaUnavailable(f"{sorted(left)} was not read to its end in {STALL_S:.0f} s")
@@ -171,24 +173,41 @@ def _first_offset(item: Plan) -> int:
     return max(item.store.reached.position, item.ends.start)
 
 
+def read_note(notes: Iterable[str]) -> frozenset[str]:
+    """The sources that a task has ever read, by the notes beside its offsets; empty if not on record."""
+    return frozenset(name for note in notes for name in note.split(",") if name)
+
+
+def make_note(sources: Iterable[str]) -> str:
+    """What goes beside each offset; nothing, so that a later gap is refused, where the broker has no room."""
+    note = ",".join(sorted(sources))  # no topic name has a comma
+    return note if len(note) <= NOTE_BYTES else ""
+
+
 def start_offsets(
-    sources: Mapping[TP, LogEnds], committed: Mapping[TP, int | None], changelog_empty: bool
-) -> dict[TP, int]:
+    sources: Mapping[TP, LogEnds], committed: Mapping[TP, int | None], changelog_empty: bool,
+    ever: frozenset[str] = frozenset(),
+) -> dict[TP, int]:  # fmt: skip
     """Where a task's sources continue (point 7): the committed offsets, or the very beginning.
+
+    Args:
+        ever: the sources that the task is known to have read; empty if that is not on record.
 
     Raises:
         OffsetsMissing: an offset is gone although the task has state, or points below the log's start.
     """
-    known = {tp for tp, offset in committed.items() if offset is not None}
+    nothing_known = all(offset is None for offset in committed.values())
     starts: dict[TP, int] = {}
     for tp, ends in sources.items():
         offset = committed.get(tp)
         if offset is None:
-            if not known and not changelog_empty:
+            if nothing_known and not changelog_empty:
                 raise OffsetsMissing(
                     f"no committed offset for {tp[0]}-{tp[1]} although its tables have content (group "
                     "offsets expire): set them with kafka-consumer-groups --reset-offsets, then restart"
                 )
+            if not nothing_known and ends.high > 0 and (not ever or tp[0] in ever):
+                raise OffsetsMissing(_not_new(tp, tp[0] in ever))
             starts[tp] = ends.start
         elif offset < ends.start or offset > ends.high:
             raise OffsetsMissing(
@@ -199,3 +218,11 @@ def start_offsets(
         else:
             starts[tp] = offset
     return starts
+
+
+def _not_new(tp: TP, known: bool) -> str:
+    why = "was read before" if known else "may have been read before: no offset of its task tells"
+    return (
+        f"no committed offset for {tp[0]}-{tp[1]}, while other sources of its task have one; {tp[0]} {why}. "
+        "Stop all workers, choose where to go on with kafka-consumer-groups --reset-offsets, then restart"
+    )

@@ -2,10 +2,12 @@
 
 import fcntl
 import gc
+import logging
 import os
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ from .agent import Agent
 from .assignor import TaskAssignor
 from .cluster import Cluster, TopicFacts
 from .errors import ExactlyOnceError, KafkaUnavailable, SetupRefused
-from .layer import Layer
+from .layer import Layer, partitions_changed
 from .membership import check_layout
 from .options import SCHEME
 from .router import Router
@@ -30,6 +32,9 @@ from .table import Table
 from .table_manager import TableManager
 from .topic import Topic, outputs
 
+logger = logging.getLogger(__name__)
+
+EXIT_S = 2.0  # how long threads that wait for the broker may hold up the exit once all else has ended
 FOLDER_WAIT_S = 5.0  # how long a worker that ends right now may still hold the data folder
 OWN_CLASSES = {
     "Agent": Agent, "Stream": Stream, "Topic": Topic, "Table": Table, "TableManager": TableManager,
@@ -230,16 +235,14 @@ def _create_changelogs(app: Any, cluster: Cluster, sources: list[str]) -> int:
         NewTopic(name, partitions, app.conf.topic_replication_factor, config={"cleanup.policy": "compact"})
         for name in names if name not in facts
     ])  # fmt: skip
-    _check_changelogs(cluster.topics(names), partitions)
+    _check_changelogs(cluster.topics(names), sources[0], partitions)
     return partitions
 
 
-def _check_changelogs(facts: dict[str, TopicFacts], partitions: int) -> None:
+def _check_changelogs(facts: dict[str, TopicFacts], source: str, partitions: int) -> None:
     for name, fact in facts.items():
         if fact.partitions != partitions:
-            raise SetupRefused(
-                f"changelog {name} has {fact.partitions} partitions, the sources have {partitions}"
-            )
+            raise SetupRefused(f"changelog {name}: {partitions_changed(source, fact.partitions, partitions)}")
         if fact.config.get("cleanup.policy") != "compact":
             raise SetupRefused(
                 f"changelog {name} must have cleanup.policy=compact: deleting it loses table state"
@@ -263,7 +266,8 @@ class Worker(faust.Worker):
                 super().execute_from_commandline()
         except (ExactlyOnceError, OSError, KafkaException) as exc:
             _say_and_exit(exc)
-        except SystemExit:
+        except SystemExit as ended:
+            _bound_the_exit(ended.code)
             if isinstance(self.crash_reason, ExactlyOnceError):
                 _say_and_exit(self.crash_reason)  # mode has logged it, long before its last lines
             raise
@@ -274,6 +278,18 @@ class Worker(faust.Worker):
         await super().on_first_start()
         _calm_the_collector()
         await Layer.of(self.app).learn(_all_topics(self.app))
+
+
+def _bound_the_exit(code: object) -> None:
+    """Let Python wait for its threads, but not for long: what they are at, the next start makes good."""
+
+    def give_up() -> None:
+        logger.warning("the exit does not wait for the broker any longer than %.0f s", EXIT_S)
+        os._exit(code if isinstance(code, int) else code is not None)
+
+    timer = threading.Timer(EXIT_S, give_up)
+    timer.daemon = True
+    timer.start()
 
 
 def _calm_the_collector() -> None:

@@ -65,6 +65,8 @@ class TableManager(FaustTableManager):
         """Open the assigned tasks in the background; partitions of a task that came in part are refused."""
         layer = Layer.of(self.app)
         tasks = whole_tasks(assigned)
+        if tasks and max(tasks) >= layer.partitions:  # the group has noticed before this worker has
+            layer.check_partitions({topic: max(tasks) + 1 for topic in tasks[max(tasks)]})
         await layer.forget(set(layer.slots) - set(tasks))
         await layer.assigned(tasks, self.app.consumer.membership)  # type: ignore[attr-defined]
         self.app.flow_control.resume()

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 import aiokafka
 from aiokafka import TopicPartition
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.client import ConnectionGroup
+from aiokafka.errors import ConsumerStoppedError, KafkaError, NodeNotReadyError
+from aiokafka.protocol.metadata import MetadataRequest
 from faust.events import Event as FaustEvent
 from faust.transport import base
 from faust.transport.conductor import Conductor as FaustConductor
@@ -29,7 +31,10 @@ logger = logging.getLogger(__name__)
 FETCH_S = 0.2  # longest wait of one fetch: bounds how late a newly opened task is first asked for
 FETCH_RECORDS = 1000  # of one partition
 HEALTH_EVERY_S = 0.5
+COUNT_EVERY_S = 1.0  # how often the partition counts are asked for while there is nothing to handle
+RETRY_S = 0.2
 NEVER_MS = 2_147_483_647  # 24 days: a worker that fetches nothing (a spare, a blocked one) stays a member
+STOP_S = 4.0  # how long leaving the group, then closing the connections may take
 LONG_POLL_MS = 150  # an outstanding long poll delays the first fetch of a newly opened task by this
 
 
@@ -53,6 +58,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     membership: Membership
     _tokens: dict[TP, int]
+    _counted_at = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._tokens = {}
@@ -64,6 +70,27 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         coordinator = self._ensure_consumer()._coordinator
         self.membership = Membership(self.app.conf.id, coordinator.generation, coordinator.member_id)
         self._ensure_consumer().pause(*assigned)
+
+    def _stopped_set(self) -> None:
+        """Ask the thread to stop, which a crash may have ended before."""
+        try:
+            super()._stopped_set()
+        except RuntimeError:  # its loop is closed
+            self._stopped.set()
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group, close the connections, for as long as the broker lets us.
+
+        Without its broker aiokafka waits for the coordinator, or ends in a cancellation of its own (that of
+        a fetch which pauses before the next try): the thread would die of it without a word to Faust.
+        """
+        stopping = self.thread_loop.create_task(super().on_thread_stop())
+        await asyncio.wait([stopping], timeout=STOP_S)
+        if not stopping.done():
+            logger.warning("the group is left without a word: no answer from the broker for %.0f s", STOP_S)
+            stopping.cancel()  # once more by the thread's own clean-up: aiokafka may swallow the first
+        elif not stopping.cancelled():
+            stopping.result()
 
     async def in_loop(self, coroutine: Any) -> Any:
         """Run a coroutine in the thread's loop, await its result here."""
@@ -80,6 +107,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             found = self._take(tps)
             left_s = ends - self.thread_loop.time()
             if left_s <= 0 or any(got.end > got.start or got.error for got in found.values()):
+                await self.watch_partitions(now=any(got.events for got in found.values()))
                 return found
             waiter = fetcher._create_fetch_waiter()
             done, _ = await asyncio.wait([waiter], timeout=left_s)
@@ -117,6 +145,40 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             return Fetched(token, start, [], start, exc)
         return Fetched(token, start, drained.get(partition, []), state.position)
 
+    async def watch_partitions(self, *, now: bool) -> None:
+        """Ask for the sources' partition counts: after each fetch that brought events, else every second.
+
+        What was sent under a grown count can only be fetched after the growth: the broker, asked after the
+        fetch, tells of it before any such event is handled. While it does not answer, they wait.
+
+        Raises:
+            SetupRefused: a count has changed.
+        """
+        if not now and self._counted_at + COUNT_EVERY_S > self.thread_loop.time():
+            return
+        while True:
+            try:
+                counts = await self._partition_counts()
+                break
+            except KafkaError:
+                self.check_health()
+                await asyncio.sleep(RETRY_S)
+        self._counted_at = self.thread_loop.time()
+        Layer.of(self.app).check_partitions(counts)
+
+    async def _partition_counts(self) -> dict[str, int]:
+        """The sources' partition counts as the group's coordinator knows them now.
+
+        Not over the connection for fetching: there the answer would wait behind a long poll.
+        """
+        consumer = self._ensure_consumer()
+        node, topics = consumer._coordinator.coordinator_id, sorted(consumer.subscription())
+        if node is None:
+            raise NodeNotReadyError("the group's coordinator is not known")
+        request = MetadataRequest(topics, allow_auto_topic_creation=False)
+        answer = await consumer._client.send(node, request, group=ConnectionGroup.COORDINATION)
+        return {topic: len(partitions) for error, topic, _, partitions in answer.topics if not error}
+
     def check_health(self) -> None:
         """Let aiokafka go on after a group error, which it wants to be seen first.
 
@@ -134,8 +196,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 raise ConsumerDead(f"a background task of the consumer has ended: {task!r}")
 
     async def check(self) -> None:
-        """`check_health` on the thread's own loop."""
+        """What `fetch` checks, while there is nothing to fetch."""
         self.check_health()
+        await self.watch_partitions(now=False)
 
     async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
         """Seek, then resume, unless the group has moved on; then records belong to this incarnation."""
@@ -256,7 +319,8 @@ class Consumer(driver.Consumer):
                 if self.app.should_stop:
                     return  # Faust would take it for a crash if a rebalance is under way
                 raise
-            except ConsumerDead as exc:
+            except (ConsumerDead, SetupRefused) as exc:
+                logger.critical("the worker stops: %s", exc)
                 await self.app.crash(exc)
                 return
             except KafkaError as exc:

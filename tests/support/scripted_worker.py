@@ -29,7 +29,7 @@ from streamsocial_billing.exactly_once.units import Outgoing, current_unit
 EVENTS: TP = ("events", 0)
 TABLE, CHANGELOG = "counts", "app-counts-changelog"
 TIMEOUT_S = 1.0  # of calls that end, in virtual time; a call that never ends takes it
-LONGEST_PAUSE_S = 6.0  # virtual: longer than any pause that the layer makes between two tries
+LONGEST_PAUSE_S = 20.0  # virtual: longer than the pauses that the layer makes between a few tries
 MOST_ATTEMPTS = 100
 Step = Callable[["World"], object]
 
@@ -52,11 +52,12 @@ class ScriptedCluster:
         """One partition each."""
         return {name: TopicFacts(f"id of {name}", 1, {}) for name in names}
 
-    def committed(self, group: str, partitions: Sequence[TP]) -> dict[TP, int | None]:
-        """The stable committed offsets; an open transaction with offsets has none."""
+    def committed_with_notes(self, group: str, partitions: Sequence[TP]) -> dict[TP, tuple[int, str] | None]:
+        """The stable committed offsets with their metadata; an open transaction with offsets has none."""
         if self._kafka.open is not None and self._kafka.open.offsets:
             raise KafkaUnavailable("the committed offsets are not stable")
-        return {tp: self._kafka.committed[tp] for tp in partitions}
+        found = {tp: self._kafka.committed[tp] for tp in partitions}
+        return {tp: None if at is None else (at, self._kafka.notes.get(tp, "")) for tp, at in found.items()}
 
     def log_ends(self, partitions: Iterable[TP]) -> dict[TP, LogEnds]:
         """Sources as they are, changelogs with what the open transaction put there."""

@@ -15,6 +15,10 @@ in front of it are committed. Where librdkafka cannot meet a fault at a step, th
   are refused, after them those of the next one.
 - send only queues. Retriable, time-out: its queue is full, once, always.
 - store: RocksDB knows neither producers nor groups. Fenced, wrong generation: it happens in Kafka meanwhile.
+  Time-out: the write outlasts the revocation of its task.
+
+Kafka Streams tests a part of the matrix by name in `StreamsProducerTest`: fenced, a fatal error, any other
+error at begin, send, send offsets, commit, abort; a time-out of init.
 """
 
 from collections.abc import Iterator, Sequence

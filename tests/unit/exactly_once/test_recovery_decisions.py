@@ -1,5 +1,6 @@
 """What a task trusts when it opens: its database, its committed offsets."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,14 @@ import pytest
 
 from streamsocial_billing.exactly_once.cluster import TP, LogEnds, TopicFacts
 from streamsocial_billing.exactly_once.errors import OffsetsMissing
-from streamsocial_billing.exactly_once.recovery import plan, start_offsets, why_not_a_prefix
+from streamsocial_billing.exactly_once.recovery import (
+    NOTE_BYTES,
+    make_note,
+    plan,
+    read_note,
+    start_offsets,
+    why_not_a_prefix,
+)
 from streamsocial_billing.exactly_once.store import FORMAT, NO_STATE, Identity, PartitionStore, Reached
 
 NOW_MS = 10_000_000_000
@@ -58,6 +66,9 @@ def test_deletions_are_kept_a_day_where_the_topic_does_not_say() -> None:
 
 
 A, B = ("a", 0), ("b", 0)
+LOGS = {A: ENDS, B: LogEnds(7, 9, 9)}
+EMPTY = LogEnds(0, 0, 0)
+BOTH = frozenset({"a", "b"})
 
 
 @pytest.mark.parametrize(
@@ -67,16 +78,46 @@ A, B = ("a", 0), ("b", 0)
         ({A: 150, B: 7}, False, {A: 150, B: 7}),
         ({A: 100, B: 9}, False, {A: 100, B: 9}),
         ({A: 250, B: 9}, True, {A: 250, B: 9}),
-        ({A: 150, B: None}, False, {A: 150, B: 7}),
-        ({A: None, B: 8}, True, {A: 100, B: 8}),
     ],
 )
+@pytest.mark.parametrize("ever", [frozenset[str](), BOTH])
 def test_a_task_goes_on_at_its_committed_offsets(
-    committed: dict[TP, int | None], changelog_empty: bool, starts: dict[TP, int]
+    committed: dict[TP, int | None], changelog_empty: bool, starts: dict[TP, int], ever: frozenset[str]
 ) -> None:
-    """Only a task without any state, or a newly added topic, starts from the beginning (point 7)."""
-    ends: dict[TP, LogEnds] = {A: ENDS, B: LogEnds(7, 9, 9)}
-    assert starts == start_offsets(ends, committed, changelog_empty)
+    """Only a task without offsets, without state starts from the beginning as a whole (point 7)."""
+    assert starts == start_offsets(LOGS, committed, changelog_empty, ever)
+
+
+@pytest.mark.parametrize("changelog_empty", [True, False])
+@pytest.mark.parametrize(
+    ("ever", "log"), [({"a"}, LOGS[B]), ({"a", "c"}, LOGS[B]), ((), EMPTY), ({"a"}, EMPTY), (BOTH, EMPTY)]
+)
+def test_a_source_that_the_task_never_read_starts_at_its_log_s_start(
+    ever: Iterable[str], log: LogEnds, changelog_empty: bool
+) -> None:
+    """The notes beside the other offsets do not name it, or it is empty: nothing can be lost or repeated."""
+    starts = start_offsets({A: ENDS, B: log}, {A: 150, B: None}, changelog_empty, frozenset(ever))
+    assert {A: 150, B: log.start} == starts
+
+
+@pytest.mark.parametrize("changelog_empty", [True, False])
+@pytest.mark.parametrize(
+    ("ever", "why"),
+    [
+        ((), "b may have been read before: no offset of its task tells"),
+        ({"b"}, "b was read before"),
+        (BOTH, "b was read before"),
+    ],
+)
+@pytest.mark.parametrize("log", [LOGS[B], LogEnds(9, 9, 9)], ids=["records", "deleted_records"])
+def test_a_source_whose_offset_may_have_been_lost_stops_the_task(
+    log: LogEnds, ever: Iterable[str], why: str, changelog_empty: bool
+) -> None:
+    """Neither skipping nor repeating is chosen for the operator; the other sources wait with it."""
+    with pytest.raises(OffsetsMissing, match="kafka-consumer-groups") as refusal:
+        start_offsets({A: ENDS, B: log}, {A: 150, B: None}, changelog_empty, frozenset(ever))
+    expected = f"no committed offset for b-0, while other sources of its task have one; {why}. Stop all"
+    assert str(refusal.value).startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +134,17 @@ def test_a_task_whose_offset_cannot_be_trusted_stops(committed: int | None, text
     with pytest.raises(OffsetsMissing, match="kafka-consumer-groups") as refusal:
         start_offsets({A: ENDS}, offsets, False)
     assert str(refusal.value).startswith(text)
+
+
+def test_a_note_is_read_as_it_was_made() -> None:
+    """Each offset of a task carries the names of all its sources; what several carry is put together."""
+    assert "a,b.c-d_e" == make_note({"b.c-d_e", "a"})
+    assert frozenset({"a", "b.c-d_e", "z"}) == read_note([make_note({"b.c-d_e", "a"}), "", make_note({"z"})])
+    assert frozenset() == read_note([""])
+
+
+def test_a_note_that_the_broker_would_refuse_is_left_out() -> None:
+    """Then a missing offset is refused in doubt; the commits go on."""
+    longest = {"x" * 249 + str(number) for number in range(16)}
+    assert NOTE_BYTES >= len(make_note(longest)) > 4000
+    assert "" == make_note(longest | {"y" * 249})

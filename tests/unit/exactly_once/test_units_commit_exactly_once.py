@@ -109,10 +109,9 @@ class World(RuleBasedStateMachine):
             store.apply(dict(filter(None, log[store.reached.position :])), len(log))
         ends = self.kafka.ends()
         starts = start_offsets(ends, self.kafka.committed, not self.kafka.changelogs)
+        self.kafka.committed.update(starts)  # as `Opening` does the first time
         self.positions = dict(starts)
-        sources = {
-            tp[0]: Source(tp[0], at, at, self.kafka.committed[tp], ends[tp].high) for tp, at in starts.items()
-        }
+        sources = {tp[0]: Source(tp[0], at, at, at, ends[tp].high) for tp, at in starts.items()}
         committer = Committer(producer, stores, 0, MEMBERSHIP, CHANGELOGS, self.options)
         self.stores, self.task = stores, Task(self.layer, 0, sources, stores, committer, self.held)
         self.slot = self.layer.slots[0] = Slot(0, frozenset(sources), MEMBERSHIP, "running", task=self.task)

@@ -46,8 +46,9 @@ class Batch:
 
     def end(self) -> None:
         """Close the batch: everything of it is admitted, or its incarnation is over."""
-        self._source.queued -= 1
-        self._task.moved()
+        if self._task.accepting:
+            self._source.queued -= 1
+            self._task.moved()
 
     async def each(self, handler: Handler) -> None:
         """Admit every event to its key lane; returns when all are admitted, not when they are handled.

@@ -150,7 +150,8 @@ class Recovery:
             if item is None:
                 continue
             self.done += reached - item.store.reached.position
-            item.store.apply(changes.get(topic, {}), max(reached, item.store.reached.position))
+            write = item.store.apply if reached >= item.ends.stable else item.store.top_up
+            write(changes.get(topic, {}), max(reached, item.store.reached.position))
             if reached >= item.ends.stable:
                 del by_topic[topic]
         return bool(position)

@@ -108,13 +108,19 @@ class PartitionStore:
 
     def apply(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
         """Write values and the changelog offset they reach in one WriteBatch."""
+        self._write(changes, Reached(position, int(time.time() * 1000)))
+
+    def top_up(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
+        """Write a part of what is missing: the content stays as old as it was, deletions may be unread."""
+        self._write(changes, Reached(position, self.reached.at_ms))
+
+    def _write(self, changes: Mapping[bytes, bytes | None], reached: Reached) -> None:
         batch = WriteBatch(raw_mode=True)
         for key, value in changes.items():
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        reached = Reached(position, int(time.time() * 1000))
         batch.put(
             META_KEY, orjson.dumps({**asdict(self.identity), **asdict(reached)} if self.identity else {})
         )

@@ -259,7 +259,8 @@ class Task:
         if committed:
             records = len(sealed.records) + sum(len(changes) for changes in sealed.changes.values())
             self.counts.committed(len(sealed.units), records, took)
-        if self.waiting_units() or len(sealed.units) >= self._worker.options.max_units_per_commit:
+        moved = any(source.idle_position() is not None for source in self.sources.values())
+        if moved or self.waiting_units() or len(sealed.units) >= self._worker.options.max_units_per_commit:
             self._wake.set()
         return took
 

@@ -1,0 +1,295 @@
+"""Defects put into the layer, one each: what the simulation must find."""
+# ruff: noqa: SLF001 - a defect is put where no public name leads
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+from streamsocial_billing.exactly_once import commit, opening, recovery, selection, task
+from streamsocial_billing.exactly_once.batch import Batch
+from streamsocial_billing.exactly_once.cluster import Cluster, LogEnds
+from streamsocial_billing.exactly_once.commit import Committer, Sealed
+from streamsocial_billing.exactly_once.layer import Layer
+from streamsocial_billing.exactly_once.membership import Membership
+from streamsocial_billing.exactly_once.opening import Opening
+from streamsocial_billing.exactly_once.producer import ConfluentProducer
+from streamsocial_billing.exactly_once.recovery import Recovery
+from streamsocial_billing.exactly_once.store import NO_STATE, TaskStores
+from streamsocial_billing.exactly_once.task import Source, Task
+
+Patch = tuple[Any, str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One defect.
+
+    Attributes:
+        put_in: says what of the layer is replaced by what.
+        faults: the kinds of faults that bring it out; empty: all.
+        first_seed: where the search begins.
+    """
+
+    put_in: Callable[[], list[Patch]]
+    faults: tuple[str, ...] = ()
+    first_seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.put_in.__name__
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """The layer has the defect."""
+        with ExitStack() as stack:
+            for owner, name, stand_in in self.put_in():
+                stack.enter_context(patch.object(owner, name, stand_in, create=True))
+            yield
+
+
+def failure_acknowledges() -> list[Patch]:
+    """A handler's exception acknowledges its event with half of its output (defect 7)."""
+
+    async def no_second_try(*_: Any) -> None:
+        return None
+
+    return [(Task, "_try_again", no_second_try)]
+
+
+def store_before_commit() -> list[Patch]:
+    """The database is written before the transaction is committed (defect 4)."""
+
+    def committed(self: Committer, sealed: Sealed) -> None:
+        producer = self.producer
+        producer.begin()
+        producer.send(sealed.records)
+        for table, changes in sealed.changes.items():
+            producer.send_changes(self.changelogs[table], self.partition, changes)
+        reached = producer.confirm()
+        if sealed.changes:
+            self.stores.apply(
+                sealed.changes, {t: reached[log] for t, log in self.changelogs.items() if log in reached}
+            )
+        self.options.probe("before_commit")
+        producer.commit(sealed.offsets, self.membership)
+        producer.finish()
+
+    return [(Committer, "commit", committed)]
+
+
+def changelog_left_out() -> list[Patch]:
+    """A commit carries offsets without the table changes (defect 3)."""
+
+    def committed(self: Committer, sealed: Sealed) -> None:
+        _commit(self, replace(sealed, changes={}))
+
+    return [(Committer, "commit", committed)]
+
+
+def no_confirmation() -> list[Patch]:
+    """A transaction is committed although a record was refused, as aiokafka does."""
+
+    def confirm(self: ConfluentProducer) -> dict[str, int]:
+        producer: Any = self._live()
+        producer.flush(self.timeout_s)
+        producer.forgive()
+        return self._deliveries.reached
+
+    return [(ConfluentProducer, "confirm", confirm)]
+
+
+def no_generation() -> list[Patch]:
+    """Offsets are committed as an outsider (defect 14)."""
+
+    def outsider(self: ConfluentProducer, offsets: Any, membership: Membership) -> None:
+        _offsets(self, offsets, Membership(membership.group, -1, ""))
+
+    return [(ConfluentProducer, "commit", outsider)]
+
+
+def fence_after_reading() -> list[Patch]:
+    """The producer is opened at the first commit, so that offsets are read before the fence."""
+
+    def begin(self: ConfluentProducer) -> None:
+        if self._producer is None:
+            _open(self)
+        _begin(self)
+
+    return [(ConfluentProducer, "open", lambda self: None), (ConfluentProducer, "begin", begin)]
+
+
+def no_fence() -> list[Patch]:
+    """Neither of the two fences keeps a paused worker's transaction out of what is read."""
+    return no_generation() + fence_after_reading()
+
+
+def ends_before_fence() -> list[Patch]:
+    """The changelogs' ends are read before the fence."""
+    early: dict[Any, dict[Any, LogEnds]] = {}
+
+    async def open_late(self: Opening, slot: Any, member: Any) -> None:
+        logs = [(self._changelog(name), slot.partition) for name in self._app.tables]
+        early[self._cluster, slot.partition] = await self._in_thread(self._cluster.log_ends, logs)
+        await _open_task(self, slot, member)
+
+    def known(cluster: Any, partitions: Any, say: Any, *, beside: Any = ()) -> dict[Any, LogEnds]:
+        now: dict[Any, LogEnds] = cluster.log_ends([*partitions, *beside])
+        return now | early[cluster, partitions[0][1]]
+
+    return [(Opening, "open", open_late), (opening, "wait_stable", known)]
+
+
+def unstable_offsets() -> list[Patch]:
+    """Committed offsets are read while a transaction is about to move them (defect 21)."""
+
+    def reader(self: Cluster, group: str) -> Any:
+        found: Any = _reader(self, group)
+        found.asks_for_stable = False
+        return found
+
+    return [(Cluster, "_reader", reader)]
+
+
+def past_what_is_queued() -> list[Patch]:
+    """The position is committed although a batch of it waits for its agent."""
+
+    def position(self: Source) -> int | None:
+        at = self.committed if self.committed is not None else -1
+        return self.position if not self.run and self.position > at else None
+
+    return [(Source, "idle_position", position)]
+
+
+def dropped_batch_counts() -> list[Patch]:
+    """A plain agent's batch counts as admitted when its incarnation ends."""
+
+    def end(self: Batch) -> None:
+        self._source.queued -= 1
+        self._task.moved()
+
+    return [(Batch, "end", end)]
+
+
+def overlay_released() -> list[Patch]:
+    """An overlay entry leaves with a commit although a later unit has changed it."""
+
+    def release(self: Task, sealed: Sealed) -> None:
+        _release(self, sealed)
+        for unit in sealed.units:
+            for where in unit.writes:
+                self.overlay.pop(where, None)
+
+    return [(Task, "_release", release)]
+
+
+def commit_after_doubt() -> list[Patch]:
+    """After a commit that may have happened the same units are committed in a last commit."""
+    return [(Task, "_in_doubt", property(lambda self: False, lambda self, value: None))]
+
+
+def read_to_the_end() -> list[Patch]:
+    """Recovery reads to the high watermark, aborted records included (near defect 5)."""
+
+    def config(self: Recovery) -> dict[str, Any]:
+        return _reader_config(self) | {"isolation.level": "read_uncommitted"}
+
+    def known(cluster: Any, partitions: Any, say: Any, *, beside: Any = ()) -> dict[Any, LogEnds]:
+        ends: Mapping[Any, LogEnds] = cluster.log_ends([*partitions, *beside])
+        return {tp: LogEnds(one.start, one.high, one.high) for tp, one in ends.items()}
+
+    return [(Recovery, "_reader_config", config), (opening, "wait_stable", known)]
+
+
+def not_cut() -> list[Patch]:
+    """A unit may commit before the one of its key that it followed."""
+    return [(selection, "_cut", lambda chosen: False)]
+
+
+def handed_over_twice() -> list[Patch]:
+    """An offset that the fetcher delivers again is handled again (defect 8)."""
+
+    def admit(self: Task, source: Source, event: Any, handler: Any) -> bool:
+        source.admit_from = min(source.admit_from, event.offset)
+        return _admit(self, source, event, handler)
+
+    return [(Task, "admit", admit)]
+
+
+def bare_fetches() -> list[Patch]:
+    """A fetch carries neither its incarnation nor the position it began at."""
+
+    def batches(self: Layer, fetched: Mapping[Any, Any]) -> Any:
+        tokens = {p: slot.task.token for p, slot in self.slots.items() if slot.task is not None}
+        bare = {tp: got._replace(token=tokens.get(tp[1], -1), start=0) for tp, got in fetched.items()}
+        return _batches(self, bare)
+
+    return [(Layer, "batches", batches)]
+
+
+def never_rebuilt() -> list[Patch]:
+    """A database is topped up although deletions may have been compacted away meanwhile."""
+
+    def reason(item: Any, now_ms: int) -> str | None:
+        return NO_STATE if item.store.identity is None else None
+
+    return [(recovery, "why_not_a_prefix", reason)]
+
+
+def store_failure_forgotten() -> list[Patch]:
+    """A refused write to the database is forgotten (against 9c)."""
+
+    def apply(self: TaskStores, changes: Any, reached: Any) -> None:
+        for table, values in changes.items():
+            try:
+                self.tables[table].apply(values, reached[table])
+            except Exception as exc:
+                del exc
+
+    return [(TaskStores, "apply", apply)]
+
+
+def one_too_far() -> list[Patch]:
+    """The committed offset is one too large (near defects 10, 11)."""
+
+    def seal(units: Any, offsets: Mapping[Any, int]) -> Sealed:
+        return _seal(units, {tp: at + 1 if units else at for tp, at in offsets.items()})
+
+    return [(task, "seal", seal)]
+
+
+_commit = Committer.commit
+_offsets = ConfluentProducer.commit
+_open = ConfluentProducer.open
+_begin = ConfluentProducer.begin
+_open_task = Opening.open
+_reader = Cluster._reader
+_release = Task._release
+_admit = Task.admit
+_reader_config = Recovery._reader_config
+_batches = Layer.batches
+_seal = commit.seal
+
+MUTANTS = [
+    Mutant(failure_acknowledges),
+    Mutant(store_before_commit),
+    Mutant(changelog_left_out),
+    Mutant(no_confirmation, ("refuse",)),
+    Mutant(no_generation, ("slow_open",), 40),
+    Mutant(no_fence, ("freeze_at",), 24),
+    Mutant(ends_before_fence, ("slow_markers", "rebalance"), 40),
+    Mutant(unstable_offsets, ("slow_markers", "rebalance")),
+    Mutant(past_what_is_queued),
+    Mutant(dropped_batch_counts, ("rebalance",)),
+    Mutant(overlay_released),
+    Mutant(commit_after_doubt, ("disk", "rebalance"), 20),
+    Mutant(read_to_the_end, ("kill_at", "rebalance")),
+    Mutant(not_cut),
+    Mutant(handed_over_twice),
+    Mutant(bare_fetches, ("rebalance",), 65),
+    Mutant(never_rebuilt, ("restore",)),
+    Mutant(store_failure_forgotten, ("disk",)),
+    Mutant(one_too_far),
+]

@@ -1,0 +1,90 @@
+"""Puts the simulation where the layer imports clock, threads, librdkafka, disk."""
+
+import itertools
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+from weakref import WeakKeyDictionary
+
+from streamsocial_billing.exactly_once import (
+    cluster,
+    counts,
+    layer,
+    opening,
+    producer,
+    recovery,
+    slot,
+    store,
+    stream,
+    task,
+)
+from streamsocial_billing.exactly_once.turn import Turn
+
+from .clients import SimulatedAdmin, SimulatedReader
+from .clock import VirtualTime, clock
+from .disk import MemoryBatch, MemoryDatabase, MemoryPath, RealDatabases, Trees
+from .fibers import Executor, Lock, Outcome, Threads
+from .producer import SimulatedProducer
+
+LOGGER = logging.getLogger("streamsocial_billing.exactly_once")
+CLOCKED = (cluster, counts, layer, opening, producer, recovery, slot, store, task)
+OUTSIDE: list[tuple[Any, str, Any]] = [
+    (producer, "Producer", SimulatedProducer),
+    (producer, "threading", Threads),
+    (producer, "Future", Outcome),
+    (store, "Lock", Lock),
+    (recovery, "Consumer", SimulatedReader),
+    (cluster, "AdminClient", SimulatedAdmin),
+    (cluster, "Consumer", SimulatedReader),
+    (opening, "ThreadPoolExecutor", Executor),
+    *((module, "time", VirtualTime) for module in CLOCKED),
+]
+DISK: list[tuple[Any, str, Any]] = [
+    (opening, "Path", MemoryPath),
+    (store, "shutil", Trees),
+    (store, "WriteBatch", MemoryBatch),
+    (store, "_open", MemoryDatabase),
+]
+
+
+class ToTrace(logging.Handler):
+    """Puts the layer's log into the trace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line."""
+        clock().note(clock().process.name, "log:", record.getMessage())
+
+
+TO_TRACE = ToTrace()
+
+
+@contextmanager
+def outside(*, real_disk: bool, with_log: bool) -> Iterator[None]:
+    """The layer's own classes run on the simulation."""
+
+    class NumberedTurn(Turn):
+        """A turn whose place in a set is the same in every run of a seed."""
+
+        numbers = itertools.count()
+
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            self.number = next(self.numbers)
+
+        def __hash__(self) -> int:
+            return self.number
+
+    with ExitStack() as stack:
+        stack.callback(LOGGER.setLevel, LOGGER.level)
+        stack.callback(LOGGER.removeHandler, TO_TRACE)
+        stack.callback(setattr, LOGGER, "propagate", LOGGER.propagate)
+        LOGGER.setLevel(logging.INFO if with_log else logging.CRITICAL + 1)
+        LOGGER.addHandler(TO_TRACE)
+        LOGGER.propagate = False
+        fresh = [(stream, "Turn", NumberedTurn), (layer.Layer, "_of_app", WeakKeyDictionary())]
+        disk = [(store, "_open", RealDatabases(store._open))] if real_disk else DISK  # noqa: SLF001
+        for module, name, stand_in in [*OUTSIDE, *fresh, *disk]:
+            stack.enter_context(patch.object(module, name, stand_in))
+        yield

@@ -20,6 +20,8 @@ BROKER_SESSION_MS: Final = 9_000
 partitions without a leader for a moment; Kafka 4.4.0 takes a partition without leader for a deleted one
 (TransactionMarkerChannelManager: "these partitions are likely deleted already and hence can be skipped") and
 calls a transaction complete whose marker it never wrote. No client can mend that."""
+START_WITHIN_S: Final = 120.0
+"""A broker that died waits for the end of its own session; on a busy machine Java takes its time as well."""
 PORTS: Final = range(15_000, 32_000)
 """Below the range from which the kernel gives ports to connections: ours must be free again at a restart."""
 
@@ -41,7 +43,7 @@ class ProxiedBroker:
                 name: self._proxies.add(port) for name, port in zip(self._names, ports[1:], strict=True)
             }
             self.broker = LocalBroker(self._folder, ports[0], self._settings())
-            self.broker.start()
+            self.broker.start(START_WITHIN_S)
         except BaseException:
             self._proxies.__exit__(None, None, None)
             raise

@@ -75,6 +75,7 @@ class Conductor:
                 self._quiet_end(watch)
             except RunFailed as error:
                 self.state.failures.append(str(error))
+                self._stop_at_once()
                 raise
             finally:
                 system.write_run(
@@ -181,6 +182,12 @@ class Conductor:
             if not in_time or worker.code != 0:
                 self.state.failures.append(f"{worker.name} did not stop in order:\n{worker.tail()}")
             self._show(self.state, watch)
+
+    def _stop_at_once(self) -> None:
+        """What is left is judged all the same, and for that nothing may go on."""
+        for worker in self._system.workers.values():
+            worker.wanted = False
+            worker.kill()
 
     def _newest_release(self) -> None:
         """After a deploy that was taken back: nothing may be left of the added topic either."""

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from signal import Signals
 from typing import Any, Final
 
 from streamsocial_billing.application import create_app
+from streamsocial_billing.billing import Books
 from streamsocial_billing.cli import the_settings
 from streamsocial_billing.exactly_once import batched, opening
 from streamsocial_billing.exactly_once.producer import ConfluentProducer
@@ -35,6 +37,7 @@ class Spec:
     options: overrides of the layer's options.
     added_topic: it is of the release with one source topic more.
     clock_ahead_s: how much too late its records say they were made.
+    stumbles: share of the handlers that raise amid their unit, as one with a bug would.
     mutant: the defect to put back in, by its name in torture.mutants; none: the product as it is.
     """
 
@@ -42,6 +45,7 @@ class Spec:
     options: Mapping[str, Any] = field(default_factory=dict)
     added_topic: bool = False
     clock_ahead_s: float = 0.0
+    stumbles: float = 0.01
     mutant: str = ""
 
     def environment(self) -> dict[str, str]:
@@ -103,6 +107,21 @@ class LateProducer(ConfluentProducer):
         return int((time.time() + self.ahead_s) * 1000)
 
 
+class Stumble(Exception):
+    """Raised amid a handler for no reason: the unit has to be emptied, then made again."""
+
+
+def stumbling(write: Callable[..., None], share: float, dice: random.Random) -> Callable[..., None]:
+    """`Books.write` that raises now and then, after the entry was kept, before anything was answered."""
+
+    def write_or_raise(*args: Any, **kwargs: Any) -> None:
+        if dice.random() < share:
+            raise Stumble("amid the unit")
+        write(*args, **kwargs)
+
+    return write_or_raise
+
+
 def add_source(app: Any, name: str) -> None:
     """One more source topic, whose events nobody does anything about."""
 
@@ -126,6 +145,9 @@ def main() -> None:
     if spec.clock_ahead_s:
         LateProducer.ahead_s = spec.clock_ahead_s
         opening.ConfluentProducer = LateProducer  # type: ignore[attr-defined]
+    if spec.stumbles:
+        dice = random.Random()  # noqa: S311 - any moment will do
+        Books.write = stumbling(Books.write, spec.stumbles, dice)  # type: ignore[method-assign]
     settings = the_settings()
     gateway = SimulatedGateway(settings.gateway_url, max_connections=max(1, settings.max_in_flight // 2))
     app = create_app(

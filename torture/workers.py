@@ -60,7 +60,9 @@ class Worker(Child):
         self.withdraw()
         self.starts += 1
         self.frozen = False
-        spec = Spec(str(self.orders), self._options, self.added_topic, clock_ahead_s, self._mutant)
+        spec = Spec(
+            str(self.orders), self._options, self.added_topic, clock_ahead_s, mutant=self._mutant
+        )
         self.launch(spec.environment())
 
     def stop(self) -> bool:

@@ -16,7 +16,7 @@ from torture.proxy import Link
 LIMIT_S = 30.0
 HOLD_S = 1.5
 GIVEN_UP_S = 1.0
-SENDS = 6
+SENDS = 3
 
 
 @pytest.fixture(scope="module")

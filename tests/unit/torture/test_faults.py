@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from streamsocial_billing.exactly_once.store import Identity, PartitionStore
-from torture.faults import ACTIONS, GATEWAY, spoil
+from torture.disk_faults import spoil
+from torture.faults import ACTIONS
+from torture.outer_faults import GATEWAY
 from torture.schedule import KINDS
 from torture.system import LOCK_NAME, Journal, fresh
-from torture.worker import Orders, Spec
+from torture.worker import Orders, Spec, Stumble, stumbling
 from torture.workers import Worker
 
 SENT = signal.SIGUSR1
@@ -67,6 +69,19 @@ def test_an_order_that_is_withdrawn_is_not_obeyed(orders: tuple[Worker, Orders],
     worker.orders.write_text("SIGUSR1 before_")
     obeys.probe("before_commit")
     assert [] == caught
+
+
+def test_a_handler_stumbles_as_often_as_it_shall() -> None:
+    """Before it has answered; else it answers as it always does."""
+    answered: list[int] = []
+    write, raised = stumbling(answered.append, 0.25, random.Random(1)), 0
+    for number in range(2000):
+        try:
+            write(number)
+        except Stumble:
+            raised += 1
+    assert 2000 == raised + len(answered)
+    assert pytest.approx(500, rel=0.15) == raised
 
 
 def test_a_start_is_told_what_is_special_about_it() -> None:

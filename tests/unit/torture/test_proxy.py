@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torture.proxy import END_TXN, Frames, Link, Proxies, api_key
+from torture.proxy import Frames, Link, Proxies, api_key
 
-PRODUCE = 0
+PRODUCE, END_TXN = 0, 26  # kafka.apache.org/protocol, "API Keys"
 HOLD_S = 0.6
 SOON_S = 0.3
 """Well below HOLD_S: what is not held is there by then."""

@@ -190,9 +190,12 @@ def line(place: Place, tmp_path: Path, unique_name: str) -> Iterator[Line]:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_commit_during_which_another_producer_opens_is_fenced(point: str, line: Line) -> None:
-    """Wherever it has come to, nothing of it is ever seen."""
+    """Wherever it has come to, nothing of it is ever seen.
+
+    OutcomeUnknown where confluent-kafka hides which fatal error came amid a delivery report (`_fatal`).
+    """
     line.at[point] = line.open
-    with pytest.raises(TaskFenced):
+    with pytest.raises((TaskFenced, OutcomeUnknown)):
         line.commit()
     assert NOT_AT_ALL == line.committed()
 

@@ -15,11 +15,9 @@ from typing import Final
 from broker import LocalBroker
 from torture.proxy import Link, Proxies
 
-BROKER_SESSION_MS: Final = 9_000
-"""Longer than any freeze of the broker. The controller of a broker that it has fenced meanwhile leaves its
-partitions without a leader for a moment; Kafka 4.4.0 takes a partition without leader for a deleted one
-(TransactionMarkerChannelManager: "these partitions are likely deleted already and hence can be skipped") and
-calls a transaction complete whose marker it never wrote. No client can mend that."""
+ABORTS_EVERY_MS: Final = 5_000
+"""How often the broker looks for transactions whose time is over (Kafka's default: 10 s). Not sooner than a
+restarted broker has leaders again, or it would forget the markers, see markers.py."""
 START_WITHIN_S: Final = 120.0
 """A broker that died waits for the end of its own session; on a busy machine Java takes its time as well."""
 PORTS: Final = range(15_000, 32_000)
@@ -72,7 +70,7 @@ class ProxiedBroker:
         return {
             "listeners": ",".join([*own, *bound]),
             "advertised.listeners": ",".join([*own, *told]),
-            "broker.session.timeout.ms": str(BROKER_SESSION_MS),
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": str(ABORTS_EVERY_MS),
             "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in names),
         }
 

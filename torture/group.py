@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import TP, Cluster
+from streamsocial_billing.exactly_once.errors import KafkaUnavailable
 from streamsocial_billing.settings import PAYMENTS, RESULTS, RETRY
 from torture.system import APP_ID, PARTITIONS
 from torture.worker import ADDED_TOPIC
@@ -18,10 +19,12 @@ from torture.worker import ADDED_TOPIC
 if TYPE_CHECKING:
     from torture.system import System
 
+T = TypeVar("T")
+
 TABLES: Final = ("charges", "payments", "open_payments")
 STOPPED: Final = r"task {partition} is stopped: no committed offset for .* --reset-offsets"
 STOPPED_WITHIN_S: Final = 30.0
-EMPTY_WITHIN_S: Final = 30.0
+EMPTY_WITHIN_S: Final = 60.0
 
 
 class FaultFailed(Exception):
@@ -30,28 +33,38 @@ class FaultFailed(Exception):
 
 def expire_offsets(system: System, length_s: float) -> dict[str, Any]:
     """Stop all workers, delete the group; what starts now must stop its tasks; then put the offsets back."""
-    for worker in system.workers.values():
-        worker.stop()
+    _stop_all(system)
     cluster = system.cluster(20.0)
-    kept = {tp: at for tp, at in cluster.committed(APP_ID, sources(system)).items() if at is not None}
+    found = _retried(lambda: cluster.committed(APP_ID, sources(system)))
+    kept = {tp: at for tp, at in found.items() if at is not None}
     before = _ends_of_results(cluster, system)
     with_state = _partitions_with_state(cluster, system)
     _retried(lambda: _delete_group(system))
-    for worker in system.workers.values():
-        worker.settle()
-    stopped = _wait_stopped(system, with_state)
-    time.sleep(length_s)
-    for worker in system.workers.values():
-        worker.stop()
-    handled = _handled_since(before, cluster, system)
-    _retried(lambda: _put_back(system, kept))
-    for worker in system.workers.values():
-        worker.settle()
+    try:
+        _settle_all(system)
+        stopped = _wait_stopped(system, with_state)
+        time.sleep(length_s)
+        _stop_all(system)
+        handled = _handled_since(before, cluster, system)
+    finally:
+        _stop_all(system)
+        _retried(lambda: _put_back(system, kept))
+        _settle_all(system)
     if stopped != with_state:
         raise FaultFailed(f"tasks {sorted(with_state - stopped)} did not stop without offsets")
     if handled & with_state:
         raise FaultFailed(f"tasks {sorted(handled & with_state)} went on without committed offsets")
     return {"offsets": len(kept), "stopped": sorted(stopped)}
+
+
+def _stop_all(system: System) -> None:
+    for worker in system.workers.values():
+        worker.stop()
+
+
+def _settle_all(system: System) -> None:
+    for worker in system.workers.values():
+        worker.settle()
 
 
 def sources(system: System) -> list[TP]:
@@ -106,14 +119,13 @@ def _put_back(system: System, kept: Mapping[TP, int]) -> None:
             raise KafkaException(one.error)
 
 
-def _retried(call: Any) -> None:
-    """A member that was killed or frozen is in the group until its session ends."""
+def _retried(call: Callable[[], T]) -> T:
+    """A member that was killed or frozen is in the group until its session ends, a broker may be slow."""
     until = time.monotonic() + EMPTY_WITHIN_S
     while True:
         try:
-            call()
-            return
-        except KafkaException:
+            return call()
+        except (KafkaException, KafkaUnavailable, TimeoutError):
             if time.monotonic() > until:
                 raise
             time.sleep(0.2)

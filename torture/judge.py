@@ -36,6 +36,8 @@ def judge(system: System, console: Console) -> Figures:
     figures = figures_of(run, faults, events, history, list(violations(history)))
     write(folder, figures, faults, events)
     print_table(figures, console)
+    if run["markers_written"]:
+        console.print(f"{run['markers_written']} markers that Kafka had forgotten were written by hand")
     return figures
 
 

@@ -80,7 +80,7 @@ class Conductor:
             finally:
                 system.write_run(
                     started_at=self._started_at, ended_at=time.time(), failures=self.state.failures,
-                    answered=watch.answered,
+                    answered=watch.answered, markers_written=watch.markers,
                 )  # fmt: skip
 
     def _begin(self, watch: Watch) -> None:

@@ -69,8 +69,7 @@ TOGETHER: Final = 0.5
 """Share of the faults that begin within TOGETHER_S of the one before."""
 TOGETHER_S: Final = 1.0
 DISRUPTIVE: Final = {"broker_kill", "broker_freeze", "deploy", "offsets_expired"}
-"""At most one of these in so many faults, or nothing else would be seen."""
-APART: Final = 6
+"""These are spread evenly among the others, or nothing else would be seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +136,9 @@ def _kinds(dice: random.Random, faults: int) -> list[str]:
     drawn = names[:faults] + dice.choices(names, weights, k=max(0, faults - len(names)))
     dice.shuffle(drawn)
     heavy = [kind for kind in drawn if kind in DISRUPTIVE]
-    light = [kind for kind in drawn if kind not in DISRUPTIVE]
-    found: list[str] = []
-    since = APART // 2
-    while heavy or light:
-        due = since >= APART or not light
-        found.append(heavy.pop() if heavy and due else light.pop())
-        since = 0 if found[-1] in DISRUPTIVE else since + 1
+    found = [kind for kind in drawn if kind not in DISRUPTIVE]
+    for number, kind in enumerate(heavy):
+        found.insert(int((number + 0.5) * len(drawn) / len(heavy)), kind)
     return found
 
 

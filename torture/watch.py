@@ -13,11 +13,13 @@ import orjson
 
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.settings import DEAD_LETTERS, RESULTS
+from torture.markers import Repair
 from torture.system import System
 from torture.workers import Worker
 
 WRITE_EVERY_S: Final = 0.5
 MEMORY_EVERY_S: Final = 3.0
+REPAIR_EVERY_S: Final = 3.0
 SAID: Final[Mapping[str, re.Pattern[str]]] = {
     "rebalance": re.compile(
         r"rebalance (?P<number>\d+): generation (?P<generation>-?\d+), tasks (?P<tasks>.*)"
@@ -40,12 +42,14 @@ class Watch:
     def __init__(self, system: System) -> None:
         self.results = 0
         self.dead = 0
+        self.markers = 0
         self._system = system
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._follow, args=(RESULTS,), daemon=True),
             threading.Thread(target=self._follow, args=(DEAD_LETTERS,), daemon=True),
             threading.Thread(target=self._note, daemon=True),
+            threading.Thread(target=self._repair, daemon=True),
         ]
         for worker in system.workers.values():
             worker.told = Teller(system, worker.name)
@@ -77,6 +81,18 @@ class Watch:
                 self.dead += 1
             else:
                 self.results += not orjson.loads(message.value() or b"{}").get("resolves")
+
+    def _repair(self) -> None:
+        """What Kafka forgets, an operator has to write."""
+        broker = self._system.kafka.broker
+        repair = Repair(broker.data_dir / "log", broker.port)
+        while not self._stop.wait(REPAIR_EVERY_S):
+            try:
+                for marker in repair.run_once():
+                    self.markers += 1
+                    self._system.saw("marker written", marker=list(marker))
+            except OSError as error:
+                self._system.saw("marker not written", why=str(error))
 
     def _note(self) -> None:
         memory_at = 0.0

@@ -11,11 +11,14 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from streamsocial_billing.exactly_once.cluster import Cluster
 from torture.cluster import ProxiedBroker
+from torture.markers import Forgotten, Repair, Tail, write_marker
 from torture.proxy import Link
 
 LIMIT_S = 30.0
 HOLD_S = 1.5
 GIVEN_UP_S = 1.0
+LATE_S = 5.0
+"""Long enough for a new producer to be there first."""
 SENDS = 3
 
 
@@ -118,14 +121,14 @@ def test_a_late_end_txn_does_not_end_a_later_transaction(
     """Its sender gave up, a new producer fenced it; what arrives late neither commits nor aborts anything."""
     old = producer(kafka, topic)
     write(old, topic, b"given up")
-    link.trouble(hold_request_s=HOLD_S)
+    link.trouble(hold_request_s=LATE_S)
     began = time.monotonic()
     with pytest.raises(KafkaException):
         old.commit_transaction(GIVEN_UP_S)
     link.trouble()
     new = producer(kafka, topic)
     write(new, topic, b"open")
-    while time.monotonic() < began + HOLD_S + 0.5:  # the held request is on its way meanwhile
+    while time.monotonic() < began + LATE_S + 0.5:  # the held request is on its way meanwhile
         assert [] == [value for value in committed(kafka, topic) if value == b"open"]
     new.commit_transaction(LIMIT_S)
     assert [b"open"] == committed(kafka, topic)
@@ -168,3 +171,32 @@ def test_the_broker_comes_back_on_the_same_ports(kafka: ProxiedBroker, link: Lin
     write(by, topic, b"after")
     by.commit_transaction(LIMIT_S)
     assert [b"before", b"after"] == committed(kafka, topic)
+
+
+def test_an_open_transaction_is_not_taken_for_a_forgotten_one(kafka: ProxiedBroker, topic: str) -> None:
+    """As long as the coordinator works on it nothing is written by hand, nor once it has ended."""
+    repair = Repair(kafka.broker.data_dir / "log", kafka.broker.port)
+    by = producer(kafka, topic)
+    write(by, topic, b"1")
+    assert [[], [], []] == [repair.run_once() for _ in range(3)]
+    by.commit_transaction(LIMIT_S)
+    assert [[], [], []] == [repair.run_once() for _ in range(3)]
+    assert [b"1"] == committed(kafka, topic)
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_marker_by_hand_ends_a_transaction(kafka: ProxiedBroker, topic: str, commits: bool) -> None:
+    """Readers go on behind it, with its record or without; a stale epoch is refused."""
+    producer(kafka, topic)  # so that there is an older epoch
+    by = producer(kafka, topic)
+    write(by, topic, b"hangs")
+    tail = Tail(kafka.broker.data_dir / "log" / f"{topic}-0")
+    [batch] = tail.more()
+    missing = Forgotten((topic, 0), batch.first, batch.producer, batch.epoch, commits, 0)
+    assert [] == committed(kafka, topic)
+    with pytest.raises(OSError, match="the broker answers 47"):
+        write_marker(kafka.broker.port, missing._replace(epoch=batch.epoch - 1))
+    write_marker(kafka.broker.port, missing)
+    assert ([b"hangs"] if commits else []) == committed(kafka, topic)
+    ends = Cluster({"bootstrap.servers": kafka.bootstrap}, LIMIT_S).log_ends([(topic, 0)])[topic, 0]
+    assert 2 == ends.stable == ends.high

@@ -1,0 +1,97 @@
+"""Which transactions hang because Kafka forgot their marker."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from torture.markers import Batch, Forgotten, Ledger, Tail, error_of, request_of
+from torture.segments import HEADER
+
+ONGOING, PREPARE_COMMIT, PREPARE_ABORT, COMPLETE_COMMIT, COMPLETE_ABORT = 1, 2, 3, 4, 5
+PLACE, OTHER = ("results", 2), ("metrics", 0)
+PRODUCER, EPOCH = 7, 3
+
+
+def record(value: bytes) -> bytes:
+    """A record with an empty key: length, attributes, time, offset, key, value, no headers."""
+    body = bytes([0, 0, 0, 0, 2 * len(value)]) + value + b"\0"
+    return bytes([2 * len(body)]) + body
+
+
+def data(first: int, producer: int = PRODUCER) -> Batch:
+    """Records in a transaction."""
+    return Batch(first, producer, EPOCH, 0x10, 1, b"")
+
+
+def marker(first: int, coordinator_epoch: int = 4) -> Batch:
+    """The end of a transaction."""
+    return Batch(first, PRODUCER, EPOCH, 0x30, 1, record(struct.pack(">hi", 0, coordinator_epoch)))
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """One transaction was ended in order, a second one is open in one partition."""
+    one = Ledger()
+    for batch in (data(10), marker(11), data(12), data(13)):
+        one.written(PLACE, batch)
+    return one
+
+
+@pytest.mark.parametrize("state", [ONGOING, PREPARE_COMMIT, PREPARE_ABORT])
+def test_what_the_coordinator_still_works_on_is_not_forgotten(ledger: Ledger, state: int) -> None:
+    """It will be ended by Kafka itself."""
+    ledger.decided(PRODUCER, EPOCH, state, [PLACE])
+    assert set() == ledger.forgotten()
+
+
+@pytest.mark.parametrize(
+    ("decision", "end", "commits"),
+    [(PREPARE_COMMIT, COMPLETE_COMMIT, True), (PREPARE_ABORT, COMPLETE_ABORT, False)],
+)
+def test_a_marker_that_never_came_is_the_decided_one(
+    ledger: Ledger, decision: int, end: int, commits: bool
+) -> None:
+    """Commit or abort, with the epoch of the decision, the epoch of the coordinator's last marker there."""
+    ledger.decided(PRODUCER, EPOCH + 1, decision, [PLACE, OTHER])
+    ledger.decided(PRODUCER, EPOCH + 1, end, [])
+    assert {Forgotten(PLACE, 12, PRODUCER, EPOCH + 1, commits, 4)} == ledger.forgotten()
+    ledger.written(PLACE, marker(14))
+    assert set() == ledger.forgotten()
+
+
+def test_a_partition_that_was_not_decided_about_is_left_alone(ledger: Ledger) -> None:
+    """The coordinator has not told of its transaction yet; of an unknown producer it never has."""
+    ledger.decided(PRODUCER, EPOCH, PREPARE_COMMIT, [OTHER])
+    ledger.decided(PRODUCER, EPOCH, COMPLETE_COMMIT, [])
+    ledger.written(OTHER, data(5, producer=99))
+    assert set() == ledger.forgotten()
+
+
+def batch(first: int, records: bytes) -> bytes:
+    """A whole batch as it lies in a segment."""
+    length = HEADER.size - 12 + len(records)
+    return HEADER.pack(first, length, 0, 2, 0, 0x10, 0, 0, 0, PRODUCER, EPOCH, 0, 1) + records
+
+
+def test_a_log_is_read_on_from_its_last_whole_batch(tmp_path: Path) -> None:
+    """A batch that is being written comes with the next look; a new segment follows the old one."""
+    tail, segment = Tail(tmp_path), tmp_path / "00000000000000000000.log"
+    whole, second = batch(0, record(b"a")), batch(1, record(b"b"))
+    segment.write_bytes(whole + second[:-1])
+    assert [0] == [one.first for one in tail.more()]
+    segment.write_bytes(whole + second)
+    (tmp_path / "00000000000000000002.log").write_bytes(batch(2, record(b"c")))
+    assert [1, 2] == [one.first for one in tail.more()]
+    assert [] == list(tail.more())
+
+
+def test_a_refusal_is_found_in_the_answer() -> None:
+    """The code behind the partition that was asked about; of another partition, nothing is believed."""
+    asked = Forgotten(PLACE, 12, PRODUCER, EPOCH, True, 0)
+    answer = b"\0\0\0\1\0\2" + struct.pack(">q", PRODUCER) + b"\2\x08results\2" + struct.pack(">ih", 2, 47)
+    assert 47 == error_of(answer, asked)
+    assert -1 == error_of(answer, asked._replace(place=("results", 3)))
+    assert b"\x08results" in request_of(asked)

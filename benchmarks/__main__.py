@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import payments, preload
+from benchmarks.recovery import recovery
 from benchmarks.system import Process, start_worker, wait_until
 from broker import LocalBroker
 from streamsocial_billing.exactly_once.cluster import Cluster
@@ -132,7 +133,16 @@ def latency(bootstrap: str, folder: Path, count: int, gateway_url: str) -> dict[
                 "p95_ms": round(took[int(len(took) * 0.95)], 1), "max_ms": round(took[-1], 1)}  # fmt: skip
 
 
-def run(chosen: list[str], count: int) -> dict[str, Any]:
+def with_topics(
+    bootstrap: str, folder: Path, gateway_url: str,
+    measure: Callable[[Settings, dict[str, str]], dict[str, Any]],
+) -> dict[str, Any]:  # fmt: skip
+    """Measure on topics of its own."""
+    with fresh(bootstrap, folder, gateway_url) as (settings, environ):
+        return measure(settings, environ)
+
+
+def run(chosen: list[str], count: int, keys: int) -> dict[str, Any]:
     """Run the chosen measurements one after the other on one broker."""
     found: dict[str, Any] = {}
     with ExitStack() as stack:
@@ -153,6 +163,9 @@ def run(chosen: list[str], count: int) -> dict[str, Any]:
             "50 ms gateway": lambda: drain(bootstrap, folder, count, 50, url),
             "simulator over HTTP": lambda: drain(bootstrap, folder, count // 4, None, url),
             "idle latency": lambda: latency(bootstrap, folder, 200, url),
+            "recovery": lambda: with_topics(
+                bootstrap, folder, url, lambda settings, environ: recovery(settings, environ, folder, keys)
+            ),
         }
         for name, call in measurements.items():
             if not chosen or name in chosen:
@@ -166,9 +179,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("only", nargs="*", help="names of measurements; none: all")
     parser.add_argument("-n", type=int, default=100_000, help="events of a backlog")
+    parser.add_argument("--keys", type=int, default=1_000_000, help="keys of the table that is recovered")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    found = run(args.only, args.n)
+    found = run(args.only, args.n, args.keys)
     table = Table("measurement", "figure", "value", title="one worker, one local broker")
     for name, figures in found.items():
         for figure, value in figures.items():

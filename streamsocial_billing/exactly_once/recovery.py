@@ -1,5 +1,6 @@
 """Bringing a task's databases to the last stable offset of their changelogs."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,10 @@ from .errors import KafkaUnavailable, OffsetsMissing
 from .options import Options
 from .store import NO_STATE, Identity, PartitionStore
 
+logger = logging.getLogger(__name__)
+
 CHUNK = 5000  # records applied per WriteBatch
+PROGRESS_EVERY_S = 2.0  # a recovery that takes longer says how far it is
 STALL_S = 30.0
 TOMBSTONE_MARGIN = 0.9  # of delete.retention.ms: clocks and compaction are not exact
 DAY_MS = 86_400_000
@@ -122,15 +126,22 @@ class Recovery:
         reader = Consumer(self._reader_config())
         try:
             reader.assign([TopicPartition(*item.changelog, _first_offset(item)) for item in behind])
-            last_progress = time.monotonic()
+            last_progress = said_at = time.monotonic()
             while by_topic and not cancelled():
                 if self._apply(reader.consume(CHUNK, 0.02), by_topic):
                     last_progress = time.monotonic()
                     self._options.probe("during_recovery")
+                    if last_progress - said_at >= PROGRESS_EVERY_S:
+                        said_at = last_progress
+                        self._log_progress(behind[0].changelog[1])
                 elif time.monotonic() - last_progress > STALL_S:
                     raise KafkaUnavailable(f"no changelog record of {sorted(by_topic)} for {STALL_S:.0f} s")
         finally:
             reader.close()
+
+    def _log_progress(self, partition: int) -> None:
+        share = 100 * self.done // max(1, self.total)
+        logger.info("task %d recovers: %d of %d records, %d %%", partition, self.done, self.total, share)
 
     def _apply(self, messages: list[Any], by_topic: dict[str, Plan]) -> bool:
         """Apply one fetch; topics that have reached their end are taken off. True if there was progress."""

@@ -45,10 +45,13 @@ class Process:
         self._log.close()
 
 
-def start_worker(environ: Mapping[str, str], folder: Path, delay_ms: float | None) -> Process:
+def start_worker(
+    environ: Mapping[str, str], folder: Path, delay_ms: float | None, *options: str
+) -> Process:  # fmt: skip
     """A worker with the in-process gateway of that delay, or (None) with the simulator over HTTP."""
     module = ["streamsocial_billing"] if delay_ms is None else ["benchmarks.worker", str(delay_ms)]
     command = [sys.executable, "-m", *module, f"--datadir={folder / 'worker'}", "worker", "--without-web"]
+    command += options
     return Process(command, environ, folder / "worker.log")
 
 

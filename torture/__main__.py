@@ -14,6 +14,7 @@ from rich.console import Console
 
 from broker import BrokerError
 from streamsocial_billing.committed import KafkaProblem
+from torture.again import LeftBehind
 from torture.child import ROOT
 from torture.display import Display
 from torture.judge import judge
@@ -44,7 +45,7 @@ def main() -> int:
     console = Console()
     try:
         clean = torture(chosen, console)
-    except (KafkaProblem, BrokerError, FileExistsError) as error:
+    except (KafkaProblem, BrokerError, FileExistsError, FileNotFoundError) as error:
         console.print(f"torture: {error}", style="bold red", markup=False, highlight=False)
         clean = False
     console.print(f"seed {chosen.seed}, everything it left: {chosen.out}", highlight=False)
@@ -53,8 +54,11 @@ def main() -> int:
 
 def torture(chosen: argparse.Namespace, console: Console) -> bool:
     """One run with its report; True if it is clean."""
-    faults = plan(chosen.seed, chosen.faults, chosen.length, WORKERS)
     module = "torture.plain_worker" if chosen.control else "torture.worker"
+    if chosen.judge:
+        with LeftBehind(chosen.out, chosen.seed, chosen.payments, module=module) as left:
+            return judge(left, console).clean
+    faults = plan(chosen.seed, chosen.faults, chosen.length, WORKERS)
     with System(
         chosen.out, chosen.seed, chosen.payments, module=module, mutant=chosen.mutant or ""
     ) as system:
@@ -83,6 +87,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--length", type=float, help="seconds of the storm; default: by size")
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "torture", help="default: %(default)s")
     parser.add_argument("--control", action="store_true", help="plain Faust instead of the product")
+    parser.add_argument("--judge", action="store_true", help="no run: judge what --out holds once more")
     parser.add_argument("--mutant", help="a defect to put back in, see torture/mutants.py")
     chosen = parser.parse_args()
     size = SIZES[chosen.size]

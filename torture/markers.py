@@ -171,9 +171,9 @@ class Repair:
     def _decisions(self, batch: Batch) -> None:
         for _, value, _ in _records(batch.data, 0, batch.records):
             if value is not None:
-                producer, state, places = _transaction(value)
+                producer, state, ended = _transaction(value)
                 [epoch] = struct.unpack_from(">h", value, 10)
-                self._ledger.decided(producer, epoch, state, places)
+                self._ledger.decided(producer, epoch, state, ended.places)
 
 
 def write_marker(port: int, marker: Forgotten) -> None:

@@ -7,7 +7,7 @@ TransactionLogKey/Value.json, OffsetCommitKey/Value.json for the two internal to
 from __future__ import annotations
 
 import struct
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +51,22 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A record batch; `marker` is what a control batch says."""
+    """A record batch; `marker` is what a control batch says, `at_ms` when its first record was stamped."""
 
     first: int
     producer: int
     epoch: int
     marker: str | None
     records: list[Record]
+    at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A transaction that came to an end: its partitions, when the coordinator had prepared the end."""
+
+    places: frozenset[Place]
+    prepared_ms: int
 
 
 def log_folder(bootstrap: str) -> Path | None:
@@ -94,12 +103,16 @@ def committed_offset(record: Written) -> tuple[str, str, int, int] | None:
 
 
 def _in_partition(
-    place: Place, batches: Iterable[Batch], transactions: dict[int, list[set[Place]]]
+    place: Place, batches: Iterable[Batch], transactions: dict[int, list[Ended]]
 ) -> Iterator[Written]:
-    """The n-th marker of a producer ends its n-th transaction among those that took in this partition."""
+    """The n-th marker of a producer ends its n-th transaction among those that took in this partition.
+
+    A broker that died between a marker and the transaction's completion writes the marker once more when it
+    is back; such a repeat is older than the preparation of the producer's next end, and ends nothing.
+    """
     numbers = {
-        producer: (number for number, places in enumerate(sets) if place in places)
-        for producer, sets in transactions.items()
+        producer: deque((number, one.prepared_ms) for number, one in enumerate(ends) if place in one.places)
+        for producer, ends in transactions.items()
     }
     waiting: defaultdict[int, list[tuple[int, int, Record]]] = defaultdict(list)
     for batch in batches:
@@ -107,7 +120,10 @@ def _in_partition(
             offsets = enumerate(batch.records, batch.first)
             waiting[batch.producer] += [(offset, batch.epoch, record) for offset, record in offsets]
             continue
-        number = next(numbers[batch.producer])
+        left = numbers[batch.producer]
+        if batch.producer not in waiting and (not left or batch.at_ms < left[0][1]):
+            continue
+        number, _ = left.popleft()
         for offset, epoch, record in waiting.pop(batch.producer, []):
             yield Written(place, offset, *record, batch.producer, epoch, number, batch.first, batch.marker)
     for producer, records in waiting.items():
@@ -115,21 +131,21 @@ def _in_partition(
             yield Written(place, offset, *record, producer, epoch, None, None, None)
 
 
-def _transactions(log: Path) -> dict[int, list[set[Place]]]:
-    """Per producer id the partitions of each of its transactions that came to an end, in order."""
-    found: defaultdict[int, list[set[Place]]] = defaultdict(list)
+def _transactions(log: Path) -> dict[int, list[Ended]]:
+    """Per producer id its transactions that came to an end, in order."""
+    found: defaultdict[int, list[Ended]] = defaultdict(list)
     for folder in sorted(log.glob(f"{TRANSACTIONS}-[0-9]*")):
         for batch in _batches(folder, transactional=False):
             for _, value, _ in batch.records:
                 if value is not None:
-                    producer, state, places = _transaction(value)
+                    producer, state, ended = _transaction(value)
                     if state in PREPARED:
-                        found[producer].append(places)
+                        found[producer].append(ended)
     return dict(found)
 
 
-def _transaction(value: bytes) -> tuple[int, int, set[Place]]:
-    """Producer id, state, partitions of a TransactionLogValue of version 1."""
+def _transaction(value: bytes) -> tuple[int, int, Ended]:
+    """Producer id, state, partitions with the time of that state from a TransactionLogValue of version 1."""
     version, producer, _, _, state = struct.unpack_from(">hqhib", value)
     if version != 1:
         raise ValueError(f"a transaction log value of version {version} cannot be read")
@@ -141,14 +157,15 @@ def _transaction(value: bytes) -> tuple[int, int, set[Place]]:
         count, at = _uvarint(value, at)
         places |= {(topic, p) for p in struct.unpack_from(f">{count - 1}i", value, at)}
         at += 4 * (count - 1) + 1  # the tagged fields: none
-    return producer, state, places
+    [updated_ms] = struct.unpack_from(">q", value, at)
+    return producer, state, Ended(frozenset(places), updated_ms)
 
 
 def _batches(folder: Path, *, transactional: bool = True) -> Iterator[Batch]:
     for segment in sorted(folder.glob("*.log")):
         data, at = segment.read_bytes(), 0
         while at + HEADER.size <= len(data):
-            first, length, _, magic, _, flags, _, _, _, producer, epoch, _, count = HEADER.unpack_from(
+            first, length, _, magic, _, flags, _, at_ms, _, producer, epoch, _, count = HEADER.unpack_from(
                 data, at
             )
             if not length:
@@ -158,7 +175,8 @@ def _batches(folder: Path, *, transactional: bool = True) -> Iterator[Batch]:
             records = list(_records(data, at + HEADER.size, count))
             at += 12 + length
             if bool(flags & TRANSACTIONAL) is transactional:
-                yield Batch(first, producer, epoch, _marker(records) if flags & CONTROL else None, records)
+                marker = _marker(records) if flags & CONTROL else None
+                yield Batch(first, producer, epoch, marker, records, at_ms)
 
 
 def _marker(records: list[Record]) -> str:

@@ -177,6 +177,7 @@ class Recovery:
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": 20,
             "fetch.error.backoff.ms": 20,
+            "queued.max.messages.kbytes": 8192,  # per task; librdkafka would hold 64 MiB for each of many
             "log_level": 2,
         }
 

@@ -42,7 +42,7 @@ image: ## build the container image
 	docker build --tag $(IMAGE) .
 
 clean: ## remove data, the broker's jars, build results, caches (.venv stays)
-	rm -rf data .kafka build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf data .kafka .servers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 defects: install ## show each known defect: our layer passes, plain Faust fails as expected (5 minutes)

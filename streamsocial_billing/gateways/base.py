@@ -6,8 +6,8 @@ its own. Source of the classes: the table "Outcomes" of the payments design.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 MIN_TRY_S = 0.05
@@ -15,6 +15,9 @@ MIN_TRY_S = 0.05
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
+
+NOT_CALLED = frozenset({"breaker_open", "stopped"})
+"""Reasons of NotSent under which the gateway was not called at all: no try, and none to repeat at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,111 @@ class ChargeRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class RefundRequest:
+    """One refund of (a part of) a charge; the same event always makes an equal request.
+
+    `charge_ref` is the gateway's id of the charge; amounts in minor units of `currency` (ISO 4217).
+    """
+
+    idempotency_key: str
+    user_id: str
+    payment_id: str
+    fingerprint: str
+    amount_minor: int
+    currency: str
+    charge_ref: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Asks what the gateway knows under our reference; only an answer that agrees with the rest counts.
+
+    `idempotency_key` is our reference, `action` charge or refund, `charge_ref` the gateway's id of the
+    refunded charge (refunds only), `since_ms` the append time of the payment's first event.
+    """
+
+    idempotency_key: str
+    action: str
+    user_id: str
+    payment_id: str
+    amount_minor: int
+    currency: str
+    since_ms: int
+    charge_ref: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The gateway has it under our reference.
+
+    `status` is `succeeded`, `declined` or `pending`; user, amount and currency are the gateway's own words,
+    which the caller compares (`agrees`).
+    """
+
+    gateway_ref: str
+    status: str
+    reason: str | None
+    amount_minor: int
+    currency: str
+    user_id: str | None
+    payment_id: str | None = None
+    soft: bool = False
+
+    def agrees(self, query: Query) -> bool:
+        """True if this can be the payment that was asked for (payments.md: user, amount, currency)."""
+        asked = query.user_id, query.amount_minor, query.currency.upper()
+        return (self.user_id, self.amount_minor, self.currency.upper()) == asked
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The gateway answered, and has nothing under our reference at this moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """One row of the gateway's own list; minor units, ms since the epoch.
+
+    `kind` is `charge`, `refund` or `dispute`, `status` `succeeded` (money moved), `failed` or `pending`.
+    `ref`, `payment_id`, `user_id` are our metadata, None on what is not ours; `charge_ref` is set on refunds
+    and disputes; `fee_minor` where the gateway's list tells it.
+    """
+
+    gateway_ref: str
+    kind: str
+    status: str
+    amount_minor: int
+    currency: str
+    created_ms: int
+    ref: str | None = None
+    payment_id: str | None = None
+    user_id: str | None = None
+    charge_ref: str | None = None
+    fee_minor: int | None = None
+
+
+class ListFailed(Exception):
+    """Raised when a gateway's list could not be read to its end; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What differs between gateways beyond their wire formats; seconds.
+
+    key_safe_window_s   3/4 of how long the gateway remembers an idempotency key (payments.md, "Age guard")
+    consistency_delay_s how long a charge may stay out of `find` after it happened
+    min_minor, max_minor  smallest, largest amount per currency, in minor units; a missing one: no bound
+    """
+
+    key_safe_window_s: float
+    consistency_delay_s: float
+    min_minor: dict[str, int] = field(default_factory=dict)
+    max_minor: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The gateway holds the money; `gateway_ref` is its id of the charge."""
+    """The gateway holds the money (charge) or gave it back (refund); `gateway_ref` is its id of that."""
 
     repeatable: ClassVar[bool] = False
     gateway_ref: str
@@ -44,11 +150,12 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """The gateway refused for good, for the given reason code; nothing was charged."""
+    """The gateway refused for good, for the given reason code; nothing moved. `soft`: worth a new payment."""
 
     repeatable: ClassVar[bool] = False
     reason: str
     gateway_ref: str | None = None
+    soft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +185,18 @@ class NotSent:
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """Charged or not: the reply does not tell. Only a repeat with the same key settles it."""
+    """Executed or not: the reply does not tell. A repeat with the same key settles it.
+
+    `ask_only`: the reply is stored under the key (a 5xx with the replay mark), so a repeat only brings it
+    again; `find` has to settle it.
+    """
 
     repeatable: ClassVar[bool] = True
     reason: str
+    ask_only: bool = False
 
 
+Answer = Found | Absent | NotSent | Ambiguous
 Outcome = Succeeded | Declined | Invalid | KeyMismatch | NotSent | Ambiguous
 
 
@@ -98,6 +211,10 @@ class Gateway(Protocol):
     def account(self) -> str:
         """The account that is charged at; a payment stays with the account of its first call."""
 
+    @property
+    def traits(self) -> Traits:
+        """Windows, delays, limits of this gateway."""
+
     async def start(self) -> None:
         """Make ready for calls, on the running loop; starting twice is allowed."""
 
@@ -110,6 +227,51 @@ class Gateway(Protocol):
         Raises nothing but CancelledError.
         """
 
+    async def refund(self, request: RefundRequest, *, timeout_s: float) -> Outcome:
+        """Like `charge`, the other way."""
+
+    async def find(self, query: Query, *, timeout_s: float) -> Answer:
+        """Ask by our reference; over in `timeout_s` seconds, raises nothing but CancelledError."""
+
+    def movements(self, since_ms: int, until_ms: int) -> AsyncIterator[Movement]:
+        """Every movement made in [since_ms, until_ms), paged to the end, each once; raises ListFailed."""
+
+
+async def call_until(
+    call: Callable[[float], Awaitable[Outcome]],
+    *,
+    deadline_s: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], Awaitable[object]],
+) -> tuple[Outcome, int, int]:
+    """Repeat a charge or refund under the same key until it is settled or `deadline_s` seconds have passed.
+
+    `call(timeout_s)` makes one try. The deadline covers all tries, waits and parsing; a wait that would not
+    leave time for a try is not begun. `clock` gives seconds and never runs backwards. Returns the outcome,
+    the calls made and the milliseconds spent inside them. Without time for one call: NotSent("deadline")
+    after 0 calls.
+    """
+    ends = clock() + deadline_s
+    outcome: Outcome = NotSent("deadline")
+    doubt: Ambiguous | None = None
+    attempts, in_calls_s = 0, 0.0
+    while (left_s := ends - clock()) >= MIN_TRY_S:
+        called_at = clock()
+        outcome = await call(_try_timeout_s(left_s))
+        in_calls_s += clock() - called_at
+        if isinstance(outcome, NotSent) and outcome.reason in NOT_CALLED:
+            break  # a handler that waited here for the breaker would hold its place for nothing
+        attempts += 1
+        if isinstance(outcome, Ambiguous):
+            doubt = outcome
+        if not outcome.repeatable or (isinstance(outcome, Ambiguous) and outcome.ask_only):
+            break
+        pause_s = _pause_s(attempts, outcome)
+        if ends - clock() - pause_s < MIN_TRY_S:
+            break
+        await sleep(pause_s)
+    return _in_doubt_of(outcome, doubt), attempts, round(in_calls_s * 1000)
+
 
 async def charge_until(
     gateway: Gateway,
@@ -119,30 +281,12 @@ async def charge_until(
     clock: Callable[[], float],
     sleep: Callable[[float], Awaitable[object]],
 ) -> tuple[Outcome, int, int]:
-    """Repeat a charge under the same key until it is settled or `deadline_s` seconds have passed.
+    """`call_until` of one charge."""
 
-    The deadline covers all tries, waits and parsing; a wait that would not leave time for a try is not
-    begun. `clock` gives seconds and never runs backwards. Returns the outcome, the calls made and the
-    milliseconds spent inside them. Without time for one call: NotSent("deadline") after 0 calls.
-    """
-    ends = clock() + deadline_s
-    outcome: Outcome = NotSent("deadline")
-    doubt: Ambiguous | None = None
-    attempts, in_calls_s = 0, 0.0
-    while (left_s := ends - clock()) >= MIN_TRY_S:
-        called_at = clock()
-        outcome = await gateway.charge(request, timeout_s=_try_timeout_s(left_s))
-        in_calls_s += clock() - called_at
-        attempts += 1
-        if isinstance(outcome, Ambiguous):
-            doubt = outcome
-        if not outcome.repeatable:
-            break
-        pause_s = _pause_s(attempts, outcome)
-        if ends - clock() - pause_s < MIN_TRY_S:
-            break
-        await sleep(pause_s)
-    return _in_doubt_of(outcome, doubt), attempts, round(in_calls_s * 1000)
+    def call(timeout_s: float) -> Awaitable[Outcome]:
+        return gateway.charge(request, timeout_s=timeout_s)
+
+    return await call_until(call, deadline_s=deadline_s, clock=clock, sleep=sleep)
 
 
 def _try_timeout_s(left_s: float) -> float:

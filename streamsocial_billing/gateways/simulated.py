@@ -1,48 +1,47 @@
 """Client of the simulated gateway.
 
-Foreign exceptions stop here: `EXCEPTIONS` is the one table that maps them, `STATUSES` the one that maps
-replies. What neither proves unsent nor proves done is Ambiguous.
+Foreign exceptions stop here: `http.EXCEPTIONS` is the one table that maps them, `stripe_shapes.STATUSES`
+the one that maps replies.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import aiohttp
 import orjson
 from yarl import URL
 
+from streamsocial_billing.gateways import stripe_shapes
 from streamsocial_billing.gateways.base import (
     Ambiguous,
+    Answer,
     ChargeRequest,
-    Declined,
-    Invalid,
-    KeyMismatch,
+    ListFailed,
+    Movement,
     NotSent,
     Outcome,
-    Succeeded,
+    Query,
+    RefundRequest,
+    Traits,
+)
+from streamsocial_billing.gateways.http import (
+    EXCEPTIONS,
+    Places,
+    base_url,
+    call_timeout,
+    open_session,
+    outcome_of_exception,
+    retry_after_s,
 )
 
-_CONNECT_SHARE = 0.8
-"""Part of the time-out that may pass before the request is sent: waiting longer is proven unsent."""
+__all__ = ["EXCEPTIONS", "SimulatedGateway", "outcome_of_exception", "outcome_of_reply", "retry_after_s"]
 
-EXCEPTIONS: tuple[tuple[type[Exception], Outcome], ...] = (
-    # Before a byte of the request is written: proven unsent.
-    (aiohttp.ConnectionTimeoutError, NotSent("connect_timeout")),
-    (aiohttp.ClientConnectorDNSError, NotSent("unreachable")),
-    (aiohttp.ClientConnectorError, NotSent("unreachable")),
-    (aiohttp.InvalidURL, NotSent("bad_url")),
-    # Later, all faults look alike: of five tried, four had charged and one had not.
-    (TimeoutError, Ambiguous("timeout")),
-    (aiohttp.ClientPayloadError, Ambiguous("cut_body")),
-    (aiohttp.ServerDisconnectedError, Ambiguous("reset")),
-    (aiohttp.ClientOSError, Ambiguous("reset")),
-    (aiohttp.ClientResponseError, Ambiguous("bad_reply")),
-    (Exception, Ambiguous("internal_error")),
-)
-"""First match wins, so a class stands before its bases."""
+PAGE = 1000
+PAGE_TIMEOUT_S = 30.0
+OUT_OF_ORDER_MS = 60_000
+"""The list is in the order of commits: older than this before the window, nothing of it can follow."""
 
 
 class SimulatedGateway:
@@ -53,30 +52,24 @@ class SimulatedGateway:
 
     name = "simulated"
     account = "acct_simulated"
+    traits = Traits(key_safe_window_s=64_800, consistency_delay_s=2)
+    """It never forgets a key; the window is that of Stripe, whose stand-in it is."""
 
     def __init__(self, url: str, max_connections: int = 500) -> None:
-        base = URL(url)
-        if base.scheme not in {"http", "https"} or not base.host:
-            raise ValueError(f"gateway url {url!r}: http://host:port or https://host:port is allowed")
-        self._charges_url = base / "v1" / "charges"
+        self._v1 = base_url(url) / "v1"
+        self._urls = {"charge": self._v1 / "charges", "refund": self._v1 / "refunds"}
         self._max_connections = max_connections
-        self._places = asyncio.Semaphore(max_connections)
+        self._places = Places(max_connections)
         self._session: aiohttp.ClientSession | None = None
 
     def __str__(self) -> str:
         """What a log line calls it."""
-        return f"gateway {self.name} at {self._charges_url.origin()}"
+        return f"gateway {self.name} at {self._v1.origin()}"
 
     async def start(self) -> None:
         """Open the connection pool; no connection is made yet, proxies of the environment are not used."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._max_connections, keepalive_timeout=60),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-            )
+            self._session = open_session(self._max_connections)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -85,115 +78,115 @@ class SimulatedGateway:
             await session.close()
 
     async def charge(self, request: ChargeRequest, *, timeout_s: float) -> Outcome:
-        """POST the charge once; see `Gateway.charge`.
+        """POST the charge once; see `Gateway.charge`."""
+        return await self._post("charge", request, _charge_body(request), timeout_s)
 
-        Calls above the bound wait in order of their arrival: aiohttp's own pool lets newcomers overtake, and
-        one payment that waits long holds up the commit of all that came after it in its partition.
-        """
-        ends = time.monotonic() + timeout_s
-        try:
-            async with asyncio.timeout(timeout_s * _CONNECT_SHARE):
-                await self._places.acquire()
-        except TimeoutError:
-            return NotSent("no_free_connection")
-        try:
-            return await self._post(request, ends - time.monotonic())
-        finally:
-            self._places.release()
+    async def refund(self, request: RefundRequest, *, timeout_s: float) -> Outcome:
+        """POST the refund once; see `Gateway.refund`."""
+        return await self._post("refund", request, _refund_body(request), timeout_s)
 
-    async def _post(self, request: ChargeRequest, timeout_s: float) -> Outcome:
-        if self._session is None:
-            return NotSent("not_started")
+    async def find(self, query: Query, *, timeout_s: float) -> Answer:
+        """GET by `metadata.ref`: immediately consistent here."""
+        url = (self._urls[query.action] / "search").with_query(ref=query.idempotency_key)
+        async with self._places.one(timeout_s) as left_s:
+            if left_s is None:
+                return NotSent("no_free_connection")
+            try:
+                status, reply = await self._get(url, left_s)
+            except Exception as error:
+                return outcome_of_exception(error)
+        rows = _rows(reply) if status == 200 else None
+        return Ambiguous(f"http_{status}") if rows is None else stripe_shapes.answer_of_list(query, rows)
+
+    async def movements(self, since_ms: int, until_ms: int) -> AsyncIterator[Movement]:
+        """Charges, then refunds, each newest first."""
+        for kind, url in self._urls.items():
+            after: str | None = None
+            while True:
+                rows, more = await self._page(url, after)
+                for row in rows:
+                    moved = _movement(kind, row)
+                    if since_ms <= moved.created_ms < until_ms:
+                        yield moved
+                after = str(rows[-1]["id"]) if rows else None
+                if not more or stripe_shapes.created_ms(rows[-1]) < since_ms - OUT_OF_ORDER_MS:
+                    break
+
+    async def _page(self, url: URL, after: str | None) -> tuple[list[dict[str, Any]], bool]:
+        asked = url.with_query({"limit": str(PAGE)} | ({} if after is None else {"starting_after": after}))
         try:
-            async with self._session.post(
-                self._charges_url,
-                data=_charge_body(request),
-                headers={"Idempotency-Key": request.idempotency_key, "Content-Type": "application/json"},
-                timeout=_timeout(timeout_s),
-                allow_redirects=False,
-            ) as response:
-                return outcome_of_reply(request, response.status, response.headers, await response.read())
+            status, reply = await self._get(asked, PAGE_TIMEOUT_S)
         except Exception as error:
-            return outcome_of_exception(error)
+            why = outcome_of_exception(error).reason
+            raise ListFailed(f"{self}: the list could not be read ({why}); try again") from error
+        rows = _rows(reply)
+        if status != 200 or rows is None:
+            raise ListFailed(f"{self}: the list could not be read (HTTP {status}); try again")
+        return rows, bool(reply and reply.get("has_more") and rows)
+
+    async def _get(self, url: URL, timeout_s: float) -> tuple[int, dict[str, Any] | None]:
+        await self.start()
+        session = self._session
+        if session is None:
+            raise RuntimeError("closed while it was started")
+        async with session.get(url, timeout=call_timeout(timeout_s), allow_redirects=False) as response:
+            return response.status, _object(await response.read())
+
+    async def _post(
+        self, action: str, request: ChargeRequest | RefundRequest, body: bytes, timeout_s: float
+    ) -> Outcome:
+        async with self._places.one(timeout_s) as left_s:
+            if left_s is None:
+                return NotSent("no_free_connection")
+            if self._session is None:
+                return NotSent("not_started")
+            try:
+                async with self._session.post(
+                    self._urls[action],
+                    data=body,
+                    headers={"Idempotency-Key": request.idempotency_key, "Content-Type": "application/json"},
+                    timeout=call_timeout(left_s),
+                    allow_redirects=False,
+                ) as response:
+                    return outcome_of_reply(request, response.status, response.headers, await response.read())
+            except Exception as error:
+                return outcome_of_exception(error)
 
 
-def outcome_of_exception(error: Exception) -> Outcome:
-    """The outcome that `EXCEPTIONS` gives to this error."""
-    return next(outcome for kind, outcome in EXCEPTIONS if isinstance(error, kind))
+def outcome_of_reply(
+    request: ChargeRequest | RefundRequest, status: int, headers: Mapping[str, str], body: bytes
+) -> Outcome:
+    """The outcome of a reply that was read to its end."""
+    return stripe_shapes.outcome_of_reply(request, status, headers, _object(body))
 
 
-def outcome_of_reply(request: ChargeRequest, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
-    """The outcome of a reply that was read to its end: by status, and only if the body bears it out."""
-    if status == 429:
-        return NotSent("rate_limited", retry_after_s(headers.get("Retry-After")))
-    if status >= 500:
-        return Ambiguous(f"http_{status}")
-    judge = STATUSES.get(status, Ambiguous("bad_reply"))
-    if isinstance(judge, NotSent | Ambiguous):
-        return judge
+def _object(body: bytes) -> dict[str, Any] | None:
     try:
         reply = orjson.loads(body)
     except ValueError:
-        return Ambiguous("bad_reply")
-    return judge(request, reply) if isinstance(reply, dict) else Ambiguous("bad_reply")
-
-
-def retry_after_s(value: str | None) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, 10.2.3); its date form and nonsense count as absent."""
-    if value is None or not (value.isascii() and value.isdigit()) or len(value) > 6:
         return None
-    return float(value)
+    return reply if isinstance(reply, dict) else None
 
 
-def _succeeded(request: ChargeRequest, reply: dict[str, object]) -> Outcome:
-    """A 200 counts only if the body says so of our amount in our currency."""
-    ref, currency, amount = reply.get("id"), reply.get("currency"), reply.get("amount")
-    if (
-        reply.get("status") == "succeeded"
-        and isinstance(ref, str)
-        and ref
-        and isinstance(currency, str)
-        and currency.upper() == request.currency.upper()
-        and type(amount) is int
-        and amount == request.amount_minor
-    ):
-        return Succeeded(ref)
-    return Ambiguous("bad_reply")
+def _rows(reply: dict[str, Any] | None) -> list[dict[str, Any]] | None:
+    data = reply.get("data") if reply else None
+    return data if isinstance(data, list) and all(isinstance(row, dict) for row in data) else None
 
 
-def _declined(_request: ChargeRequest, reply: dict[str, object]) -> Outcome:
-    error = _error(reply)
-    reason = error.get("decline_code") or error.get("code")
-    ref = error.get("charge")
-    if error.get("type") != "card_error" or not isinstance(reason, str):
-        return Ambiguous("bad_reply")
-    return Declined(reason, ref if isinstance(ref, str) else None)
+def _movement(kind: str, row: dict[str, Any]) -> Movement:
+    try:
+        return stripe_shapes.movement_of(kind, row)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ListFailed(f"a {kind} of the simulated gateway is not readable: {error!r}") from error
 
 
-def _refused(_request: ChargeRequest, reply: dict[str, object]) -> Outcome:
-    """A 400 or 404 without the gateway's error shape came from something else on the way."""
-    error = _error(reply)
-    if "idempotency_error" in (error.get("code"), error.get("type")):
-        return KeyMismatch("idempotency_error")
-    reason = error.get("code") or error.get("type")
-    return Invalid(reason) if isinstance(reason, str) else Ambiguous("bad_reply")
-
-
-def _error(reply: dict[str, object]) -> dict[str, object]:
-    error = reply.get("error")
-    return error if isinstance(error, dict) else {}
-
-
-STATUSES: dict[int, NotSent | Ambiguous | Callable[[ChargeRequest, dict[str, object]], Outcome]] = {
-    200: _succeeded,
-    400: _refused,
-    401: NotSent("auth"),
-    402: _declined,
-    403: NotSent("auth"),
-    404: _refused,
-    409: Ambiguous("in_flight"),
-}
-"""Beside these: 429 NotSent with the gateway's wish, 5xx Ambiguous, everything else Ambiguous."""
+def _metadata(request: ChargeRequest | RefundRequest) -> dict[str, str]:
+    return {
+        "ref": request.idempotency_key,
+        "payment_id": request.payment_id,
+        "user_id": request.user_id,
+        "fingerprint": request.fingerprint,
+    }
 
 
 def _charge_body(request: ChargeRequest) -> bytes:
@@ -202,18 +195,12 @@ def _charge_body(request: ChargeRequest) -> bytes:
             "amount": request.amount_minor,
             "currency": request.currency,
             "payment_method": request.payment_method,
-            "metadata": {
-                "ref": request.idempotency_key,
-                "payment_id": request.payment_id,
-                "user_id": request.user_id,
-                "fingerprint": request.fingerprint,
-            },
+            "metadata": _metadata(request),
         }
     )
 
 
-def _timeout(timeout_s: float) -> aiohttp.ClientTimeout:
-    """Exactly `timeout_s` for all: aiohttp would round longer ones up to a full second."""
-    return aiohttp.ClientTimeout(
-        total=timeout_s, connect=timeout_s * _CONNECT_SHARE, ceil_threshold=timeout_s + 1
+def _refund_body(request: RefundRequest) -> bytes:
+    return orjson.dumps(
+        {"charge": request.charge_ref, "amount": request.amount_minor, "metadata": _metadata(request)}
     )

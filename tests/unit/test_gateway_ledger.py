@@ -71,3 +71,34 @@ async def test_counted_calls_are_durable_when_the_ledger_closes(tmp_path: Path, 
     await ledger.open()
     assert {"k": 2 * calls} == ledger.calls
     await ledger.close()
+
+
+async def test_a_ledger_of_format_1_is_taken_over(tmp_path: Path) -> None:
+    """Charges and refunds of the format before stay on the books; new refunds carry our reference."""
+    path = tmp_path / "ledger.db"
+    ledger = Ledger(path)
+    await ledger.open()
+    await ledger.record(entry(99))
+    old = Refund("re_1", "r1", "ch_99", 40, "EUR", 1_700_000_000_000)
+    await ledger.record(Entry(old, refund_reply(old, "hash")))
+    await ledger.close()
+    with sqlite3.connect(path) as db:
+        for name in ("status", "failure_reason", "ref", "payment_id", "user_id", "fingerprint"):
+            db.execute(f"ALTER TABLE refunds DROP COLUMN {name}")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+
+    for _ in range(2):
+        again = Ledger(path)
+        await again.open()
+        assert [old] == again.refunds
+        assert 40 == again.charges[0].refunded
+        await again.close()
+    last = Ledger(path)
+    await last.open()
+    why = "expired_or_canceled_card"
+    failed = Refund("re_2", "r2", "ch_99", 9, "EUR", 1, "failed", why, "ss1_r", "p", "u")
+    await last.record(Entry(failed, refund_reply(failed, "hash")))
+    assert [failed] == last.refunds_with_ref("ss1_r")
+    assert 40 == last.charges[0].refunded
+    await last.close()

@@ -59,7 +59,7 @@ def error(code: str | None = None, **more: str) -> dict[str, object]:
 REPLIED: list[tuple[int, object, Outcome]] = [
     (200, CHARGE, Succeeded("ch_1")),
     (200, {**CHARGE, "currency": "eur"}, Succeeded("ch_1")),
-    (200, {**CHARGE, "status": "pending"}, Ambiguous("bad_reply")),
+    (200, {**CHARGE, "status": "pending"}, Ambiguous("pending", ask_only=True)),
     (200, {**CHARGE, "status": "failed"}, Ambiguous("bad_reply")),
     (200, {**CHARGE, "amount": 998}, Ambiguous("bad_reply")),
     (200, {**CHARGE, "amount": 999.0}, Ambiguous("bad_reply")),

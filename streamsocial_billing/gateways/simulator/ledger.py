@@ -22,7 +22,7 @@ import orjson
 
 from streamsocial_billing.gateways.simulator.shapes import Charge, Refund, Reply
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_GROUP_ENTRIES = 1000
 """Most charges that share one SQLite transaction."""
 
@@ -35,12 +35,20 @@ CREATE TABLE charges (
     created_ms INTEGER NOT NULL);
 CREATE TABLE refunds (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, idempotency_key TEXT NOT NULL UNIQUE,
-    charge_id TEXT NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, created_ms INTEGER NOT NULL);
+    charge_id TEXT NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, created_ms INTEGER NOT NULL,
+    status TEXT NOT NULL DEFAULT 'succeeded', failure_reason TEXT, ref TEXT, payment_id TEXT, user_id TEXT,
+    fingerprint TEXT);
 CREATE TABLE replies (
     idempotency_key TEXT PRIMARY KEY, params_hash TEXT NOT NULL, status INTEGER NOT NULL,
     body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE calls (idempotency_key TEXT PRIMARY KEY, calls INTEGER NOT NULL) WITHOUT ROWID;
 """
+
+_FROM_1 = "ALTER TABLE refunds ADD COLUMN status TEXT NOT NULL DEFAULT 'succeeded';" + "".join(
+    f"ALTER TABLE refunds ADD COLUMN {name} TEXT;"
+    for name in ("failure_reason", "ref", "payment_id", "user_id", "fingerprint")
+)
+"""Format 1 had no refunds that fail and no metadata on them."""
 
 
 # One statement per table writes a whole group: each step of a statement gives the interpreter lock away
@@ -56,7 +64,11 @@ _ADD_CHARGES = _insert(
     "id, idempotency_key, params_hash, amount, currency, status, failure_code, payment_method, ref,"
     " payment_id, user_id, fingerprint, created_ms",
 )
-_ADD_REFUNDS = _insert("refunds", "id, idempotency_key, charge_id, amount, currency, created_ms")
+_REFUND_COLUMNS = (
+    "id, idempotency_key, charge_id, amount, currency, created_ms, status, failure_reason, ref, payment_id,"
+    " user_id, fingerprint"
+)
+_ADD_REFUNDS = _insert("refunds", _REFUND_COLUMNS)
 _ADD_REPLIES = _insert("replies", "idempotency_key, params_hash, status, body")
 _ADD_CALLS = """INSERT INTO calls (idempotency_key, calls) SELECT key, value FROM json_each(?) WHERE true
     ON CONFLICT (idempotency_key) DO UPDATE SET calls = calls + excluded.calls"""
@@ -77,16 +89,19 @@ class Entry:
 class Ledger:
     """All charges of the gateway; used from one event loop, `open` before and `close` after everything.
 
-    `charges` is in the order of commits, `replies` and `calls` (POSTs seen) are by idempotency key.
+    `charges`, `refunds` are in the order of commits, `replies`, `calls` (POSTs seen) by idempotency key.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.charges: list[Charge] = []
+        self.refunds: list[Refund] = []
         self.replies: dict[str, Reply] = {}
         self.calls: dict[str, int] = {}
         self._positions: dict[str, int] = {}
         self._by_ref: dict[str, list[int]] = {}
+        self._refund_positions: dict[str, int] = {}
+        self._refunds_by_ref: dict[str, list[int]] = {}
         self._entries: list[tuple[Entry, asyncio.Future[None]]] = []
         self._new_calls: dict[str, int] = {}
         self._wake = asyncio.Event()
@@ -145,6 +160,21 @@ class Ledger:
         start = max(end - limit, 0)
         return self.charges[start:end][::-1], start > 0
 
+    def refund(self, refund_id: str) -> Refund | None:
+        """The refund with this id."""
+        position = self._refund_positions.get(refund_id)
+        return None if position is None else self.refunds[position]
+
+    def refunds_with_ref(self, ref: str) -> list[Refund]:
+        """All refunds with this `metadata.ref`, newest first."""
+        return [self.refunds[position] for position in reversed(self._refunds_by_ref.get(ref, []))]
+
+    def refund_page(self, *, limit: int, before: str | None) -> tuple[list[Refund], bool]:
+        """Like `page`, of refunds."""
+        end = len(self.refunds) if before is None else self._refund_positions[before]
+        start = max(end - limit, 0)
+        return self.refunds[start:end][::-1], start > 0
+
     def count_call(self, key: str) -> None:
         """Count a POST with this key; durable with the next group, nobody waits for it."""
         self.calls[key] = self.calls.get(key, 0) + 1
@@ -188,9 +218,18 @@ class Ledger:
         made = entry.made
         self.replies[made.idempotency_key] = entry.reply
         if isinstance(made, Refund):
-            self.charges[self._positions[made.charge_id]].refunded += made.amount
+            self._index_refund(made)
         else:
             self._index(made)
+
+    def _index_refund(self, refund: Refund) -> None:
+        position = len(self.refunds)
+        self.refunds.append(refund)
+        self._refund_positions[refund.id] = position
+        if refund.ref is not None:
+            self._refunds_by_ref.setdefault(refund.ref, []).append(position)
+        if refund.status == "succeeded":
+            self.charges[self._positions[refund.charge_id]].refunded += refund.amount
 
     def _index(self, charge: Charge) -> None:
         position = len(self.charges)
@@ -233,12 +272,13 @@ class Ledger:
             raise LedgerUnusable(f"the ledger {self.path} is in use by another gateway simulator") from None
         db = self._db = sqlite3.connect(self.path, isolation_level=None, timeout=5)
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, SCHEMA_VERSION):
+        if version not in (0, 1, SCHEMA_VERSION):
             raise LedgerUnusable(f"the ledger {self.path} has format {version}, known is {SCHEMA_VERSION}")
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = NORMAL")
-        if version == 0:
-            db.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+        if version < SCHEMA_VERSION:
+            change = _FROM_1 if version else _SCHEMA
+            db.executescript(f"BEGIN;{change}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
         db.execute("BEGIN IMMEDIATE")  # a read-only file shows here, not at the first charge
         db.execute("COMMIT")
         self._load(db)
@@ -249,8 +289,8 @@ class Ledger:
             " payment_id, user_id, fingerprint, created_ms FROM charges ORDER BY seq"
         ):
             self._index(Charge(*row))
-        for charge_id, amount in db.execute("SELECT charge_id, amount FROM refunds"):
-            self.charges[self._positions[charge_id]].refunded += amount
+        for row in db.execute(f"SELECT {_REFUND_COLUMNS} FROM refunds ORDER BY seq"):  # noqa: S608 - constant
+            self._index_refund(Refund(*row))
         for key, hashed, status, body in db.execute("SELECT * FROM replies"):
             self.replies[key] = Reply(hashed, status, body.encode())
         self.calls.update(db.execute("SELECT * FROM calls"))
@@ -274,7 +314,7 @@ def _charge_row(charge: Charge, reply: Reply) -> tuple[str | int | None, ...]:
     )
 
 
-def _refund_row(refund: Refund) -> tuple[str | int, ...]:
+def _refund_row(refund: Refund) -> tuple[str | int | None, ...]:
     return (
         refund.id,
         refund.idempotency_key,
@@ -282,6 +322,12 @@ def _refund_row(refund: Refund) -> tuple[str | int, ...]:
         refund.amount,
         refund.currency,
         refund.created_ms,
+        refund.status,
+        refund.failure_reason,
+        refund.ref,
+        refund.payment_id,
+        refund.user_id,
+        refund.fingerprint,
     )
 
 

@@ -15,8 +15,10 @@ import sqlite3
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Protocol
 
 import orjson
 from aiohttp import web
@@ -34,8 +36,10 @@ from streamsocial_billing.gateways.simulator.shapes import (
     error_body,
     list_body,
     new_charge,
+    new_refund,
     params_hash,
     parse_body,
+    refund_json,
     refund_reply,
 )
 
@@ -57,6 +61,12 @@ class CannotListen(Exception):
     """Raised when the address cannot be listened on."""
 
 
+class Page(Protocol):
+    """Reads one page of a list; raises KeyError for an unknown `before`."""
+
+    def __call__(self, *, limit: int, before: str | None) -> tuple[Sequence[Charge | Refund], bool]: ...
+
+
 class Simulator:
     """Handlers of all routes over one open ledger."""
 
@@ -76,6 +86,9 @@ class Simulator:
         app.router.add_get("/v1/charges", self.list_charges)
         app.router.add_get("/v1/charges/search", self.search_charges)
         app.router.add_get("/v1/charges/{id}", self.get_charge)
+        app.router.add_get("/v1/refunds", self.list_refunds)
+        app.router.add_get("/v1/refunds/search", self.search_refunds)
+        app.router.add_get("/v1/refunds/{id}", self.get_refund)
         app.router.add_get("/health", self.get_health)
         app.router.add_get("/_faults", self.get_faults)
         app.router.add_post("/_faults", self.post_faults)
@@ -157,7 +170,7 @@ class Simulator:
         amount = amount_of(params) if "amount" in params else left
         if amount > left or left == 0:
             raise BadRequest("charge_already_refunded", f"At most {left} of this charge can be refunded.")
-        refund = Refund(_new_id("re"), key, charge.id, amount, charge.currency, _now_ms())
+        refund = new_refund(key, params, charge, amount, refund_id=_new_id("re"), now_ms=_now_ms())
         reply = refund_reply(refund, hashed)
         self._refunding[charge.id] += amount  # reserved: another refund may come before the commit
         try:
@@ -181,21 +194,29 @@ class Simulator:
 
     async def list_charges(self, request: web.Request) -> web.Response:
         """Newest first; `limit` 1 to 1000 (10), `starting_after` the last id of the page before."""
+        return self._page(request, self._ledger.page)
+
+    async def list_refunds(self, request: web.Request) -> web.Response:
+        """Like `list_charges`."""
+        return self._page(request, self._ledger.refund_page)
+
+    def _page(self, request: web.Request, page: Page) -> web.Response:
         limit, before = request.query.get("limit", "10"), request.query.get("starting_after")
         if not (limit.isascii() and limit.isdigit() and len(limit) < 9 and 1 <= int(limit) <= MAX_PAGE):
             return _bad(BadRequest("parameter_invalid_integer", f"limit: 1 to {MAX_PAGE} is allowed."))
         try:
-            charges, has_more = self._ledger.page(limit=int(limit), before=before)
+            rows, has_more = page(limit=int(limit), before=before)
         except KeyError:
-            return _bad(BadRequest("resource_missing", "starting_after: no such charge."))
-        return _json(list_body(charges, has_more=has_more))
+            return _bad(BadRequest("resource_missing", "starting_after: no such object."))
+        return _json(list_body(rows, has_more=has_more))
 
     async def search_charges(self, request: web.Request) -> web.Response:
         """All charges whose `metadata.ref` is the given one, newest first."""
-        ref = request.query.get("ref")
-        if not ref:
-            return _bad(BadRequest("parameter_missing", "ref: a text is required."))
-        return _json(list_body(self._ledger.charges_with_ref(ref), has_more=False))
+        return _found(request, self._ledger.charges_with_ref)
+
+    async def search_refunds(self, request: web.Request) -> web.Response:
+        """All refunds whose `metadata.ref` is the given one, newest first."""
+        return _found(request, self._ledger.refunds_with_ref)
 
     async def get_charge(self, request: web.Request) -> web.Response:
         """One charge by its id."""
@@ -203,6 +224,13 @@ class Simulator:
         if charge is None:
             return _bad(BadRequest("resource_missing", "No such charge.", 404))
         return _json(orjson.dumps(charge_json(charge)))
+
+    async def get_refund(self, request: web.Request) -> web.Response:
+        """One refund by its id."""
+        refund = self._ledger.refund(request.match_info["id"])
+        if refund is None:
+            return _bad(BadRequest("resource_missing", "No such refund.", 404))
+        return _json(orjson.dumps(refund_json(refund)))
 
     async def get_health(self, request: web.Request) -> web.Response:
         """200 while the server answers."""
@@ -237,6 +265,13 @@ class Simulator:
             "faults": dict(self._drawn),
         }
         return _json(orjson.dumps(stats))
+
+
+def _found(request: web.Request, find: Callable[[str], Sequence[Charge | Refund]]) -> web.Response:
+    ref = request.query.get("ref")
+    if not ref:
+        return _bad(BadRequest("parameter_missing", "ref: a text is required."))
+    return _json(list_body(find(ref), has_more=False))
 
 
 def _totals(charges: list[Charge]) -> dict[str, object]:

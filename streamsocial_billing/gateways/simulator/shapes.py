@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -23,12 +24,19 @@ FAILURE_CODES = {
 }
 """Test payment methods that fail; every other pm_* succeeds."""
 
+REFUND_FAILURES = {"pm_card_refund_fail": "expired_or_canceled_card"}
+"""Test payment methods whose charge succeeds and whose refunds fail, with the reason."""
+
 _FAILURE_TEXTS = {
     "card_declined": "Your card was declined.",
     "insufficient_funds": "Your card has insufficient funds.",
     "lost_card": "Your card was reported lost.",
     "expired_card": "Your card has expired.",
 }
+
+
+METADATA = ("ref", "payment_id", "user_id", "fingerprint")
+"""The names in `metadata` that are kept."""
 
 
 class BadRequest(ValueError):
@@ -67,7 +75,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """One refund; `amount` in minor units of the charge's currency."""
+    """One refund; `amount` in minor units of the charge's currency; a failed one gave nothing back."""
 
     id: str
     idempotency_key: str
@@ -75,6 +83,12 @@ class Refund:
     amount: int
     currency: str
     created_ms: int
+    status: str = "succeeded"
+    failure_reason: str | None = None
+    ref: str | None = None
+    payment_id: str | None = None
+    user_id: str | None = None
+    fingerprint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +140,7 @@ def params_hash(endpoint: str, params: dict[str, Any]) -> str:
 
 def new_charge(key: str, params: dict[str, Any], *, charge_id: str, now_ms: int) -> Charge:
     """The charge that these parameters ask for, with the outcome of its payment method."""
-    metadata = params.get("metadata", {})
-    if not isinstance(metadata, dict):
-        raise BadRequest("parameter_invalid", "metadata: an object is allowed.")
+    metadata = _metadata_of(params)
     currency = _text(params, "currency")
     if not (len(currency) == 3 and currency.isascii() and currency.isalpha()):
         raise BadRequest("parameter_invalid", "currency: three letters are allowed.")
@@ -144,12 +156,37 @@ def new_charge(key: str, params: dict[str, Any], *, charge_id: str, now_ms: int)
         status="failed" if failure_code else "succeeded",
         failure_code=failure_code,
         payment_method=method,
-        ref=_metadata(metadata, "ref"),
-        payment_id=_metadata(metadata, "payment_id"),
-        user_id=_metadata(metadata, "user_id"),
-        fingerprint=_metadata(metadata, "fingerprint"),
+        ref=metadata["ref"],
+        payment_id=metadata["payment_id"],
+        user_id=metadata["user_id"],
+        fingerprint=metadata["fingerprint"],
         created_ms=now_ms,
     )
+
+
+def new_refund(
+    key: str, params: dict[str, Any], charge: Charge, amount: int, *, refund_id: str, now_ms: int
+) -> Refund:
+    """The refund of so much of this charge, with the outcome of the charge's payment method."""
+    reason = REFUND_FAILURES.get(charge.payment_method)
+    return Refund(
+        refund_id,
+        key,
+        charge.id,
+        amount,
+        charge.currency,
+        now_ms,
+        "failed" if reason else "succeeded",
+        reason,
+        **_metadata_of(params),
+    )
+
+
+def _metadata_of(params: dict[str, Any]) -> dict[str, str | None]:
+    metadata = params.get("metadata", {})
+    if not isinstance(metadata, dict):
+        raise BadRequest("parameter_invalid", "metadata: an object is allowed.")
+    return {name: _metadata(metadata, name) for name in METADATA}
 
 
 def amount_of(params: dict[str, Any]) -> int:
@@ -188,12 +225,7 @@ def charge_json(charge: Charge) -> dict[str, object]:
         "payment_method": charge.payment_method,
         "created": charge.created_ms // 1000,
         "created_ms": charge.created_ms,
-        "metadata": {
-            "ref": charge.ref,
-            "payment_id": charge.payment_id,
-            "user_id": charge.user_id,
-            "fingerprint": charge.fingerprint,
-        },
+        "metadata": {name: getattr(charge, name) for name in METADATA},
     }
 
 
@@ -212,25 +244,30 @@ def charge_reply(charge: Charge, hashed: str) -> Reply:
 
 
 def refund_reply(refund: Refund, hashed: str) -> Reply:
-    """200 with the refund."""
-    shown = {
+    """200 with the refund, also with a failed one, as at Stripe."""
+    return Reply(hashed, 200, orjson.dumps(refund_json(refund)))
+
+
+def refund_json(refund: Refund) -> dict[str, object]:
+    """A refund as the API shows it."""
+    return {
         "id": refund.id,
         "object": "refund",
         "amount": refund.amount,
         "currency": refund.currency,
         "charge": refund.charge_id,
-        "status": "succeeded",
+        "status": refund.status,
+        "failure_reason": refund.failure_reason,
         "created": refund.created_ms // 1000,
         "created_ms": refund.created_ms,
+        "metadata": {name: getattr(refund, name) for name in METADATA},
     }
-    return Reply(hashed, 200, orjson.dumps(shown))
 
 
-def list_body(charges: list[Charge], *, has_more: bool) -> bytes:
-    """A page of charges."""
-    return orjson.dumps(
-        {"object": "list", "data": [charge_json(charge) for charge in charges], "has_more": has_more}
-    )
+def list_body(rows: Sequence[Charge | Refund], *, has_more: bool) -> bytes:
+    """A page of charges or refunds."""
+    data = [charge_json(row) if isinstance(row, Charge) else refund_json(row) for row in rows]
+    return orjson.dumps({"object": "list", "data": data, "has_more": has_more})
 
 
 def error_body(code: str, message: str, kind: str) -> bytes:

@@ -1,0 +1,32 @@
+"""The gateways that the settings configure."""
+
+from __future__ import annotations
+
+from streamsocial_billing.gateways.base import Gateway
+from streamsocial_billing.gateways.paypal import PayPalGateway
+from streamsocial_billing.gateways.simulated import SimulatedGateway
+from streamsocial_billing.settings import Settings
+
+
+def configured_gateways(settings: Settings) -> dict[str, Gateway]:
+    """By the value of an event's `gateway` field: always `simulated`; the others if they have a key."""
+    places = max(1, settings.max_in_flight // 2)
+    gateways: list[Gateway] = [SimulatedGateway(settings.gateway_url, max_connections=places)]
+    if settings.stripe_api_key is not None:
+        # here, not above: who does not charge at Stripe does not wait for its SDK to load
+        from streamsocial_billing.gateways.stripe import StripeGateway
+
+        gateways.append(
+            StripeGateway(
+                settings.stripe_api_key, settings.stripe_url, account=settings.stripe_account,
+                max_connections=places,
+            )
+        )  # fmt: skip
+    if settings.paypal_client_id is not None and settings.paypal_client_secret is not None:
+        gateways.append(
+            PayPalGateway(
+                settings.paypal_client_id, settings.paypal_client_secret, settings.paypal_url,
+                max_connections=places,
+            )
+        )  # fmt: skip
+    return {gateway.name: gateway for gateway in gateways}

@@ -1,0 +1,80 @@
+"""Starts WireMock (npm package wiremock, its standalone jar) on loopback, for stubs of PayPal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from support.simulator import ROOT
+from support.stripe_server import INSTALL_WITHIN_S, skip_or_fail
+from support.system import free_port
+
+VERSION = "3.13.2"
+CACHE = ROOT / ".servers" / f"wiremock-{VERSION}"
+
+
+def jar() -> Path:
+    """The standalone jar, fetched once; skips (in CI: fails) where java or npm is missing."""
+    if shutil.which("java") is None or shutil.which("npm") is None:
+        skip_or_fail(f"wiremock {VERSION} needs java and npm: the PayPal adapter is not tested")
+    found = CACHE / "package" / "build" / f"wiremock-standalone-{VERSION}.jar"
+    if not found.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        command = ["npm", "pack", "--silent", f"wiremock@{VERSION}"]
+        subprocess.run(command, cwd=CACHE, check=True, capture_output=True, timeout=INSTALL_WITHIN_S)
+        subprocess.run(["tar", "xzf", f"wiremock-{VERSION}.tgz"], cwd=CACHE, check=True)
+    return found
+
+
+class WireMock:
+    """One server; `stub` adds an answer, `reset` forgets them all. Use it in a `with`."""
+
+    def __enter__(self) -> WireMock:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._process = subprocess.Popen(
+            ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-jar", str(jar()), "--port", str(port),
+             "--bind-address", "127.0.0.1"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=CACHE,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("port:"):
+                return self
+        raise AssertionError("wiremock did not start")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def stub(self, method: str, path: str, body: object, status: int = 200, **response: Any) -> None:
+        """Answer this path so from now on; the newest stub counts."""
+        self._post("/__admin/mappings", {
+            "request": {"method": method, "urlPath": path},
+            "response": {"status": status, "jsonBody": body, **response},
+        })  # fmt: skip
+
+    def reset(self) -> None:
+        """Forget stubs and requests."""
+        self._post("/__admin/reset", {})
+
+    def requests(self, path: str) -> list[dict[str, Any]]:
+        """What was sent to this path, oldest first: `headers`, `body`."""
+        found = self._post("/__admin/requests/find", {"urlPath": path})
+        requests: list[dict[str, Any]] = found["requests"]
+        return requests
+
+    def _post(self, path: str, body: object) -> dict[str, Any]:
+        request = urllib.request.Request(self.url + path, data=json.dumps(body).encode())  # noqa: S310
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=10) as response:
+            raw = response.read()
+        answer: dict[str, Any] = json.loads(raw) if raw else {}
+        return answer

@@ -9,7 +9,8 @@ from typing import Any
 import faust
 
 from streamsocial_billing import exactly_once
-from streamsocial_billing.billing import Billing, Books
+from streamsocial_billing.billing import Billing
+from streamsocial_billing.books import Books
 from streamsocial_billing.card_numbers import mask_card_numbers
 from streamsocial_billing.exactly_once import Layer, Options, batched, output
 from streamsocial_billing.exactly_once.nudges import Nudger
@@ -24,12 +25,17 @@ from streamsocial_billing.settings import (
     Settings,
     SettingsError,
 )
+from streamsocial_billing.settling import Settlement
+from streamsocial_billing.sweeping import SweepTimer
 from streamsocial_billing.topics import create_topics
 from streamsocial_billing.views.api import declare_views
+from tables.business_refs import declare_business_refs
 from tables.charges import declare_charges
 from tables.open_payments import declare_open_payments
 from tables.payments import declare_payments
 
+# in the order in which `Books` has them
+TABLES = declare_charges, declare_payments, declare_open_payments, declare_business_refs
 GAP_ALARM_S = 60.0  # one payment that holds up the commits behind it for so long is an alarm ...
 GAP_ALARM_DEADLINES = 3  # ... but never less than so many gateway deadlines
 
@@ -55,10 +61,11 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
 
     payments = batched(app.topic(settings.topic(PAYMENTS)))
     retry = batched(app.topic(settings.topic(RETRY)))
-    tables = declare_charges(app), declare_payments(app), declare_open_payments(app)
+    tables = (declare(app) for declare in TABLES)
     books = Books(results, metrics, dead_letters, *tables)
-    billing = Billing(settings, books, gateways, lambda: layer.partitions)
-    resolver = Resolver(settings, books, gateways, lambda: layer.partitions)
+    settlement = Settlement(books)
+    billing = Billing(settings, books, gateways, lambda: layer.partitions, settlement)
+    resolver = Resolver(settings, books, gateways, lambda: layer.partitions, settlement)
 
     @app.agent(payments)
     async def bill(stream: Any) -> None:
@@ -89,6 +96,11 @@ def _run_beside(app: Any, layer: Layer, settings: Settings, gateways: Mapping[st
     async def nudge_due_payments() -> None:
         with suppress(asyncio.CancelledError):
             await DueTimer(layer, nudger).run()
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def sweep_old_payments() -> None:
+        with suppress(asyncio.CancelledError):
+            await SweepTimer(layer, nudger).run()
 
 
 def _layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:

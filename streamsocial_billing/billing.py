@@ -1,119 +1,62 @@
 """The billing agent: reads payment events, asks the decision, calls the gateway, writes the unit."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
-import orjson
-
+from streamsocial_billing.books import Books as Books
+from streamsocial_billing.books import now_ms as now_ms
 from streamsocial_billing.decision import (
+    ACTIONS,
     DEDUP_RETENTION_MS,
     Charge,
-    Open,
-    Reject,
-    Replay,
-    after_outcome,
-    charge_state_after,
+    Refund,
     decide,
+    past_window,
 )
-from streamsocial_billing.events import (
-    BadInput,
-    PaymentEvent,
-    charge_result,
-    mask_card_numbers,
-    partition_of,
-    payment_metric,
-)
-from streamsocial_billing.exactly_once import Event, RecordTooLarge, Topic, current_unit
+from streamsocial_billing.events import BadInput, PaymentEvent, partition_of
+from streamsocial_billing.exactly_once import Event, current_unit
 from streamsocial_billing.gateways.base import ChargeRequest, Gateway, charge_until
-from streamsocial_billing.outcomes import INTERNAL_ERROR, Verdict, verdict
+from streamsocial_billing.outcomes import INTERNAL_ERROR, TOO_OLD_TO_CALL, Verdict, verdict
 from streamsocial_billing.settings import Settings
-from tables.payments import PaymentEntry, payment_key
+from streamsocial_billing.settling import Settlement
+from tables.payments import PaymentEntry
 
 logger = logging.getLogger(__name__)
 
-CUT_BYTES = 64 * 1024  # of a dead letter that would not fit whole (payments.md, "Bad input")
 
+class RefundHandler(Protocol):
+    """What handles refunds."""
 
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
+    async def refund(self, event: Event, payment: PaymentEvent) -> None:
+        """One refund on `payments`: exactly one result."""
 
-
-@dataclass(frozen=True, slots=True)
-class Books:
-    """Where a unit writes: the topics of results, metrics, dead letters; the tables of the app."""
-
-    results: Topic
-    metrics: Topic
-    dead_letters: Topic
-    charges: Any
-    payments: Any
-    open_payments: Any
-
-    def write(
-        self, payment: "PaymentEvent | PaymentEntry", user_id: str, payment_id: str, found: Verdict, *,
-        replayed: bool, resolves: bool, attempt: int, gateway_ms: int | None, source: Mapping[str, Any],
-        at_ms: int,
-    ) -> None:  # fmt: skip
-        """One ChargeResult, its metric, the user's charge state: always these three together."""
-        about = _about(payment)
-        self.results.put_into_unit(user_id.encode(), charge_result(
-            **about, payment_id=payment_id, user_id=user_id, status=found.status, reason=found.reason,
-            replayed=replayed, gateway_ref=found.gateway_ref, attempt=attempt, processed_at=at_ms,
-            source=source, resolves=resolves,
-        ))  # fmt: skip
-        self.metrics.put_into_unit(about["product"].encode(), payment_metric(
-            payment_id=payment_id, product=about["product"], action=about["action"], status=found.status,
-            replayed=replayed, amount_minor=about["amount_minor"], currency=about["currency"],
-            gateway=about["gateway"], gateway_ms=gateway_ms, at=at_ms,
-        ))  # fmt: skip
-        self.charges[user_id] = charge_state_after(
-            self.charges.get(user_id), user_id, found.status, about["amount_minor"], about["currency"],
-            replayed, payment_id, at_ms,
-        )  # fmt: skip
-
-    def keep(self, user_id: str, payment_id: str, entry: PaymentEntry) -> None:
-        """Store a payment's entry; an unknown one is listed among the open ones until it is settled."""
-        key = payment_key(user_id, payment_id)
-        self.payments[key] = entry
-        if entry["next_try_at"] is not None:
-            self.open_payments[key] = {"next_try_at": entry["next_try_at"]}
-        elif self.open_payments.get(key) is not None:
-            del self.open_payments[key]
-
-    async def bury(self, event: Event, bad: BadInput, at_ms: int) -> None:
-        """A dead letter with the original bytes; its offset commits in the same transaction."""
-        value, masked = await _masked(event.value or b"")
-        key, key_masked = mask_card_numbers(event.key or b"")
-        headers = {
-            "error": bad.detail, "reason": bad.reason,
-            "source": f"{event.topic}/{event.partition}/{event.offset}", "at": str(at_ms), **_names(event),
-        }  # fmt: skip
-        if masked or key_masked:
-            headers["masked"] = "card_number"
-        try:
-            self.dead_letters.put_into_unit(key or None, value, headers=headers)
-        except RecordTooLarge:
-            headers["length"] = str(len(value))
-            self.dead_letters.put_into_unit(key or None, value[:CUT_BYTES], headers=headers)
-        logger.warning("dead letter %s: %s: %s", headers["source"], bad.reason, bad.detail)
+    async def release(self, user_id: str, payment_id: str, entry: PaymentEntry, at_ms: int) -> None:
+        """Look again at a refund that waits for its charge (`held_since` is set)."""
 
 
 class Billing:
-    """Handles one payment event at a time per user; different users run concurrently."""
+    """Handles one payment event at a time per user; different users run concurrently.
+
+    Without `refunds` a refund is refused as an unsupported action.
+    """
 
     def __init__(
-        self, settings: Settings, books: Books, gateways: Mapping[str, Gateway], partitions: Callable[[], int]
-    ) -> None:
+        self, settings: Settings, books: Books, gateways: Mapping[str, Gateway],
+        partitions: Callable[[], int], settlement: Settlement, refunds: RefundHandler | None = None,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._books = books
         self._gateways = gateways
         self._configured = frozenset(gateways)
         self._partitions = partitions
+        self._settlement = settlement
+        self._refunds = refunds
+        self._actions = ACTIONS if refunds is not None else ACTIONS - {"refund"}
 
     async def charge(self, event: Event) -> None:
         """One record of `payments`: exactly one result or one dead letter."""
@@ -124,44 +67,44 @@ class Billing:
         except BadInput as bad:
             await self._books.bury(event, bad, at_ms)
             return
-        key = payment_key(payment.user_id, payment.payment_id)
+        if payment.action == "refund" and self._refunds is not None:
+            await self._refunds.refund(event, payment)
+            return
+        await self._charge(event, payment, at_ms)
+
+    async def _charge(self, event: Event, payment: PaymentEvent, at_ms: int) -> None:
+        entry = self._books.entry(payment.user_id, payment.payment_id)
+        gateway = self._gateways.get(payment.gateway)
         decision = decide(
-            payment, self._books.payments.get(key), now_ms=at_ms, appended_ms=event.timestamp,
+            payment, entry, now_ms=at_ms, appended_ms=event.timestamp,
             dedup_retention_ms=DEDUP_RETENTION_MS, configured_gateways=self._configured,
+            traits=gateway.traits if gateway is not None else None,
+            held_by=self._books.held_by(payment) if entry is None else None,
+            actions=self._actions,
         )  # fmt: skip
         match decision:
-            case Charge():
-                await self._call(event, payment, decision)
-            case Replay(status, reason, gateway_ref, attempts):
-                self._answer(
-                    event, payment, Verdict(status, reason, gateway_ref), replayed=True, attempt=attempts
-                )
-            case Open(status, reason, gateway_ref, attempts, entry):
-                self._books.keep(payment.user_id, payment.payment_id, entry)
-                self._answer(
-                    event, payment, Verdict(status, reason, gateway_ref), replayed=True, attempt=attempts
-                )
-            case Reject(reason, _, detail):
-                if detail:
-                    logger.warning("%s %s: %s", reason, key, detail)
-                self._answer(event, payment, Verdict("rejected", reason), replayed=False, attempt=0)
+            case Charge() if gateway is not None:
+                await self._call(event, payment, decision, gateway)
+            case Charge() | Refund():
+                raise RuntimeError(f"decided {decision} for {payment.action} at {payment.gateway}")
+            case _:
+                account = gateway.account if gateway is not None else ""
+                self._settlement.answer_known(event, payment, decision, account=account, at_ms=at_ms)
 
-    async def _call(self, event: Event, payment: PaymentEvent, decision: Charge) -> None:
+    async def _call(self, event: Event, payment: PaymentEvent, decision: Charge, gateway: Gateway) -> None:
         """Call the gateway, then write outcome, entry, state; the event on the log is the durable intent."""
         first = current_unit().surely_first
-        gateway = self._gateways[payment.gateway]
-        request = ChargeRequest(
-            decision.idempotency_key, payment.user_id, payment.payment_id, decision.fingerprint,
-            payment.amount_minor, payment.currency, payment.payment_method,
+        found, attempts, gateway_ms = TOO_OLD_TO_CALL, 0, None
+        if not past_window(event.timestamp, now_ms(), gateway.traits):
+            request = ChargeRequest(
+                decision.idempotency_key, payment.user_id, payment.payment_id, decision.fingerprint,
+                payment.amount_minor, payment.currency, payment.payment_method,
+            )  # fmt: skip
+            found, attempts, gateway_ms = await self._outcome(gateway, request)
+        self._settlement.first_outcome(
+            event, payment, found, account=gateway.account, at_ms=now_ms(), calls=attempts,
+            gateway_ms=gateway_ms, doubt=not first, fingerprint=decision.fingerprint,
         )  # fmt: skip
-        found, attempts, gateway_ms = await self._outcome(gateway, request)
-        at_ms = now_ms()
-        self._books.keep(payment.user_id, payment.payment_id, after_outcome(
-            payment, status=found.status, reason=found.reason, gateway_account=gateway.account,
-            gateway_ref=found.gateway_ref, attempts=attempts, ever_ambiguous=found.ambiguous or not first,
-            last_error=found.error, source=_source(event), appended_ms=event.timestamp, now_ms=at_ms,
-        ))  # fmt: skip
-        self._answer(event, payment, found, replayed=False, attempt=attempts, gateway_ms=gateway_ms)
 
     async def _outcome(self, gateway: Gateway, request: ChargeRequest) -> tuple[Verdict, int, int | None]:
         """Repeat with the same key until the deadline; whatever goes wrong from here on is `unknown`."""
@@ -182,15 +125,6 @@ class Billing:
             )  # fmt: skip
         return found, attempts, gateway_ms if attempts else None
 
-    def _answer(
-        self, event: Event, payment: PaymentEvent, found: Verdict, *,
-        replayed: bool, attempt: int, gateway_ms: int | None = None,
-    ) -> None:  # fmt: skip
-        self._books.write(
-            payment, payment.user_id, payment.payment_id, found, replayed=replayed, resolves=False,
-            attempt=attempt, gateway_ms=gateway_ms, source=_source(event), at_ms=now_ms(),
-        )  # fmt: skip
-
 
 def check_partition(event: Event, partitions: int) -> None:
     """Refuse an event that murmur2 of its key puts elsewhere: its user would have two states."""
@@ -199,52 +133,3 @@ def check_partition(event: Event, partitions: int) -> None:
             "wrong_partition",
             f"key belongs to partition {partition_of(event.key, partitions)}, found in {event.partition}",
         )
-
-
-async def _masked(value: bytes) -> tuple[bytes, bool]:
-    """Mask card numbers; a huge record (a megabyte takes seconds) is searched beside the event loop."""
-    if len(value) > CUT_BYTES:
-        return await asyncio.to_thread(mask_card_numbers, value)
-    return mask_card_numbers(value)
-
-
-def _source(event: Event) -> Any:
-    return {"topic": event.topic, "partition": event.partition, "offset": event.offset}
-
-
-def _about(payment: "PaymentEvent | PaymentEntry") -> dict[str, Any]:
-    """What a result says of its payment, from the event or from the stored entry."""
-    if isinstance(payment, PaymentEvent):
-        return {
-            "action": payment.action, "product": payment.product, "amount_minor": payment.amount_minor,
-            "currency": payment.currency, "gateway": payment.gateway, "requested_at": payment.requested_at,
-            "business_ref": payment.business_ref, "refund_of": payment.refund_of,
-        }  # fmt: skip
-    return {name: payment[name] for name in ABOUT}  # type: ignore[literal-required]
-
-
-ABOUT = (
-    "action",
-    "product",
-    "amount_minor",
-    "currency",
-    "gateway",
-    "requested_at",
-    "business_ref",
-    "refund_of",
-)
-
-
-def _names(event: Event) -> dict[str, str]:
-    """user_id and payment_id of a bad record, where they can be read and are ids."""
-    try:
-        data = orjson.loads(event.value or b"")
-    except orjson.JSONDecodeError:
-        return {}
-    if not isinstance(data, dict):
-        return {}
-    wanted = {name: data.get(name) for name in ("user_id", "payment_id")}
-    return {
-        name: text for name, text in wanted.items()
-        if isinstance(text, str) and 0 < len(text) <= 64 and not mask_card_numbers(text.encode())[1]
-    }  # fmt: skip

@@ -18,6 +18,7 @@ from streamsocial_billing.money import CURRENCIES, MAX_AMOUNT_MINOR, is_amount
 ACTIONS: Final = frozenset({"charge", "refund"})
 PRODUCTS: Final = frozenset({"subscription", "upgrade", "gift"})
 GATEWAYS: Final = frozenset({"simulated", "stripe", "paypal"})
+NUDGES: Final = frozenset({"payment", "subscription"})
 FINGERPRINT_VERSION: Final = 1
 KEY_VERSION: Final = 1
 MAX_AHEAD_MS: Final = 300_000
@@ -117,20 +118,26 @@ class PaymentEvent:
 
 @dataclass(frozen=True, slots=True)
 class Nudge:
-    """A hint on `payments-retry`: look at this payment's entry now. May be lost or doubled."""
+    """A hint on `payments-retry`: look at this entry now. May be lost or doubled.
+
+    `kind` says in which table: `payment`, or `subscription` (then `payment_id` is the subscription's id).
+    """
 
     user_id: str
     payment_id: str
+    kind: str = "payment"
 
     @classmethod
     def from_bytes(cls, value: bytes | None) -> Nudge:
         """Read a record of `payments-retry`; raises BadInput, never anything else."""
         data = _object(value)
-        return cls(user_id=_id(data, "user_id"), payment_id=_id(data, "payment_id"))
+        kind = "payment" if data.get("kind") is None else _one_of(data, "kind", NUDGES, "unknown_kind")
+        return cls(_id(data, "user_id"), _id(data, "payment_id"), kind)
 
     def to_bytes(self) -> bytes:
         """The record's value on `payments-retry`."""
-        return orjson.dumps({"user_id": self.user_id, "payment_id": self.payment_id})
+        named = {"user_id": self.user_id, "payment_id": self.payment_id}
+        return orjson.dumps(named if self.kind == "payment" else named | {"kind": self.kind})
 
 
 # ---- checks

@@ -1,27 +1,53 @@
 """What a gateway's answer means for a payment."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from typing import NamedTuple
 
 from streamsocial_billing.gateways.base import (
+    NOT_CALLED,
+    Absent,
     Ambiguous,
+    Answer,
     Declined,
+    Found,
     Invalid,
     KeyMismatch,
     NotSent,
     Outcome,
+    Query,
     Succeeded,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """A status with its reason; `ambiguous`: a call may have been executed unseen; `error`: for people."""
+class Verdict(NamedTuple):
+    """A status with its reason.
+
+    ambiguous      a call may have been executed unseen
+    error          text for people
+    retry_after_s  the gateway's own wish, seconds
+    ask_only       repeating brings the same answer again: ask by our reference
+    waits          the gateway was not called at all (breaker open, stopped)
+    absent         the gateway said that it has nothing under our reference
+    again_after_s  when that makes sense to be asked again, seconds
+    soft           a decline that another payment may not meet
+    conflicts_with duplicate_business_ref: payment_id of the charge that holds it
+    window_from    ms since the epoch: a call after proven absence started a new window of the gateway's key
+    """
 
     status: str
     reason: str | None
     gateway_ref: str | None = None
     ambiguous: bool = False
     error: str | None = None
+    retry_after_s: float | None = None
+    ask_only: bool = False
+    waits: bool = False
+    absent: bool = False
+    again_after_s: float | None = None
+    soft: bool = False
+    conflicts_with: str | None = None
+    window_from: int | None = None
 
 
 def verdict(outcome: Outcome) -> Verdict:
@@ -29,17 +55,46 @@ def verdict(outcome: Outcome) -> Verdict:
     match outcome:
         case Succeeded(gateway_ref):
             return Verdict("succeeded", None, gateway_ref)
-        case Declined(reason, gateway_ref):
-            return Verdict("declined", reason, gateway_ref)
+        case Declined(reason, gateway_ref, soft):
+            return Verdict("declined", reason, gateway_ref, soft=soft)
         case Invalid(reason):
             return Verdict("failed", "invalid_request", error=reason)
         case KeyMismatch(reason):
             return Verdict("parked", "key_mismatch_at_gateway", ambiguous=True, error=reason)
-        case NotSent(reason):
-            return Verdict("unknown", "gateway_unavailable", error=reason)
-        case Ambiguous(reason):
-            return Verdict("unknown", "outcome_unknown", ambiguous=True, error=reason)
+        case NotSent(reason, retry_after_s):
+            return Verdict(
+                "unknown", "gateway_unavailable", error=reason, retry_after_s=retry_after_s,
+                waits=reason in NOT_CALLED,
+            )  # fmt: skip
+        case Ambiguous(reason, ask_only):
+            return Verdict("unknown", "outcome_unknown", ambiguous=True, error=reason, ask_only=ask_only)
+
+
+def verdict_of_answer(answer: Answer, query: Query, before: str | None) -> Verdict:
+    """Map what `find` said to a status; `before` is the payment's reason, kept where nothing was learnt.
+
+    Only an answer that agrees on user, amount, currency counts (payments.md): another one is for a person.
+    """
+    match answer:
+        case Found(gateway_ref, status, reason) if answer.agrees(query):
+            if status == "succeeded":
+                return Verdict("succeeded", None, gateway_ref)
+            if status == "declined":
+                return Verdict("declined", reason or "declined", gateway_ref, soft=answer.soft)
+            return Verdict("unknown", "pending_at_gateway", gateway_ref, ambiguous=True)
+        case Found(gateway_ref):
+            error = f"under our reference the gateway has {gateway_ref}, with other user, amount or currency"
+            return Verdict("parked", "found_disagrees", ambiguous=True, error=error)
+        case Absent():
+            return Verdict("unknown", before, absent=True)
+        case NotSent(reason, retry_after_s):
+            waits = reason in NOT_CALLED
+            return Verdict("unknown", before, error=reason, retry_after_s=retry_after_s, waits=waits)
+        case Ambiguous(reason):  # only the question was lost
+            return Verdict("unknown", before, error=reason)
 
 
 INTERNAL_ERROR = Verdict("unknown", "internal_error", ambiguous=True, error="internal_error")
 """After a call has started no exception ends in a dead letter (payments.md)."""
+TOO_OLD_TO_CALL = Verdict("unknown", "key_window_passed", ambiguous=True)
+"""No call: an earlier delivery may have made one under a key that the gateway has forgotten since."""

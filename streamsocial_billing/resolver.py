@@ -1,21 +1,25 @@
-"""Resolving unknown outcomes: a nudge repeats the call with the same key."""
+"""Resolving unknown outcomes: a nudge repeats the call with the same key, or asks by our reference."""
+
+from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 
-from streamsocial_billing.billing import Books, check_partition, now_ms
-from streamsocial_billing.decision import after_retry, gives_up, is_due
+from streamsocial_billing.billing import RefundHandler, check_partition
+from streamsocial_billing.books import Books, now_ms
+from streamsocial_billing.decision import gives_up, is_due, past_window, proven_absent
 from streamsocial_billing.events import BadInput, Nudge, gateway_key_of
 from streamsocial_billing.exactly_once import Event, Layer, current_unit
 from streamsocial_billing.exactly_once.nudges import Nudger
-from streamsocial_billing.gateways.base import ChargeRequest, Gateway
-from streamsocial_billing.outcomes import INTERNAL_ERROR, Verdict, verdict
+from streamsocial_billing.gateways.base import ChargeRequest, Gateway, Outcome, Query, RefundRequest
+from streamsocial_billing.outcomes import INTERNAL_ERROR, Verdict, verdict, verdict_of_answer
 from streamsocial_billing.settings import Settings
-from tables.payments import PaymentEntry, payment_key
+from streamsocial_billing.settling import Settlement
+from streamsocial_billing.sweeping import hint, sweep
+from tables.payments import PaymentEntry, is_full
 
 logger = logging.getLogger(__name__)
 
@@ -23,18 +27,31 @@ LOOK_EVERY_S = 1.0
 NUDGES_PER_LOOK = 500  # per task: a long outage must not flood the source topic
 LOOKED_AT = 2_000  # open payments per task at one look
 NUDGE_AGAIN_AFTER_MS = 5_000
+GAVE_UP = Verdict("failed", "gave_up")
+
+OnNudge = Callable[[str, str, int], Awaitable[None]]
+"""What a nudge of another kind calls: user_id, payment_id, ms since the epoch."""
 
 
 class Resolver:
-    """Handles one nudge: acts only if the entry is unknown and due, so lost or doubled nudges do no harm."""
+    """Handles one nudge: acts only on what is due in the tables, so lost or doubled nudges do no harm.
+
+    `kinds`: what handles nudges that are not about a payment, by their `kind`.
+    """
 
     def __init__(
-        self, settings: Settings, books: Books, gateways: Mapping[str, Gateway], partitions: Callable[[], int]
-    ) -> None:
+        self, settings: Settings, books: Books, gateways: Mapping[str, Gateway],
+        partitions: Callable[[], int], settlement: Settlement, refunds: RefundHandler | None = None,
+        kinds: Mapping[str, OnNudge] | None = None,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._books = books
         self._gateways = gateways
         self._partitions = partitions
+        self._settlement = settlement
+        self._refunds = refunds
+        self._kinds = kinds or {}
+        self._call_s = settings.gateway_deadline_s / 2  # a nudge makes two calls at most
 
     async def resolve(self, event: Event) -> None:
         """One record of `payments-retry`."""
@@ -47,61 +64,160 @@ class Resolver:
         except BadInput as bad:
             await self._books.bury(event, bad, at_ms)
             return
-        entry: PaymentEntry | None = self._books.payments.get(payment_key(nudge.user_id, nudge.payment_id))
-        if entry is None or not is_due(entry, at_ms):
-            return
-        gateway = self._gateways.get(entry["gateway"])
-        if gateway is not None and gateway.account == entry["gateway_account"]:
-            await self._try_again(nudge, entry, gateway)
-        else:
-            logger.error("%s waits: gateway %s is not configured with its account", nudge, entry["gateway"])
+        if nudge.kind == "payment":
+            await self._payment(nudge.user_id, nudge.payment_id, at_ms)
+        elif nudge.kind in self._kinds:
+            await self._kinds[nudge.kind](nudge.user_id, nudge.payment_id, at_ms)
 
-    async def _try_again(self, nudge: Nudge, entry: PaymentEntry, gateway: Gateway) -> None:
-        """The same-key repeat: inside the gateway's window it is the authority."""
-        found = await self._call(nudge, entry, gateway)
-        if found.status == "failed" and entry["ever_ambiguous"]:
+    async def _payment(self, user_id: str, payment_id: str, at_ms: int) -> None:
+        entry = self._books.entry(user_id, payment_id)
+        if not is_full(entry) or not is_due(entry, at_ms):
+            sweep(self._books, user_id, payment_id, entry, at_ms)
+        elif entry["held_since"] is not None and self._refunds is not None:
+            await self._refunds.release(user_id, payment_id, entry, at_ms)
+        else:
+            gateway = self._gateways.get(entry["gateway"])
+            if gateway is not None:
+                await gateway.start()  # some know their account only when they have asked for it
+            if gateway is None or gateway.account != entry["gateway_account"]:
+                found, calls = _nobody_to_call(entry, gateway), 0
+            else:
+                found, calls = await _Try(user_id, payment_id, entry, gateway, self._call_s).learn(
+                    self._settings.give_up_after_s * 1000
+                )
+            self._settlement.settle(user_id, payment_id, entry, found, calls=calls, at_ms=now_ms())
+
+
+def _nobody_to_call(entry: PaymentEntry, gateway: Gateway | None) -> Verdict:
+    """The route and the account are part of the payment: it goes nowhere else, it waits with an alarm."""
+    if gateway is None:
+        why, error = "gateway_not_configured", f"gateway {entry['gateway']} is not configured"
+    else:
+        why = "gateway_account_changed"
+        error = f"its account is {entry['gateway_account']}, the gateway now has {gateway.account}"
+    logger.error("a payment waits: %s", error)
+    return Verdict("unknown", why, error=error)
+
+
+class _Try:
+    """One try of an open payment: repeats, asks, or both, as its age and its history allow."""
+
+    def __init__(
+        self, user_id: str, payment_id: str, entry: PaymentEntry, gateway: Gateway, call_s: float
+    ) -> None:
+        self._user_id = user_id
+        self._payment_id = payment_id
+        self._entry = entry
+        self._gateway = gateway
+        self._call_s = call_s
+        self._began_ms = now_ms()
+        # an earlier delivery of this nudge may have called before a crash: of that nothing is stored
+        self._doubt = not current_unit().surely_first
+
+    async def learn(self, give_up_after_ms: int) -> tuple[Verdict, int]:
+        """What the payment is now, with the calls (not the questions) that it took."""
+        found, calls = await self._learn(give_up_after_ms)
+        return found._replace(ambiguous=found.ambiguous or self._doubt), calls
+
+    async def _learn(self, give_up_after_ms: int) -> tuple[Verdict, int]:
+        entry = self._entry
+        old = past_window(entry["window_from"], self._began_ms, self._gateway.traits)
+        if not old and not entry["ask_only"]:
+            found, calls = await self._repeat()
+            if found.status == "unknown" and not found.ambiguous and self._gives_up(give_up_after_ms):
+                found = await self._before_giving_up(found)
+            return found, calls
+        found = await self._ask()
+        if not found.absent:
+            return found, 0
+        if not proven_absent(entry, self._began_ms, self._gateway.traits):
+            return self._asked_again(found), 0
+        if self._gives_up(give_up_after_ms):
+            return GAVE_UP, 0
+        if not old:  # the gateway would only bring the error again that it keeps under our key
+            return found, 0
+        found, calls = await self._repeat()
+        return found._replace(window_from=self._began_ms), calls
+
+    def _gives_up(self, give_up_after_ms: int) -> bool:
+        return not self._doubt and gives_up(self._entry, self._began_ms, give_up_after_ms)
+
+    async def _before_giving_up(self, unsent: Verdict) -> Verdict:
+        """Every try is proven unsent, but a worker that was frozen may have called unseen: ask, twice."""
+        found = await self._ask()
+        if not found.absent:
+            return unsent if found.status == "unknown" else found
+        if proven_absent(self._entry, self._began_ms, self._gateway.traits):
+            return GAVE_UP
+        return self._asked_again(unsent._replace(absent=True))
+
+    def _asked_again(self, found: Verdict) -> Verdict:
+        """Absent, but not for long enough: what was charged a moment ago may not be findable yet."""
+        since_ms = self._began_ms - (self._entry["absent_at"] or self._began_ms)
+        left_s = self._gateway.traits.consistency_delay_s - since_ms / 1000
+        return found._replace(again_after_s=max(left_s, 0.0))
+
+    async def _repeat(self) -> tuple[Verdict, int]:
+        """The same call with the same key: inside the gateway's window it is the authority."""
+        try:
+            await self._gateway.start()
+            found = verdict(await self._call())
+        except Exception:
+            logger.exception("gateway %s: internal error after the call had started", self._gateway.name)
+            found = INTERNAL_ERROR
+        if found.status == "failed" and self._entry["ever_ambiguous"]:
             # "invalid" speaks of this call alone; an earlier one may have charged: a person has to look
             found = Verdict("parked", "invalid_after_doubt", error=found.error)
-        at_ms = now_ms()
-        # an earlier delivery of this nudge may have called before a crash: of that nothing is stored
-        found = replace(found, ambiguous=found.ambiguous or not current_unit().surely_first)
-        changed = _after(entry, found, at_ms)
-        if gives_up(changed, at_ms, self._settings.give_up_after_s * 1000):
-            found = Verdict("failed", "gave_up", error=found.error)
-            changed = _after(entry, found, at_ms)
-        self._books.keep(nudge.user_id, nudge.payment_id, changed)
-        if changed["status"] not in ("unknown", "parked"):
-            self._books.write(
-                changed, nudge.user_id, nudge.payment_id, found, replayed=False, resolves=True,
-                attempt=changed["attempts"], gateway_ms=None, source=entry["source"], at_ms=at_ms,
-            )  # fmt: skip
+        return found, 0 if found.waits else 1
 
-    async def _call(self, nudge: Nudge, entry: PaymentEntry, gateway: Gateway) -> Verdict:
-        request = ChargeRequest(
-            gateway_key_of(nudge.user_id, entry["action"], nudge.payment_id), nudge.user_id, nudge.payment_id,
-            entry["fingerprint"], entry["amount_minor"], entry["currency"], entry["payment_method"],
+    async def _call(self) -> Outcome:
+        entry, key = self._entry, self._key()
+        if entry["action"] == "charge":
+            charge = ChargeRequest(
+                key, self._user_id, self._payment_id, entry["fingerprint"], entry["amount_minor"],
+                entry["currency"], entry["payment_method"],
+            )  # fmt: skip
+            return await self._gateway.charge(charge, timeout_s=self._call_s)
+        if entry["charge_ref"] is None:
+            raise LookupError("the entry of a called refund names its charge at the gateway")
+        refund = RefundRequest(
+            key, self._user_id, self._payment_id, entry["fingerprint"], entry["amount_minor"],
+            entry["currency"], entry["charge_ref"],
+        )  # fmt: skip
+        return await self._gateway.refund(refund, timeout_s=self._call_s)
+
+    async def _ask(self) -> Verdict:
+        """What the gateway has under our reference."""
+        entry = self._entry
+        query = Query(
+            self._key(), entry["action"], self._user_id, self._payment_id, entry["amount_minor"],
+            entry["currency"], entry["first_seen_at"], entry["charge_ref"],
         )  # fmt: skip
         try:
-            await gateway.start()
-            return verdict(await gateway.charge(request, timeout_s=self._settings.gateway_deadline_s / 2))
+            await self._gateway.start()
+            answer = await self._gateway.find(query, timeout_s=self._call_s)
+            return verdict_of_answer(answer, query, entry["reason"])
         except Exception:
-            logger.exception("gateway %s: internal error after the call had started", gateway.name)
-            return INTERNAL_ERROR
+            logger.exception("gateway %s: internal error in a question", self._gateway.name)
+            return Verdict("unknown", entry["reason"], error="internal_error")
 
-
-def _after(entry: PaymentEntry, found: Verdict, at_ms: int) -> PaymentEntry:
-    return after_retry(
-        entry, status=found.status, reason=found.reason, gateway_ref=found.gateway_ref, attempts=1,
-        ambiguous=found.ambiguous, last_error=found.error, now_ms=at_ms,
-    )  # fmt: skip
+    def _key(self) -> str:
+        return gateway_key_of(self._user_id, self._entry["action"], self._payment_id)
 
 
 class DueTimer:
-    """Looks every second at the open payments of the tasks here; nudges those that are due."""
+    """Looks every second at the open payments of the tasks here; nudges those that are due.
 
-    def __init__(self, layer: Layer, nudger: Nudger) -> None:
+    `ready` says whether a gateway takes calls at all now: nobody is nudged towards one that does not, so a
+    long outage costs nothing, and what has become due meanwhile is nudged as soon as it is back.
+    """
+
+    def __init__(
+        self, layer: Layer, nudger: Nudger, ready: Callable[[str], bool] = lambda gateway: True
+    ) -> None:
         self._layer = layer
         self._nudger = nudger
+        self._ready = ready
         self._nudged_at: dict[str, int] = {}
         self._looked_to: dict[int, str] = {}
 
@@ -123,7 +239,7 @@ class DueTimer:
             items = self._next_items(partition)
             due = [key for key, value in items if self._is_due(key, value, at_ms)][:NUDGES_PER_LOOK]
             if due:
-                await self._nudger.append(partition, map(_hint, due))
+                await self._nudger.append(partition, map(hint, due))
                 self._nudged_at.update(dict.fromkeys(due, at_ms))
                 sent += len(due)
         return sent
@@ -136,9 +252,9 @@ class DueTimer:
         return items
 
     def _is_due(self, key: str, value: bytes, at_ms: int) -> bool:
-        return key not in self._nudged_at and orjson.loads(value)["next_try_at"] <= at_ms
-
-
-def _hint(key: str) -> tuple[bytes, bytes]:
-    user_id, _, payment_id = key.partition("/")
-    return user_id.encode(), Nudge(user_id, payment_id).to_bytes()
+        if key in self._nudged_at:
+            return False
+        listed = orjson.loads(value)
+        due_at = listed["next_try_at"]
+        # the release before this one did not write which gateway
+        return due_at is not None and due_at <= at_ms and self._ready(listed.get("gateway", ""))

@@ -15,7 +15,10 @@ PAYMENTS: Final = "payments"
 RESULTS: Final = "charge-results"
 METRICS: Final = "payment-metrics"
 RETRY: Final = "payments-retry"
+GATEWAY_EVENTS: Final = "gateway-events"
+COMMANDS: Final = "billing-commands"
 DEAD_LETTERS: Final = "payments-dlq"
+REPLAYS: Final = "payments-dlq-replays"
 
 PREFIX: Final = "BILLING_"
 DEFAULT_KAFKA_PORT: Final = 9092
@@ -52,6 +55,12 @@ class Settings:
                             below session_timeout_s, or a slow gateway would cost the worker its partitions
     give_up_after_s         seconds, 1..2592000 (30 days, below the dedup retention of 35): how long a
                             proven-unsent payment is tried
+    stripe_api_key          secret: Stripe's; None: payments to `stripe` are refused as not configured
+    stripe_account          acct_... that the key must belong to; None: asked for at start
+    stripe_url              base URL of Stripe's API, without a slash at its end
+    paypal_client_id        of the REST app; None: payments to `paypal` are refused as not configured
+    paypal_client_secret    secret, together with paypal_client_id
+    paypal_url              base URL of PayPal's REST API, without a slash at its end
     api_token               bearer token for everything that writes; None: only loopback may write
     kafka_security_protocol PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL
     kafka_ca_file           path of a PEM file; None: the system's certificates
@@ -76,6 +85,12 @@ class Settings:
     session_timeout_s: int = 10
     gateway_deadline_s: float = 8.0
     give_up_after_s: int = 86_400
+    stripe_api_key: str | None = field(default=None, repr=False)
+    stripe_account: str | None = None
+    stripe_url: str = "https://api.stripe.com"
+    paypal_client_id: str | None = None
+    paypal_client_secret: str | None = field(default=None, repr=False)
+    paypal_url: str = "https://api-m.paypal.com"
     api_token: str | None = field(default=None, repr=False)
     kafka_security_protocol: str = "PLAINTEXT"
     kafka_ca_file: str | None = None
@@ -94,6 +109,10 @@ class Settings:
             )
         _check_tls(self)
         _check_sasl(self)
+        if (self.paypal_client_id is None) != (self.paypal_client_secret is None):
+            raise SettingsError(
+                "BILLING_PAYPAL_CLIENT_ID goes with BILLING_PAYPAL_CLIENT_SECRET: set both or neither"
+            )
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Settings:
@@ -289,7 +308,7 @@ def _secret_file(source: str, path: str) -> str:
         raise SettingsError(f"{source} cannot be read ({why}): use a readable text file") from None
 
 
-_SECRETS: Final = ("api_token", "kafka_sasl_password")
+_SECRETS: Final = ("api_token", "stripe_api_key", "paypal_client_secret", "kafka_sasl_password")
 _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "app_id": _app_id,
     "broker": _broker,
@@ -302,6 +321,12 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "session_timeout_s": _whole(1, 1800),
     "gateway_deadline_s": _seconds(0.1, 600),
     "give_up_after_s": _whole(1, 2_592_000),
+    "stripe_api_key": _optional,
+    "stripe_account": _optional,
+    "stripe_url": _url,
+    "paypal_client_id": _optional,
+    "paypal_client_secret": _optional,
+    "paypal_url": _url,
     "api_token": _optional,
     "kafka_security_protocol": _one_of(*PROTOCOLS),
     "kafka_ca_file": _file,

@@ -8,7 +8,17 @@ from confluent_kafka.admin import NewTopic
 from streamsocial_billing.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.exactly_once import SetupRefused
 from streamsocial_billing.exactly_once.cluster import Cluster, TopicFacts
-from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, RETRY, Settings
+from streamsocial_billing.settings import (
+    COMMANDS,
+    DEAD_LETTERS,
+    GATEWAY_EVENTS,
+    METRICS,
+    PAYMENTS,
+    REPLAYS,
+    RESULTS,
+    RETRY,
+    Settings,
+)
 
 DAY_MS: Final = 86_400_000
 INPUT_RETENTION_MS: Final = 30 * DAY_MS
@@ -33,10 +43,15 @@ PLANS: Final = (
         "max.message.bytes": str(RECORD_BYTES),
     }, same_partitions=True),
     Plan(RETRY, {"retention.ms": str(INPUT_RETENTION_MS)}, same_partitions=True),
+    Plan(GATEWAY_EVENTS, {"retention.ms": str(INPUT_RETENTION_MS)}, same_partitions=True),
+    # what people did stays on record for ever (payments.md, "parked")
+    Plan(COMMANDS, {"retention.ms": FOR_EVER}, same_partitions=True),
     Plan(RESULTS, {"retention.ms": FOR_EVER}),
     Plan(METRICS, {"retention.ms": FOR_EVER}),
     # original bytes with headers around them: twice the record size of `payments`
     Plan(DEAD_LETTERS, {"retention.ms": FOR_EVER, "max.message.bytes": str(2 * RECORD_BYTES)}),
+    # one marker for each letter that went back: without it a letter could go back twice
+    Plan(REPLAYS, {"cleanup.policy": "compact"}),
 )  # fmt: skip
 
 
@@ -66,7 +81,7 @@ def check_topics(settings: Settings, facts: dict[str, TopicFacts]) -> None:
                 f"topic {name} has {fact.partitions} partitions, {settings.topic(PAYMENTS)} has {tasks}: "
                 "they share tasks, so the counts must agree"
             )
-    for name in (PAYMENTS, RETRY):
+    for name in (PAYMENTS, RETRY, GATEWAY_EVENTS):
         kept = int(facts[name].config.get("retention.ms", FOR_EVER))
         if not 0 <= kept <= DEDUP_RETENTION_MS:
             raise SetupRefused(
@@ -75,5 +90,6 @@ def check_topics(settings: Settings, facts: dict[str, TopicFacts]) -> None:
             )
     if facts[PAYMENTS].config.get("message.timestamp.type") != "LogAppendTime":
         raise SetupRefused(f"topic {settings.topic(PAYMENTS)} needs message.timestamp.type=LogAppendTime")
-    if facts[RESULTS].config.get("retention.ms") != FOR_EVER:
-        raise SetupRefused(f"topic {settings.topic(RESULTS)} needs retention.ms=-1: the books are kept")
+    for name, why in ((RESULTS, "the books are kept"), (COMMANDS, "what people did is kept")):
+        if facts[name].config.get("retention.ms") != FOR_EVER:
+            raise SetupRefused(f"topic {settings.topic(name)} needs retention.ms=-1: {why}")

@@ -1,4 +1,4 @@
-"""The payments whose outcome is unknown: what a timer looks through after a start."""
+"""The payments whose outcome is open: what a timer looks through after a start."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ import faust
 
 
 class OpenPayment(TypedDict):
-    """The value under `user_id/payment_id`, as long as the payment's entry is `unknown`.
+    """The value under `user_id/payment_id`, as long as the payment's entry is `unknown` or `parked`.
 
-    Written by the agents that write `payments`, in the same unit; deleted when the payment is settled or
-    parked. Small, so that the timer need not read the whole dedup table.
+    Written by the agents that write `payments`, in the same unit; deleted when the payment is settled. Small,
+    so that neither the timer nor an alarm need read the whole dedup table. Times are ms since the epoch.
+    The release before this one wrote `next_try_at` alone, of unknown payments alone.
     """
 
-    next_try_at: int
-    """When a nudge is due: milliseconds since the epoch."""
+    next_try_at: int | None
+    """When a nudge is due; None: parked, it waits for a person."""
+    status: str
+    """`unknown` or `parked`."""
+    since: int
+    """The append time of the payment's first event."""
+    gateway: str
+    """Where it has to be settled."""
 
 
 def declare_open_payments(app: faust.App, **options: Any) -> Any:
     """Declare the table `open_payments`: `user_id/payment_id` -> OpenPayment, partitioned by user_id."""
     return app.Table(
         "open_payments",
-        help="payments with an unknown outcome, by user_id/payment_id",
+        help="payments with an open outcome, by user_id/payment_id",
         key_type=str,
         value_type=dict,
         **options,

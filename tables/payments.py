@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from operator import itemgetter
+from typing import Any, Final, TypedDict, TypeGuard, cast, final
 
 import faust
 
@@ -15,12 +16,23 @@ class Source(TypedDict):
     offset: int
 
 
+class SettledBy(TypedDict):
+    """Who settled a payment by hand."""
+
+    actor: str
+    reason: str
+    at: int
+    """Milliseconds since the epoch."""
+
+
+@final
 class PaymentEntry(TypedDict):
     """What is known of one payment: the value under `user_id/payment_id`.
 
-    Written by the billing agent only, in the unit of the event (first outcome; a replay of an open one moves
-    `next_try_at`) or of the nudge that tries it again. Kept at least 35 days after it became final; its
-    changelog is compacted, never deleted by time. Times are ms since the epoch, amounts minor units.
+    Written in the unit of the event (first outcome; a replay of an open one moves `next_try_at`), of the
+    nudge that tries it again, of the webhook or the command that settles it. Kept 35 days after it became
+    final, then a SmallEntry takes its place; the changelog is compacted, never deleted by time. Times are ms
+    since the epoch, amounts minor units. Read it through `read_entry`: what says nothing is not written.
     """
 
     fingerprint: str
@@ -42,35 +54,172 @@ class PaymentEntry(TypedDict):
     gateway_account: str
     """Account at the gateway under which the first call was made; idempotency keys hold per account."""
     gateway_ref: str | None
-    """The gateway's own id of the charge, once known."""
+    """The gateway's own id of the charge or refund, once known."""
     amount_minor: int
     """The amount of the event."""
     currency: str
     """ISO 4217, upper-case."""
     refunded_minor: int
     """How much of a succeeded charge went back."""
+    reserved_minor: int
+    """How much of a succeeded charge open refunds hold."""
     payment_method: str
     """The gateway's token: a later try sends the same parameters."""
     business_ref: str | None
     """What was paid for, as the event says."""
     refund_of: str | None
     """Refunds: payment_id of the charge."""
+    charge_ref: str | None
+    """Refunds: the gateway's id of the charge."""
+    conflicts_with: str | None
+    """Rejected as duplicate_business_ref: payment_id of the charge that holds the business_ref."""
+    origin: str
+    """`event`, or `external`: made at the gateway, not by us."""
+    soft: bool
+    """Declined for a reason that another try may not meet (insufficient funds)."""
     attempts: int
     """Gateway calls made so far, in all units."""
     ever_ambiguous: bool
     """True if any call may have reached the gateway unseen: such a payment never fails by a timer."""
+    ask_only: bool
+    """True if the gateway keeps an error under our key: repeating brings it again, only asking helps."""
     requested_at: int
     """The event's own time."""
     first_seen_at: int
     """The broker's append time of the payment's first record: the age that counts for gateway keys."""
+    window_from: int
+    """Start of the window in which the gateway knows our key: `first_seen_at`, later after proven absence."""
+    absent_at: int | None
+    """When the gateway first said that it has nothing under our reference; None again after a call."""
     processed_at: int
     """When `status` was last decided."""
+    step: int
+    """Which pause of `decision.SCHEDULE_S` runs before the next try; only for unknown."""
+    due_at: int | None
+    """When that pause ends. Re-sent events bring `next_try_at` forward, not this."""
+    not_before: int | None
+    """The gateway's own wish (Retry-After): no try before."""
     next_try_at: int | None
     """Open and not parked: when a nudge is due. Else None."""
+    held_since: int | None
+    """Refunds that wait for their charge: since when."""
+    settled_by: SettledBy | None
+    """Who settled it by hand; None: nobody had to."""
     source: Source
     """The first event; a settling result carries it."""
     last_error: str | None
     """Text of the last call that gave no answer, for people."""
+
+
+@final
+class SmallEntry(TypedDict):
+    """What is left of a final payment after 35 days, for 13 months: replays and late refunds need no more.
+
+    The fields mean what they mean in PaymentEntry.
+    """
+
+    small: bool
+    fingerprint: str
+    fingerprint_version: int
+    action: str
+    status: str
+    reason: str | None
+    gateway: str
+    gateway_account: str
+    gateway_ref: str | None
+    amount_minor: int
+    currency: str
+    refunded_minor: int
+    reserved_minor: int
+    business_ref: str | None
+    conflicts_with: str | None
+    attempts: int
+    processed_at: int
+
+
+@final
+class ObservedEntry(TypedDict):
+    """A payment that the gateway told of before its event was handled: no fingerprint, no result yet.
+
+    Written in the unit of a webhook or of a repair by reconciliation; its event adopts it.
+    """
+
+    status: str
+    """Always `observed`."""
+    seen: str
+    """What the gateway said: `succeeded`, `declined` or `pending`."""
+    reason: str | None
+    action: str
+    gateway: str
+    gateway_account: str
+    gateway_ref: str
+    amount_minor: int
+    currency: str
+    soft: bool
+    observed_at: int
+
+
+Entry = PaymentEntry | SmallEntry | ObservedEntry
+
+
+def written(entry: PaymentEntry) -> dict[str, Any]:
+    """An entry as the table holds it: fields of _ADDED that say nothing new are left out.
+
+    Most payments end at once; without this each record on the changelog was a quarter larger.
+    """
+    value: dict[str, Any] = dict(entry)
+    if _added_of(entry) == _DEFAULTS:  # the quick way of nearly every payment
+        for name in _ADDED:
+            del value[name]
+    else:
+        for name, default in _ADDED.items():
+            if value[name] == default:
+                del value[name]
+    if value["window_from"] == value["first_seen_at"]:
+        del value["window_from"]
+    if value["due_at"] == value["next_try_at"]:
+        del value["due_at"]
+    return value
+
+
+def read_entry(value: Any) -> Entry | None:
+    """A value of the table with all of its fields; those that `written` left out are filled in."""
+    if value is None or "small" in value or value["status"] == "observed":
+        return cast("Entry | None", value)
+    filled = {**_ADDED, "window_from": value["first_seen_at"], "due_at": value["next_try_at"], **value}
+    return cast(PaymentEntry, filled)
+
+
+_ADDED: Final = {
+    "reserved_minor": 0,
+    "charge_ref": None,
+    "conflicts_with": None,
+    "origin": "event",
+    "soft": False,
+    "ask_only": False,
+    "absent_at": None,
+    "step": 0,
+    "not_before": None,
+    "held_since": None,
+    "settled_by": None,
+}
+_added_of: Final = itemgetter(*_ADDED)
+_DEFAULTS: Final = tuple(_ADDED.values())
+
+
+def is_full(entry: Entry | None) -> TypeGuard[PaymentEntry]:
+    """True for an entry with everything in it; False for None, a small or an observed one."""
+    return entry is not None and "fingerprint" in entry and "small" not in entry
+
+
+def is_small(entry: Entry | None) -> TypeGuard[SmallEntry]:
+    """True for what is left of a payment after its retention."""
+    return entry is not None and "small" in entry
+
+
+def is_observed(entry: Entry | None) -> TypeGuard[ObservedEntry]:
+    """True for a payment that only the gateway told of."""
+    return entry is not None and "seen" in entry
 
 
 def payment_key(user_id: str, payment_id: str) -> str:
@@ -79,7 +228,7 @@ def payment_key(user_id: str, payment_id: str) -> str:
 
 
 def declare_payments(app: faust.App, **options: Any) -> Any:
-    """Declare the table `payments`: `user_id/payment_id` -> PaymentEntry, partitioned by user_id."""
+    """Declare the table `payments`: `user_id/payment_id` -> Entry, partitioned by user_id."""
     return app.Table(
         "payments",
         help="what is known of each payment, by user_id/payment_id",

@@ -22,6 +22,7 @@ from streamsocial_billing.decision import (
     DEDUP_RETENTION_MS,
     Charge,
     Decision,
+    Reject,
     Replay,
     after_outcome,
     charge_state_after,
@@ -76,6 +77,7 @@ class Plain:
         decision = decide(
             payment, entry, now_ms=at_ms, appended_ms=int(message.timestamp * 1000),
             dedup_retention_ms=DEDUP_RETENTION_MS, configured_gateways=frozenset({"simulated"}),
+            actions=frozenset({"charge"}),
         )  # fmt: skip
         await self._answer(payment, decision, source, at_ms)
 
@@ -93,8 +95,10 @@ class Plain:
         elif isinstance(decision, Replay):
             found, replayed = Verdict(decision.status, decision.reason, decision.gateway_ref), True
             attempts = decision.attempts
-        else:
+        elif isinstance(decision, Reject):
             found = Verdict("rejected", decision.reason)
+        else:  # it stores final outcomes of charges alone
+            raise TypeError(f"the control never decides {decision}")
         await self._write(payment, found, replayed, attempts, source, at_ms)
 
     async def _charge(self, payment: PaymentEvent, decision: Charge) -> tuple[Verdict, int]:

@@ -83,8 +83,8 @@ class PaymentProducer:
         producer, self._producer = self._producer, None
         if producer is not None:
             if self._in_transaction:
-                _aborted(producer, 1.0)
-            _closed(producer)
+                aborted(producer, 1.0)
+            close_quietly(producer)
         self._in_transaction = False
         self._identity.release()
 
@@ -163,7 +163,7 @@ class PaymentProducer:
         """Abort the transaction, then say what the cause means; a producer that cannot go on is dropped."""
         producer = self._producer
         fatal = isinstance(cause, KafkaError) and cause.fatal()
-        if producer is not None and (fatal or not _aborted(producer, CALL_S)):
+        if producer is not None and (fatal or not aborted(producer, CALL_S)):
             self._drop()
         self._in_transaction = False
         if isinstance(cause, KafkaError) and cause.code() in REFUSED:
@@ -175,14 +175,14 @@ class PaymentProducer:
         producer, self._producer, self._in_transaction = self._producer, None, False
         if producer is not None:
             producer.purge()
-            _closed(producer)
+            close_quietly(producer)
 
     def _open(self) -> Producer:
         producer = Producer(producer_config(self._settings, self.transactional_id))
         try:
             producer.init_transactions(CALL_S)
         except KafkaException as error:
-            _closed(producer)
+            close_quietly(producer)
             raise IntakeError(str(unreachable(self._settings, error))) from None
         self._producer = producer
         return producer
@@ -224,7 +224,7 @@ def _heard(_: KafkaError) -> None:
     """Nothing to do: a fatal error also fails the deliveries and every later call, where it is handled."""
 
 
-def _aborted(producer: Producer, within_s: float) -> bool:
+def aborted(producer: Producer, within_s: float) -> bool:
     """True if the broker confirmed the abort; if not, InitProducerId of the next producer aborts."""
     try:
         producer.purge()
@@ -234,8 +234,8 @@ def _aborted(producer: Producer, within_s: float) -> bool:
     return True
 
 
-def _closed(producer: Producer) -> None:
-    """Close; its warning that a fenced producer cannot abort says nothing new, the broker has done it."""
+def close_quietly(producer: Producer) -> None:
+    """Close a producer; its warning that a fenced one cannot abort is no news, the broker has done it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         producer.close()

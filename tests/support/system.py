@@ -99,6 +99,7 @@ class WorkerProcess:
         self.starts = 0
         self.web_port = 0
         self.options: tuple[str, ...] = ()
+        self.program: tuple[str, ...] = (str(Path(sys.executable).with_name("streamsocial-billing")),)
 
     @property
     def pid(self) -> int:
@@ -115,7 +116,7 @@ class WorkerProcess:
         """Start it; with `crash_at` (point, N) it signals itself when it reaches the point the N-th time."""
         assert not self.running
         self.starts += 1
-        command: list[str] = [str(Path(sys.executable).with_name("streamsocial-billing"))]
+        command = list(self.program)
         if crash_at is not None:
             # -P: modules beside the script must not hide those of the standard library
             script = str(ROOT / "tests/support/crashing_worker.py")

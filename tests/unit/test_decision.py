@@ -22,6 +22,7 @@ from streamsocial_billing.decision import (
     Charge,
     Decision,
     Open,
+    Refund,
     Reject,
     Replay,
     after_outcome,
@@ -30,12 +31,12 @@ from streamsocial_billing.decision import (
     decide,
     gives_up,
     is_due,
-    next_try_at,
     settles,
 )
 from streamsocial_billing.events import PaymentEvent, fingerprint, gateway_key
+from streamsocial_billing.outcomes import Verdict
 from tables.charges import ChargeState
-from tables.payments import PaymentEntry
+from tables.payments import PaymentEntry, SettledBy
 
 NOW = 1_764_600_000_000
 DAY = 86_400_000
@@ -165,11 +166,12 @@ def test_an_old_event_with_an_entry_is_replayed() -> None:
     assert isinstance(decided(entry=stored(), now_ms=NOW + 400 * DAY), Replay)
 
 
-def test_refunds_are_refused_until_they_exist() -> None:
-    """Never called, never stored."""
+def test_unsupported_action_is_not_stored() -> None:
+    """A worker that knows no refunds never calls for one, never stores one."""
     refund = replace(EVENT, action="refund", refund_of="p0")
 
-    assert Reject("unsupported_action", stored=False) == decided(refund)
+    assert Reject("unsupported_action", stored=False) == decided(refund, actions=frozenset({"charge"}))
+    assert Refund(gateway_key(refund), fingerprint(refund)) == decided(refund)
 
 
 def test_a_gateway_that_is_not_configured_is_never_called() -> None:
@@ -210,40 +212,48 @@ def test_an_entry_holds_what_a_later_try_needs() -> None:
         "amount_minor": 500,
         "currency": "USD",
         "refunded_minor": 0,
+        "reserved_minor": 0,
         "payment_method": "pm_card_visa",
         "business_ref": None,
         "refund_of": None,
+        "charge_ref": None,
+        "conflicts_with": None,
+        "origin": "event",
+        "soft": False,
         "attempts": 2,
         "ever_ambiguous": True,
+        "ask_only": False,
         "requested_at": NOW,
         "first_seen_at": NOW,
+        "window_from": NOW,
+        "absent_at": None,
         "processed_at": NOW + 10,
+        "step": 0,
+        "due_at": NOW + 5010,
+        "not_before": None,
         "next_try_at": NOW + 5010,
+        "held_since": None,
+        "settled_by": None,
         "source": {"topic": "payments", "partition": 1, "offset": 7},
         "last_error": "time-out",
     } == stored("unknown", ever_ambiguous=True, last_error="time-out")
 
 
-def retried(entry: PaymentEntry, **changes: Any) -> PaymentEntry:
-    given_: dict[str, Any] = {
-        "status": "unknown",
-        "reason": "gateway_unavailable",
-        "gateway_ref": None,
-        "attempts": 3,
-        "ambiguous": False,
-        "last_error": "refused",
-        "now_ms": NOW + 9000,
-    }
-    return after_retry(entry, **(given_ | changes))
+def retried(
+    entry: PaymentEntry, *, calls: int = 3, now_ms: int = NOW + 9000, by: SettledBy | None = None,
+    **changes: Any,
+) -> PaymentEntry:  # fmt: skip
+    given_: dict[str, Any] = {"status": "unknown", "reason": "gateway_unavailable", "error": "refused"}
+    return after_retry(entry, Verdict(**(given_ | changes)), calls=calls, now_ms=now_ms, by=by)
 
 
 def test_a_retry_adds_to_the_entry() -> None:
     """Tries add up, the first event stays the source, one ambiguous try is never forgotten."""
     entry = stored("unknown", ever_ambiguous=True)
     again = retried(entry)
-    done = retried(again, status="succeeded", reason=None, gateway_ref="ch_9", attempts=1, last_error=None)
+    done = retried(again, status="succeeded", reason=None, gateway_ref="ch_9", calls=1, error=None)
 
-    assert (5, True, NOW + 14_000) == (again["attempts"], again["ever_ambiguous"], again["next_try_at"])
+    assert (5, True, NOW + 39_000) == (again["attempts"], again["ever_ambiguous"], again["next_try_at"])
     assert (6, "succeeded", "ch_9", None) == (
         done["attempts"],
         done["status"],
@@ -261,6 +271,21 @@ def test_a_final_outcome_never_changes(status: str) -> None:
         retried(stored(status))
 
 
+def test_row_parked_is_settled_by_a_person_once() -> None:
+    """Who, why and when stay in the entry; then it is final like any other."""
+    by: SettledBy = {"actor": "ann", "reason": "seen in the gateway's list", "at": NOW}
+    done = retried(stored("parked"), status="succeeded", reason=None, gateway_ref="ch_9", calls=0, by=by)
+
+    assert ("succeeded", "ch_9", by, 2) == (
+        done["status"],
+        done["gateway_ref"],
+        done["settled_by"],
+        done["attempts"],
+    )
+    with pytest.raises(ValueError, match="never changes again"):
+        retried(done, status="failed")
+
+
 def test_a_nudge_acts_only_on_an_unknown_payment_that_is_due() -> None:
     """Nudges may be lost, doubled or early."""
     entry = stored("unknown")
@@ -270,13 +295,6 @@ def test_a_nudge_acts_only_on_an_unknown_payment_that_is_due() -> None:
     for other in (None, stored(), stored("parked")):
         assert not is_due(other, NOW + DAY)
     assert is_due(entry | {"next_try_at": None}, NOW)
-
-
-def test_only_unknown_payments_have_a_next_try() -> None:
-    """Every 5 s, until the growing schedule comes."""
-    assert {"unknown": NOW + 5000, "parked": None, "failed": None} == {
-        status: next_try_at(status, NOW) for status in ("unknown", "parked", "failed")
-    }
 
 
 @pytest.mark.parametrize(
@@ -365,6 +383,7 @@ class World:
         elif isinstance(decision, Reject):
             self.emit(event.payment_id, "rejected", event.amount_minor, False)
         else:
+            assert isinstance(decision, Open | Replay)
             if isinstance(decision, Open):
                 self.entries[event.payment_id] = decision.entry
             self.emit(event.payment_id, decision.status, event.amount_minor, True)

@@ -233,6 +233,10 @@ def test_nudges_are_read_as_they_were_written() -> None:
 
     assert b'{"user_id":"u1","payment_id":"p1"}' == nudge.to_bytes()
     assert nudge == Nudge.from_bytes(nudge.to_bytes())
+    other = Nudge("u1", "sub-7", "subscription")
+    assert other == Nudge.from_bytes(other.to_bytes())
+    with pytest.raises(BadInput, match="unknown_kind"):
+        Nudge.from_bytes(b'{"user_id":"u1","payment_id":"p1","kind":"x"}')
     with pytest.raises(BadInput, match="missing_field"):
         Nudge.from_bytes(b'{"user_id":"u1"}')
     with pytest.raises(BadInput, match="empty"):

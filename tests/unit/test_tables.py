@@ -48,4 +48,4 @@ def test_the_folder_imports_faust_only() -> None:
             elif isinstance(node, ast.Import):
                 imported |= {name.name.split(".")[0] for name in node.names}
 
-    assert {"__future__", "typing", "faust"} == imported
+    assert {"__future__", "operator", "typing", "faust"} == imported

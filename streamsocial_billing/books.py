@@ -1,0 +1,186 @@
+"""Where a unit writes what came of a payment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from streamsocial_billing.decision import OPEN, charge_state_after, holds
+from streamsocial_billing.events import (
+    BadInput,
+    PaymentEvent,
+    charge_result,
+    mask_card_numbers,
+    payment_metric,
+)
+from streamsocial_billing.exactly_once import Event, RecordTooLarge, Topic
+from streamsocial_billing.outcomes import Verdict
+from tables.business_refs import business_key
+from tables.open_payments import OpenPayment
+from tables.payments import Entry, PaymentEntry, payment_key, read_entry, written
+
+logger = logging.getLogger(__name__)
+
+CUT_BYTES = 64 * 1024  # of a dead letter that would not fit whole (payments.md, "Bad input")
+ABOUT = (
+    "action",
+    "product",
+    "amount_minor",
+    "currency",
+    "gateway",
+    "requested_at",
+    "business_ref",
+    "refund_of",
+)
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Where a unit writes: the topics of results, metrics, dead letters; the tables of the app."""
+
+    results: Topic
+    metrics: Topic
+    dead_letters: Topic
+    charges: Any
+    payments: Any
+    open_payments: Any
+    business_refs: Any
+
+    def entry(self, user_id: str, payment_id: str) -> Entry | None:
+        """What is known of a payment, as the running unit sees it."""
+        return read_entry(self.payments.get(payment_key(user_id, payment_id)))
+
+    def held_by(self, event: PaymentEvent) -> str | None:
+        """The payment_id of another charge that holds the event's business_ref now (payments.md, guard)."""
+        if event.business_ref is None or event.action != "charge":
+            return None
+        named = self.business_refs.get(business_key(event.user_id, event.business_ref))
+        if named is None or named["payment_id"] == event.payment_id:
+            return None
+        other: str = named["payment_id"]
+        return other if holds(self.entry(event.user_id, other)) else None
+
+    def write(
+        self, payment: PaymentEvent | PaymentEntry, user_id: str, payment_id: str, found: Verdict, *,
+        replayed: bool, resolves: bool, attempt: int, gateway_ms: int | None, source: Mapping[str, Any],
+        at_ms: int,
+    ) -> None:  # fmt: skip
+        """One ChargeResult, its metric, the user's charge state: always these three together."""
+        about = _about(payment)
+        self.results.put_into_unit(user_id.encode(), charge_result(
+            **about, payment_id=payment_id, user_id=user_id, status=found.status, reason=found.reason,
+            replayed=replayed, gateway_ref=found.gateway_ref, attempt=attempt, processed_at=at_ms,
+            source=source, resolves=resolves, conflicts_with=found.conflicts_with,
+        ))  # fmt: skip
+        self.metrics.put_into_unit(about["product"].encode(), payment_metric(
+            payment_id=payment_id, product=about["product"], action=about["action"], status=found.status,
+            replayed=replayed, amount_minor=about["amount_minor"], currency=about["currency"],
+            gateway=about["gateway"], gateway_ms=gateway_ms, at=at_ms,
+        ))  # fmt: skip
+        self.charges[user_id] = charge_state_after(
+            self.charges.get(user_id), user_id, found.status, about["amount_minor"], about["currency"],
+            replayed, payment_id, at_ms,
+        )  # fmt: skip
+
+    def answer(
+        self, event: Event, payment: PaymentEvent, found: Verdict, *,
+        replayed: bool, attempt: int, at_ms: int, gateway_ms: int | None = None,
+    ) -> None:  # fmt: skip
+        """The one result of an event on `payments`, with its own place as source."""
+        self.write(
+            payment, payment.user_id, payment.payment_id, found, replayed=replayed, resolves=False,
+            attempt=attempt, gateway_ms=gateway_ms, source=source_of(event), at_ms=at_ms,
+        )  # fmt: skip
+
+    def keep_first(self, user_id: str, payment_id: str, entry: PaymentEntry) -> None:
+        """Store the entry of a payment that had none; list it where it is open or holds a business_ref."""
+        key = payment_key(user_id, payment_id)
+        self.payments[key] = written(entry)
+        if entry["status"] in OPEN:
+            self.open_payments[key] = _open_payment(entry)
+        if entry["business_ref"] is not None and entry["action"] == "charge" and holds(entry):
+            self.business_refs[business_key(user_id, entry["business_ref"])] = {"payment_id": payment_id}
+
+    def keep(self, user_id: str, payment_id: str, entry: PaymentEntry) -> None:
+        """Store the changed entry of a payment; it is listed among the open ones until it is settled."""
+        key = payment_key(user_id, payment_id)
+        self.payments[key] = written(entry)
+        if entry["status"] in OPEN:
+            self.open_payments[key] = _open_payment(entry)
+        elif self.open_payments.get(key) is not None:
+            del self.open_payments[key]
+
+    async def bury(self, event: Event, bad: BadInput, at_ms: int) -> None:
+        """A dead letter with the original bytes; its offset commits in the same transaction."""
+        value, masked = await _masked(event.value or b"")
+        key, key_masked = mask_card_numbers(event.key or b"")
+        headers = {
+            "error": bad.detail, "reason": bad.reason,
+            "source": f"{event.topic}/{event.partition}/{event.offset}", "at": str(at_ms), **_names(event),
+        }  # fmt: skip
+        if masked or key_masked:
+            headers["masked"] = "card_number"
+        try:
+            self.dead_letters.put_into_unit(key or None, value, headers=headers)
+        except RecordTooLarge:
+            headers["length"] = str(len(value))
+            self.dead_letters.put_into_unit(key or None, value[:CUT_BYTES], headers=headers)
+        logger.warning("dead letter %s: %s: %s", headers["source"], bad.reason, bad.detail)
+
+
+def source_of(event: Event) -> Any:
+    """Where an event stands, as results and entries name it."""
+    return {"topic": event.topic, "partition": event.partition, "offset": event.offset}
+
+
+def _open_payment(entry: PaymentEntry) -> OpenPayment:
+    return {
+        "next_try_at": entry["next_try_at"],
+        "status": entry["status"],
+        "since": entry["first_seen_at"],
+        "gateway": entry["gateway"],
+    }
+
+
+async def _masked(value: bytes) -> tuple[bytes, bool]:
+    """Mask card numbers; a huge record (a megabyte takes seconds) is searched beside the event loop."""
+    if len(value) > CUT_BYTES:
+        return await asyncio.to_thread(mask_card_numbers, value)
+    return mask_card_numbers(value)
+
+
+def _about(payment: PaymentEvent | PaymentEntry) -> dict[str, Any]:
+    """What a result says of its payment, from the event or from the stored entry."""
+    if isinstance(payment, PaymentEvent):
+        return {
+            "action": payment.action, "product": payment.product, "amount_minor": payment.amount_minor,
+            "currency": payment.currency, "gateway": payment.gateway, "requested_at": payment.requested_at,
+            "business_ref": payment.business_ref, "refund_of": payment.refund_of,
+        }  # fmt: skip
+    return {name: payment[name] for name in ABOUT}  # type: ignore[literal-required]
+
+
+def _names(event: Event) -> dict[str, str]:
+    """user_id and payment_id of a bad record, where they can be read and are ids."""
+    try:
+        data = orjson.loads(event.value or b"")
+    except orjson.JSONDecodeError:
+        return {}
+    if not isinstance(data, dict):
+        return {}
+    wanted = {name: data.get(name) for name in ("user_id", "payment_id")}
+    return {
+        name: text for name, text in wanted.items()
+        if isinstance(text, str) and 0 < len(text) <= 64 and not mask_card_numbers(text.encode())[1]
+    }  # fmt: skip

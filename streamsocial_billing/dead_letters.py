@@ -1,0 +1,189 @@
+"""Dead letters: what they say, and the one way back for an event.
+
+A replay appends the event and a marker in one transaction, whose transactional id belongs to the letter:
+whoever comes second is fenced, or finds the marker. So a letter goes back once, whoever replays it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from streamsocial_billing.card_numbers import mask_card_numbers
+from streamsocial_billing.committed import CommittedLog, KafkaProblem, said, unreachable
+from streamsocial_billing.events import BadInput, PaymentEvent
+from streamsocial_billing.intake.producer import aborted, close_quietly, producer_config
+from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, REPLAYS, Settings
+
+CALL_S: Final = 10.0
+FENCED: Final = frozenset(
+    {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001
+)
+
+
+class ReplayRefused(KafkaProblem):
+    """Raised when a letter may not go back as asked: one line that names why, what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One record of `payments-dlq`; `id` is its partition and offset there, `at_ms` ms since the epoch.
+
+    masked: a card number was taken out; cut_from: the length in bytes of a value that was cut, else None.
+    """
+
+    id: str
+    at_ms: int
+    reason: str
+    error: str
+    source: str
+    user_id: str | None
+    payment_id: str | None
+    key: bytes | None
+    value: bytes
+    masked: bool
+    cut_from: int | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For a line of `dlq list --json`: no content."""
+        names = ("id", "at_ms", "reason", "error", "source", "user_id", "payment_id", "masked", "cut_from")
+        return {name: getattr(self, name) for name in names}
+
+    def text(self) -> str:
+        """The content for people; a card number that came past the first check does not get out here."""
+        return mask_card_numbers(self.value)[0].decode("utf-8", "backslashreplace")
+
+
+def letters(settings: Settings) -> Iterator[Letter]:
+    """Every letter so far, oldest first within a partition; raises KafkaProblem."""
+    log, topic = CommittedLog(settings), settings.topic(DEAD_LETTERS)
+    places = [(topic, partition) for partition in range(log.partitions([topic])[topic])]
+    return map(_letter, log.read(log.ends(places)))
+
+
+def letter(settings: Settings, letter_id: str) -> Letter:
+    """The letter with this id; raises ReplayRefused where there is none, KafkaProblem."""
+    log, topic = CommittedLog(settings), settings.topic(DEAD_LETTERS)
+    partition, dash, offset = letter_id.partition("-")
+    numbers = dash and all(part.isascii() and part.isdigit() for part in (partition, offset))
+    if numbers and int(partition) < log.partitions([topic])[topic]:
+        place = topic, int(partition)
+        start, end = log.ends([place])[place]
+        if start <= int(offset) < end:
+            for message in log.read({place: (int(offset), int(offset) + 1)}):
+                return _letter(message)
+    raise ReplayRefused(f"there is no dead letter {letter_id}: `dlq list` names them, as in 3-17")
+
+
+def replayed(settings: Settings) -> set[str]:
+    """The ids of the letters that went back."""
+    log, topic = CommittedLog(settings), settings.topic(REPLAYS)
+    places = [(topic, partition) for partition in range(log.partitions([topic])[topic])]
+    return {(message.key() or b"").decode() for message in log.read(log.ends(places))}
+
+
+def replay(settings: Settings, letter_id: str, *, correction: bytes | None, actor: str, dry_run: bool) -> str:
+    """Send a letter's event back to `payments`, once; returns what was (or would be) done, for people.
+
+    `correction`: a payment as JSON that takes the place of the letter's own bytes; its user_id is the key.
+    Raises ReplayRefused, KafkaProblem.
+    """
+    found = letter(settings, letter_id)
+    key, value = _content(settings, found, correction)
+    what = "the correction" if correction is not None else "the original bytes"
+    if dry_run:
+        if letter_id in replayed(settings):
+            raise _twice(letter_id)
+        return f"{letter_id} would go back to {settings.topic(PAYMENTS)}: {what}, {len(value)} bytes"
+    producer = Producer(producer_config(settings, f"{settings.app_id}-replay-{letter_id}"))
+    try:
+        # ends what another one had open: its marker is there from now on, or will never be
+        producer.init_transactions(CALL_S)
+        if letter_id in replayed(settings):
+            raise _twice(letter_id)
+        _append(settings, producer, letter_id, key, value, actor)
+    except (KafkaException, SystemError) as error:  # confluent-kafka hides some fatal errors in the latter
+        raise _problem(settings, letter_id, error) from None
+    finally:
+        producer.purge()
+        close_quietly(producer)
+    return f"{letter_id} is back on {settings.topic(PAYMENTS)}: {what}, {len(value)} bytes"
+
+
+def _content(settings: Settings, found: Letter, correction: bytes | None) -> tuple[bytes | None, bytes]:
+    if found.source.rpartition("/")[0].rpartition("/")[0] != settings.topic(PAYMENTS):
+        raise ReplayRefused(
+            f"{found.id} came from {found.source}: only events of {settings.topic(PAYMENTS)} go back"
+        )
+    if correction is not None:
+        try:
+            data = orjson.loads(correction)
+            if not isinstance(data, dict):
+                raise BadInput("not_an_object", "a JSON object is needed")
+            event = PaymentEvent.from_mapping(data, now_ms=time.time_ns() // 1_000_000)
+        except (orjson.JSONDecodeError, BadInput) as error:
+            raise ReplayRefused(f"the correction is no payment: {error}") from None
+        return event.user_id.encode(), event.to_bytes()
+    if found.masked or found.cut_from is not None:
+        why = "a card number was masked in it" if found.masked else f"it was cut from {found.cut_from} bytes"
+        raise ReplayRefused(f"{found.id} cannot go back as it is, {why}: give --correction FILE")
+    return found.key, found.value
+
+
+def _append(
+    settings: Settings, producer: Producer, letter_id: str, key: bytes | None, value: bytes, actor: str
+) -> None:
+    """Event and marker, each confirmed, in one transaction; no `requested` metric: nobody asked anew."""
+    failed: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            failed.append(error)
+
+    marker = orjson.dumps({"letter": letter_id, "actor": actor, "at": time.time_ns() // 1_000_000})
+    producer.begin_transaction()
+    headers: dict[str, str | bytes | None] = {"replay_of": letter_id}
+    producer.produce(settings.topic(PAYMENTS), value, key, headers=headers, on_delivery=delivered)
+    producer.produce(settings.topic(REPLAYS), marker, letter_id.encode(), on_delivery=delivered)
+    if producer.flush(CALL_S) or failed:
+        aborted(producer, CALL_S)
+        raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+    producer.commit_transaction(CALL_S)
+
+
+def _problem(settings: Settings, letter_id: str, error: KafkaException | SystemError) -> KafkaProblem:
+    code = error.args[0].code() if isinstance(error, KafkaException) else KafkaError._STATE  # noqa: SLF001
+    if code in FENCED:
+        return ReplayRefused(f"somebody else replays {letter_id} at this moment: look with `dlq list`")
+    if code in (KafkaError._TIMED_OUT, KafkaError._STATE):  # noqa: SLF001
+        return KafkaProblem(
+            f"the replay of {letter_id} was not answered ({said(error)}): run it again, it goes back once"
+        )
+    return unreachable(settings, error)
+
+
+def _twice(letter_id: str) -> ReplayRefused:
+    return ReplayRefused(f"{letter_id} went back before: a letter is replayed once")
+
+
+def _letter(message: Message) -> Letter:
+    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in _headers(message)}
+    length, at = headers.get("length"), headers.get("at", "")
+    return Letter(
+        id=f"{message.partition()}-{message.offset()}",
+        at_ms=int(at) if at.isdigit() else message.timestamp()[1],
+        reason=headers.get("reason", ""), error=headers.get("error", ""), source=headers.get("source", ""),
+        user_id=headers.get("user_id"), payment_id=headers.get("payment_id"), key=message.key(),
+        value=message.value() or b"", masked="masked" in headers,
+        cut_from=int(length) if length is not None and length.isdigit() else None,
+    )  # fmt: skip
+
+
+def _headers(message: Message) -> list[tuple[str, bytes]]:
+    found: Any = message.headers() or []
+    return [(name, value if isinstance(value, bytes) else str(value).encode()) for name, value in found]

@@ -1,0 +1,131 @@
+"""What is kept of a final payment, for how long."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import orjson
+
+from streamsocial_billing.books import Books, now_ms
+from streamsocial_billing.decision import DAY_MS, DEDUP_RETENTION_MS, FINAL
+from streamsocial_billing.events import Nudge
+from streamsocial_billing.exactly_once import Layer
+from streamsocial_billing.exactly_once.nudges import Nudger
+from tables.business_refs import business_key
+from tables.payments import (
+    Entry,
+    PaymentEntry,
+    SmallEntry,
+    is_full,
+    is_small,
+    payment_key,
+    read_entry,
+)
+
+SMALL_RETENTION_MS: Final = 395 * DAY_MS
+"""How long a small entry is kept: 13 months after the 35 days of the full one (payments.md)."""
+LOOK_EVERY_S: Final = 1.0
+LOOKED_AT: Final = 100  # entries per task at one look: ten million of them are seen in half a day
+ROUND_EVERY_MS: Final = 3_600_000
+
+
+def sweep(books: Books, user_id: str, payment_id: str, entry: Entry | None, at_ms: int) -> None:
+    """Make an entry small, or drop it, where its retention is over; else do nothing. Inside a unit."""
+    if entry is None or not is_over(entry, at_ms):
+        return
+    key = payment_key(user_id, payment_id)
+    if is_full(entry):
+        books.payments[key] = smaller(entry)
+        return
+    if is_small(entry) and entry["business_ref"] is not None:
+        named = business_key(user_id, entry["business_ref"])
+        holder = books.business_refs.get(named)
+        if holder is not None and holder["payment_id"] == payment_id:
+            del books.business_refs[named]
+    del books.payments[key]
+
+
+def is_over(entry: Entry, at_ms: int) -> bool:
+    """True if what is kept of this payment is more than its age asks for; never while a refund is open."""
+    if "seen" in entry:
+        return at_ms - entry["observed_at"] > DEDUP_RETENTION_MS + SMALL_RETENTION_MS
+    if entry["status"] not in FINAL or entry["reserved_minor"] > 0:
+        return False
+    kept_ms = DEDUP_RETENTION_MS + (SMALL_RETENTION_MS if is_small(entry) else 0)
+    return at_ms - entry["processed_at"] > kept_ms
+
+
+def smaller(entry: PaymentEntry) -> SmallEntry:
+    """What replays and late refunds need."""
+    return {
+        "small": True,
+        "fingerprint": entry["fingerprint"],
+        "fingerprint_version": entry["fingerprint_version"],
+        "action": entry["action"],
+        "status": entry["status"],
+        "reason": entry["reason"],
+        "gateway": entry["gateway"],
+        "gateway_account": entry["gateway_account"],
+        "gateway_ref": entry["gateway_ref"],
+        "amount_minor": entry["amount_minor"],
+        "currency": entry["currency"],
+        "refunded_minor": entry["refunded_minor"],
+        "reserved_minor": entry["reserved_minor"],
+        "business_ref": entry["business_ref"],
+        "conflicts_with": entry["conflicts_with"],
+        "attempts": entry["attempts"],
+        "processed_at": entry["processed_at"],
+    }
+
+
+class SweepTimer:
+    """Walks slowly through the entries of the tasks here; nudges those whose retention is over."""
+
+    def __init__(self, layer: Layer, nudger: Nudger) -> None:
+        self._layer = layer
+        self._nudger = nudger
+        self._looked_to: dict[int, str] = {}
+        self._round_began: dict[int, int] = {}
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self.run_once(now_ms())
+
+    async def run_once(self, at_ms: int) -> int:
+        """Look at the next entries of each task here.
+
+        Returns:
+            how many nudges were appended.
+        """
+        sent = 0
+        for partition in self._layer.running_partitions():
+            over = [key for key, value in self._next_items(partition, at_ms) if _is_over(value, at_ms)]
+            if over:
+                await self._nudger.append(partition, map(hint, over))
+                sent += len(over)
+        return sent
+
+    def _next_items(self, partition: int, at_ms: int) -> list[tuple[str, bytes]]:
+        """The next entries of a task; a round through all of them begins once an hour at most."""
+        after = self._looked_to.get(partition, "")
+        if not after:
+            if at_ms - self._round_began.get(partition, 0) < ROUND_EVERY_MS:
+                return []
+            self._round_began[partition] = at_ms
+        items = self._layer.committed_items(partition, "payments", LOOKED_AT, after)
+        self._looked_to[partition] = items[-1][0] if len(items) == LOOKED_AT else ""
+        return items
+
+
+def _is_over(value: bytes, at_ms: int) -> bool:
+    entry = read_entry(orjson.loads(value))
+    return entry is not None and is_over(entry, at_ms)
+
+
+def hint(key: str) -> tuple[bytes, bytes]:
+    """The nudge for an entry, by its table key."""
+    user_id, _, payment_id = key.partition("/")
+    return user_id.encode(), Nudge(user_id, payment_id).to_bytes()

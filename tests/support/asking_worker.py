@@ -1,0 +1,23 @@
+"""Runs a worker whose gateway is said to forget idempotency keys after a few seconds.
+
+So an open payment is asked for by reference at its first try, which takes 18 hours at a real gateway.
+"""
+
+from streamsocial_billing.application import create_app
+from streamsocial_billing.cli import the_settings
+from streamsocial_billing.gateways.base import Traits
+from streamsocial_billing.gateways.simulated import SimulatedGateway
+
+WINDOW_S = 4.0
+
+
+class Forgetful(SimulatedGateway):
+    """The simulator, with other traits."""
+
+    traits = Traits(key_safe_window_s=WINDOW_S, consistency_delay_s=0.5)
+
+
+if __name__ == "__main__":
+    settings = the_settings()
+    gateway = Forgetful(settings.gateway_url)
+    create_app(settings, {gateway.name: gateway}).main()

@@ -1,0 +1,218 @@
+"""The whole application on one task of a Kafka in memory, in virtual time.
+
+Real: the app as `create_app` builds it, its agents, the layer's units with their commits, the timers. In
+memory: Kafka, the databases, the gateways. Nothing waits: the clock jumps.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from types import SimpleNamespace, TracebackType
+from typing import Any
+
+import orjson
+import pytest
+from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
+from support.virtual_time import Inline, VirtualTimeLoop
+
+from streamsocial_billing import billing, books
+from streamsocial_billing.application import create_app
+from streamsocial_billing.events import Nudge, PaymentEvent
+from streamsocial_billing.exactly_once.commit import Committer
+from streamsocial_billing.exactly_once.layer import Fetched, Layer
+from streamsocial_billing.exactly_once.membership import Membership
+from streamsocial_billing.exactly_once.recovery import start_offsets
+from streamsocial_billing.exactly_once.slot import Slot
+from streamsocial_billing.exactly_once.store import Identity, TaskStores
+from streamsocial_billing.exactly_once.task import Source, Task
+from streamsocial_billing.gateways.base import Gateway
+from streamsocial_billing.resolver import DueTimer
+from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, RETRY, Settings
+from streamsocial_billing.sweeping import SweepTimer
+from tables.payments import payment_key, read_entry
+
+START_MS = 1_764_600_000_000
+MEMBERSHIP = Membership("group", 1, "member")
+
+
+class SortedStore(MemoryStore):
+    """A `MemoryStore` that can be walked through."""
+
+    def items_after(self, after: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Committed keys and values behind a key."""
+        return iter([(key, value) for key, value in self.items() if key > after])
+
+
+class OneTask:
+    """A worker that owns everything; use it as a context manager."""
+
+    def __init__(self, *gateways: Gateway, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings(partitions=1)
+        self.loop = VirtualTimeLoop()
+        self._patch = pytest.MonkeyPatch()
+        self._waited_s = 0.0
+        asyncio.set_event_loop(self.loop)  # Faust asks for it while it builds the app
+        self.app = create_app(self.settings, {gateway.name: gateway for gateway in gateways})
+        asyncio.set_event_loop(None)
+        self.layer = Layer.of(self.app)
+        self.layer.partitions = 1
+        self._agents = {agent.channel.topics[0]: agent for agent in self.app.agents.values()}
+        self.kafka = MemoryKafka([(topic, 0) for topic in self._agents])
+        self._changelogs = {name: str(t.changelog_topic_name) for name, t in self.app.tables.items()}
+        self.disks = {table: MemoryDisk() for table in self._changelogs}
+        self.nudges = Nudges(self)
+        self.due = DueTimer(self.layer, self.nudges)  # type: ignore[arg-type]
+        self.sweeping = SweepTimer(self.layer, self.nudges)  # type: ignore[arg-type]
+
+    def __enter__(self) -> "OneTask":
+        clock = SimpleNamespace(time_ns=lambda: self.now_ms * 1_000_000)
+        self._patch.setattr(books, "time", clock)
+        self._patch.setattr(billing, "time", SimpleNamespace(monotonic=self.loop.time))
+        self._queues: dict[str, asyncio.Queue[Any]] = {topic: asyncio.Queue() for topic in self._agents}
+        for topic, agent in self._agents.items():
+            self.loop.create_task(agent.fun(self._batches(topic)))
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.loop.run_until_complete(self.task.close(grace_s=0, last_commit_s=0))
+        self.loop.end()
+        self._patch.undo()
+
+    @property
+    def now_ms(self) -> int:
+        """The wall clock, ms since the epoch."""
+        return START_MS + round((self.loop.time() + self._waited_s) * 1000)
+
+    def open(self) -> None:
+        """A new incarnation: from the committed offsets."""
+        producer, stores = MemoryProducer(self.kafka), self._stores()
+        ends = self.kafka.ends()
+        starts = start_offsets(ends, self.kafka.committed, not self.kafka.changelogs)
+        self.kafka.committed.update(starts)
+        self._positions = dict(starts)
+        sources = {tp[0]: Source(tp[0], at, at, at, ends[tp].high) for tp, at in starts.items()}
+        committer = Committer(producer, stores, 0, MEMBERSHIP, self._changelogs, self.layer.options)
+        self.task = Task(self.layer, 0, sources, stores, committer, Inline())
+        self.slot = self.layer.slots[0] = Slot(0, frozenset(sources), MEMBERSHIP, "running", task=self.task)
+        self.loop.call_soon(self.task.start)
+        self.loop.settle()
+
+    def crash(self) -> None:
+        """The process ends here and now; the next incarnation begins from what was committed."""
+        self.loop.run_until_complete(self.task.close(grace_s=0, last_commit_s=0))
+        self.open()
+
+    def _stores(self) -> TaskStores:
+        stores = TaskStores({table: SortedStore(disk, self.kafka) for table, disk in self.disks.items()})
+        for table, store in stores.tables.items():
+            store.open()
+            store.identity = store.identity or Identity("cluster", table, 0)
+        return stores
+
+    async def _batches(self, topic: str) -> Any:
+        while True:
+            yield await self._queues[topic].get()
+
+    # -- what comes in
+
+    def append(self, topic: str, key: bytes | None, value: bytes | None, at_ms: int | None = None) -> None:
+        """Append a record to a source."""
+        tp = self.settings.topic(topic), 0
+        at_ms = self.now_ms if at_ms is None else at_ms
+        self.kafka.logs[tp].append(Record(*tp, len(self.kafka.logs[tp]), key, value, at_ms))
+
+    def send(self, *payments: PaymentEvent, at_ms: int | None = None) -> list[dict[str, Any]]:
+        """Append payments, handle them; the results that this brought."""
+        before = len(self.results())
+        for payment in payments:
+            self.append(PAYMENTS, payment.user_id.encode(), payment.to_bytes(), at_ms)
+        self.handle()
+        return self.results()[before:]
+
+    def nudge(self, user_id: str, payment_id: str) -> None:
+        """Append a nudge, handle it."""
+        self.append(RETRY, user_id.encode(), Nudge(user_id, payment_id).to_bytes())
+        self.handle()
+
+    def deliver(self) -> None:
+        """Give everything appended to the agents."""
+        fetched = {}
+        for tp, log in self.kafka.logs.items():
+            at = self._positions[tp]
+            records = [record for record in log[at:] if record is not None]
+            self._positions[tp] = len(log)
+            fetched[tp] = Fetched(self.task.token, at, records, len(log))
+        for topic, batch in self.layer.batches(fetched):
+            self._queues[topic].put_nowait(batch)
+
+    def handle(self, virtual_s: float = 30) -> None:
+        """Deliver, then wait until all is committed; fails if the task did."""
+        self.deliver()
+        ends = self.loop.time() + virtual_s
+        self.loop.settle()
+        while self.task.waiting_units() and self.loop.time() < ends:
+            assert self.slot.failure is None, self.slot.failure
+            self.loop.settle(0.05)
+        assert self.slot.failure is None, self.slot.failure
+        assert 0 == self.task.waiting_units()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass on the wall clock; no timer of the application runs meanwhile.
+
+        The loop's own clock stays: asyncio cannot tell two moments apart once it has run for a year.
+        """
+        self._waited_s += seconds
+        self.loop.settle()
+
+    def look(self) -> int:
+        """What the timers do each second, then handle their nudges; returns how many there were."""
+        sent: int = self.loop.run_until_complete(self.due.run_once(self.now_ms))
+        sent += self.loop.run_until_complete(self.sweeping.run_once(self.now_ms))
+        self.handle()
+        return sent
+
+    # -- what came of it
+
+    def sent(self, topic: str) -> list[Any]:
+        """Every committed record of an output topic."""
+        name = self.settings.topic(topic)
+        return [one for t in self.kafka.transactions for one in t.records if one.topic == name]
+
+    def results(self) -> list[dict[str, Any]]:
+        """Every ChargeResult."""
+        return [orjson.loads(record.value) for record in self.sent(RESULTS)]
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every PaymentMetric."""
+        return [orjson.loads(record.value) for record in self.sent(METRICS)]
+
+    def dead_letters(self) -> list[Mapping[str, str]]:
+        """The headers of every dead letter."""
+        return [{k: v.decode() for k, v in record.headers} for record in self.sent(DEAD_LETTERS)]
+
+    def row(self, table: str, key: str) -> Any:
+        """A committed value of a table, None if there is none."""
+        value = self.disks[table].values.get(key.encode())
+        return None if value is None else orjson.loads(value)
+
+    def put(self, table: str, key: str, value: Any) -> None:
+        """Set a committed value, as if another unit had written it before."""
+        self.disks[table].values[key.encode()] = orjson.dumps(value)
+
+    def entry(self, user_id: str, payment_id: str) -> Any:
+        """A payment's committed entry, with all of its fields."""
+        return read_entry(self.row("payments", payment_key(user_id, payment_id)))
+
+
+class Nudges:
+    """Where the timers append."""
+
+    def __init__(self, lab: OneTask) -> None:
+        self._lab = lab
+
+    async def append(self, partition: int, hints: Iterable[tuple[bytes, bytes]]) -> None:
+        """Append hints to the source of nudges."""
+        for key, value in hints:
+            self._lab.append(RETRY, key, value)

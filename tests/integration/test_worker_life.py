@@ -14,6 +14,7 @@ from support.system import Payments, System, free_port, payment
 from support.web_client import get
 
 from broker import LocalBroker
+from torture.markers import Repair
 
 QUIET = ("Traceback", "%3|", "%4|", "Unclosed", "was never awaited", "never retrieved")
 """What has no place in the log of a worker that does what it should."""
@@ -110,9 +111,24 @@ def test_a_worker_outlives_its_broker(tmp_path: Path, unique_name: str) -> None:
         own.start()
         system.gateway.faults()
         system.submit(payments.take(50))
-        system.wait_answered(within_s=90)
+        with_an_operator(system, own)
         assert_quiet(system)
         system.check()
+
+
+def with_an_operator(system: System, kafka: LocalBroker) -> None:
+    """Return when every event is answered.
+
+    Kafka 4.4.0 now and then forgets the end marker of a transaction when it restarts, so that the partition
+    hangs for ever, whoever writes to it. The task names the place and waits; the marker is written here.
+    """
+    operator = Repair(kafka.data_dir / "log", kafka.port)
+    for _ in range(45):
+        if system.results.wait(lambda: system.answered() >= system.sent, 2.0):
+            return
+        for marker in operator.run_once():
+            print(f"forgotten by Kafka: {marker}")
+    system.wait_answered(within_s=1)
 
 
 def _ready(port: int, status: int) -> Any:

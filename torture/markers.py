@@ -1,17 +1,23 @@
 """Finds transactions whose end marker Kafka has forgotten; writes it as an operator would.
 
-Kafka 4.4.0 takes a partition that has no leader at the moment for a deleted one when it sends the markers
-(TransactionMarkerChannelManager: "these partitions are likely deleted already and hence can be skipped", from
-KRaftMetadataCache.getPartitionLeaderEndpoint), then calls the transaction complete. A broker that was frozen
-beyond its session, or killed, has such a moment when the controller fences it. The transaction hangs for ever
-in the log, with every offset and reader behind it; no client can mend that. What Kafka had decided, commit or
-abort, stands in __transaction_state: that marker is written here, no other.
+    python -m torture.markers LOG_FOLDER PORT [--write]
+
+on the machine of a broker that is the only one. Kafka 4.4.0 takes a partition that has no leader at the
+moment for a deleted one when it sends the markers (TransactionMarkerChannelManager: "these partitions are
+likely deleted already and hence can be skipped", from KRaftMetadataCache.getPartitionLeaderEndpoint), then
+calls the transaction complete. A broker that was frozen beyond its session, or killed amid its markers, has
+such a moment: when the controller fences it, when it starts again. The transaction hangs for ever in the log,
+with every offset and reader behind it; no client can mend that. What Kafka had decided, commit or abort,
+stands in __transaction_state: that marker is written here, no other.
 """
 
 from __future__ import annotations
 
+import argparse
 import socket
 import struct
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +31,7 @@ UNDER_WAY: Final = frozenset({1, 2, 3})
 """States ongoing, prepare commit, prepare abort: the coordinator still works on it."""
 PREPARE_COMMIT, PREPARE_ABORT = 2, 3
 ANSWER_WITHIN_S: Final = 10.0
+BETWEEN_LOOKS_S: Final = 2.0
 CLIENT: Final = b"torture"
 
 
@@ -148,12 +155,17 @@ class Repair:
 
         The coordinator's log is read first: a transaction that is complete there has its markers already.
         """
+        sure = self.look()
+        for one in sure:
+            write_marker(self._port, one)
+        return sure
+
+    def look(self) -> list[Forgotten]:
+        """What this look and the one before miss; nothing is written."""
         self._read(TRANSACTIONS)
         self._read("")
         missing = self._ledger.forgotten()
         sure, self._suspected = missing & self._suspected, missing
-        for one in sorted(sure):
-            write_marker(self._port, one)
         return sorted(sure)
 
     def _read(self, prefix: str) -> None:
@@ -208,3 +220,28 @@ def error_of(answer: bytes, marker: Forgotten) -> int:
     before = 4 + 1 + 1 + 8 + 1 + 1 + len(marker.place[0].encode()) + 1
     partition, error = struct.unpack_from(">ih", answer, before)
     return int(error) if partition == marker.place[1] else -1
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Name what is missing; with --write, write it. Exit code 0: nothing is missing now; 1: something is."""
+    parser = argparse.ArgumentParser(prog="python -m torture.markers", description=__doc__)
+    parser.add_argument("log", type=Path, help="the broker's log.dirs")
+    parser.add_argument("port", type=int, help="of the broker, on 127.0.0.1")
+    parser.add_argument("--write", action="store_true")
+    chosen = parser.parse_args(arguments)
+    if not (chosen.log / f"{TRANSACTIONS}-0").is_dir():
+        parser.error(f"{chosen.log} is no log folder of a broker with transactions")
+    repair = Repair(chosen.log, chosen.port)
+    repair.look()
+    time.sleep(BETWEEN_LOOKS_S)
+    missing = repair.look()
+    for one in missing:
+        end = "COMMIT" if one.commits else "ABORT"
+        print(f"{one.place[0]}-{one.place[1]}@{one.first}: producer {one.producer} lacks its {end} marker")
+        if chosen.write:
+            write_marker(chosen.port, one)
+    return 0 if chosen.write or not missing else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

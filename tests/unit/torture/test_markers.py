@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from torture.markers import Batch, Forgotten, Ledger, Tail, error_of, request_of
+from torture import markers
+from torture.markers import Batch, Forgotten, Ledger, Tail, error_of, main, request_of
 from torture.segments import HEADER
 
 ONGOING, PREPARE_COMMIT, PREPARE_ABORT, COMPLETE_COMMIT, COMPLETE_ABORT = 1, 2, 3, 4, 5
@@ -70,10 +71,16 @@ def test_a_partition_that_was_not_decided_about_is_left_alone(ledger: Ledger) ->
     assert set() == ledger.forgotten()
 
 
-def batch(first: int, records: bytes) -> bytes:
+def batch(first: int, records: bytes, flags: int = 0x10) -> bytes:
     """A whole batch as it lies in a segment."""
     length = HEADER.size - 12 + len(records)
-    return HEADER.pack(first, length, 0, 2, 0, 0x10, 0, 0, 0, PRODUCER, EPOCH, 0, 1) + records
+    return HEADER.pack(first, length, 0, 2, 0, flags, 0, 0, 0, PRODUCER, EPOCH, 0, 1) + records
+
+
+def decision(state: int) -> bytes:
+    """What the coordinator logs of a transaction in PLACE: a TransactionLogValue of version 1."""
+    topic = bytes([len(PLACE[0]) + 1]) + PLACE[0].encode() + b"\2" + struct.pack(">i", PLACE[1]) + b"\0"
+    return record(struct.pack(">hqhib", 1, PRODUCER, EPOCH, 0, state) + b"\2" + topic + b"\0" * 17)
 
 
 def test_a_log_is_read_on_from_its_last_whole_batch(tmp_path: Path) -> None:
@@ -95,3 +102,25 @@ def test_a_refusal_is_found_in_the_answer() -> None:
     assert 47 == error_of(answer, asked)
     assert -1 == error_of(answer, asked._replace(place=("results", 3)))
     assert b"\x08results" in request_of(asked)
+
+
+def test_the_command_names_what_is_missing_and_how_it_was_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1 with place, offset, producer, decision; 0 once the marker is there; no guess elsewhere."""
+    monkeypatch.setattr(markers, "BETWEEN_LOOKS_S", 0.0)
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), "9092"])
+    coordinator, partition = tmp_path / "__transaction_state-0", tmp_path / "results-2"
+    for folder in (coordinator, partition):
+        folder.mkdir()
+    states = enumerate((ONGOING, PREPARE_COMMIT, COMPLETE_COMMIT))
+    decided = b"".join(batch(first, decision(state), flags=0) for first, state in states)
+    (coordinator / "00000000000000000000.log").write_bytes(decided)
+    segment = partition / "00000000000000000000.log"
+    segment.write_bytes(batch(0, record(b"a")))
+    capsys.readouterr()
+    assert 1 == main([str(tmp_path), "9092"])
+    assert f"results-2@0: producer {PRODUCER} lacks its COMMIT marker\n" == capsys.readouterr().out
+    segment.write_bytes(batch(0, record(b"a")) + batch(1, record(struct.pack(">hi", 0, 4)), flags=0x30))
+    assert 0 == main([str(tmp_path), "9092"])

@@ -1,0 +1,83 @@
+"""Starts toxiproxy (Go, MIT) on loopback: network faults between a worker and a gateway."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from urllib.request import ProxyHandler, Request, build_opener
+
+from support.simulator import ROOT
+from support.stripe_server import skip_or_fail
+from support.system import free_port
+
+VERSION = "v2.12.0"
+MODULE = "github.com/Shopify/toxiproxy/v2/cmd/server"
+CACHE = ROOT / ".servers" / f"toxiproxy-{VERSION}"
+BUILD_WITHIN_S = 300
+
+
+def install() -> Path:
+    """The program, built once; skips (in CI: fails) where go is missing."""
+    program = CACHE / "server"
+    if not program.exists():
+        if shutil.which("go") is None:
+            skip_or_fail(f"toxiproxy {VERSION} needs go: network faults to a gateway are not tested")
+        CACHE.mkdir(parents=True, exist_ok=True)
+        environ = os.environ | {"GOBIN": str(CACHE), "GOFLAGS": "-mod=mod"}
+        subprocess.run(
+            ["go", "install", f"{MODULE}@{VERSION}"], check=True, capture_output=True, env=environ,
+            timeout=BUILD_WITHIN_S,
+        )  # fmt: skip
+    return program
+
+
+class Toxiproxy:
+    """One proxy to `upstream` (host:port), reached at `url`; use it in a `with`."""
+
+    def __init__(self, upstream: str) -> None:
+        self._upstream = upstream
+        self._api = free_port()
+        self.url = f"http://127.0.0.1:{free_port()}"
+
+    def __enter__(self) -> Toxiproxy:
+        self._process = subprocess.Popen(
+            [str(install()), "-host", "127.0.0.1", "-port", str(self._api)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                self._post("/proxies", {
+                    "name": "gateway", "listen": self.url.removeprefix("http://"), "upstream": self._upstream,
+                })  # fmt: skip
+                return self
+            except OSError:  # it does not listen yet
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    self._process.kill()
+                    raise
+                time.sleep(0.05)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def poison(self, toxic: str, stream: str, **attributes: int) -> None:
+        """Every connection has this fault from now on, those that are open too."""
+        body = {"name": "fault", "type": toxic, "stream": stream, "attributes": attributes}
+        self._post("/proxies/gateway/toxics", body)
+
+    def heal(self) -> None:
+        """No faults from now on."""
+        self._post("/reset", {})
+
+    def _post(self, path: str, body: object) -> None:
+        request = Request(f"http://127.0.0.1:{self._api}{path}", json.dumps(body).encode(), method="POST")
+        with build_opener(ProxyHandler({})).open(request, timeout=10):
+            pass

@@ -16,6 +16,7 @@ from pathlib import Path
 from signal import Signals
 from typing import Any, Final
 
+from streamsocial_billing import decision
 from streamsocial_billing.application import create_app
 from streamsocial_billing.billing import Books
 from streamsocial_billing.cli import the_settings
@@ -25,6 +26,8 @@ from streamsocial_billing.exactly_once.units import Outgoing
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 VARIABLE: Final = "TORTURE_WORKER"
+SCHEDULE_S: Final = (5,) * 1_000
+"""Instead of the product's, whose third pause is two minutes: in the quiet end everything must drain."""
 ADDED_TOPIC: Final = "gateway-events"
 """What the next release reads besides `payments`, `payments-retry`."""
 
@@ -148,6 +151,7 @@ def main() -> None:
     if spec.stumbles:
         dice = random.Random()  # noqa: S311 - any moment will do
         Books.write = stumbling(Books.write, spec.stumbles, dice)  # type: ignore[method-assign]
+    decision.SCHEDULE_S = SCHEDULE_S  # type: ignore[misc]
     settings = the_settings()
     gateway = SimulatedGateway(settings.gateway_url, max_connections=max(1, settings.max_in_flight // 2))
     app = create_app(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -235,7 +236,7 @@ def aborted(producer: Producer, within_s: float) -> bool:
 
 
 def close_quietly(producer: Producer) -> None:
-    """Close a producer; its warning that a fenced one cannot abort is no news, the broker has done it."""
-    with warnings.catch_warnings():
+    """Close a producer; that a fenced one cannot abort is no news, the broker has done it."""
+    with warnings.catch_warnings(), suppress(KafkaException, SystemError):
         warnings.simplefilter("ignore", RuntimeWarning)
         producer.close()

@@ -99,6 +99,7 @@ def bury(settings: Settings, count: int, **more: str) -> None:
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.filterwarnings("ignore:Producer abort_transaction failed")  # of a fenced one, in four threads
 def test_operators_who_replay_the_same_letter_at_the_same_moment_send_it_back_once(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

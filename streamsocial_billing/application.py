@@ -12,11 +12,13 @@ from streamsocial_billing import exactly_once
 from streamsocial_billing.billing import Billing
 from streamsocial_billing.books import Books
 from streamsocial_billing.card_numbers import mask_card_numbers
+from streamsocial_billing.commands import Commands, OnCommand
 from streamsocial_billing.exactly_once import Layer, Options, batched, output
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.resolver import DueTimer, Resolver
 from streamsocial_billing.settings import (
+    COMMANDS,
     DEAD_LETTERS,
     METRICS,
     PAYMENTS,
@@ -61,11 +63,14 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
 
     payments = batched(app.topic(settings.topic(PAYMENTS)))
     retry = batched(app.topic(settings.topic(RETRY)))
+    orders = batched(app.topic(settings.topic(COMMANDS)))
     tables = (declare(app) for declare in TABLES)
     books = Books(results, metrics, dead_letters, *tables)
     settlement = Settlement(books)
     billing = Billing(settings, books, gateways, lambda: layer.partitions, settlement)
     resolver = Resolver(settings, books, gateways, lambda: layer.partitions, settlement)
+    handlers: dict[str, OnCommand] = {}
+    commands = Commands(books, lambda: layer.partitions, handlers)
 
     @app.agent(payments)
     async def bill(stream: Any) -> None:
@@ -76,6 +81,11 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
     async def resolve(stream: Any) -> None:
         async for batch in stream:
             await batch.each(resolver.resolve)
+
+    @app.agent(orders)
+    async def obey(stream: Any) -> None:
+        async for batch in stream:
+            await batch.each(commands.obey)
 
     _run_beside(app, layer, settings, gateways)
     declare_views(app, layer, settings, books.charges, books.payments)

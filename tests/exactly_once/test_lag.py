@@ -35,7 +35,7 @@ def test_the_lag_is_zero_when_all_is_handled_although_the_logs_end_in_markers(
 
 
 def marked_ends(log: CommittedLog, places: list[tuple[str, int]]) -> dict[tuple[str, int], tuple[int, int]]:
-    """Where the logs end behind the marker of `transact`: EndTxn is answered before the broker writes them."""
+    """Where the logs end behind the markers of `transact`: EndTxn is answered before these are written."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         ends = log.ends(places)

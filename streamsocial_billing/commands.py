@@ -1,0 +1,160 @@
+"""What people order: records on `billing-commands`, carried out in units.
+
+A command is an event like any other, so it is audited by being there: the topic is kept for ever. Its key is
+the user_id it is about; a command about no user goes to every partition (`to_every_task`), so that each task
+learns of it in a unit of its own.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from streamsocial_billing.billing import check_partition
+from streamsocial_billing.books import Books, now_ms
+from streamsocial_billing.card_numbers import mask_text
+from streamsocial_billing.committed import CommittedLog, KafkaProblem, said, unreachable
+from streamsocial_billing.events import BadInput
+from streamsocial_billing.exactly_once import Event
+from streamsocial_billing.intake.producer import aborted, close_quietly, producer_config
+from streamsocial_billing.settings import COMMANDS, Settings
+
+CALL_S: Final = 10.0
+MAX_TEXT: Final = 500
+"""Most characters of an actor or a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One order of a person.
+
+    command     what to do; names the handler
+    command_id  unique, for the log
+    actor       who ordered it
+    reason      why, in that person's words
+    at          milliseconds since the epoch
+    user_id     whom it is about; None: nobody, every task gets it
+    details     what else the handler needs; JSON
+    """
+
+    command: str
+    actor: str
+    reason: str
+    at: int
+    user_id: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    command_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def to_bytes(self) -> bytes:
+        """The record's value on `billing-commands`."""
+        return orjson.dumps(
+            {
+                "command": self.command, "command_id": self.command_id, "actor": self.actor,
+                "reason": self.reason, "at": self.at, "user_id": self.user_id,
+                "details": dict(self.details),
+            }
+        )  # fmt: skip
+
+    @classmethod
+    def from_bytes(cls, value: bytes | None) -> Command:
+        """Read a record of `billing-commands`; raises BadInput, never anything else."""
+        try:
+            data = orjson.loads(value or b"")
+        except orjson.JSONDecodeError as error:
+            raise BadInput("not_json", f"{error.msg} at character {error.pos}") from None
+        if not isinstance(data, dict):
+            raise BadInput("not_an_object", "a JSON object is needed")
+        texts = [data.get(name) for name in ("command", "actor", "reason", "command_id")]
+        user_id, details, at = data.get("user_id"), data.get("details") or {}, data.get("at")
+        if not all(isinstance(text, str) and len(text) <= MAX_TEXT for text in texts):
+            raise BadInput("wrong_type", "command, command_id, actor, reason are texts of 500 characters")
+        if not isinstance(details, dict) or type(at) is not int or not isinstance(user_id, str | None):
+            raise BadInput("wrong_type", "details is an object, at ms since the epoch, user_id a text")
+        command, actor, reason, command_id = map(str, texts)
+        return cls(command, mask_text(actor), mask_text(reason), at, user_id, details, command_id)
+
+
+OnCommand = Callable[[Event, Command], Awaitable[None]]
+"""What carries a command out, inside its unit; raises BadInput before it wrote anything."""
+
+
+class Commands:
+    """Handles the records of `billing-commands` by their `command`; what nobody knows is a dead letter."""
+
+    def __init__(
+        self, books: Books, partitions: Callable[[], int], handlers: Mapping[str, OnCommand]
+    ) -> None:
+        self._books = books
+        self._partitions = partitions
+        self._handlers = handlers
+
+    async def obey(self, event: Event) -> None:
+        """One record of `billing-commands`."""
+        try:
+            command = Command.from_bytes(event.value)
+            if command.command not in self._handlers:
+                raise BadInput("unknown_command", f"no command has this name: {command.command[:40]!a}")
+            if command.user_id is not None:
+                if event.key != command.user_id.encode():
+                    raise BadInput("key_mismatch", "the record key is not the command's user_id")
+                check_partition(event, self._partitions())
+            await self._handlers[command.command](event, command)
+        except BadInput as bad:
+            await self._books.bury(event, bad, now_ms())
+
+
+def key_of_every_task(partition: int) -> bytes:
+    """The key of the copy for one task; no user_id holds a colon, so it is nobody's key lane."""
+    return f"every:{partition}".encode()
+
+
+def append_command(settings: Settings, command: Command) -> None:
+    """Append a command in one transaction; raises KafkaProblem: then it is not ordered, or says it may be."""
+    topic = settings.topic(COMMANDS)
+    count = CommittedLog(settings).partitions([topic])[topic]
+    producer = Producer(producer_config(settings, f"{settings.app_id}-command-{command.command_id}"))
+    committing = False
+    try:
+        producer.init_transactions(CALL_S)
+        producer.begin_transaction()
+        _produce(producer, topic, command, count)
+        committing = True
+        producer.commit_transaction(CALL_S)
+    except (KafkaException, SystemError) as error:  # confluent-kafka hides some fatal errors in the latter
+        if committing:
+            raise KafkaProblem(f"not known whether this was ordered ({said(error)}): order again") from None
+        raise unreachable(settings, error) from None
+    finally:
+        producer.purge()
+        close_quietly(producer)
+
+
+def _produce(producer: Producer, topic: str, command: Command, count: int) -> None:
+    """Send the copies, confirm each."""
+    failed: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            failed.append(error)
+
+    value = command.to_bytes()
+    if command.user_id is not None:
+        producer.produce(topic, value, command.user_id.encode(), on_delivery=delivered)
+    else:
+        for partition in range(count):
+            key = key_of_every_task(partition)
+            producer.produce(topic, value, key, partition=partition, on_delivery=delivered)
+    if producer.flush(CALL_S) or failed:
+        aborted(producer, CALL_S)
+        raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+
+
+def ordered_now(command: str, actor: str, reason: str, user_id: str | None = None, **details: Any) -> Command:
+    """A command of this moment."""
+    return Command(command, actor, reason, time.time_ns() // 1_000_000, user_id, details)

@@ -66,6 +66,7 @@ def test_a_worker_without_its_broker_ends_in_time(gone: str, tmp_path: Path, uni
         own.start()
         system.gateway.faults()
         system.worker.start()
+        system.worker.wait_ready()  # all may be answered already: a stop must not meet a bare interpreter
         system.wait_answered(within_s=90)
         system.check()
 

@@ -1,4 +1,4 @@
-"""Who may read user data."""
+"""Who may read user data, or send payments."""
 
 import hmac
 from ipaddress import ip_address
@@ -16,6 +16,11 @@ def may_read(request: Any, token: str | None) -> bool:
         given = request.headers.get("Authorization", "")
         return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
     return _is_loopback(request.remote) and not any(name in request.headers for name in FORWARDING)
+
+
+def may_write(request: Any, token: str | None) -> bool:
+    """The same rule for what sends payments."""
+    return may_read(request, token)
 
 
 def _is_loopback(remote: str | None) -> bool:

@@ -40,6 +40,11 @@ def partition_of(key: bytes, partitions: int) -> int:
     return _hash_of(key) % partitions
 
 
+def _is_text(value: str) -> bool:
+    """False for a header whose bytes were not UTF-8: it cannot be written again."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in value)
+
+
 class Router(FaustRouter):
     """The layer's router: hashes message-key bytes, never forwards twice (point 5)."""
 
@@ -60,7 +65,9 @@ class Router(FaustRouter):
         """
         if url is None or HOP_HEADER in request.headers:
             return None
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in OF_THE_HOP}
+        headers = {
+            k: v for k, v in request.headers.items() if k.lower() not in OF_THE_HOP and _is_text(v)
+        }
         headers[HOP_HEADER] = "1"
         target = url.join(URL(request.path_qs, encoded=True))
         try:

@@ -14,7 +14,8 @@ def may_read(request: Any, token: str | None) -> bool:
     """
     if token is not None:
         given = request.headers.get("Authorization", "")
-        return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+        # a header is bytes: aiohttp hands on those that are not UTF-8 as surrogates
+        return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), f"Bearer {token}".encode())
     return _is_loopback(request.remote) and not any(name in request.headers for name in FORWARDING)
 
 

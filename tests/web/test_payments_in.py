@@ -20,10 +20,12 @@ from hypothesis import strategies as st
 from support.system import System, WorkerProcess, payment
 from support.topics import committed
 from support.web_client import Answer, get, post
+from support.webhook_payloads import SECRET, stripe_charge, stripe_event, stripe_signature
 
+from broker import LocalBroker
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.events import PaymentEvent, partition_of
-from streamsocial_billing.settings import METRICS, PAYMENTS
+from streamsocial_billing.settings import GATEWAY_EVENTS, METRICS, PAYMENTS
 
 PARTITIONS = 4
 TOKEN = "a-token-that-nobody-guesses"
@@ -226,6 +228,37 @@ def test_with_a_token_every_payment_needs_it(broker: str, tmp_path: Path, unique
 
         wait_until(is_back)
         assert {(503, "1")} == {(one.status, one.headers["Retry-After"]) for one in seen[:-1]}
+
+
+def test_while_the_broker_is_frozen_a_payment_is_503_then_it_is_there_once(
+    tmp_path: Path, unique_name: str
+) -> None:
+    """Not known whether it was appended; the same key brings one event, one charge. So with a webhook."""
+    options: dict[str, Any] = {
+        "BILLING_STRIPE_API_KEY": "sk_test_x", "BILLING_STRIPE_WEBHOOK_SECRETS": SECRET,
+    }  # fmt: skip
+    message = orjson.dumps(stripe_event("charge.succeeded", stripe_charge()))
+
+    def webhook() -> Answer:
+        signature = stripe_signature(message)
+        return post(lab.worker.web_port, "/webhooks/stripe", message, Stripe_Signature=signature)
+
+    with (
+        LocalBroker(tmp_path / "kafka", port=0) as kafka,
+        System(kafka.bootstrap, tmp_path, unique_name, partitions=1, **options) as lab,
+    ):
+        lab.start()
+        assert 200 == repeated(lab.worker, "p-before", "alice").status
+        kafka.pause()
+        answers = [pay(lab.worker, "p-frozen", "alice"), webhook()]
+        kafka.resume()
+        assert {(503, "1")} == {(one.status, one.headers["Retry-After"]) for one in answers}
+        wait_until(lambda: pay(lab.worker, "p-frozen", "alice").status == 200)
+        wait_until(lambda: webhook().status == 200)
+        sent = payment("alice", "p-frozen", product="gift")
+        assert (1, 1) == (events_of(lab, "p-frozen"), lab.calls(sent))
+        told = [orjson.loads(one.value() or b"") for one in committed(lab.settings, GATEWAY_EVENTS)]
+        assert {"evt_1Nabc"} == {one["event_id"] for one in told}
 
 
 def test_any_bytes_are_refused_in_words(system: System) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web import Response
+from aiohttp.web import RequestPayloadError, Response
 from faust.web import Request, View
 from prometheus_client import CollectorRegistry, Counter
 
@@ -136,6 +136,8 @@ def webhook_counter(registry: CollectorRegistry, gateways: Mapping[str, Any]) ->
 
 async def read_body(request: Any, most: int) -> bytes | None:
     """The body, None if it is longer than `most`; raises BodyFailed."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise BodyFailed("a compressed body is not taken")  # a signature is over the bytes on the wire
     if (request.content_length or 0) > most:
         return None
     read = bytearray()
@@ -147,7 +149,7 @@ async def read_body(request: Any, most: int) -> bytes | None:
                     return None
     except TimeoutError:
         raise BodyFailed(f"the body did not come within {BODY_WITHIN_S:g} s") from None
-    except (ClientPayloadError, HttpProcessingError, OSError) as error:
+    except (RequestPayloadError, ClientPayloadError, HttpProcessingError, OSError) as error:
         raise BodyFailed(f"the body is damaged ({type(error).__name__})") from None
     return bytes(read)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from support.webhook_payloads import SECRET, stripe_charge, stripe_event, stripe
 
 from broker import LocalBroker
 from streamsocial_billing.committed import CommittedLog
-from streamsocial_billing.events import PaymentEvent, partition_of
+from streamsocial_billing.events import PaymentEvent, gateway_key, partition_of
 from streamsocial_billing.settings import GATEWAY_EVENTS, METRICS, PAYMENTS
 
 PARTITIONS = 4
@@ -88,6 +89,13 @@ def events_of(system: System, payment_id: str, topic: str = PAYMENTS) -> int:
     return sum(one.get("status", "requested") == "requested" for one in ours)
 
 
+def charges(system: System, event: PaymentEvent) -> int:
+    """How many charges the gateway holds under this payment's key."""
+    data = system.gateway.get(f"/v1/charges/search?ref={gateway_key(event)}")["data"]
+    assert isinstance(data, list)
+    return len(data)
+
+
 def test_a_payment_is_accepted_charged_then_replayed(system: System) -> None:
     """202, then 200 with the stored outcome from either worker; one event, one metric, one charge."""
     first = pay(system.worker, "p-once", "alice")
@@ -104,7 +112,7 @@ def test_a_payment_is_accepted_charged_then_replayed(system: System) -> None:
     sent = PaymentEvent.from_mapping(
         {**fields("alice"), "payment_id": "p-once"}, now_ms=1, default_gateway="simulated"
     )
-    assert 1 == system.calls(sent)
+    assert 1 == charges(system, sent)
 
 
 def test_fifty_payments_sent_at_once_with_repeats_are_fifty_events(system: System) -> None:
@@ -124,7 +132,7 @@ def test_fifty_payments_sent_at_once_with_repeats_are_fifty_events(system: Syste
     assert {f"many-{number}": 1 for number in range(50)} == {k: n for k, n in ids.items() if "many-" in k}
     for number in range(50):
         sent = payment(f"u{number}", f"many-{number}", product="gift")
-        assert 1 == system.calls(sent)
+        assert 1 == charges(system, sent)
 
 
 def test_a_decline_is_told_as_a_final_outcome(system: System) -> None:
@@ -193,6 +201,29 @@ def test_a_body_that_is_too_large_is_413(system: System) -> None:
     assert 405 == get(system.worker.web_port, "/payments").status
 
 
+def raw(worker: WorkerProcess, headers: bytes, body: bytes) -> bytes:
+    """The first line of the answer to a request that no client library would send."""
+    head = b"POST /payments HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + headers + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", worker.web_port), timeout=15) as connection:
+        connection.sendall(head + body)
+        with connection.makefile("rb") as answer:
+            return answer.readline().strip()
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        (b"Idempotency-Key: \xff\xfe\r\nAuthorization: \xff", b"{}"),
+        (b"Idempotency-Key: p1\r\nContent-Encoding: gzip", b"not compressed"),
+        (b"Idempotency-Key: p1\r\nContent-Encoding: br", b"not compressed"),
+    ],
+)
+def test_headers_that_no_library_sends_are_400(system: System, headers: bytes, body: bytes) -> None:
+    """Bytes that are no text; a body that is not what its header says."""
+    given = headers + b"\r\nContent-Length: %d" % len(body)
+    assert b"400" == raw(system.worker, given, body).split()[1]
+
+
 def test_a_proxied_payment_is_refused_without_a_token(system: System) -> None:
     """A forwarding header is never loopback."""
     body = orjson.dumps(fields("u1"))
@@ -256,7 +287,7 @@ def test_while_the_broker_is_frozen_a_payment_is_503_then_it_is_there_once(
         wait_until(lambda: pay(lab.worker, "p-frozen", "alice").status == 200)
         wait_until(lambda: webhook().status == 200)
         sent = payment("alice", "p-frozen", product="gift")
-        assert (1, 1) == (events_of(lab, "p-frozen"), lab.calls(sent))
+        assert (1, 1) == (events_of(lab, "p-frozen"), charges(lab, sent))
         told = [orjson.loads(one.value() or b"") for one in committed(lab.settings, GATEWAY_EVENTS)]
         assert {"evt_1Nabc"} == {one["event_id"] for one in told}
 

@@ -200,13 +200,13 @@ class PayPalGateway:
     async def _ask(
         self, method: str, path: str, timeout_s: float, **more: Any
     ) -> tuple[int | NotSent | Ambiguous, dict[str, Any] | None]:
-        """One question that moves nothing."""
-        ends = time.monotonic() + timeout_s
-        refused = await self._ready(timeout_s)
-        if refused is not None:
-            return refused, None
+        """One question that moves nothing; over in `timeout_s`, the wait for others' access token too."""
         try:
-            status, _, reply = await self._call(method, path, max(ends - time.monotonic(), 0.01), **more)
+            async with asyncio.timeout(timeout_s):
+                refused = await self._ready(timeout_s)
+                if refused is not None:
+                    return refused, None
+                status, _, reply = await self._call(method, path, timeout_s, **more)
         except Exception as error:
             return outcome_of_exception(error), None
         if status == 401:

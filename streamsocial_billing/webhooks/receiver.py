@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import orjson
 
@@ -58,12 +58,14 @@ class Source(Protocol):
         """Our words on a charge, by asking the gateway."""
 
 
+@runtime_checkable
 class AsksOwner(Protocol):
     """The part of a gateway's client that tells whose a charge is."""
 
     async def owner_of(self, charge_ref: str, *, timeout_s: float) -> Owner | Absent | Unanswered: ...
 
 
+@runtime_checkable
 class Verifies(AsksOwner, Protocol):
     """A client that can also ask whether a message is the gateway's."""
 
@@ -152,7 +154,8 @@ class Receiver:
         if isinstance(signed, NotSent | Ambiguous):
             return self._unanswered(gateway, "the signature", signed)
         if not signed:
-            logger.warning("webhook of %s refused: its signature is not right", gateway)
+            # no warning: anybody can send one, as often as they like; it is counted
+            logger.info("webhook of %s refused: its signature is not right", gateway)
             return self._done(gateway, "bad_signature", refusal(400, "bad_signature", "nothing was taken"))
         try:
             message = _json(body)

@@ -58,6 +58,8 @@ def signed(body: bytes, header: str, secrets: Sequence[str], now_s: float) -> bo
     times = [value for name, _, value in parts if name == "t"]
     # a header is bytes: aiohttp hands on those that are not UTF-8 as surrogates
     given = [value.encode("utf-8", "surrogatepass") for name, _, value in parts if name == "v1"]
+    if not all(equals for _, equals, _ in parts):
+        return False
     if len(times) != 1 or not (times[0].isascii() and times[0].isdigit()) or len(times[0]) > 12:
         return False
     if abs(now_s - int(times[0])) > TOLERANCE_S:

@@ -36,7 +36,7 @@ def test_while_secrets_rotate_each_of_them_counts(secrets: list[str]) -> None:
         (BODY + b" ", GOOD, NOW), (BODY, GOOD, NOW + 301), (BODY, GOOD, NOW - 301), (BODY, "", NOW),
         (BODY, f"t={NOW + 1},v1={HEX}", NOW), (BODY, f"v1={HEX}", NOW), (BODY, f"t={NOW}", NOW),
         (BODY, f"t={NOW},v0={HEX}", NOW), (BODY, f"t={NOW},t={NOW},v1={HEX}", NOW),
-        (BODY, f"t=-{NOW},v1={HEX}", NOW), (BODY, f"t= {NOW}x,v1={HEX}", NOW),
+        (BODY, f"v1,t={NOW},v1={HEX}", NOW), (BODY, f"t=-{NOW},v1={HEX}", NOW), (BODY, f"t= {NOW}x,v1={HEX}", NOW),
         (BODY, f"t={NOW},v1={HEX.upper()}", NOW), (BODY, f"t={NOW},v1={HEX[:-1]}", NOW),
         (BODY, f"t={'9' * 400},v1={HEX}", NOW), (BODY, stripe_signature(BODY, "whsec_other", NOW), NOW),
     ],

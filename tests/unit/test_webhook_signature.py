@@ -36,7 +36,8 @@ def test_while_secrets_rotate_each_of_them_counts(secrets: list[str]) -> None:
         (BODY + b" ", GOOD, NOW), (BODY, GOOD, NOW + 301), (BODY, GOOD, NOW - 301), (BODY, "", NOW),
         (BODY, f"t={NOW + 1},v1={HEX}", NOW), (BODY, f"v1={HEX}", NOW), (BODY, f"t={NOW}", NOW),
         (BODY, f"t={NOW},v0={HEX}", NOW), (BODY, f"t={NOW},t={NOW},v1={HEX}", NOW),
-        (BODY, f"v1,t={NOW},v1={HEX}", NOW), (BODY, f"t=-{NOW},v1={HEX}", NOW), (BODY, f"t= {NOW}x,v1={HEX}", NOW),
+        (BODY, f"v1,t={NOW},v1={HEX}", NOW),
+        (BODY, f"t=-{NOW},v1={HEX}", NOW), (BODY, f"t= {NOW}x,v1={HEX}", NOW),
         (BODY, f"t={NOW},v1={HEX.upper()}", NOW), (BODY, f"t={NOW},v1={HEX[:-1]}", NOW),
         (BODY, f"t={'9' * 400},v1={HEX}", NOW), (BODY, stripe_signature(BODY, "whsec_other", NOW), NOW),
     ],
@@ -64,8 +65,11 @@ PARTS = st.sampled_from(
 
 @given(st.lists(PARTS, max_size=6).map(",".join))
 def test_what_we_take_stripes_sdk_takes_too(header: str) -> None:
-    """We are never looser than the SDK about a header made of known parts."""
-    if signed(BODY, header, [SECRET], NOW):
+    """We are never looser than the SDK about a header made of known parts.
+
+    Outside ASCII the SDK (16.1) ends in a TypeError where a good signature stands beside.
+    """
+    if signed(BODY, header, [SECRET], NOW) and header.isascii():
         stripped = ",".join(part.strip() for part in header.split(","))
         assert sdk.WebhookSignature.verify_header(BODY, stripped, SECRET)
 

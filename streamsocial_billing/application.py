@@ -14,6 +14,7 @@ from streamsocial_billing.books import Books
 from streamsocial_billing.card_numbers import mask_card_numbers
 from streamsocial_billing.commands import Commands, OnCommand
 from streamsocial_billing.exactly_once import Layer, Options, batched, output
+from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.resolver import DueTimer, Resolver
@@ -31,6 +32,7 @@ from streamsocial_billing.settling import Settlement
 from streamsocial_billing.sweeping import SweepTimer
 from streamsocial_billing.topics import create_topics
 from streamsocial_billing.views.api import declare_views
+from streamsocial_billing.views.receiving import declare_receivers
 from tables.business_refs import declare_business_refs
 from tables.charges import declare_charges
 from tables.open_payments import declare_open_payments
@@ -88,7 +90,9 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
             await batch.each(commands.obey)
 
     _run_beside(app, layer, settings, gateways)
-    declare_views(app, layer, settings, books.charges, books.payments)
+    told = Metrics(layer)
+    declare_views(app, layer, settings, books.charges, books.payments, told)
+    declare_receivers(app, settings, gateways, billing.decide, told.registry)
     return app
 
 

@@ -14,6 +14,7 @@ from streamsocial_billing.decision import (
     ACTIONS,
     DEDUP_RETENTION_MS,
     Charge,
+    Decision,
     Refund,
     decide,
     past_window,
@@ -72,16 +73,25 @@ class Billing:
             return
         await self._charge(event, payment, at_ms)
 
-    async def _charge(self, event: Event, payment: PaymentEvent, at_ms: int) -> None:
+    def decide(self, payment: PaymentEvent, *, at_ms: int, appended_ms: int) -> Decision:
+        """What this event leads to by what is known of it now: in a unit what the unit sees, else committed.
+
+        `appended_ms` is the broker's time of the record, or now for one that is not appended yet. Raises
+        LookupError outside a unit, if this worker does not hold the user's partition now.
+        """
         entry = self._books.entry(payment.user_id, payment.payment_id)
         gateway = self._gateways.get(payment.gateway)
-        decision = decide(
-            payment, entry, now_ms=at_ms, appended_ms=event.timestamp,
+        return decide(
+            payment, entry, now_ms=at_ms, appended_ms=appended_ms,
             dedup_retention_ms=DEDUP_RETENTION_MS, configured_gateways=self._configured,
             traits=gateway.traits if gateway is not None else None,
             held_by=self._books.held_by(payment) if entry is None else None,
             actions=self._actions,
         )  # fmt: skip
+
+    async def _charge(self, event: Event, payment: PaymentEvent, at_ms: int) -> None:
+        gateway = self._gateways.get(payment.gateway)
+        decision = self.decide(payment, at_ms=at_ms, appended_ms=event.timestamp)
         match decision:
             case Charge() if gateway is not None:
                 await self._call(event, payment, decision, gateway)

@@ -27,6 +27,7 @@ MAX_SECRET_FILE_BYTES: Final = 65_536
 _TOPIC_PART = re.compile(r"[A-Za-z0-9._-]{0,180}")  # Kafka: 249 in all; leaves room for "-payments-changelog"
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
 _VISIBLE = re.compile(r"[!-~]+")
+_WEBHOOK_ID = re.compile(r"[A-Za-z0-9]{1,50}")
 _DIGITS = re.compile(r"[0-9]{1,12}")
 
 PROTOCOLS: Final = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -58,9 +59,12 @@ class Settings:
     stripe_api_key          secret: Stripe's; None: payments to `stripe` are refused as not configured
     stripe_account          acct_... that the key must belong to; None: asked for at start
     stripe_url              base URL of Stripe's API, without a slash at its end
+    stripe_webhook_secrets  secret: the signing secrets of our webhook endpoint, separated by `;` (in the file
+                            one per line, too); several while one replaces another; None: no webhooks
     paypal_client_id        of the REST app; None: payments to `paypal` are refused as not configured
     paypal_client_secret    secret, together with paypal_client_id
     paypal_url              base URL of PayPal's REST API, without a slash at its end
+    paypal_webhook_id       of the webhook made for that app; None: no webhooks
     api_token               bearer token for everything that writes; None: only loopback may write
     kafka_security_protocol PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL
     kafka_ca_file           path of a PEM file; None: the system's certificates
@@ -88,9 +92,11 @@ class Settings:
     stripe_api_key: str | None = field(default=None, repr=False)
     stripe_account: str | None = None
     stripe_url: str = "https://api.stripe.com"
+    stripe_webhook_secrets: str | None = field(default=None, repr=False)
     paypal_client_id: str | None = None
     paypal_client_secret: str | None = field(default=None, repr=False)
     paypal_url: str = "https://api-m.paypal.com"
+    paypal_webhook_id: str | None = None
     api_token: str | None = field(default=None, repr=False)
     kafka_security_protocol: str = "PLAINTEXT"
     kafka_ca_file: str | None = None
@@ -109,6 +115,7 @@ class Settings:
             )
         _check_tls(self)
         _check_sasl(self)
+        _check_webhooks(self)
         if (self.paypal_client_id is None) != (self.paypal_client_secret is None):
             raise SettingsError(
                 "BILLING_PAYPAL_CLIENT_ID goes with BILLING_PAYPAL_CLIENT_SECRET: set both or neither"
@@ -123,7 +130,7 @@ class Settings:
             variable = PREFIX + name.upper()
             value: object = None
             if name in _SECRETS:
-                value = _read_secret(environ, variable)
+                value = _read_secret(environ, variable, several=name in _SEVERAL)
             elif variable in environ:
                 value = read(variable, environ[variable])
             if value is not None:
@@ -139,6 +146,11 @@ class Settings:
     def broker_urls(self) -> list[str]:
         """The brokers one by one, each as `kafka://host:port`."""
         return _broker_urls("BILLING_BROKER", self.broker)
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """Stripe's signing secrets one by one."""
+        return tuple(one for one in (self.stripe_webhook_secrets or "").split(";") if one)
 
     def topic(self, name: str) -> str:
         """The full name of one of this module's topics."""
@@ -163,6 +175,19 @@ class Settings:
         }
         config["security.protocol"] = self.kafka_security_protocol
         return config | {key: value for key, value in optional.items() if value is not None}
+
+
+def _check_webhooks(settings: Settings) -> None:
+    for webhook, gateway in (
+        ("stripe_webhook_secrets", "stripe_api_key"), ("paypal_webhook_id", "paypal_client_id"),
+    ):  # fmt: skip
+        if getattr(settings, webhook) is not None and getattr(settings, gateway) is None:
+            raise SettingsError(
+                f"{PREFIX}{webhook.upper()} is set, {PREFIX}{gateway.upper()} is not: "
+                "a webhook may be about a charge that has to be asked for; set both or neither"
+            )
+    if settings.stripe_webhook_secrets is not None and not settings.webhook_secrets:
+        raise SettingsError("BILLING_STRIPE_WEBHOOK_SECRETS holds no secret: use whsec_..., `;` between two")
 
 
 def _check_tls(settings: Settings) -> None:
@@ -285,8 +310,17 @@ def _optional(variable: str, value: str) -> str | None:
     return value or None
 
 
-def _read_secret(environ: Mapping[str, str], variable: str) -> str | None:
-    """The secret itself or the content of its file without the line end; no message ever quotes it."""
+def _webhook_id(variable: str, value: str) -> str | None:
+    if value and not _WEBHOOK_ID.fullmatch(value):
+        raise _bad(variable, value, "1 to 50 characters of A-Z a-z 0-9")
+    return value or None
+
+
+def _read_secret(environ: Mapping[str, str], variable: str, *, several: bool = False) -> str | None:
+    """The secret itself or the content of its file without the line end; no message ever quotes it.
+
+    `several`: the lines of the file are joined by `;`.
+    """
     value, path = environ.get(variable) or None, environ.get(variable + "_FILE") or None
     if value is not None and path is not None:
         raise SettingsError(f"{variable} and {variable}_FILE are both set: keep one")
@@ -294,6 +328,7 @@ def _read_secret(environ: Mapping[str, str], variable: str) -> str | None:
     if path is not None:
         source = f"{variable}_FILE={path!r}"
         value = _secret_file(source, path)
+        value = ";".join(value.split()) if several else value
     if value is not None and not _VISIBLE.fullmatch(value):
         raise SettingsError(f"{source} is empty or holds blanks or non-ASCII: use visible ASCII only")
     return value
@@ -308,7 +343,10 @@ def _secret_file(source: str, path: str) -> str:
         raise SettingsError(f"{source} cannot be read ({why}): use a readable text file") from None
 
 
-_SECRETS: Final = ("api_token", "stripe_api_key", "paypal_client_secret", "kafka_sasl_password")
+_SECRETS: Final = (
+    "api_token", "stripe_api_key", "stripe_webhook_secrets", "paypal_client_secret", "kafka_sasl_password",
+)  # fmt: skip
+_SEVERAL: Final = frozenset({"stripe_webhook_secrets"})
 _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "app_id": _app_id,
     "broker": _broker,
@@ -324,9 +362,11 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "stripe_api_key": _optional,
     "stripe_account": _optional,
     "stripe_url": _url,
+    "stripe_webhook_secrets": _optional,
     "paypal_client_id": _optional,
     "paypal_client_secret": _optional,
     "paypal_url": _url,
+    "paypal_webhook_id": _webhook_id,
     "api_token": _optional,
     "kafka_security_protocol": _one_of(*PROTOCOLS),
     "kafka_ca_file": _file,

@@ -2,7 +2,7 @@
 
 import asyncio
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from aiokafka.partitioner import murmur2
@@ -14,7 +14,20 @@ from .layer import Layer
 HOP_HEADER = "X-Exactly-Once-Hop"
 RETRY_AFTER_S = 1
 HOP_TIMEOUT_S = 5.0
-NOT_FORWARDED = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+# of the connection, not of the message; a compressed body was read as what it holds
+OF_THE_HOP = frozenset({
+    "connection", "content-encoding", "content-length", "expect", "host", "keep-alive", "transfer-encoding",
+})  # fmt: skip
+NOT_PASSED_BACK = OF_THE_HOP | {"content-type", "date", "server"}
+
+
+class Passed(NamedTuple):
+    """What the owner answered; `headers` are those that it set itself."""
+
+    status: int
+    body: bytes
+    content_type: str
+    headers: dict[str, str]
 
 
 @lru_cache(maxsize=16_384)
@@ -25,6 +38,11 @@ def _hash_of(key: bytes) -> int:
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of `key` as Java, Faust and librdkafka's murmur2_random choose it."""
     return _hash_of(key) % partitions
+
+
+def _is_text(value: str) -> bool:
+    """False for a header whose bytes were not UTF-8: it cannot be written again."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in value)
 
 
 class Router(FaustRouter):
@@ -39,23 +57,26 @@ class Router(FaustRouter):
         """True if this worker was assigned the partition."""
         return partition in Layer.of(self.app).slots
 
-    async def forward(self, url: URL | None, request: Any) -> tuple[int, bytes, str] | None:
-        """Pass a request on to the owner.
+    async def forward(self, url: URL | None, request: Any, body: bytes | None = None) -> Passed | None:
+        """Pass a request on to the owner, with its body or, where the caller has read that, with `body`.
 
-        Returns:
-            status, body, content type; None if it cannot be passed on now (the caller answers 503).
+        None if it cannot be passed on now (the caller answers 503); of a request that writes it is then not
+        known whether the owner did what it asks.
         """
         if url is None or HOP_HEADER in request.headers:
             return None
-        headers = {k: v for k, v in request.headers.items() if k.lower() not in NOT_FORWARDED}
+        headers = {
+            k: v for k, v in request.headers.items() if k.lower() not in OF_THE_HOP and _is_text(v)
+        }
         headers[HOP_HEADER] = "1"
         target = url.join(URL(request.path_qs, encoded=True))
         try:
             async with asyncio.timeout(HOP_TIMEOUT_S):
-                body = await request.read()
+                sent = await request.read() if body is None else body
                 async with self.app.http_client.request(
-                    request.method, target, headers=headers, data=body
+                    request.method, target, headers=headers, data=sent
                 ) as answer:
-                    return answer.status, await answer.read(), answer.content_type
+                    back = {k: v for k, v in answer.headers.items() if k.lower() not in NOT_PASSED_BACK}
+                    return Passed(answer.status, await answer.read(), answer.content_type, back)
         except (aiohttp.ClientError, TimeoutError, OSError):
             return None

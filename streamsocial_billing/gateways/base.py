@@ -121,6 +121,15 @@ class Movement:
     fee_minor: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a gateway's object is, by the words that our call gave it; `ref` is our idempotency key."""
+
+    user_id: str
+    payment_id: str
+    ref: str
+
+
 class ListFailed(Exception):
     """Raised when a gateway's list could not be read to its end; the text says what to do."""
 

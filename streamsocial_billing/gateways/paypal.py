@@ -30,6 +30,7 @@ from streamsocial_billing.gateways.base import (
     Movement,
     NotSent,
     Outcome,
+    Owner,
     Query,
     RefundRequest,
     Succeeded,
@@ -166,6 +167,51 @@ class PayPalGateway:
                     if moved is not None and since_ms <= moved.created_ms < until_ms:
                         yield moved
             start = stop
+
+    async def owner_of(self, charge_ref: str, *, timeout_s: float) -> Owner | Absent | NotSent | Ambiguous:
+        """Our words on a capture; Absent where there is none, or none of ours."""
+        status, reply = await self._ask("GET", f"/v2/payments/captures/{charge_ref}", timeout_s)
+        if isinstance(status, NotSent | Ambiguous):
+            return status
+        if status == 404:
+            return Absent()
+        if status != 200 or reply is None:
+            return Ambiguous(f"http_{status}")
+        return words_of(str(reply.get("custom_id") or "")) or Absent()
+
+    async def verify_webhook(
+        self, webhook_id: str, question: Mapping[str, str], body: bytes, *, timeout_s: float
+    ) -> bool | NotSent | Ambiguous:
+        """Ask PayPal whether it signed this message: `question` of its headers, `body` one JSON object.
+
+        The body goes back byte for byte: written anew, its signature would be that of something else.
+        """
+        asked = orjson.dumps({**question, "webhook_id": webhook_id})
+        data = asked[:-1] + b',"webhook_event":' + body + b"}"
+        path = "/v1/notifications/verify-webhook-signature"
+        status, reply = await self._ask("POST", path, timeout_s, data=data)
+        if isinstance(status, NotSent | Ambiguous):
+            return status
+        if status in (400, 422):  # it could not be one of theirs
+            return False
+        said = reply.get("verification_status") if status == 200 and reply is not None else None
+        return said == "SUCCESS" if said in ("SUCCESS", "FAILURE") else Ambiguous(f"http_{status}")
+
+    async def _ask(
+        self, method: str, path: str, timeout_s: float, **more: Any
+    ) -> tuple[int | NotSent | Ambiguous, dict[str, Any] | None]:
+        """One question that moves nothing; over in `timeout_s`, the wait for others' access token too."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                refused = await self._ready(timeout_s)
+                if refused is not None:
+                    return refused, None
+                status, _, reply = await self._call(method, path, timeout_s, **more)
+        except Exception as error:
+            return outcome_of_exception(error), None
+        if status == 401:
+            self._token = ""
+        return (NotSent("auth") if status in (401, 403) else status), reply
 
     async def _transactions(self, start: datetime, stop: datetime, page: int) -> dict[str, Any]:
         asked = {
@@ -340,6 +386,14 @@ def _order(request: ChargeRequest, value: str) -> dict[str, Any]:
         "purchase_units": [{"amount": _money(value, request.currency), **_ours(request)}],
         "payment_source": {"token": {"id": request.payment_method, "type": "PAYMENT_METHOD_TOKEN"}},
     }
+
+
+def words_of(custom: str) -> Owner | None:
+    """Our words in a `custom_id`, as `_ours` put them there; None if they are not three."""
+    match custom.split(":"):
+        case [ref, user_id, payment_id] if ref and user_id and payment_id:
+            return Owner(user_id, payment_id, ref)
+    return None
 
 
 _STATUSES = {"S": "succeeded", "V": "succeeded", "D": "failed", "P": "pending"}

@@ -17,6 +17,7 @@ import stripe
 
 from streamsocial_billing.gateways import stripe_shapes
 from streamsocial_billing.gateways.base import (
+    Absent,
     Ambiguous,
     Answer,
     ChargeRequest,
@@ -26,6 +27,7 @@ from streamsocial_billing.gateways.base import (
     Movement,
     NotSent,
     Outcome,
+    Owner,
     Query,
     RefundRequest,
     Traits,
@@ -191,6 +193,21 @@ class StripeGateway:
                     _timeout_s.reset(with_timeout)
         except Exception as error:
             return question_failed(error)
+
+    async def owner_of(self, charge_ref: str, *, timeout_s: float) -> Owner | Absent | NotSent | Ambiguous:
+        """Our words on a charge; Absent where there is none, or none of ours."""
+        with_timeout = _timeout_s.set(timeout_s)
+        try:
+            charge = await self._client.v1.charges.retrieve_async(charge_ref)
+            said = stripe_shapes.metadata_of(_raw(charge))
+        except stripe.StripeError as error:
+            return Absent() if error.http_status == 404 else question_failed(error)
+        except Exception as error:
+            return question_failed(error)
+        finally:
+            _timeout_s.reset(with_timeout)
+        words = [said.get(name) for name in ("user_id", "payment_id", "ref")]
+        return Owner(*map(str, words)) if all(words) else Absent()
 
     async def movements(self, since_ms: int, until_ms: int) -> AsyncIterator[Movement]:
         """Charges, refunds, then disputes, each newest first."""

@@ -1,4 +1,4 @@
-"""Who may read user data."""
+"""Who may read user data, or send payments."""
 
 import hmac
 from ipaddress import ip_address
@@ -14,8 +14,14 @@ def may_read(request: Any, token: str | None) -> bool:
     """
     if token is not None:
         given = request.headers.get("Authorization", "")
-        return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+        # a header is bytes: aiohttp hands on those that are not UTF-8 as surrogates
+        return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), f"Bearer {token}".encode())
     return _is_loopback(request.remote) and not any(name in request.headers for name in FORWARDING)
+
+
+def may_write(request: Any, token: str | None) -> bool:
+    """The same rule for what sends payments."""
+    return may_read(request, token)
 
 
 def _is_loopback(remote: str | None) -> bool:

@@ -10,7 +10,7 @@ from faust.web import Request, View
 
 from streamsocial_billing.exactly_once import Layer, Router
 from streamsocial_billing.exactly_once.metrics import CONTENT_TYPE, Metrics
-from streamsocial_billing.exactly_once.router import RETRY_AFTER_S
+from streamsocial_billing.exactly_once.router import RETRY_AFTER_S, Passed
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.views.access import may_read
 from tables.payments import payment_key
@@ -18,10 +18,12 @@ from tables.payments import payment_key
 Find = Callable[[], bytes | None]
 
 
-def declare_views(app: Any, layer: Layer, settings: Settings, charges: Any, payments: Any) -> None:
-    """Add every page to the app's web server."""
+def declare_views(
+    app: Any, layer: Layer, settings: Settings, charges: Any, payments: Any, metrics: Metrics
+) -> None:
+    """Add every page that reads to the app's web server."""
     page_of_tables(app, layer, settings, charges, payments)
-    page_of_state(app, layer)
+    page_of_state(app, layer, metrics)
 
 
 def page_of_tables(app: Any, layer: Layer, settings: Settings, charges: Any, payments: Any) -> None:
@@ -38,9 +40,8 @@ def page_of_tables(app: Any, layer: Layer, settings: Settings, charges: Any, pay
         return await answer(router, settings, request, user_id, lambda: payments.raw(key))
 
 
-def page_of_state(app: Any, layer: Layer) -> None:
+def page_of_state(app: Any, layer: Layer, metrics: Metrics) -> None:
     """`/health`, `/ready`, `/metrics`, the dashboard: state without user data, for whoever asks."""
-    metrics = Metrics(layer)
 
     @app.page("/health")  # type: ignore[untyped-decorator]
     async def health(view: View, request: Request) -> Response:
@@ -79,7 +80,7 @@ async def answer(router: Router, settings: Settings, request: Any, user_id: str,
         passed = await router.forward(url, request)
         if passed is None:
             return unavailable(f"the worker that owns partition {partition} cannot be reached")
-        return Response(status=passed[0], body=passed[1], content_type=passed[2])
+        return passed_back(passed)
     try:
         found = find()
     except LookupError as exc:
@@ -87,6 +88,13 @@ async def answer(router: Router, settings: Settings, request: Any, user_id: str,
     if found is None:
         return _json(404, {"error": "not found"})
     return Response(body=found, content_type="application/json")
+
+
+def passed_back(passed: Passed) -> Response:
+    """The owner's answer."""
+    return Response(
+        status=passed.status, body=passed.body, content_type=passed.content_type, headers=passed.headers
+    )
 
 
 def unavailable(why: str) -> Response:

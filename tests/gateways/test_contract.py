@@ -19,6 +19,7 @@ from streamsocial_billing.gateways import (
     Gateway,
     Invalid,
     KeyMismatch,
+    Owner,
     Query,
     RefundRequest,
     SimulatedGateway,
@@ -160,6 +161,16 @@ async def test_movements_are_each_told_once_over_all_pages(place: Place) -> None
     keys = {one.ref for one in moved if one.kind == "charge"}
     assert {charge.idempotency_key for charge in charges} <= keys
     assert [] == [one async for one in place.gateway.movements(0, START_MS)]
+
+
+async def test_a_charge_at_stripe_says_whose_it_is(stripe_server: StripeServer) -> None:
+    """Our words come back as they went; a charge that is not there is absent."""
+    gateway = StripeGateway("sk_test_owner", stripe_server.url, account="acct_default")
+    made = await gateway.charge(replace(CHARGE, payment_method="tok_visa"), timeout_s=10)
+    assert isinstance(made, Succeeded)
+    assert Owner("u1", "p1", "ss1_k") == await gateway.owner_of(made.gateway_ref, timeout_s=10)
+    assert Absent() == await gateway.owner_of("ch_none", timeout_s=10)
+    await gateway.close()
 
 
 async def test_the_simulator_fails_a_refund_on_demand(tmp_path: Path) -> None:

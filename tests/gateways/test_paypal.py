@@ -20,6 +20,7 @@ from streamsocial_billing.gateways import (
     KeyMismatch,
     NotSent,
     Outcome,
+    Owner,
     Query,
     RefundRequest,
     Succeeded,
@@ -201,3 +202,28 @@ async def test_find_reads_the_transaction_search(wiremock: WireMock, gateway: Pa
     assert Absent() == await gateway.find(replace(query, idempotency_key="ss1_other"), timeout_s=5)
     wiremock.stub("GET", "/v1/reporting/transactions", {}, 500)
     assert isinstance(await gateway.find(query, timeout_s=5), Ambiguous)
+
+
+async def test_a_message_goes_back_to_paypal_byte_for_byte(
+    wiremock: WireMock, gateway: PayPalGateway
+) -> None:
+    """Blanks, escapes, trailing zeros stay: the signature is over the bytes, not over what they mean."""
+    path, body = "/v1/notifications/verify-webhook-signature", b'{"a": 1.00,  "b":"\\u00e9"}'
+    wiremock.stub("POST", path, {"verification_status": "SUCCESS"})
+    assert True is await gateway.verify_webhook("WEB1", {"transmission_id": "t"}, body, timeout_s=5)
+    sent = wiremock.requests(path)[0]["body"]
+    assert '{"transmission_id":"t","webhook_id":"WEB1","webhook_event":' + body.decode() + "}" == sent
+    wiremock.stub("POST", path, {"verification_status": "SUCCESS"}, fixedDelayMilliseconds=3000)
+    assert Ambiguous("timeout") == await gateway.verify_webhook("WEB1", {}, body, timeout_s=0.5)
+
+
+async def test_a_capture_says_whose_it_is(wiremock: WireMock, gateway: PayPalGateway) -> None:
+    """Our words in `custom_id`; without them, or without the capture, it is absent here."""
+    path = "/v2/payments/captures/CAP1"
+    wiremock.stub("GET", path, moved(custom_id="ss1_k:u1:p1"))
+    assert Owner("u1", "p1", "ss1_k") == await gateway.owner_of("CAP1", timeout_s=5)
+    for reply, status in ((moved(custom_id="other"), 200), (moved(), 200), ({}, 404)):
+        wiremock.stub("GET", path, reply, status)
+        assert Absent() == await gateway.owner_of("CAP1", timeout_s=5)
+    wiremock.stub("GET", path, {}, 503)
+    assert Ambiguous("http_503") == await gateway.owner_of("CAP1", timeout_s=5)

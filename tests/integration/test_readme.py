@@ -64,6 +64,22 @@ def test_the_lines_for_a_system_do_what_the_text_says(broker: str, tmp_path: Pat
         system.stop_workers()
 
 
+def test_the_client_library_is_used_as_the_readme_does(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """The block in Python appends its payment, which is then charged."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    with System(broker, tmp_path, unique_name, partitions=1) as system:
+        system.start()
+        done = subprocess.run(
+            [sys.executable, "-c", block], cwd=tmp_path, env=system.worker.environment,
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert (0, "") == (done.returncode, done.stderr)
+        system.wait_answered(1)
+        assert ["succeeded"] == [one["status"] for one in system.results_of("demo-2")]
+
+
 @pytest.mark.parametrize("line", [line for line in commands(" services") if line.startswith(OURS)])
 def test_a_service_takes_the_options_that_the_readme_gives(line: str, tmp_path: Path) -> None:
     """Parsed up to the end, where --help ends it."""

@@ -31,3 +31,15 @@ def get(port: int, path: str, host: str = "127.0.0.1", **headers: str) -> Answer
         return Answer(answer.status, answer.headers, answer.read())
     finally:
         connection.close()
+
+
+def post(port: int, path: str, body: bytes, host: str = "127.0.0.1", **headers: str) -> Answer:
+    """POST bytes to a path; underscores in header names become dashes."""
+    connection = http.client.HTTPConnection(host, port, timeout=15)
+    try:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request("POST", path, body, given)
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.headers, answer.read())
+    finally:
+        connection.close()

@@ -169,6 +169,24 @@ def test_secrets_come_from_a_file_without_its_line_end(tmp_path: Path) -> None:
     assert "s3cret" == Settings.from_environment({"BILLING_API_TOKEN_FILE": str(path)}).api_token
 
 
+def test_webhook_secrets_are_several_while_one_replaces_another(tmp_path: Path) -> None:
+    """Separated by `;`, in a file one per line; never without the key that asks for a dispute's charge."""
+    path = tmp_path / "secrets"
+    path.write_text("whsec_old\r\nwhsec_new\n")
+    key = {"BILLING_STRIPE_API_KEY": "sk"}
+    for way in ({"": "whsec_old;whsec_new"}, {"_FILE": str(path)}):
+        chosen = {f"BILLING_STRIPE_WEBHOOK_SECRETS{end}": value for end, value in way.items()}
+        settings = Settings.from_environment(key | chosen)
+        assert ("whsec_old", "whsec_new") == settings.webhook_secrets
+        assert "whsec" not in repr(settings)
+    assert () == Settings().webhook_secrets
+    assert "holds no secret" in refusal(STRIPE_API_KEY="sk", STRIPE_WEBHOOK_SECRETS=";")
+    assert "BILLING_STRIPE_API_KEY is not" in refusal(STRIPE_WEBHOOK_SECRETS="whsec_x")
+    assert "BILLING_PAYPAL_CLIENT_ID is not" in refusal(PAYPAL_WEBHOOK_ID="WEB1")
+    paypal = {"PAYPAL_CLIENT_ID": "c", "PAYPAL_CLIENT_SECRET": "s"}
+    assert "A-Z a-z 0-9" in refusal(PAYPAL_WEBHOOK_ID="W-1", **paypal)
+
+
 def test_a_secret_is_never_shown(tmp_path: Path) -> None:
     """Neither repr() nor a refusal carries a secret."""
     path = tmp_path / "token"

@@ -1,0 +1,45 @@
+"""Appends the payments of several requests in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.intake.identity import IntakeError
+from streamsocial_billing.intake.producer import CHUNK_EVENTS, PaymentProducer
+from streamsocial_billing.intake.together import Outcome, Together
+from streamsocial_billing.settings import Settings
+
+
+def appending(settings: Settings, datadir: Callable[[], Path]) -> Together[PaymentEvent]:
+    """What appends payments, each with its metric; what waits while a transaction commits shares the next.
+
+    `datadir` is asked when the first payment comes: it holds the intake's name, beside a worker's databases
+    (a `submit` on the same folder takes another number).
+    """
+    one = _Appending(settings, datadir)
+    return Together("payment-intake", one.append, one.close, most=CHUNK_EVENTS)
+
+
+class _Appending:
+    """Owns the producer, in the one thread that uses it."""
+
+    def __init__(self, settings: Settings, datadir: Callable[[], Path]) -> None:
+        self._settings = settings
+        self._datadir = datadir
+        self._producer: PaymentProducer | None = None
+
+    def append(self, events: Sequence[PaymentEvent]) -> list[Outcome]:
+        """One transaction, so one outcome for all of them."""
+        try:
+            if self._producer is None:
+                self._producer = PaymentProducer(self._settings, self._datadir())
+            self._producer.submit(events)
+        except IntakeError as error:
+            return [error] * len(events)
+        return [None] * len(events)
+
+    def close(self) -> None:
+        if self._producer is not None:
+            self._producer.close()

@@ -1,0 +1,1 @@
+"""What gateways tell by webhook: checked, mapped, appended to `gateway-events`."""

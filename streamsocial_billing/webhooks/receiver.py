@@ -1,0 +1,209 @@
+"""Takes a gateway's webhook: signature, meaning, owner, append, in this order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, runtime_checkable
+
+import orjson
+
+from streamsocial_billing.committed import KafkaProblem
+from streamsocial_billing.events import BadInput
+from streamsocial_billing.gateway_events import GatewayEvent
+from streamsocial_billing.gateways.base import Absent, Ambiguous, NotSent, Owner
+from streamsocial_billing.replies import Reply, later, refusal
+from streamsocial_billing.webhooks import paypal, stripe
+from streamsocial_billing.webhooks.told import (
+    Told,
+    Unreadable,
+    Whose,
+    gateway_event,
+    whose,
+    whose_by_charge,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_BYTES: Final = 1_048_576
+ASK_S: Final = 4.0
+"""How long a gateway may take to answer a question about its own message."""
+WAIT_S: Final = 4.0
+"""How long the append may take."""
+MAX_AT_ONCE: Final = 50
+"""Messages in hand: anybody may send one, and PayPal's cost a call each."""
+OUTCOMES: Final = (
+    "appended", "bad_signature", "foreign", "ignored", "too_large", "unavailable", "unreadable",
+)  # fmt: skip
+"""What came of a message; `ignored`: of a type that says nothing of a payment."""
+
+Unanswered = NotSent | Ambiguous
+Append = Callable[[GatewayEvent], "asyncio.Future[KafkaProblem | None]"]
+Count = Callable[[str, str], None]
+"""Told the gateway's name with one of OUTCOMES."""
+
+
+class Source(Protocol):
+    """A gateway that sends webhooks."""
+
+    async def signed(self, headers: Mapping[str, str], body: bytes) -> bool | Unanswered:
+        """True if the gateway sent these bytes; `headers` find a name in any case."""
+
+    def read(self, message: Mapping[str, Any]) -> Told | None:
+        """What the message says, None if nothing that we map; raises Unreadable."""
+
+    async def owner_of(self, charge_ref: str) -> Owner | Absent | Unanswered:
+        """Our words on a charge, by asking the gateway."""
+
+
+@runtime_checkable
+class AsksOwner(Protocol):
+    """The part of a gateway's client that tells whose a charge is."""
+
+    async def owner_of(self, charge_ref: str, *, timeout_s: float) -> Owner | Absent | Unanswered: ...
+
+
+@runtime_checkable
+class Verifies(AsksOwner, Protocol):
+    """A client that can also ask whether a message is the gateway's."""
+
+    async def start(self) -> None: ...
+
+    async def verify_webhook(
+        self, webhook_id: str, question: Mapping[str, str], body: bytes, *, timeout_s: float
+    ) -> bool | Unanswered: ...
+
+
+class StripeSource:
+    """Stripe's messages, signed with one of `secrets`."""
+
+    def __init__(
+        self, secrets: tuple[str, ...], client: AsksOwner, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._secrets = secrets
+        self._client = client
+        self._clock = clock
+
+    async def signed(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """By our own look."""
+        return stripe.signed(body, headers.get(stripe.HEADER, ""), self._secrets, self._clock())
+
+    read = staticmethod(stripe.read)
+
+    async def owner_of(self, charge_ref: str) -> Owner | Absent | Unanswered:
+        """Asks Stripe."""
+        return await self._client.owner_of(charge_ref, timeout_s=ASK_S)
+
+
+class PayPalSource:
+    """PayPal's messages to the webhook `webhook_id`."""
+
+    def __init__(self, webhook_id: str, client: Verifies) -> None:
+        self._webhook_id = webhook_id
+        self._client = client
+
+    async def signed(self, headers: Mapping[str, str], body: bytes) -> bool | Unanswered:
+        """By asking PayPal: the other way trusts a certificate at an address that the message names."""
+        question = paypal.question(headers)
+        if question is None or not isinstance(_json(body), dict):
+            return False
+        await self._client.start()
+        return await self._client.verify_webhook(self._webhook_id, question, body, timeout_s=ASK_S)
+
+    read = staticmethod(paypal.read)
+
+    async def owner_of(self, charge_ref: str) -> Owner | Absent | Unanswered:
+        """Asks PayPal."""
+        return await self._client.owner_of(charge_ref, timeout_s=ASK_S)
+
+
+class Receiver:
+    """Answers 2xx only once the record is confirmed, or there is nothing to append.
+
+    Any worker takes any message. Answered 503, a message is sent again; its record may then be there twice,
+    and the reader knows it by its `event_id`.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], append: Append, count: Count) -> None:
+        self._sources = sources
+        self._append = append
+        self._count = count
+        self._in_hand = 0
+
+    def knows(self, gateway: str) -> bool:
+        """True if this gateway's webhooks are set up."""
+        return gateway in self._sources
+
+    async def receive(self, gateway: str, headers: Mapping[str, str], body: bytes | None) -> Reply:
+        """The answer to one message of a gateway that it `knows`; `body` None: more than MAX_BYTES."""
+        if body is None:
+            return self._done(gateway, "too_large", refusal(413, "too_large", f"over {MAX_BYTES} bytes"))
+        if self._in_hand >= MAX_AT_ONCE:
+            return self._done(gateway, "unavailable", later("busy", "too many messages at once"))
+        self._in_hand += 1
+        try:
+            return await self._checked(gateway, headers, body)
+        finally:
+            self._in_hand -= 1
+
+    async def _checked(self, gateway: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        source = self._sources[gateway]
+        signed = await source.signed(headers, body)
+        if isinstance(signed, NotSent | Ambiguous):
+            return self._unanswered(gateway, "the signature", signed)
+        if not signed:
+            # no warning: anybody can send one, as often as they like; it is counted
+            logger.info("webhook of %s refused: its signature is not right", gateway)
+            return self._done(gateway, "bad_signature", refusal(400, "bad_signature", "nothing was taken"))
+        try:
+            message = _json(body)
+            if not isinstance(message, dict):
+                raise Unreadable("no JSON object")
+            told = source.read(message)
+            if told is None:
+                return self._taken(gateway, "ignored")
+            return await self._owned(gateway, source, told)
+        except (Unreadable, BadInput) as error:
+            # not 2xx: the gateway shows it, and sends it again for days, while somebody mends the table
+            logger.error("webhook of %s is signed, but not readable: %s", gateway, error)
+            return self._done(gateway, "unreadable", refusal(422, "unreadable", str(error)))
+
+    async def _owned(self, gateway: str, source: Source, told: Told) -> Reply:
+        of = whose(told)
+        if of is None and told.kind != "charge" and told.charge_ref is not None:
+            words = await source.owner_of(told.charge_ref)
+            if isinstance(words, NotSent | Ambiguous):
+                return self._unanswered(gateway, f"whose {told.charge_ref} is", words)
+            of = whose_by_charge(words) if isinstance(words, Owner) else None
+        if of is None:
+            return self._taken(gateway, "foreign")
+        return await self._appended(gateway, told, of)
+
+    async def _appended(self, gateway: str, told: Told, of: Whose) -> Reply:
+        future = self._append(gateway_event(gateway, told, of))
+        await asyncio.wait([future], timeout=WAIT_S)
+        problem = future.result() if future.done() else KafkaProblem(f"no answer in {WAIT_S:g} s")
+        if problem is not None:
+            logger.warning("webhook of %s is not appended: %s", gateway, problem)
+            return self._done(gateway, "unavailable", later("not_appended", "Kafka does not take it now"))
+        return self._taken(gateway, "appended")
+
+    def _unanswered(self, gateway: str, what: str, why: Unanswered) -> Reply:
+        logger.warning("webhook of %s: it was not told %s (%s); it sends it again", gateway, what, why.reason)
+        return self._done(gateway, "unavailable", later("gateway_unavailable", f"not told {what}"))
+
+    def _taken(self, gateway: str, outcome: str) -> Reply:
+        return self._done(gateway, outcome, Reply(200, {"outcome": outcome}))
+
+    def _done(self, gateway: str, outcome: str, reply: Reply) -> Reply:
+        self._count(gateway, outcome)
+        return reply
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

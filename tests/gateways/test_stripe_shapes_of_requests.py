@@ -1,0 +1,63 @@
+"""Every request of the Stripe adapter, checked against Stripe's own OpenAPI document by stripe-mock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import pytest
+import stripe
+from support.stripe_mock import StripeMock
+
+from streamsocial_billing.gateways import ChargeRequest, Query, RefundRequest
+from streamsocial_billing.gateways.stripe import StripeGateway
+
+CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "tok_visa")
+REFUND = RefundRequest("ss1_r", "u1", "r1", "f" * 64, 300, "EUR", "ch_1")
+CLOCK_MS = int(time.time() * 1000)
+
+
+@pytest.fixture
+def server() -> Iterator[StripeMock]:
+    with StripeMock() as mock:
+        yield mock
+
+
+@pytest.fixture
+async def gateway(server: StripeMock) -> AsyncIterator[StripeGateway]:
+    made = StripeGateway("sk_test_123", server.url)
+    yield made
+    await made.close()
+
+
+async def test_every_request_has_a_shape_that_stripe_accepts(
+    server: StripeMock, gateway: StripeGateway
+) -> None:
+    """Account, charges of all kinds of methods, refund, search, lists with fees, one charge: all 200."""
+    await gateway.start()
+    for method in ("tok_visa", "cus_1/card_1", "cus_1"):
+        await gateway.charge(replace(CHARGE, payment_method=method), timeout_s=10)
+    await gateway.refund(REFUND, timeout_s=10)
+    query = Query("ss1_k", "charge", "u1", "p1", 999, "EUR", CLOCK_MS)
+    await gateway.find(query, timeout_s=10)
+    await gateway.find(replace(query, action="refund", charge_ref="ch_1"), timeout_s=10)
+    await gateway.owner_of("ch_1", timeout_s=10)
+    assert 3 == len([one async for one in gateway.movements(0, CLOCK_MS)])
+    assert {
+        ("GET /v1/account", 200), ("POST /v1/charges", 200), ("POST /v1/refunds", 200),
+        ("GET /v1/charges/search", 200), ("GET /v1/charges/ch_1", 200), ("GET /v1/charges", 200),
+        ("GET /v1/refunds", 200), ("GET /v1/disputes", 200),
+    } == server.wait(11)  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [{"amount": "much"}, {"amount_minor": 999}, {"metadata": "ss1_k"}])
+async def test_a_wrong_shape_would_be_seen(server: StripeMock, wrong: dict[str, object]) -> None:
+    """The server refuses a wrong type, an unknown parameter."""
+    client = stripe.StripeClient("sk_test_123", base_addresses={"api": server.url}, max_network_retries=0)
+    params = {"amount": 999, "currency": "eur", "source": "tok_visa", **wrong}
+    with pytest.raises(stripe.InvalidRequestError):
+        client.v1.charges.create(params)  # type: ignore[arg-type]
+    assert {("POST /v1/charges", 400)} == server.wait(1)
+
+

@@ -1,0 +1,81 @@
+"""Starts stripe-mock (Go, MIT, Stripe's own) on loopback: it checks requests by Stripe's OpenAPI document."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from support.simulator import ROOT
+from support.stripe_server import skip_or_fail
+from support.system import free_port
+
+VERSION = "v0.203.0"
+MODULE = "github.com/stripe/stripe-mock"
+CACHE = ROOT / ".servers" / f"stripe-mock-{VERSION}"
+BUILD_WITHIN_S = 300
+
+
+def install() -> Path:
+    """The program, built once; skips (in CI: fails) where go is missing."""
+    program = CACHE / "stripe-mock"
+    if not program.exists():
+        if shutil.which("go") is None:
+            skip_or_fail(f"stripe-mock {VERSION} needs go: the shapes of requests to Stripe are not tested")
+        CACHE.mkdir(parents=True, exist_ok=True)
+        environ = os.environ | {"GOBIN": str(CACHE), "GOFLAGS": "-mod=mod"}
+        subprocess.run(
+            ["go", "install", f"{MODULE}@{VERSION}"], check=True, capture_output=True, env=environ,
+            timeout=BUILD_WITHIN_S,
+        )  # fmt: skip
+    return program
+
+
+class StripeMock:
+    """One server; `answered` are the requests that it had (`POST /v1/charges`) with its answers' statuses."""
+
+    def __enter__(self) -> StripeMock:
+        port, unused = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self.answered: list[tuple[str, int]] = []
+        self._news = threading.Condition()
+        # without an address for HTTPS it would listen for that on every interface
+        self._process = subprocess.Popen(
+            [str(install()), "-http-addr", f"127.0.0.1:{port}", "-https-addr", f"127.0.0.1:{unused}"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if "Listening for HTTPS" in line:
+                self._reader = threading.Thread(target=self._read, daemon=True)
+                self._reader.start()
+                return self
+        raise AssertionError("stripe-mock did not start")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join(5)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def wait(self, count: int, within_s: float = 10.0) -> set[tuple[str, int]]:
+        """The requests with their statuses, once there are so many: the log is behind the answer."""
+        with self._news:
+            assert self._news.wait_for(lambda: len(self.answered) >= count, within_s), self.answered
+        return set(self.answered)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("Request: "):
+                request = line.removeprefix("Request: ").strip()
+            elif line.startswith("Response: "):
+                with self._news:
+                    self.answered.append((request, int(line.rpartition("status=")[2])))
+                    self._news.notify_all()

@@ -1,0 +1,37 @@
+"""The pages on HTTP and webhooks know every code, every outcome, every type that we map."""
+
+from __future__ import annotations
+
+from support.simulator import ROOT
+
+from streamsocial_billing.intake.http import REFUSALS
+from streamsocial_billing.webhooks import stripe
+from streamsocial_billing.webhooks.receiver import OUTCOMES
+
+HTTP, GATEWAYS, OPERATIONS = (
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("http.md", "gateways.md", "operations.md")
+)
+
+
+def test_every_refusal_stands_with_its_status() -> None:
+    """A row of the table for each."""
+    for reason, status in REFUSALS.items():
+        assert f"| {status} `{reason}` |" in HTTP
+
+
+def test_every_outcome_of_a_webhook_is_explained() -> None:
+    """Where the metric is."""
+    row = next(line for line in OPERATIONS.splitlines() if "`billing_webhooks_total`" in line)
+    assert set() == {outcome for outcome in OUTCOMES if f"`{outcome}`" not in row}
+
+
+def test_every_type_to_subscribe_to_is_mapped() -> None:
+    """Nobody subscribes to what is passed over."""
+    row = next(line for line in GATEWAYS.splitlines() if line.startswith("| subscribe to |"))
+    words = row.split("|")[2].replace("`", "").replace(",", " ").split()
+    told, before = set(), ""
+    for word in words:
+        before = before if word.startswith(".") else word.rpartition(".")[0]
+        told.add(before + word if word.startswith(".") else word)
+    aliases = {"charge.refunded", "charge.refund.updated"}
+    assert set(stripe.TYPES) - aliases == told

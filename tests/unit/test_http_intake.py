@@ -1,0 +1,202 @@
+"""What a payment over HTTP is answered, by what is known of it and by what came of its append."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import pytest
+from support.system import payment
+
+from streamsocial_billing.committed import KafkaProblem
+from streamsocial_billing.decision import DEDUP_RETENTION_MS, after_outcome, decide
+from streamsocial_billing.events import BadInput, PaymentEvent
+from streamsocial_billing.intake import http
+from streamsocial_billing.intake.http import REMEMBER_S, HttpIntake, read_payment
+from streamsocial_billing.intake.producer import IntakeOutcomeUnknown
+from streamsocial_billing.intake.together import Together
+from streamsocial_billing.replies import Reply
+from tables.payments import Entry, ObservedEntry
+
+PAYMENT = payment("alice", "p1", business_ref="sub:1")
+NOW = PAYMENT.requested_at
+Future = asyncio.Future[KafkaProblem | None]
+
+
+class Lab:
+    """An intake over an entry, an append that ends as the test says, a clock that is set."""
+
+    def __init__(self, entry: Entry | None = None, held_by: str | None = None) -> None:
+        self.entry, self.held_by = entry, held_by
+        self.appended: list[PaymentEvent] = []
+        self.futures: list[Future] = []
+        self.now_s = 0.0
+        self.intake = HttpIntake(self._decide, self._append, lambda: self.now_s)
+
+    def _decide(self, payment: PaymentEvent, *, at_ms: int, appended_ms: int) -> Any:
+        return decide(
+            payment, self.entry, now_ms=at_ms, appended_ms=appended_ms, held_by=self.held_by,
+            dedup_retention_ms=DEDUP_RETENTION_MS, configured_gateways=frozenset({"simulated"}),
+        )  # fmt: skip
+
+    def _append(self, payment: PaymentEvent) -> Future:
+        self.appended.append(payment)
+        self.futures.append(asyncio.get_running_loop().create_future())
+        return self.futures[-1]
+
+    async def send(self, outcome: KafkaProblem | None = None, payment: PaymentEvent = PAYMENT) -> Reply:
+        """One request; its append, if there is a new one, ends so."""
+        before = len(self.futures)
+        asked = asyncio.create_task(self.intake.take(payment, NOW))
+        await asyncio.sleep(0)
+        for future in self.futures[before:]:
+            future.set_result(outcome)
+        return await asked
+
+
+def entry(status: str, reason: str | None = None, payment: PaymentEvent = PAYMENT) -> Entry:
+    """What is stored of the payment."""
+    return after_outcome(
+        payment, status=status, reason=reason, gateway_account="acct", gateway_ref="ch_1", attempts=1,
+        ever_ambiguous=False, last_error=None, source={"topic": "payments", "partition": 0, "offset": 0},
+        appended_ms=NOW, now_ms=NOW,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("status", ["succeeded", "declined", "failed", "rejected"])
+async def test_a_final_payment_is_told_again(status: str) -> None:
+    """200 with the mark of a replay; nothing is appended."""
+    lab = Lab(entry(status, "because"))
+    reply = await lab.send()
+    assert (200, {"Idempotent-Replayed": "true"}, []) == (reply.status, reply.headers, lab.appended)
+    assert (status, "because", True, "ch_1", 1) == tuple(
+        reply.body[name] for name in ("status", "reason", "replayed", "gateway_ref", "attempt")
+    )
+
+
+@pytest.mark.parametrize("status", ["unknown", "parked"])
+async def test_an_open_payment_is_202_without_another_event(status: str) -> None:
+    """Its outcome comes by itself."""
+    lab = Lab(entry(status, "outcome_unknown"))
+    reply = await lab.send()
+    assert (202, status, []) == (reply.status, reply.body["status"], lab.appended)
+
+
+async def test_what_the_gateway_told_of_first_is_appended() -> None:
+    """The event adopts it: without the event there would be no result."""
+    seen: ObservedEntry = {
+        "status": "observed", "seen": "succeeded", "reason": None, "action": "charge", "gateway": "simulated",
+        "gateway_account": "acct", "gateway_ref": "ch_1", "amount_minor": 999, "currency": "EUR",
+        "soft": False, "observed_at": NOW,
+    }  # fmt: skip
+    lab = Lab(seen)
+    assert (202, [PAYMENT]) == ((await lab.send()).status, lab.appended)
+
+
+@pytest.mark.parametrize(
+    ("lab", "payment_", "status", "error"),
+    [
+        (partial(Lab, entry("succeeded")), payment("alice", "p1"), 422, "idempotency_mismatch"),
+        (partial(Lab, held_by="p0"), PAYMENT, 409, "duplicate_business_ref"),
+        (Lab, payment("alice", "p1", requested_at=1), 410, "expired"),
+        (Lab, payment("alice", "p1", gateway="stripe"), 400, "gateway_not_configured"),
+    ],
+)
+async def test_a_refusal_appends_nothing(lab: Any, payment_: PaymentEvent, status: int, error: str) -> None:
+    """Each by the reason of the decision."""
+    made = lab()
+    reply = await made.send(payment=payment_)
+    assert (status, error, []) == (reply.status, reply.body["error"], made.appended)
+    assert ("p0" if status == 409 else None) == reply.body.get("conflicts_with")
+
+
+async def test_repeats_wait_for_the_one_append() -> None:
+    """Three requests at once, one event; another payment under the key meanwhile is refused."""
+    lab = Lab()
+    asked = [asyncio.create_task(lab.intake.take(PAYMENT, NOW)) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert 422 == (await lab.intake.take(payment("alice", "p1", amount_minor=1), NOW)).status
+    lab.futures[0].set_result(None)
+    assert [202, 202, 202] == [reply.status for reply in await asyncio.gather(*asked)]
+    assert [PAYMENT] == lab.appended
+
+
+async def test_an_appended_payment_without_an_entry_can_be_appended_again_later() -> None:
+    """Its repeats are kept off while the agent may be at it, not for ever: the first may be a dead letter."""
+    lab = Lab()
+    for _ in range(2):
+        assert 202 == (await lab.send()).status
+    assert 1 == len(lab.appended)
+    lab.now_s = REMEMBER_S
+    assert 202 == (await lab.send()).status
+    assert 2 == len(lab.appended)
+
+
+async def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest go first; their repeats would be replayed."""
+    monkeypatch.setattr(http, "REMEMBER", 2)
+    lab = Lab()
+    for number in (1, 2, 3, 1):
+        await lab.send(payment=payment("alice", f"p{number}"))
+    assert ["p1", "p2", "p3", "p1"] == [one.payment_id for one in lab.appended]
+
+
+@pytest.mark.parametrize(
+    ("problem", "error"),
+    [(IntakeOutcomeUnknown("?"), "outcome_unknown"), (KafkaProblem("no broker"), "not_appended")],
+)
+async def test_a_failed_append_is_503_and_its_repeat_another_append(
+    problem: KafkaProblem, error: str
+) -> None:
+    """With Retry-After; whether it is on the log or not, the same key makes the repeat safe."""
+    lab = Lab()
+    reply = await lab.send(problem)
+    assert (503, error, "1") == (reply.status, reply.body["error"], reply.headers["Retry-After"])
+    assert 202 == (await lab.send()).status
+    assert 2 == len(lab.appended)
+
+
+async def test_an_append_that_takes_too_long_is_503_and_its_repeat_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One event all the same."""
+    monkeypatch.setattr(http, "WAIT_S", 0.01)
+    lab = Lab()
+    assert "outcome_unknown" == (await lab.intake.take(PAYMENT, NOW)).body["error"]
+    lab.futures[0].set_result(None)
+    assert 202 == (await lab.intake.take(PAYMENT, NOW)).status
+    assert 1 == len(lab.appended)
+
+
+@pytest.mark.parametrize("rest", [b"}", b',"payment_id":null}', b',"payment_id":"p1"}'])
+def test_the_key_is_the_payment_id(rest: bytes) -> None:
+    """The body may leave it out."""
+    fields = b'{"user_id":"alice","product":"gift","amount_minor":1,"currency":"EUR","payment_method":"pm"'
+    body = fields + rest
+    assert "p1" == read_payment("p1", body, NOW).payment_id
+    assert "simulated" == read_payment('"p1"', body, NOW).gateway
+    with pytest.raises(BadInput):
+        read_payment('"p1', body, NOW)
+
+
+async def test_what_waits_while_the_thread_works_is_done_at_once() -> None:
+    """In the order in which it came, `most` at a time; after the end nothing is taken."""
+    batches: list[list[int]] = []
+    ended: list[bool] = []
+
+    def work(numbers: Any) -> list[KafkaProblem | None]:
+        batches.append(list(numbers))
+        if numbers[0] == 0:
+            raise ValueError("broken")
+        return [None] * len(numbers)
+
+    together = Together("test", work, lambda: ended.append(True), most=3)
+    assert isinstance(await together.add(0), KafkaProblem)
+    done = await asyncio.gather(*(together.add(number) for number in range(1, 10)))
+    assert [None] * 9 == done
+    assert list(range(10)) == [number for batch in batches for number in batch]
+    assert max(map(len, batches)) <= 3
+    await together.close()
+    assert [True] == ended
+    assert isinstance(await together.add(10), KafkaProblem)

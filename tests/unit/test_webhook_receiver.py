@@ -1,0 +1,233 @@
+"""What a gateway is answered, and what is appended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.webhook_payloads import (
+    CHARGE_KEY,
+    PAID,
+    PAYPAL_HEADERS,
+    SECRET,
+    USER,
+    paypal_event,
+    paypal_refund,
+    stripe_charge,
+    stripe_dispute,
+    stripe_event,
+    stripe_refund,
+    stripe_signature,
+)
+
+from streamsocial_billing.committed import KafkaProblem
+from streamsocial_billing.gateway_events import GatewayEvent
+from streamsocial_billing.gateways.base import Absent, Ambiguous, NotSent, Owner
+from streamsocial_billing.replies import Reply
+from streamsocial_billing.webhooks.receiver import MAX_AT_ONCE, PayPalSource, Receiver, StripeSource
+
+OURS = Owner(USER, PAID, CHARGE_KEY)
+
+
+class Client:
+    """A gateway's client that answers as it is told."""
+
+    def __init__(self, owner: Any = OURS, verified: Any = True) -> None:
+        self.owner, self.verified = owner, verified
+        self.asked: list[object] = []
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def owner_of(self, charge_ref: str, *, timeout_s: float) -> Any:
+        self.asked.append(charge_ref)
+        return self.owner
+
+    async def verify_webhook(
+        self, webhook_id: str, question: Mapping[str, str], body: bytes, *, timeout_s: float
+    ) -> Any:
+        self.asked.append((webhook_id, question["transmission_id"], body))
+        await self.go_on.wait()
+        return self.verified
+
+
+class Lab:
+    """A receiver whose records and counts are kept."""
+
+    def __init__(self, client: Client, problem: KafkaProblem | None = None) -> None:
+        self.records: list[GatewayEvent] = []
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self._problem = problem
+        self.receiver = Receiver(
+            {"stripe": StripeSource((SECRET,), client), "paypal": PayPalSource("WEB1", client)},
+            self._append, lambda gateway, outcome: self.counts.update([(gateway, outcome)]),
+        )  # fmt: skip
+
+    def _append(self, event: GatewayEvent) -> asyncio.Future[KafkaProblem | None]:
+        future: asyncio.Future[KafkaProblem | None] = asyncio.get_running_loop().create_future()
+        self.records.append(event)
+        future.set_result(self._problem)
+        return future
+
+    async def stripe(self, message: object) -> Reply:
+        body = orjson.dumps(message)
+        headers = {"Stripe-Signature": stripe_signature(body)}
+        return await self.receiver.receive("stripe", headers, body)
+
+    async def paypal(self, message: object) -> Reply:
+        return await self.receiver.receive("paypal", PAYPAL_HEADERS, orjson.dumps(message))
+
+
+async def test_a_charge_of_ours_is_appended_as_mapped() -> None:
+    """Its own words name its owner: nobody is asked."""
+    lab = Lab(client := Client())
+    reply = await lab.stripe(stripe_event("charge.succeeded", stripe_charge()))
+    assert (200, [], {("stripe", "appended"): 1}) == (reply.status, client.asked, lab.counts)
+    expected = GatewayEvent(
+        event_id="evt_1Nabc", gateway="stripe", kind="charge", status="succeeded", gateway_ref="ch_1",
+        ref=CHARGE_KEY, user_id=USER, payment_id=PAID, amount_minor=999, currency="EUR",
+        occurred_at=1_764_600_000_000,
+    )  # fmt: skip
+    assert [expected] == lab.records
+
+
+@pytest.mark.parametrize(
+    ("kind", "it"),
+    [
+        ("charge.dispute.created", stripe_dispute()),
+        ("refund.created", stripe_refund(metadata={})),
+        ("refund.created", stripe_refund(metadata={"user_id": "mallory"})),
+    ],
+)
+async def test_what_was_made_at_the_gateway_belongs_to_its_charges_user(kind: str, it: Any) -> None:
+    """The charge is asked for first; the payment that we ordered is none."""
+    lab = Lab(client := Client())
+    assert 200 == (await lab.stripe(stripe_event(kind, it))).status
+    assert ["ch_1"] == client.asked
+    assert [(USER, None, None, PAID)] == [
+        (one.user_id, one.payment_id, one.ref, one.charge_id) for one in lab.records
+    ]
+
+
+@pytest.mark.parametrize("why", [NotSent("unreachable"), Ambiguous("timeout")])
+async def test_a_charge_that_cannot_be_asked_for_is_503(why: object) -> None:
+    """The gateway sends it again; nothing is guessed."""
+    lab = Lab(Client(owner=why))
+    reply = await lab.stripe(stripe_event("charge.dispute.created", stripe_dispute()))
+    assert (503, "1") == (reply.status, reply.headers["Retry-After"])
+    assert ([], {("stripe", "unavailable"): 1}) == (lab.records, lab.counts)
+
+
+@pytest.mark.parametrize("owner", [Absent(), Owner(USER, PAID, "ss1_other")])
+async def test_a_foreign_charge_is_taken_and_left(owner: object) -> None:
+    """Another shop on the same account: 2xx, counted."""
+    lab = Lab(Client(owner=owner))
+    assert 200 == (await lab.stripe(stripe_event("charge.dispute.created", stripe_dispute()))).status
+    foreign = stripe_charge(metadata={}, amount=0, currency="xxx")
+    assert 200 == (await lab.stripe(stripe_event("charge.succeeded", foreign))).status
+    assert ([], {("stripe", "foreign"): 2}) == (lab.records, lab.counts)
+
+
+async def test_a_refund_that_names_no_charge_is_foreign() -> None:
+    """Of a PaymentIntent of somebody else's; the adapter makes none."""
+    lab = Lab(client := Client())
+    message = stripe_event("refund.created", stripe_refund(charge=None, metadata={}))
+    assert 200 == (await lab.stripe(message)).status
+    assert ([], {("stripe", "foreign"): 1}) == (client.asked, lab.counts)
+
+
+async def test_a_type_that_is_not_mapped_is_taken_and_counted() -> None:
+    """2xx, or the gateway would send it for days."""
+    lab = Lab(Client())
+    assert 200 == (await lab.stripe(stripe_event("invoice.paid", {"id": "in_1"}))).status
+    assert ([], {("stripe", "ignored"): 1}) == (lab.records, lab.counts)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        [], stripe_event("charge.succeeded", stripe_charge(amount=9.99)),
+        stripe_event("charge.succeeded", stripe_charge(amount=0)),
+        stripe_event("charge.succeeded", stripe_charge(currency="xxx")),
+        stripe_event("charge.succeeded", stripe_charge(status="new")),
+        stripe_event("charge.succeeded", stripe_charge(), id="evt 1"),
+        stripe_event("charge.succeeded", stripe_charge(), created="now"),
+        stripe_event("charge.dispute.closed", stripe_dispute()),
+    ],
+)  # fmt: skip
+async def test_a_signed_message_that_is_not_readable_is_422(message: object) -> None:
+    """Not taken: the gateway shows it while somebody looks."""
+    lab = Lab(Client())
+    assert 422 == (await lab.stripe(message)).status
+    assert ([], {("stripe", "unreadable"): 1}) == (lab.records, lab.counts)
+
+
+async def test_a_record_that_is_not_confirmed_is_503() -> None:
+    """2xx only after the append."""
+    lab = Lab(Client(), KafkaProblem("not confirmed"))
+    reply = await lab.stripe(stripe_event("charge.succeeded", stripe_charge()))
+    assert (503, {("stripe", "unavailable"): 1}) == (reply.status, lab.counts)
+
+
+async def test_paypal_is_asked_with_the_bytes_as_they_came() -> None:
+    """Webhook id, headers, body; then its refund is appended."""
+    lab = Lab(client := Client())
+    message = paypal_event("PAYMENT.CAPTURE.REFUNDED", paypal_refund())
+    assert 200 == (await lab.paypal(message)).status
+    assert [("WEB1", PAYPAL_HEADERS["PAYPAL-TRANSMISSION-ID"], orjson.dumps(message))] == client.asked
+    assert [("paypal", "refund", 300)] == [(e.gateway, e.kind, e.amount_minor) for e in lab.records]
+
+
+@pytest.mark.parametrize(
+    ("verified", "status"), [(False, 400), (NotSent("auth"), 503), (Ambiguous("x"), 503)]
+)
+async def test_only_paypals_own_yes_counts(verified: object, status: int) -> None:
+    """Its no is 400; no answer is 503, so that it sends again."""
+    lab = Lab(Client(verified=verified))
+    reply = await lab.paypal(paypal_event("PAYMENT.CAPTURE.REFUNDED", paypal_refund()))
+    assert (status, []) == (reply.status, lab.records)
+
+
+async def test_paypal_is_not_asked_about_what_cannot_be_its_own() -> None:
+    """No call for a message without its headers, or that is no JSON object."""
+    lab = Lab(client := Client())
+    for headers, body in (({}, b"{}"), (PAYPAL_HEADERS, b"[]"), (PAYPAL_HEADERS, b'{},"webhook_id":"x"')):
+        assert 400 == (await lab.receiver.receive("paypal", headers, body)).status
+    assert ([], {("paypal", "bad_signature"): 3}) == (client.asked, lab.counts)
+
+
+async def test_more_messages_than_can_be_in_hand_are_503() -> None:
+    """Anybody can send one: they do not pile up behind a gateway that is slow to answer."""
+    lab = Lab(client := Client())
+    client.go_on.clear()
+    message = paypal_event("PAYMENT.CAPTURE.REFUNDED", paypal_refund())
+    held = [asyncio.create_task(lab.paypal(message)) for _ in range(MAX_AT_ONCE)]
+    await asyncio.sleep(0)
+    assert 503 == (await lab.paypal(message)).status
+    client.go_on.set()
+    assert {200} == {reply.status for reply in await asyncio.gather(*held)}
+    assert 200 == (await lab.paypal(message)).status
+
+
+HEADERS = st.dictionaries(st.sampled_from(["Stripe-Signature", *PAYPAL_HEADERS]), st.text(st.characters()))
+
+
+@given(st.binary(max_size=200), HEADERS)
+def test_any_bytes_are_refused(body: bytes, headers: dict[str, str]) -> None:
+    """Never an error, never a record."""
+
+    async def send() -> None:
+        lab = Lab(Client(verified=False))
+        for gateway in ("stripe", "paypal"):
+            assert 400 == (await lab.receiver.receive(gateway, headers, body)).status
+        assert [] == lab.records
+
+    asyncio.run(send())

@@ -18,6 +18,7 @@ from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.resolver import DueTimer, Resolver
+from streamsocial_billing.scheduling import RenewalTimer
 from streamsocial_billing.settings import (
     COMMANDS,
     DEAD_LETTERS,
@@ -29,14 +30,17 @@ from streamsocial_billing.settings import (
     SettingsError,
 )
 from streamsocial_billing.settling import Settlement
+from streamsocial_billing.subscriptions import Subscriptions
 from streamsocial_billing.sweeping import SweepTimer
 from streamsocial_billing.topics import create_topics
 from streamsocial_billing.views.api import declare_views
 from streamsocial_billing.views.receiving import declare_receivers
+from streamsocial_billing.views.subscriptions import page_of_subscriptions
 from tables.business_refs import declare_business_refs
 from tables.charges import declare_charges
 from tables.open_payments import declare_open_payments
 from tables.payments import declare_payments
+from tables.subscriptions import declare_subscriptions
 
 # in the order in which `Books` has them
 TABLES = declare_charges, declare_payments, declare_open_payments, declare_business_refs
@@ -70,8 +74,16 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
     books = Books(results, metrics, dead_letters, *tables)
     settlement = Settlement(books)
     billing = Billing(settings, books, gateways, lambda: layer.partitions, settlement)
-    resolver = Resolver(settings, books, gateways, lambda: layer.partitions, settlement)
-    handlers: dict[str, OnCommand] = {}
+    subscribed = declare_subscriptions(app)
+    subscriptions = Subscriptions(
+        books, subscribed, output(app, settings.topic(PAYMENTS)), settings.dunning_after_days
+    )
+    settlement.hooks.append(subscriptions.learn)
+    resolver = Resolver(
+        settings, books, gateways, lambda: layer.partitions, settlement,
+        kinds={"subscription": subscriptions.nudged},
+    )  # fmt: skip
+    handlers: dict[str, OnCommand] = {**subscriptions.commands()}
     commands = Commands(books, lambda: layer.partitions, handlers)
 
     @app.agent(payments)
@@ -93,6 +105,7 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
     told = Metrics(layer)
     declare_views(app, layer, settings, books.charges, books.payments, told)
     declare_receivers(app, settings, gateways, billing.decide, told.registry)
+    page_of_subscriptions(app, layer, settings, subscribed)
     return app
 
 
@@ -115,6 +128,11 @@ def _run_beside(app: Any, layer: Layer, settings: Settings, gateways: Mapping[st
     async def sweep_old_payments() -> None:
         with suppress(asyncio.CancelledError):
             await SweepTimer(layer, nudger).run()
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def nudge_due_subscriptions() -> None:
+        with suppress(asyncio.CancelledError):
+            await RenewalTimer(layer, nudger).run()
 
 
 def _layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:

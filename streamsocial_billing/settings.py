@@ -23,6 +23,7 @@ REPLAYS: Final = "payments-dlq-replays"
 PREFIX: Final = "BILLING_"
 DEFAULT_KAFKA_PORT: Final = 9092
 MAX_SECRET_FILE_BYTES: Final = 65_536
+MAX_DUNNING: Final = 20
 
 _TOPIC_PART = re.compile(r"[A-Za-z0-9._-]{0,180}")  # Kafka: 249 in all; leaves room for "-payments-changelog"
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
@@ -56,6 +57,8 @@ class Settings:
                             below session_timeout_s, or a slow gateway would cost the worker its partitions
     give_up_after_s         seconds, 1..2592000 (30 days, below the dedup retention of 35): how long a
                             proven-unsent payment is tried
+    dunning_days            days, 1..60, rising, separated by commas: when after a soft decline a renewal is
+                            tried again; empty: never
     stripe_api_key          secret: Stripe's; None: payments to `stripe` are refused as not configured
     stripe_account          acct_... that the key must belong to; None: asked for at start
     stripe_url              base URL of Stripe's API, without a slash at its end
@@ -89,6 +92,7 @@ class Settings:
     session_timeout_s: int = 10
     gateway_deadline_s: float = 8.0
     give_up_after_s: int = 86_400
+    dunning_days: str = "1,3,5,7"
     stripe_api_key: str | None = field(default=None, repr=False)
     stripe_account: str | None = None
     stripe_url: str = "https://api.stripe.com"
@@ -151,6 +155,11 @@ class Settings:
     def webhook_secrets(self) -> tuple[str, ...]:
         """Stripe's signing secrets one by one."""
         return tuple(one for one in (self.stripe_webhook_secrets or "").split(";") if one)
+
+    @property
+    def dunning_after_days(self) -> tuple[int, ...]:
+        """The days of dunning one by one."""
+        return tuple(int(day) for day in self.dunning_days.split(",") if day)
 
     def topic(self, name: str) -> str:
         """The full name of one of this module's topics."""
@@ -287,6 +296,13 @@ def _broker(variable: str, value: str) -> str:
     return ";".join(_broker_urls(variable, value))
 
 
+def _days(variable: str, value: str) -> str:
+    days = [int(day) if _DIGITS.fullmatch(day) else 0 for day in value.split(",") if value]
+    if len(days) > MAX_DUNNING or not all(1 <= day <= 60 for day in days) or days != sorted(set(days)):
+        raise _bad(variable, value, "up to 20 rising whole numbers from 1 to 60, separated by commas")
+    return value
+
+
 def _url(variable: str, value: str) -> str:
     try:
         parts = urlsplit(value)
@@ -359,6 +375,7 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "session_timeout_s": _whole(1, 1800),
     "gateway_deadline_s": _seconds(0.1, 600),
     "give_up_after_s": _whole(1, 2_592_000),
+    "dunning_days": _days,
     "stripe_api_key": _optional,
     "stripe_account": _optional,
     "stripe_url": _url,

@@ -16,6 +16,7 @@ from support.virtual_time import Inline, VirtualTimeLoop
 
 from streamsocial_billing import billing, books
 from streamsocial_billing.application import create_app
+from streamsocial_billing.commands import Command
 from streamsocial_billing.events import Nudge, PaymentEvent
 from streamsocial_billing.exactly_once.commit import Committer
 from streamsocial_billing.exactly_once.layer import Fetched, Layer
@@ -26,7 +27,16 @@ from streamsocial_billing.exactly_once.store import Identity, TaskStores
 from streamsocial_billing.exactly_once.task import Source, Task
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.resolver import DueTimer
-from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, RETRY, Settings
+from streamsocial_billing.scheduling import RenewalTimer
+from streamsocial_billing.settings import (
+    COMMANDS,
+    DEAD_LETTERS,
+    METRICS,
+    PAYMENTS,
+    RESULTS,
+    RETRY,
+    Settings,
+)
 from streamsocial_billing.sweeping import SweepTimer
 from tables.payments import payment_key, read_entry
 
@@ -62,6 +72,8 @@ class OneTask:
         self.nudges = Nudges(self)
         self.due = DueTimer(self.layer, self.nudges)  # type: ignore[arg-type]
         self.sweeping = SweepTimer(self.layer, self.nudges)  # type: ignore[arg-type]
+        self.renewing = RenewalTimer(self.layer, self.nudges)  # type: ignore[arg-type]
+        self._looped = 0
 
     def __enter__(self) -> "OneTask":
         clock = SimpleNamespace(time_ns=lambda: self.now_ms * 1_000_000)
@@ -136,8 +148,21 @@ class OneTask:
         self.append(RETRY, user_id.encode(), Nudge(user_id, payment_id).to_bytes())
         self.handle()
 
+    def subscription_nudge(self, user_id: str, subscription_id: str) -> None:
+        """Append a nudge for a subscription, handle it."""
+        nudge = Nudge(user_id, subscription_id, "subscription")
+        self.append(RETRY, user_id.encode(), nudge.to_bytes())
+        self.handle()
+
+    def command(self, command: str, user_id: str = "u1", **details: Any) -> None:
+        """Append a command of this moment, handle it."""
+        order = Command(command, "ann", "because", self.now_ms, user_id, details)
+        self.append(COMMANDS, user_id.encode(), order.to_bytes())
+        self.handle()
+
     def deliver(self) -> None:
         """Give everything appended to the agents."""
+        self._loop_back()
         fetched = {}
         for tp, log in self.kafka.logs.items():
             at = self._positions[tp]
@@ -157,6 +182,17 @@ class OneTask:
             self.loop.settle(0.05)
         assert self.slot.failure is None, self.slot.failure
         assert 0 == self.task.waiting_units()
+        if self._looped < len(self.kafka.transactions):
+            self.handle(virtual_s)
+
+    def _loop_back(self) -> None:
+        """What units committed to a source of their own task is a record of that source."""
+        for transaction in self.kafka.transactions[self._looped :]:
+            for one in transaction.records:
+                if (one.topic, 0) in self.kafka.logs:
+                    log = self.kafka.logs[one.topic, 0]
+                    log.append(Record(one.topic, 0, len(log), one.key, one.value, self.now_ms))
+        self._looped = len(self.kafka.transactions)
 
     def wait(self, seconds: float) -> None:
         """Let time pass on the wall clock; no timer of the application runs meanwhile.
@@ -170,6 +206,7 @@ class OneTask:
         """What the timers do each second, then handle their nudges; returns how many there were."""
         sent: int = self.loop.run_until_complete(self.due.run_once(self.now_ms))
         sent += self.loop.run_until_complete(self.sweeping.run_once(self.now_ms))
+        sent += self.loop.run_until_complete(self.renewing.run_once(self.now_ms))
         self.handle()
         return sent
 

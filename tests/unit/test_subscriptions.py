@@ -1,0 +1,603 @@
+"""Subscriptions through the whole application on one task, over virtual months."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+from support.asked_gateway import HOUR_S, AskedGateway
+from support.one_task import START_MS, OneTask
+
+from streamsocial_billing.commands import Command
+from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.gateways.base import Ambiguous, Declined, Found
+from streamsocial_billing.periods import DAY_MS, start_of
+from streamsocial_billing.renewal import renewal_id, subscription_of
+from streamsocial_billing.settings import COMMANDS, PAYMENTS, Settings
+from tables.subscriptions import Subscription
+
+DAY_S = 24 * HOUR_S
+
+
+@pytest.fixture
+def gateway() -> AskedGateway:
+    return AskedGateway()
+
+
+@pytest.fixture
+def lab(gateway: AskedGateway) -> Iterator[OneTask]:
+    with OneTask(gateway) as lab:
+        yield lab
+
+
+def subscribe(lab: OneTask, payment_method: str = "pm_card_visa", **details: Any) -> None:
+    """Order the subscription 42 of the user u1, monthly from now."""
+    lab.command("subscribe", **{
+        "subscription_id": "42", "amount_minor": 999, "currency": "USD", "payment_method": payment_method,
+        **details,
+    })  # fmt: skip
+
+
+def sub(lab: OneTask) -> Subscription:
+    """The subscription as committed."""
+    found: Subscription = lab.row("subscriptions", "u1/42")
+    return found
+
+
+def refs(lab: OneTask, status: str = "succeeded") -> list[str]:
+    """The business_refs of the results with a status, in order."""
+    return [one["business_ref"] for one in lab.results() if one["status"] == status]
+
+
+def attempts(lab: OneTask) -> list[float]:
+    """When payments were sent, days since the start."""
+    sent = [orjson.loads(one.value)["requested_at"] for one in lab.sent(PAYMENTS)]
+    return [round((at - START_MS) / DAY_MS, 1) for at in sent]
+
+
+def days(lab: OneTask, count: int, looks: int = 1) -> None:
+    """Let days pass; the timers look each day."""
+    for _ in range(count):
+        lab.wait(DAY_S)
+        for _ in range(looks):
+            lab.look()
+
+
+def pay(lab: OneTask, payment_id: str, business_ref: str, payment_method: str = "pm_card_visa") -> None:
+    """A caller's own payment for something."""
+    lab.send(PaymentEvent(
+        payment_id, "u1", "charge", "subscription", 999, "USD", payment_method, "simulated", business_ref,
+        None, lab.now_ms,
+    ))  # fmt: skip
+
+
+# ---- what is sent
+
+
+def test_the_id_of_an_attempt_is_a_function_of_user_period_attempt() -> None:
+    """Pinned: another id is a second charge. The parts cannot run into each other."""
+    assert "r1_980afe891a48687f7122ee30b4d30baf341c72d5" == renewal_id("u1", "sub:42:2026-12", 1)
+    assert renewal_id("u1", "sub:42:2026-12", 11) != renewal_id("u1", "sub:42:2026-121", 1)
+
+
+def test_a_subscription_is_charged_when_it_is_ordered(lab: OneTask) -> None:
+    """In the unit of the order: event with its `requested` metric, and the row says what is under way."""
+    subscribe(lab)
+    [event] = [orjson.loads(one.value) for one in lab.sent(PAYMENTS)]
+    assert renewal_id("u1", "sub:42:2025-12", 1) == event["payment_id"]
+    assert ("subscription", 999, "sub:42:2025-12", START_MS) == (
+        event["product"], event["amount_minor"], event["business_ref"], round(event["requested_at"], -3),
+    )  # fmt: skip
+    assert ["requested", "succeeded"] == [one["status"] for one in lab.metrics()]
+    row = sub(lab)
+    assert ("active", 1, None) == (row["state"], row["period"], row["pending"])
+    assert start_of(row["anchor"], "month", 1) == row["next_at"]
+
+
+def test_a_year_of_renewals_is_charged_once_each(lab: OneTask, gateway: AskedGateway) -> None:
+    """Twelve months, looked at daily: twelve periods in order, each one charge."""
+    subscribe(lab)
+    days(lab, 364)
+    expected = ["sub:42:2025-12", *(f"sub:42:2026-{month:02}" for month in range(1, 12))]
+    assert expected == refs(lab)
+    assert 12 == len(gateway.charges) == len(gateway.calls) == len(lab.sent(PAYMENTS))
+    assert {"requested": 12, "succeeded": 12} == {
+        status: [one["status"] for one in lab.metrics()].count(status) for status in ("requested", "succeeded")
+    }
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [("year", ["2025-12-01"]), ("week", [f"2025-12-{d:02}" for d in (1, 8, 15)]),
+     ("day", [f"2025-12-{d:02}" for d in range(1, 22)])],
+)  # fmt: skip
+def test_each_interval_renews_at_its_own_pace(lab: OneTask, interval: str, expected: list[str]) -> None:
+    """Three weeks of each."""
+    subscribe(lab, interval=interval)
+    days(lab, 20)
+    assert [f"sub:42:{name}" for name in expected] == refs(lab)
+
+
+def test_a_start_to_come_is_a_trial(lab: OneTask) -> None:
+    """Nothing is sent before it; from then on each period."""
+    subscribe(lab, starts_at=START_MS + 14 * DAY_MS)
+    days(lab, 13)
+    assert ([], "active") == (refs(lab), sub(lab)["state"])
+    days(lab, 2)
+    assert ["sub:42:2025-12"] == refs(lab)
+
+
+def test_of_a_start_in_the_past_only_the_day_counts(lab: OneTask) -> None:
+    """A subscription that is taken over renews at its next day, no earlier period is charged."""
+    subscribe(lab, starts_at=START_MS - 100 * DAY_MS)
+    assert [] == refs(lab)
+    days(lab, 31)
+    assert ["sub:42:2025-12"] == refs(lab)
+    assert start_of(START_MS - 100 * DAY_MS, "month", 5) == sub(lab)["next_at"]
+
+
+def test_a_gift_of_three_months_ends_after_three_payments(lab: OneTask) -> None:
+    """`ended`, with the moment up to which it is paid."""
+    subscribe(lab, product="gift", periods=3)
+    days(lab, 200)
+    row = sub(lab)
+    assert (3, "ended", None) == (len(refs(lab)), row["state"], row["next_at"])
+    assert start_of(row["anchor"], "month", 3) == row["ends_at"]
+    assert {"gift"} == {one["product"] for one in lab.results()}
+
+
+# ---- the scheduler
+
+
+def test_a_nudge_that_is_doubled_or_early_sends_nothing_more(lab: OneTask) -> None:
+    """It acts only on what is due."""
+    subscribe(lab)
+    for _ in range(3):
+        lab.subscription_nudge("u1", "42")
+        lab.subscription_nudge("u1", "other")
+    assert 1 == len(lab.sent(PAYMENTS))
+    lab.wait(31 * DAY_S)
+    for _ in range(3):
+        lab.subscription_nudge("u1", "42")
+    assert ["sub:42:2025-12", "sub:42:2026-01"] == refs(lab)
+
+
+def test_a_nudge_that_is_lost_comes_again(lab: OneTask) -> None:
+    """A minute later: nothing but the table says what is due."""
+    subscribe(lab)
+    lab.wait(31 * DAY_S)
+    assert 1 == lab.loop.run_until_complete(lab.renewing.run_once(lab.now_ms))
+    lab.kafka.logs[lab.settings.topic("payments-retry"), 0].clear()
+    lab.wait(59)
+    assert 0 == lab.loop.run_until_complete(lab.renewing.run_once(lab.now_ms))
+    lab.wait(2)
+    assert 1 == lab.look()
+    assert 2 == len(refs(lab))
+
+
+def test_after_a_long_stop_each_missed_period_is_charged_oldest_first(lab: OneTask) -> None:
+    """One after the other, the next only once the one before is paid; each asked for now, so none expires."""
+    subscribe(lab)
+    lab.wait(100 * DAY_S)
+    lab.look()
+    assert ["sub:42:2025-12", "sub:42:2026-01"] == refs(lab)
+    for _ in range(3):
+        lab.wait(61)
+        lab.look()
+    assert [f"sub:42:{name}" for name in ("2025-12", "2026-01", "2026-02", "2026-03")] == refs(lab)
+    assert [0.0, 100.0, 100.0, 100.0] == attempts(lab)
+
+
+def test_a_look_is_bounded_and_goes_on_where_it_stopped(lab: OneTask) -> None:
+    """On the first of a month no more than the measure per look; nobody is left out."""
+    subscribe(lab)
+    row = sub(lab)
+    for number in range(450):
+        lab.put("subscriptions", f"user-{number}/42", row | {"next_at": lab.now_ms})
+    looks = [lab.loop.run_until_complete(lab.renewing.run_once(lab.now_ms)) for _ in range(4)]
+    assert [200, 200, 50, 0] == looks
+
+
+# ---- dunning
+
+
+@pytest.mark.parametrize(("tries", "day"), [(2, 1), (3, 3), (4, 5), (5, 7)])
+def test_a_soft_decline_is_tried_again_on_the_days_of_dunning(lab: OneTask, tries: int, day: int) -> None:
+    """Days 1, 3, 5, 7 after the first decline; each a payment of its own, all with one business_ref."""
+    subscribe(lab, "soft")
+    days(lab, day)
+    assert (tries, float(day)) == (len(attempts(lab)), attempts(lab)[-1])
+    assert ["sub:42:2025-12"] * tries == refs(lab, "declined")
+    sent = [orjson.loads(one.value)["payment_id"] for one in lab.sent(PAYMENTS)]
+    assert [renewal_id("u1", "sub:42:2025-12", number + 1) for number in range(tries)] == sent
+
+
+def test_after_the_last_day_of_dunning_nothing_is_tried_any_more(lab: OneTask) -> None:
+    """`unpaid`, and the row says why; no period is sent after it either."""
+    subscribe(lab, "soft")
+    assert ("past_due", "insufficient_funds") == (sub(lab)["state"], sub(lab)["reason"])
+    days(lab, 90)
+    row = sub(lab)
+    assert ("unpaid", "insufficient_funds", None) == (row["state"], row["reason"], row["next_at"])
+    assert [0.0, 1.0, 3.0, 5.0, 7.0] == attempts(lab)
+
+
+def test_dunning_stops_on_recovery(lab: OneTask, gateway: AskedGateway) -> None:
+    """The first try that succeeds pays the period; the next one begins on its own day."""
+    subscribe(lab, "soft")
+    lab.command("update-payment-method", subscription_id="42", payment_method="pm_card_visa")
+    row = sub(lab)
+    assert ("active", 1, 0, None) == (row["state"], row["period"], row["attempt"], row["reason"])
+    days(lab, 32)
+    assert ["sub:42:2025-12", "sub:42:2026-01"] == refs(lab)
+    assert [0.0, 0.0, 31.0] == attempts(lab)
+
+
+def test_a_hard_decline_ends_dunning_at_once(lab: OneTask) -> None:
+    """No second try of a lost card."""
+    subscribe(lab, "declined")
+    days(lab, 60)
+    row = sub(lab)
+    assert ([0.0], "unpaid", "card_declined") == (attempts(lab), row["state"], row["reason"])
+
+
+def test_a_hard_decline_amid_dunning_ends_it(lab: OneTask, gateway: AskedGateway) -> None:
+    """Days that are left are not used."""
+    subscribe(lab, "soft")
+    gateway.script = [Declined("lost_card", None)]
+    days(lab, 60)
+    row = sub(lab)
+    assert ([0.0, 1.0], "unpaid", "lost_card") == (attempts(lab), row["state"], row["reason"])
+
+
+def test_days_of_dunning_that_passed_while_no_worker_ran_bring_one_try(lab: OneTask) -> None:
+    """Not one for each: the next try is on the next day that lies ahead."""
+    subscribe(lab, "soft")
+    lab.wait(5.5 * DAY_S)
+    lab.look()
+    days(lab, 20)
+    assert [0.0, 5.5, 7.5] == attempts(lab)
+
+
+def test_a_setting_says_on_which_days_is_dunned(gateway: AskedGateway) -> None:
+    """BILLING_DUNNING_DAYS; empty: never."""
+    for chosen, expected in (("2,10", [0.0, 2.0, 10.0]), ("", [0.0])):
+        with OneTask(gateway, settings=Settings(partitions=1, dunning_days=chosen)) as lab:
+            subscribe(lab, "soft")
+            days(lab, 20)
+            assert (expected, "unpaid") == (attempts(lab), sub(lab)["state"])
+
+
+def test_a_callers_own_payment_is_never_dunned(lab: OneTask) -> None:
+    """With a subscription's business_ref or without: only what the scheduler sent is tried again."""
+    subscribe(lab, starts_at=START_MS + 40 * DAY_MS)
+    pay(lab, "p1", "sub:42:2026-01", "soft")
+    pay(lab, "p2", "sub:43:2026-01", "soft")
+    days(lab, 20)
+    assert ([], "active") == (attempts(lab), sub(lab)["state"])
+
+
+# ---- unknown outcomes
+
+def unknown(gateway: AskedGateway, *answers: Found) -> None:
+    """The next call leaves a doubt that only questions can settle; they bring these answers."""
+    gateway.script, gateway.found = [Ambiguous("http_500", ask_only=True)], list(answers)
+
+
+def found(status: str, payment_id: str, *, soft: bool = False) -> Found:
+    """What the gateway has under our reference."""
+    return Found("ch_1", status, None, 999, "USD", "u1", payment_id, soft=soft)
+
+
+OURS = renewal_id("u1", "sub:42:2025-12", 1)
+
+
+def test_while_a_payment_is_unknown_nothing_is_sent(lab: OneTask, gateway: AskedGateway) -> None:
+    """Neither dunning nor the next period: it may have been charged. At last it is parked."""
+    unknown(gateway, found("pending", OURS))
+    subscribe(lab)
+    pending = sub(lab)["pending"]
+    assert pending is not None
+    assert ("unknown", None) == (pending["status"], sub(lab)["next_at"])
+    days(lab, 40)
+    pending = sub(lab)["pending"]
+    assert pending is not None
+    assert (1, "parked", 0) == (len(lab.sent(PAYMENTS)), pending["status"], sub(lab)["period"])
+
+
+def test_an_unknown_payment_that_turns_out_paid_advances_the_period(
+    lab: OneTask, gateway: AskedGateway
+) -> None:
+    """By the nudge that resolves it."""
+    unknown(gateway, found("succeeded", OURS))
+    subscribe(lab)
+    assert 0 == sub(lab)["period"]
+    lab.wait(10)
+    lab.look()
+    assert ("active", 1, None) == (sub(lab)["state"], sub(lab)["period"], sub(lab)["pending"])
+    assert 1 == len(lab.sent(PAYMENTS))
+
+
+def test_an_unknown_payment_that_turns_out_declined_begins_dunning_then(
+    lab: OneTask, gateway: AskedGateway
+) -> None:
+    """The days count from the moment at which the decline is known."""
+    unknown(gateway, found("declined", OURS, soft=True))
+    subscribe(lab)
+    lab.wait(DAY_S / 2)
+    lab.look()
+    assert "past_due" == sub(lab)["state"]
+    days(lab, 2)
+    assert ([0.0, 1.5], 1) == (attempts(lab), sub(lab)["period"])
+
+
+def test_a_payment_that_was_given_up_is_tried_again_as_after_a_soft_decline(lab: OneTask) -> None:
+    """A gateway that was away for a day is nothing that the user did."""
+    subscribe(lab, "not_sent")
+    days(lab, 3, looks=30)
+    assert "failed" in {one["status"] for one in lab.results()}
+    assert ("past_due", "gave_up") == (sub(lab)["state"], sub(lab)["reason"])
+
+
+def test_a_request_that_the_gateway_cannot_accept_is_not_repeated(lab: OneTask) -> None:
+    """The same request again meets the same answer."""
+    subscribe(lab, "invalid")
+    days(lab, 10)
+    assert ([0.0], "unpaid", "invalid_request") == (attempts(lab), sub(lab)["state"], sub(lab)["reason"])
+
+
+def test_a_payment_refused_without_a_trace_is_sent_again_as_the_same_event(
+    lab: OneTask, gateway: AskedGateway
+) -> None:
+    """Every six hours, until it has an outcome: the same id, so it is charged once."""
+    subscribe(lab, gateway="paypal")
+    assert ("rejected", "gateway_not_configured") == (lab.results()[0]["status"], lab.results()[0]["reason"])
+    lab.wait(6 * HOUR_S)
+    lab.look()
+    first, second = (orjson.loads(one.value) for one in lab.sent(PAYMENTS))
+    assert first | {"requested_at": 0} == second | {"requested_at": 0}
+    assert (0, 1) == (len(gateway.calls), sub(lab)["attempt"])
+
+
+# ---- other payments for the same period
+
+
+def test_a_period_that_another_payment_paid_is_not_charged(lab: OneTask, gateway: AskedGateway) -> None:
+    """The user paid on a web page before: refused as duplicate_business_ref, and the period counts as paid."""
+    pay(lab, "web-1", "sub:42:2025-12")
+    subscribe(lab)
+    row = sub(lab)
+    assert (1, 1, "active", None) == (len(gateway.charges), row["period"], row["state"], row["pending"])
+
+
+def test_another_payment_amid_dunning_pays_the_period(lab: OneTask) -> None:
+    """Recovery by any payment with its business_ref."""
+    subscribe(lab, "soft")
+    pay(lab, "web-1", "sub:42:2025-12")
+    days(lab, 10)
+    assert (1, "active", [0.0]) == (sub(lab)["period"], sub(lab)["state"], attempts(lab))
+
+
+@pytest.mark.parametrize(("status", "sent"), [("succeeded", 1), ("declined", 2)])
+def test_another_payment_that_is_unknown_is_waited_for(
+    lab: OneTask, gateway: AskedGateway, status: str, sent: int
+) -> None:
+    """Paid: the period is paid. Declined: ours goes out then, as another attempt."""
+    unknown(gateway, found(status, "web-1"))
+    pay(lab, "web-1", "sub:42:2025-12")
+    subscribe(lab)
+    pending = sub(lab)["pending"]
+    assert pending is not None
+    assert ("web-1", False, None) == (pending["payment_id"], pending["ours"], sub(lab)["next_at"])
+    for _ in range(2):
+        lab.wait(10)
+        lab.look()
+    row = sub(lab)
+    assert (1, None, "active", sent) == (
+        row["period"], row["pending"], row["state"], len(lab.sent(PAYMENTS)),
+    )  # fmt: skip
+    assert ["sub:42:2025-12"] == refs(lab)
+
+
+def test_a_business_ref_names_its_subscription() -> None:
+    """Only those of ours are looked at."""
+    refs = ("sub:42:2026-12", "sub:42:2026-12-01", "sub:42", "order:42:1", None)
+    assert ["42", "42", None, None, None] == [subscription_of(ref) for ref in refs]
+
+
+# ---- orders
+
+
+def letters(lab: OneTask) -> list[str]:
+    """The reasons of the dead letters."""
+    return [one["reason"] for one in lab.dead_letters()]
+
+
+def test_the_same_order_twice_is_one_subscription(lab: OneTask) -> None:
+    """Equal terms: nothing. Other terms under its id: a dead letter, the subscription stays."""
+    subscribe(lab)
+    row = sub(lab)
+    lab.wait(60)
+    subscribe(lab)
+    assert ([], row, 1) == (letters(lab), sub(lab), len(lab.results()))
+    subscribe(lab, amount_minor=1)
+    assert (["subscription_differs"], row) == (letters(lab), sub(lab))
+
+
+def test_a_cancelled_subscription_does_not_come_back_by_its_old_order(lab: OneTask) -> None:
+    """Its payments' ids were used: a new one has a new id."""
+    subscribe(lab)
+    lab.command("unsubscribe", subscription_id="42", at_once=True)
+    subscribe(lab)
+    days(lab, 40)
+    assert ("cancelled", 1) == (sub(lab)["state"], len(lab.sent(PAYMENTS)))
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_cancelled_subscription_is_not_renewed(lab: OneTask, at_once: bool) -> None:
+    """At once: it ends now. Else it ends where what was paid for ends. Twice is once."""
+    subscribe(lab)
+    lab.wait(DAY_S)
+    ordered_at = lab.now_ms
+    for _ in range(2):
+        lab.command("unsubscribe", subscription_id="42", at_once=at_once)
+        lab.wait(5)
+    days(lab, 60)
+    row = sub(lab)
+    assert ("cancelled", 1, []) == (row["state"], len(lab.sent(PAYMENTS)), letters(lab))
+    expected = ordered_at if at_once else start_of(row["anchor"], "month", 1)
+    assert expected == row["ends_at"]
+
+
+def test_a_cancelled_subscription_is_not_dunned(lab: OneTask) -> None:
+    """Past due: nothing was paid for, so it ends now."""
+    subscribe(lab, "soft")
+    lab.wait(HOUR_S)
+    lab.command("unsubscribe", subscription_id="42")
+    row = sub(lab)
+    days(lab, 20)
+    assert ([0.0], "cancelled", row["changed_at"]) == (attempts(lab), row["state"], row["ends_at"])
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_payment_under_way_when_it_was_cancelled_is_taken_in(
+    lab: OneTask, gateway: AskedGateway, at_once: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It succeeds: what it paid for lasts; cancelled at once, an alarm names what to refund."""
+    unknown(gateway, found("succeeded", OURS))
+    subscribe(lab)
+    ordered_at = lab.now_ms
+    lab.command("unsubscribe", subscription_id="42", at_once=at_once)
+    lab.wait(10)
+    lab.look()
+    row = sub(lab)
+    assert ("cancelled", None, None) == (row["state"], row["pending"], row["next_at"])
+    assert (ordered_at if at_once else start_of(row["anchor"], "month", 1)) == row["ends_at"]
+    assert at_once == ("was charged after it was cancelled" in caplog.text)
+
+
+def test_a_changed_plan_counts_from_the_next_period_on(lab: OneTask) -> None:
+    """An upgrade: tries of the period under way still ask the old price."""
+    subscribe(lab, "soft")
+    lab.command("change-plan", subscription_id="42", amount_minor=1999)
+    lab.wait(DAY_S)
+    lab.look()
+    lab.command("update-payment-method", subscription_id="42", payment_method="pm_card_visa")
+    days(lab, 31)
+    amounts = [orjson.loads(one.value)["amount_minor"] for one in lab.sent(PAYMENTS)]
+    assert [999, 999, 999, 1999] == amounts
+
+
+def test_an_upgrade_in_between_is_a_payment_of_its_own(lab: OneTask) -> None:
+    """A one-off with the product `upgrade` touches no period."""
+    subscribe(lab)
+    row = sub(lab)
+    lab.send(PaymentEvent(
+        "up-1", "u1", "charge", "upgrade", 500, "USD", "pm_card_visa", "simulated", "upgrade:42:2025-12",
+        None, lab.now_ms,
+    ))  # fmt: skip
+    assert (row, ["subscription", "upgrade"]) == (sub(lab), [one["product"] for one in lab.results()])
+
+
+def test_a_new_payment_method_begins_dunning_anew(lab: OneTask) -> None:
+    """Tried at once, then on all of the days again."""
+    subscribe(lab, "soft")
+    days(lab, 4)
+    lab.command("update-payment-method", subscription_id="42", payment_method="soft")
+    days(lab, 20)
+    assert [0.0, 1.0, 3.0, 4.0, 5.0, 7.0, 9.0, 11.0] == attempts(lab)
+
+
+@pytest.mark.parametrize("way", ["soft", "declined"])
+def test_a_new_payment_method_that_came_while_the_old_one_was_tried_is_tried_at_once(
+    lab: OneTask, gateway: AskedGateway, way: str
+) -> None:
+    """After the decline, however hard: that was about the old one."""
+    unknown(gateway, found("declined", OURS, soft=way == "soft"))
+    subscribe(lab)
+    lab.command("update-payment-method", subscription_id="42", payment_method="pm_other")
+    assert 1 == len(lab.sent(PAYMENTS))
+    for _ in range(2):
+        lab.wait(10)
+        lab.look()
+    methods = [orjson.loads(one.value)["payment_method"] for one in lab.sent(PAYMENTS)]
+    assert (["pm_card_visa", "pm_other"], 1) == (methods, sub(lab)["period"])
+
+
+def test_an_unpaid_subscription_goes_on_with_the_period_it_is_in(lab: OneTask) -> None:
+    """The months in which it was unpaid were not served: they are not charged."""
+    subscribe(lab, "declined")
+    days(lab, 100)
+    lab.command("update-payment-method", subscription_id="42", payment_method="pm_card_visa")
+    assert ["sub:42:2026-03"] == refs(lab)
+    days(lab, 31)
+    assert ["sub:42:2026-03", "sub:42:2026-04"] == refs(lab)
+
+
+def test_another_payment_for_an_unpaid_period_brings_it_back(lab: OneTask) -> None:
+    """The next period charged is the first that begins after it."""
+    subscribe(lab, "declined")
+    days(lab, 100)
+    pay(lab, "web-1", "sub:42:2025-12")
+    lab.command("update-payment-method", subscription_id="42", payment_method="pm_card_visa")
+    days(lab, 31)
+    assert ["sub:42:2025-12", "sub:42:2026-04"] == refs(lab)
+
+
+@pytest.mark.parametrize(
+    ("command", "details", "reason"),
+    [
+        ("subscribe", {"subscription_id": "4111111111111111"}, "card_number"),
+        ("subscribe", {"subscription_id": "a/b"}, "bad_id"),
+        ("subscribe", {"subscription_id": None}, "missing_field"),
+        ("subscribe", {"amount_minor": -1}, "bad_amount"),
+        ("subscribe", {"amount_minor": 9.5}, "bad_amount"),
+        ("subscribe", {"currency": "XXX"}, "unknown_currency"),
+        ("subscribe", {"gateway": "nobody"}, "unknown_gateway"),
+        ("subscribe", {"payment_method": "4242424242424242"}, "card_number"),
+        ("subscribe", {"product": "upgrade"}, "unknown_product"),
+        ("subscribe", {"interval": "hour"}, "unknown_interval"),
+        ("subscribe", {"interval": ["month"]}, "unknown_interval"),
+        ("subscribe", {"starts_at": "soon"}, "wrong_type"),
+        ("subscribe", {"periods": 0}, "wrong_type"),
+        ("subscribe", {"amuont": 1}, "unknown_field"),
+        ("unsubscribe", {"subscription_id": "no"}, "unknown_subscription"),
+        ("unsubscribe", {"subscription_id": "42", "at_once": 1}, "wrong_type"),
+        ("change-plan", {"subscription_id": "42"}, "missing_field"),
+        ("change-plan", {"subscription_id": "42", "amount_minor": 0}, "bad_amount"),
+        ("change-plan", {"subscription_id": "42", "amount_minor": 1, "currency": "EUR"}, "unknown_field"),
+        ("update-payment-method", {"subscription_id": "42", "gateway": "stripe"}, "missing_field"),
+    ],
+)
+def test_an_order_that_cannot_be_carried_out_is_a_dead_letter(
+    lab: OneTask, command: str, details: dict[str, Any], reason: str
+) -> None:
+    """With its reason; nothing changes."""
+    subscribe(lab)
+    row = sub(lab)
+    if command == "subscribe":
+        subscribe(lab, **({"subscription_id": "43"} | details))
+    else:
+        lab.command(command, **details)
+    assert ([reason], row, 1) == (letters(lab), sub(lab), len(lab.sent(PAYMENTS)))
+
+
+@pytest.mark.parametrize(("age_s", "reason"), [(36 * DAY_S, "expired"), (-400, "requested_in_future")])
+def test_an_order_of_another_time_is_refused(lab: OneTask, age_s: float, reason: str) -> None:
+    """What was ordered 35 days ago, or by a clock that is wrong, would be charged for the wrong time."""
+    at = lab.now_ms - round(age_s * 1000)
+    details = {"subscription_id": "42", "amount_minor": 1, "currency": "USD", "payment_method": "pm_x"}
+    order = Command("subscribe", "ann", "because", at, "u1", details)
+    lab.append(COMMANDS, b"u1", order.to_bytes())
+    lab.handle()
+    assert ([reason], None) == (letters(lab), sub(lab))
+
+
+@pytest.mark.parametrize("command", ["change-plan", "update-payment-method"])
+def test_a_subscription_that_is_over_cannot_be_changed(lab: OneTask, command: str) -> None:
+    """A new one has to be ordered."""
+    subscribe(lab)
+    lab.command("unsubscribe", subscription_id="42", at_once=True)
+    names = {"change-plan": {"amount_minor": 5}, "update-payment-method": {"payment_method": "pm_x"}}
+    lab.command(command, subscription_id="42", **names[command])
+    assert ["subscription_over"] == letters(lab)

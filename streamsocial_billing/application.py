@@ -76,7 +76,7 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
     billing = Billing(settings, books, gateways, lambda: layer.partitions, settlement)
     subscribed = declare_subscriptions(app)
     subscriptions = Subscriptions(
-        books, subscribed, output(app, settings.topic(PAYMENTS)), settings.dunning_after_days
+        books, subscribed, output(app, settings.topic(PAYMENTS)), gateways, settings.dunning_after_days
     )
     settlement.hooks.append(subscriptions.learn)
     resolver = Resolver(

@@ -15,13 +15,15 @@ import orjson
 
 from streamsocial_billing.decision import OPEN
 from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.gateways.base import Traits
 from streamsocial_billing.periods import DAY_MS, first_from, index_at, name_of, start_of
 from tables.payments import Entry, PaymentEntry, SmallEntry
 from tables.subscriptions import Pending, Subscription
 
 RENEWAL_VERSION: Final = 1
-SEND_AGAIN_MS: Final = 6 * 3_600_000
-"""How long a sent payment may be without an entry before the same event is sent again."""
+LOOK_AGAIN_MS: Final = 3_600_000
+"""How long a sent payment may be without an entry before the same event is sent again; how long a renewal
+waits for a gateway that is not configured."""
 OVER: Final = frozenset({"cancelled", "ended"})
 USELESS: Final = frozenset({"invalid_request", "amount_below_minimum", "amount_above_maximum"})
 """Refusals of the request itself: the same one again meets the same answer."""
@@ -69,24 +71,31 @@ def sent(user_id: str, subscription_id: str, sub: Subscription, at_ms: int) -> S
         ours=True, status="sent", sent_at=at_ms, amount_minor=amount, gateway=sub["gateway"],
         payment_method=sub["payment_method"],
     )  # fmt: skip
-    changed["next_at"] = at_ms + SEND_AGAIN_MS
+    changed["next_at"] = at_ms + LOOK_AGAIN_MS
     return changed
 
 
-def sent_again(sub: Subscription, at_ms: int) -> Subscription:
-    """The subscription with the same event sent once more."""
-    changed, pending = sub.copy(), _under_way(sub).copy()
-    pending["sent_at"] = at_ms
-    changed["pending"], changed["next_at"] = pending, at_ms + SEND_AGAIN_MS
+def looked_at_again(sub: Subscription, at_ms: int | None) -> Subscription:
+    """The subscription as it is, to be looked at in an hour; with None not before something happens."""
+    changed = sub.copy()
+    changed["next_at"] = None if at_ms is None else at_ms + LOOK_AGAIN_MS
     return changed
 
 
-def event_of(user_id: str, sub: Subscription) -> PaymentEvent:
-    """The payment under way as an event; asked for now, so that it never arrives too old."""
+def may_send_again(sub: Subscription, at_ms: int, traits: Traits) -> bool:
+    """True while the gateway surely remembers a call that a worker may have made just before it died.
+
+    Half of its window: a record that is sent again counts its age from its own append time.
+    """
+    return at_ms - _under_way(sub)["sent_at"] <= traits.key_safe_window_s * 500
+
+
+def event_of(user_id: str, sub: Subscription, at_ms: int) -> PaymentEvent:
+    """The payment under way as an event that is asked for now."""
     pending = _under_way(sub)
     return PaymentEvent(
         pending["payment_id"], user_id, "charge", sub["product"], pending["amount_minor"], sub["currency"],
-        pending["payment_method"], pending["gateway"], pending["business_ref"], None, pending["sent_at"],
+        pending["payment_method"], pending["gateway"], pending["business_ref"], None, at_ms,
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from streamsocial_billing.events import (
     requested_metric,
 )
 from streamsocial_billing.exactly_once import Event, Topic
+from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.periods import INTERVALS, first_from, start_of
 from tables.payments import PaymentEntry, SmallEntry, is_observed
 from tables.subscriptions import Subscription, subscription_key
@@ -98,9 +99,11 @@ class Subscriptions:
     """Everything that happens to subscriptions; each call is inside a unit of the subscription's user."""
 
     def __init__(
-        self, books: Books, table: Any, payments: Topic, dunning_days: tuple[int, ...]
-    ) -> None:
+        self, books: Books, table: Any, payments: Topic, gateways: Mapping[str, Gateway],
+        dunning_days: tuple[int, ...],
+    ) -> None:  # fmt: skip
         self._books = books
+        self._gateways = gateways
         self._table = table
         self._payments = payments
         self._dunning_days = dunning_days
@@ -124,22 +127,43 @@ class Subscriptions:
 
     def _send(self, user_id: str, subscription_id: str, sub: Subscription, at_ms: int) -> None:
         """The next payment, with its metric and the change of the subscription: one unit."""
+        gateway = self._gateways.get(sub["gateway"])
+        if sub["pending"] is not None:
+            self._send_again(user_id, subscription_id, sub, at_ms)
+        elif gateway is None:  # it would be refused without a trace: it waits for its gateway here
+            logger.error("%s/%s waits: gateway %s is not configured", user_id, subscription_id, sub["gateway"])
+            self._put(user_id, subscription_id, renewal.looked_at_again(sub, at_ms))
+        else:
+            changed = renewal.sent(user_id, subscription_id, sub, at_ms)
+            self._emit(user_id, changed, at_ms)
+            self._put(user_id, subscription_id, changed)
+
+    def _send_again(self, user_id: str, subscription_id: str, sub: Subscription, at_ms: int) -> None:
+        """What was sent an hour ago has no outcome: the same event once more, as long as that is safe."""
         pending = sub["pending"]
         if pending is None:
-            changed = renewal.sent(user_id, subscription_id, sub, at_ms)
-        else:
-            entry = self._books.entry(user_id, pending["payment_id"])
-            if entry is not None and not is_observed(entry):
-                self._answered_unseen(user_id, subscription_id, sub, entry, at_ms)
-                return
-            # it was refused without a trace (gateway not configured, too old), or is still to be handled:
-            # the same event, so it is charged once however often it comes
+            raise ValueError("no payment is under way")
+        entry = self._books.entry(user_id, pending["payment_id"])
+        if entry is not None and not is_observed(entry):
+            self._answered_unseen(user_id, subscription_id, sub, entry, at_ms)
+            return
+        gateway = self._gateways.get(pending["gateway"])
+        if gateway is not None and not renewal.may_send_again(sub, at_ms, gateway.traits):
+            logger.error(
+                "%s/%s: payment %s has no outcome. Unless one comes, see whether the gateway has it, then "
+                "submit it by hand", user_id, subscription_id, pending["payment_id"],
+            )  # fmt: skip
+            self._put(user_id, subscription_id, renewal.looked_at_again(sub, None))
+            return
+        if gateway is not None:
             logger.warning("%s/%s: %s is sent again", user_id, subscription_id, pending["payment_id"])
-            changed = renewal.sent_again(sub, at_ms)
-        payment = renewal.event_of(user_id, changed)
+            self._emit(user_id, sub, at_ms)
+        self._put(user_id, subscription_id, renewal.looked_at_again(sub, at_ms))
+
+    def _emit(self, user_id: str, sub: Subscription, at_ms: int) -> None:
+        payment = renewal.event_of(user_id, sub, at_ms)
         self._payments.put_into_unit(user_id.encode(), payment.to_bytes())
         self._books.metrics.put_into_unit(payment.product.encode(), requested_metric(payment, at_ms))
-        self._put(user_id, subscription_id, changed)
 
     def _answered_unseen(
         self, user_id: str, subscription_id: str, sub: Subscription, entry: Any, at_ms: int

@@ -20,7 +20,7 @@ class Pending(TypedDict):
     status: str
     """`sent`: no outcome yet; `unknown`, `parked`: as its entry in `payments` says."""
     sent_at: int
-    """When it was sent last."""
+    """When it was sent first."""
     amount_minor: int
     gateway: str
     payment_method: str

@@ -74,6 +74,7 @@ class OneTask:
         self.sweeping = SweepTimer(self.layer, self.nudges)  # type: ignore[arg-type]
         self.renewing = RenewalTimer(self.layer, self.nudges)  # type: ignore[arg-type]
         self._looped = 0
+        self.loses_what_is_sent = False  # to sources of the task, as a retention that has passed does
 
     def __enter__(self) -> "OneTask":
         clock = SimpleNamespace(time_ns=lambda: self.now_ms * 1_000_000)
@@ -189,7 +190,7 @@ class OneTask:
         """What units committed to a source of their own task is a record of that source."""
         for transaction in self.kafka.transactions[self._looped :]:
             for one in transaction.records:
-                if (one.topic, 0) in self.kafka.logs:
+                if (one.topic, 0) in self.kafka.logs and not self.loses_what_is_sent:
                     log = self.kafka.logs[one.topic, 0]
                     log.append(Record(one.topic, 0, len(log), one.key, one.value, self.now_ms))
         self._looped = len(self.kafka.transactions)

@@ -346,17 +346,73 @@ def test_a_request_that_the_gateway_cannot_accept_is_not_repeated(lab: OneTask) 
     assert ([0.0], "unpaid", "invalid_request") == (attempts(lab), sub(lab)["state"], sub(lab)["reason"])
 
 
-def test_a_payment_refused_without_a_trace_is_sent_again_as_the_same_event(
+def test_a_renewal_waits_for_a_gateway_that_is_not_configured(
+    lab: OneTask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be refused without a trace: it is not sent, looked at each hour, with an alarm."""
+    subscribe(lab, gateway="paypal")
+    row = sub(lab)
+    assert (0, None, 0) == (len(lab.sent(PAYMENTS)), row["pending"], row["attempt"])
+    assert row["next_at"] == row["created_at"] + HOUR_S * 1000
+    assert "gateway paypal is not configured" in caplog.text
+    paypal = AskedGateway()
+    paypal.name = "paypal"
+    with OneTask(paypal) as later:
+        later.put("subscriptions", "u1/42", row)
+        later.wait(HOUR_S)
+        later.look()
+        assert ["sub:42:2025-12"] == refs(later)
+
+
+def lose_what_was_sent(lab: OneTask) -> None:
+    """Order a subscription whose payment never comes to be handled."""
+    lab.loses_what_is_sent = True
+    subscribe(lab)
+    lab.loses_what_is_sent = False
+
+
+def test_a_payment_without_an_outcome_is_sent_again_as_the_same_event(
     lab: OneTask, gateway: AskedGateway
 ) -> None:
-    """Every six hours, until it has an outcome: the same id, so it is charged once."""
-    subscribe(lab, gateway="paypal")
-    assert ("rejected", "gateway_not_configured") == (lab.results()[0]["status"], lab.results()[0]["reason"])
-    lab.wait(6 * HOUR_S)
+    """Whatever was changed meanwhile: the same id with the same terms, so it is charged once."""
+    lose_what_was_sent(lab)
+    lab.command("update-payment-method", subscription_id="42", payment_method="pm_other")
+    lab.command("change-plan", subscription_id="42", amount_minor=5)
+    lab.wait(HOUR_S)
     lab.look()
     first, second = (orjson.loads(one.value) for one in lab.sent(PAYMENTS))
     assert first | {"requested_at": 0} == second | {"requested_at": 0}
-    assert (0, 1) == (len(gateway.calls), sub(lab)["attempt"])
+    assert HOUR_S * 1000 <= second["requested_at"] - first["requested_at"]
+    assert (1, 1, 1) == (len(gateway.calls), sub(lab)["period"], len(refs(lab)))
+
+
+def test_a_payment_without_an_outcome_is_not_sent_again_once_the_gateway_may_have_forgotten(
+    lab: OneTask, gateway: AskedGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that died may have made the call: past half of the window a person has to look."""
+    lose_what_was_sent(lab)
+    lab.wait(10 * HOUR_S)
+    lab.look()
+    row = sub(lab)
+    assert (1, None) == (len(lab.sent(PAYMENTS)), row["next_at"])
+    assert f"payment {OURS} has no outcome" in caplog.text
+    event = orjson.loads(lab.sent(PAYMENTS)[0].value)
+    lab.send(PaymentEvent(**event | {"requested_at": lab.now_ms}))
+    assert (1, None) == (sub(lab)["period"], sub(lab)["pending"])
+
+
+def test_an_id_that_a_caller_took_for_another_payment_is_left_to_it(
+    lab: OneTask, gateway: AskedGateway
+) -> None:
+    """Ours is refused as a mismatch: an hour later the next attempt goes out."""
+    pay(lab, OURS, "something-else")
+    subscribe(lab)
+    assert ["succeeded", "rejected"] == [one["status"] for one in lab.results()]
+    for _ in range(2):
+        lab.wait(HOUR_S)
+        lab.look()
+    assert ["something-else", "sub:42:2025-12"] == refs(lab)
+    assert (1, None) == (sub(lab)["period"], sub(lab)["pending"])
 
 
 # ---- other payments for the same period

@@ -2,97 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, Final
-
-import orjson
 
 from streamsocial_billing import renewal
 from streamsocial_billing.books import Books, now_ms
 from streamsocial_billing.commands import Command, OnCommand
 from streamsocial_billing.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.events import (
-    MAX_AHEAD_MS,
-    BadInput,
-    Nudge,
-    PaymentEvent,
-    requested_metric,
-)
+from streamsocial_billing.events import MAX_AHEAD_MS, BadInput, requested_metric
 from streamsocial_billing.exactly_once import Event, Topic
 from streamsocial_billing.gateways.base import Gateway
-from streamsocial_billing.periods import INTERVALS, first_from, start_of
+from streamsocial_billing.subscription_terms import (
+    Terms,
+    changed_payment,
+    checked_id,
+    refuse_unknown,
+    user_of,
+)
 from tables.payments import PaymentEntry, SmallEntry, is_observed
 from tables.subscriptions import Subscription, subscription_key
 
 logger = logging.getLogger(__name__)
 
-RENEWED: Final = frozenset({"subscription", "gift"})
-MAX_PERIODS: Final = 1_200
-LATEST_MS: Final = 4_102_444_800_000
-"""The year 2100: a later start is a mistake of units."""
 CHANGED_AFTER: Final = "the subscription is over: order a new one, under a new id"
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What is ordered: the details of `subscribe`.
-
-    subscription_id  1-64 of A-Z a-z 0-9 _ -, unique per user for ever
-    product          `subscription` or `gift`
-    amount_minor, currency, gateway, payment_method  as in a PaymentEvent
-    interval         `day`, `week`, `month`, `year`
-    starts_at        ms since the epoch, the anchor of all periods; None: the moment of the order
-    periods          how many are paid, then it ends; None: until it is cancelled
-    """
-
-    subscription_id: str
-    amount_minor: int
-    currency: str
-    payment_method: str
-    gateway: str = "simulated"
-    product: str = "subscription"
-    interval: str = "month"
-    starts_at: int | None = None
-    periods: int | None = None
-
-    @classmethod
-    def of(cls, details: Mapping[str, Any], *, user_id: str, now_ms: int) -> Terms:
-        """Read the details of an order; raises BadInput for all that could not be paid later."""
-        _refuse_unknown(details, frozenset(cls.__dataclass_fields__))
-        subscription_id = _checked_id(details, user_id)
-        interval = details.get("interval") or "month"
-        if not isinstance(interval, str) or interval not in INTERVALS:
-            raise BadInput("unknown_interval", f"interval is none of {', '.join(sorted(INTERVALS))}")
-        starts_at = _whole(details, "starts_at", 0, LATEST_MS)
-        product = details.get("product") or "subscription"
-        business_ref = f"sub:{subscription_id}:2000-01-01"
-        payment = _payment({**details, "product": product}, user_id, business_ref, now_ms)
-        if payment.product not in RENEWED:
-            raise BadInput("unknown_product", f"{payment.product} is no product that is renewed")
-        return cls(
-            subscription_id, payment.amount_minor, payment.currency, payment.payment_method, payment.gateway,
-            payment.product, interval, starts_at, _whole(details, "periods", 1, MAX_PERIODS),
-        )  # fmt: skip
-
-    def digest(self) -> str:
-        """Hex SHA-256: the same order sent twice is one subscription."""
-        return hashlib.sha256(orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-    def begun(self, ordered_at: int, at_ms: int) -> Subscription:
-        """The subscription at its beginning; of a start in the past only the day counts."""
-        anchor = ordered_at if self.starts_at is None else self.starts_at
-        return {
-            "product": self.product, "amount_minor": self.amount_minor, "currency": self.currency,
-            "gateway": self.gateway, "payment_method": self.payment_method, "interval": self.interval,
-            "anchor": anchor, "periods_left": self.periods, "state": "active", "reason": None,
-            "period": (period := first_from(anchor, self.interval, ordered_at)), "attempt": 0,
-            "due_amount_minor": None, "first_declined_at": None, "dunning_step": 0,
-            "next_at": start_of(anchor, self.interval, period), "pending": None, "ends_at": None,
-            "until_paid_end": False, "terms": self.digest(), "created_at": at_ms, "changed_at": at_ms,
-        }  # fmt: skip
 
 
 class Subscriptions:
@@ -131,7 +64,9 @@ class Subscriptions:
         if sub["pending"] is not None:
             self._send_again(user_id, subscription_id, sub, at_ms)
         elif gateway is None:  # it would be refused without a trace: it waits for its gateway here
-            logger.error("%s/%s waits: gateway %s is not configured", user_id, subscription_id, sub["gateway"])
+            logger.error(
+                "%s/%s waits: gateway %s is not configured", user_id, subscription_id, sub["gateway"]
+            )
             self._put(user_id, subscription_id, renewal.looked_at_again(sub, at_ms))
         else:
             changed = renewal.sent(user_id, subscription_id, sub, at_ms)
@@ -198,7 +133,7 @@ class Subscriptions:
     # -- orders
 
     async def _subscribe(self, event: Event, command: Command) -> None:
-        at_ms, user_id = now_ms(), _user_of(command)
+        at_ms, user_id = now_ms(), user_of(command)
         terms = Terms.of(command.details, user_id=user_id, now_ms=at_ms)
         known = self._get(user_id, terms.subscription_id)
         if known is not None:
@@ -222,13 +157,13 @@ class Subscriptions:
     async def _change_plan(self, event: Event, command: Command) -> None:
         user_id, subscription_id, sub = self._ordered(command, {"amount_minor"}, alive=True)
         at_ms = now_ms()
-        amount = _like(sub, user_id, command.details, "amount_minor", at_ms).amount_minor
+        amount = changed_payment(sub, user_id, command.details, "amount_minor", at_ms).amount_minor
         self._put(user_id, subscription_id, renewal.with_amount(sub, amount, at_ms))
 
     async def _update_payment_method(self, event: Event, command: Command) -> None:
         user_id, subscription_id, sub = self._ordered(command, {"payment_method", "gateway"}, alive=True)
         at_ms = now_ms()
-        payment = _like(sub, user_id, command.details, "payment_method", at_ms)
+        payment = changed_payment(sub, user_id, command.details, "payment_method", at_ms)
         changed = renewal.with_method(sub, payment.payment_method, payment.gateway, at_ms)
         self._keep(user_id, subscription_id, changed, at_ms)
 
@@ -236,9 +171,9 @@ class Subscriptions:
         self, command: Command, names: set[str], *, alive: bool = False
     ) -> tuple[str, str, Subscription]:
         """The subscription that a command is about; raises BadInput if there is none such."""
-        user_id = _user_of(command)
-        _refuse_unknown(command.details, names | {"subscription_id"})
-        subscription_id = _checked_id(command.details, user_id)
+        user_id = user_of(command)
+        refuse_unknown(command.details, names | {"subscription_id"})
+        subscription_id = checked_id(command.details, user_id)
         sub = self._get(user_id, subscription_id)
         if sub is None:
             raise BadInput("unknown_subscription", f"{user_id} has no subscription {subscription_id}")
@@ -283,49 +218,3 @@ def _tell(
 
 def _payment_id(sub: Subscription) -> str:
     return "" if sub["pending"] is None else sub["pending"]["payment_id"]
-
-
-def _user_of(command: Command) -> str:
-    if command.user_id is None:
-        raise BadInput("missing_field", f"{command.command} needs a user_id")
-    return command.user_id
-
-
-def _refuse_unknown(details: Mapping[str, Any], known: set[str] | frozenset[str]) -> None:
-    unknown = sorted(details.keys() - known)
-    if unknown:
-        raise BadInput("unknown_field", f"{unknown[0][:40]!a} is no part of this order")
-
-
-def _checked_id(details: Mapping[str, Any], user_id: str) -> str:
-    """The subscription_id, checked as any other id."""
-    if details.get("subscription_id") is None:
-        raise BadInput("missing_field", "subscription_id is missing")
-    named = orjson.dumps({"user_id": user_id, "payment_id": details["subscription_id"]})
-    return Nudge.from_bytes(named).payment_id
-
-
-def _whole(details: Mapping[str, Any], name: str, low: int, high: int) -> int | None:
-    value = details.get(name)
-    if value is None:
-        return None
-    if type(value) is not int or not low <= value <= high:
-        raise BadInput("wrong_type", f"{name} is not a whole number from {low} to {high}")
-    return value
-
-
-def _payment(details: Mapping[str, Any], user_id: str, business_ref: str, at_ms: int) -> PaymentEvent:
-    """A payment of these details, as it would be checked on its way; raises BadInput."""
-    names = ("product", "amount_minor", "currency", "payment_method", "gateway")
-    data = {name: details[name] for name in names if details.get(name) is not None}
-    data |= {"payment_id": "r1_", "user_id": user_id, "business_ref": business_ref}
-    return PaymentEvent.from_mapping(data, now_ms=at_ms, default_gateway="simulated")
-
-
-def _like(
-    sub: Subscription, user_id: str, details: Mapping[str, Any], needed: str, at_ms: int
-) -> PaymentEvent:
-    """A payment of a subscription with some of its terms changed; raises BadInput without the needed one."""
-    if details.get(needed) is None:
-        raise BadInput("missing_field", f"{needed} is missing")
-    return _payment({**sub, **details}, user_id, "sub:x:2000-01-01", at_ms)

@@ -1,22 +1,19 @@
-"""Subscriptions through the whole application on one task, over virtual months."""
+"""Renewals through the whole application on one task, over virtual months."""
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import orjson
 import pytest
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import START_MS, OneTask
+from support.subscribed import DAY_S, OURS, attempts, days, found, pay, refs, sub, subscribe, unknown
 
-from streamsocial_billing.commands import Command
 from streamsocial_billing.events import PaymentEvent
-from streamsocial_billing.gateways.base import Ambiguous, Declined, Found
+from streamsocial_billing.gateways.base import Declined
 from streamsocial_billing.periods import DAY_MS, start_of
 from streamsocial_billing.renewal import renewal_id, subscription_of
-from streamsocial_billing.settings import COMMANDS, PAYMENTS, Settings
-from tables.subscriptions import Subscription
-
-DAY_S = 24 * HOUR_S
+from streamsocial_billing.settings import PAYMENTS, Settings
 
 
 @pytest.fixture
@@ -28,47 +25,6 @@ def gateway() -> AskedGateway:
 def lab(gateway: AskedGateway) -> Iterator[OneTask]:
     with OneTask(gateway) as lab:
         yield lab
-
-
-def subscribe(lab: OneTask, payment_method: str = "pm_card_visa", **details: Any) -> None:
-    """Order the subscription 42 of the user u1, monthly from now."""
-    lab.command("subscribe", **{
-        "subscription_id": "42", "amount_minor": 999, "currency": "USD", "payment_method": payment_method,
-        **details,
-    })  # fmt: skip
-
-
-def sub(lab: OneTask) -> Subscription:
-    """The subscription as committed."""
-    found: Subscription = lab.row("subscriptions", "u1/42")
-    return found
-
-
-def refs(lab: OneTask, status: str = "succeeded") -> list[str]:
-    """The business_refs of the results with a status, in order."""
-    return [one["business_ref"] for one in lab.results() if one["status"] == status]
-
-
-def attempts(lab: OneTask) -> list[float]:
-    """When payments were sent, days since the start."""
-    sent = [orjson.loads(one.value)["requested_at"] for one in lab.sent(PAYMENTS)]
-    return [round((at - START_MS) / DAY_MS, 1) for at in sent]
-
-
-def days(lab: OneTask, count: int, looks: int = 1) -> None:
-    """Let days pass; the timers look each day."""
-    for _ in range(count):
-        lab.wait(DAY_S)
-        for _ in range(looks):
-            lab.look()
-
-
-def pay(lab: OneTask, payment_id: str, business_ref: str, payment_method: str = "pm_card_visa") -> None:
-    """A caller's own payment for something."""
-    lab.send(PaymentEvent(
-        payment_id, "u1", "charge", "subscription", 999, "USD", payment_method, "simulated", business_ref,
-        None, lab.now_ms,
-    ))  # fmt: skip
 
 
 # ---- what is sent
@@ -101,9 +57,7 @@ def test_a_year_of_renewals_is_charged_once_each(lab: OneTask, gateway: AskedGat
     expected = ["sub:42:2025-12", *(f"sub:42:2026-{month:02}" for month in range(1, 12))]
     assert expected == refs(lab)
     assert 12 == len(gateway.charges) == len(gateway.calls) == len(lab.sent(PAYMENTS))
-    assert {"requested": 12, "succeeded": 12} == {
-        status: [one["status"] for one in lab.metrics()].count(status) for status in ("requested", "succeeded")
-    }
+    assert {"requested": 12, "succeeded": 12} == Counter(one["status"] for one in lab.metrics())
 
 
 @pytest.mark.parametrize(
@@ -279,19 +233,6 @@ def test_a_callers_own_payment_is_never_dunned(lab: OneTask) -> None:
 
 # ---- unknown outcomes
 
-def unknown(gateway: AskedGateway, *answers: Found) -> None:
-    """The next call leaves a doubt that only questions can settle; they bring these answers."""
-    gateway.script, gateway.found = [Ambiguous("http_500", ask_only=True)], list(answers)
-
-
-def found(status: str, payment_id: str, *, soft: bool = False) -> Found:
-    """What the gateway has under our reference."""
-    return Found("ch_1", status, None, 999, "USD", "u1", payment_id, soft=soft)
-
-
-OURS = renewal_id("u1", "sub:42:2025-12", 1)
-
-
 def test_while_a_payment_is_unknown_nothing_is_sent(lab: OneTask, gateway: AskedGateway) -> None:
     """Neither dunning nor the next period: it may have been charged. At last it is parked."""
     unknown(gateway, found("pending", OURS))
@@ -419,7 +360,7 @@ def test_an_id_that_a_caller_took_for_another_payment_is_left_to_it(
 
 
 def test_a_period_that_another_payment_paid_is_not_charged(lab: OneTask, gateway: AskedGateway) -> None:
-    """The user paid on a web page before: refused as duplicate_business_ref, and the period counts as paid."""
+    """The user paid on a web page before: refused as duplicate_business_ref, the period counts as paid."""
     pay(lab, "web-1", "sub:42:2025-12")
     subscribe(lab)
     row = sub(lab)
@@ -459,201 +400,3 @@ def test_a_business_ref_names_its_subscription() -> None:
     """Only those of ours are looked at."""
     refs = ("sub:42:2026-12", "sub:42:2026-12-01", "sub:42", "order:42:1", None)
     assert ["42", "42", None, None, None] == [subscription_of(ref) for ref in refs]
-
-
-# ---- orders
-
-
-def letters(lab: OneTask) -> list[str]:
-    """The reasons of the dead letters."""
-    return [one["reason"] for one in lab.dead_letters()]
-
-
-def test_the_same_order_twice_is_one_subscription(lab: OneTask) -> None:
-    """Equal terms: nothing. Other terms under its id: a dead letter, the subscription stays."""
-    subscribe(lab)
-    row = sub(lab)
-    lab.wait(60)
-    subscribe(lab)
-    assert ([], row, 1) == (letters(lab), sub(lab), len(lab.results()))
-    subscribe(lab, amount_minor=1)
-    assert (["subscription_differs"], row) == (letters(lab), sub(lab))
-
-
-def test_a_cancelled_subscription_does_not_come_back_by_its_old_order(lab: OneTask) -> None:
-    """Its payments' ids were used: a new one has a new id."""
-    subscribe(lab)
-    lab.command("unsubscribe", subscription_id="42", at_once=True)
-    subscribe(lab)
-    days(lab, 40)
-    assert ("cancelled", 1) == (sub(lab)["state"], len(lab.sent(PAYMENTS)))
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-def test_a_cancelled_subscription_is_not_renewed(lab: OneTask, at_once: bool) -> None:
-    """At once: it ends now. Else it ends where what was paid for ends. Twice is once."""
-    subscribe(lab)
-    lab.wait(DAY_S)
-    ordered_at = lab.now_ms
-    for _ in range(2):
-        lab.command("unsubscribe", subscription_id="42", at_once=at_once)
-        lab.wait(5)
-    days(lab, 60)
-    row = sub(lab)
-    assert ("cancelled", 1, []) == (row["state"], len(lab.sent(PAYMENTS)), letters(lab))
-    expected = ordered_at if at_once else start_of(row["anchor"], "month", 1)
-    assert expected == row["ends_at"]
-
-
-def test_a_cancelled_subscription_is_not_dunned(lab: OneTask) -> None:
-    """Past due: nothing was paid for, so it ends now."""
-    subscribe(lab, "soft")
-    lab.wait(HOUR_S)
-    lab.command("unsubscribe", subscription_id="42")
-    row = sub(lab)
-    days(lab, 20)
-    assert ([0.0], "cancelled", row["changed_at"]) == (attempts(lab), row["state"], row["ends_at"])
-
-
-@pytest.mark.parametrize("at_once", [True, False])
-def test_a_payment_under_way_when_it_was_cancelled_is_taken_in(
-    lab: OneTask, gateway: AskedGateway, at_once: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It succeeds: what it paid for lasts; cancelled at once, an alarm names what to refund."""
-    unknown(gateway, found("succeeded", OURS))
-    subscribe(lab)
-    ordered_at = lab.now_ms
-    lab.command("unsubscribe", subscription_id="42", at_once=at_once)
-    lab.wait(10)
-    lab.look()
-    row = sub(lab)
-    assert ("cancelled", None, None) == (row["state"], row["pending"], row["next_at"])
-    assert (ordered_at if at_once else start_of(row["anchor"], "month", 1)) == row["ends_at"]
-    assert at_once == ("was charged after it was cancelled" in caplog.text)
-
-
-def test_a_changed_plan_counts_from_the_next_period_on(lab: OneTask) -> None:
-    """An upgrade: tries of the period under way still ask the old price."""
-    subscribe(lab, "soft")
-    lab.command("change-plan", subscription_id="42", amount_minor=1999)
-    lab.wait(DAY_S)
-    lab.look()
-    lab.command("update-payment-method", subscription_id="42", payment_method="pm_card_visa")
-    days(lab, 31)
-    amounts = [orjson.loads(one.value)["amount_minor"] for one in lab.sent(PAYMENTS)]
-    assert [999, 999, 999, 1999] == amounts
-
-
-def test_an_upgrade_in_between_is_a_payment_of_its_own(lab: OneTask) -> None:
-    """A one-off with the product `upgrade` touches no period."""
-    subscribe(lab)
-    row = sub(lab)
-    lab.send(PaymentEvent(
-        "up-1", "u1", "charge", "upgrade", 500, "USD", "pm_card_visa", "simulated", "upgrade:42:2025-12",
-        None, lab.now_ms,
-    ))  # fmt: skip
-    assert (row, ["subscription", "upgrade"]) == (sub(lab), [one["product"] for one in lab.results()])
-
-
-def test_a_new_payment_method_begins_dunning_anew(lab: OneTask) -> None:
-    """Tried at once, then on all of the days again."""
-    subscribe(lab, "soft")
-    days(lab, 4)
-    lab.command("update-payment-method", subscription_id="42", payment_method="soft")
-    days(lab, 20)
-    assert [0.0, 1.0, 3.0, 4.0, 5.0, 7.0, 9.0, 11.0] == attempts(lab)
-
-
-@pytest.mark.parametrize("way", ["soft", "declined"])
-def test_a_new_payment_method_that_came_while_the_old_one_was_tried_is_tried_at_once(
-    lab: OneTask, gateway: AskedGateway, way: str
-) -> None:
-    """After the decline, however hard: that was about the old one."""
-    unknown(gateway, found("declined", OURS, soft=way == "soft"))
-    subscribe(lab)
-    lab.command("update-payment-method", subscription_id="42", payment_method="pm_other")
-    assert 1 == len(lab.sent(PAYMENTS))
-    for _ in range(2):
-        lab.wait(10)
-        lab.look()
-    methods = [orjson.loads(one.value)["payment_method"] for one in lab.sent(PAYMENTS)]
-    assert (["pm_card_visa", "pm_other"], 1) == (methods, sub(lab)["period"])
-
-
-def test_an_unpaid_subscription_goes_on_with_the_period_it_is_in(lab: OneTask) -> None:
-    """The months in which it was unpaid were not served: they are not charged."""
-    subscribe(lab, "declined")
-    days(lab, 100)
-    lab.command("update-payment-method", subscription_id="42", payment_method="pm_card_visa")
-    assert ["sub:42:2026-03"] == refs(lab)
-    days(lab, 31)
-    assert ["sub:42:2026-03", "sub:42:2026-04"] == refs(lab)
-
-
-def test_another_payment_for_an_unpaid_period_brings_it_back(lab: OneTask) -> None:
-    """The next period charged is the first that begins after it."""
-    subscribe(lab, "declined")
-    days(lab, 100)
-    pay(lab, "web-1", "sub:42:2025-12")
-    lab.command("update-payment-method", subscription_id="42", payment_method="pm_card_visa")
-    days(lab, 31)
-    assert ["sub:42:2025-12", "sub:42:2026-04"] == refs(lab)
-
-
-@pytest.mark.parametrize(
-    ("command", "details", "reason"),
-    [
-        ("subscribe", {"subscription_id": "4111111111111111"}, "card_number"),
-        ("subscribe", {"subscription_id": "a/b"}, "bad_id"),
-        ("subscribe", {"subscription_id": None}, "missing_field"),
-        ("subscribe", {"amount_minor": -1}, "bad_amount"),
-        ("subscribe", {"amount_minor": 9.5}, "bad_amount"),
-        ("subscribe", {"currency": "XXX"}, "unknown_currency"),
-        ("subscribe", {"gateway": "nobody"}, "unknown_gateway"),
-        ("subscribe", {"payment_method": "4242424242424242"}, "card_number"),
-        ("subscribe", {"product": "upgrade"}, "unknown_product"),
-        ("subscribe", {"interval": "hour"}, "unknown_interval"),
-        ("subscribe", {"interval": ["month"]}, "unknown_interval"),
-        ("subscribe", {"starts_at": "soon"}, "wrong_type"),
-        ("subscribe", {"periods": 0}, "wrong_type"),
-        ("subscribe", {"amuont": 1}, "unknown_field"),
-        ("unsubscribe", {"subscription_id": "no"}, "unknown_subscription"),
-        ("unsubscribe", {"subscription_id": "42", "at_once": 1}, "wrong_type"),
-        ("change-plan", {"subscription_id": "42"}, "missing_field"),
-        ("change-plan", {"subscription_id": "42", "amount_minor": 0}, "bad_amount"),
-        ("change-plan", {"subscription_id": "42", "amount_minor": 1, "currency": "EUR"}, "unknown_field"),
-        ("update-payment-method", {"subscription_id": "42", "gateway": "stripe"}, "missing_field"),
-    ],
-)
-def test_an_order_that_cannot_be_carried_out_is_a_dead_letter(
-    lab: OneTask, command: str, details: dict[str, Any], reason: str
-) -> None:
-    """With its reason; nothing changes."""
-    subscribe(lab)
-    row = sub(lab)
-    if command == "subscribe":
-        subscribe(lab, **({"subscription_id": "43"} | details))
-    else:
-        lab.command(command, **details)
-    assert ([reason], row, 1) == (letters(lab), sub(lab), len(lab.sent(PAYMENTS)))
-
-
-@pytest.mark.parametrize(("age_s", "reason"), [(36 * DAY_S, "expired"), (-400, "requested_in_future")])
-def test_an_order_of_another_time_is_refused(lab: OneTask, age_s: float, reason: str) -> None:
-    """What was ordered 35 days ago, or by a clock that is wrong, would be charged for the wrong time."""
-    at = lab.now_ms - round(age_s * 1000)
-    details = {"subscription_id": "42", "amount_minor": 1, "currency": "USD", "payment_method": "pm_x"}
-    order = Command("subscribe", "ann", "because", at, "u1", details)
-    lab.append(COMMANDS, b"u1", order.to_bytes())
-    lab.handle()
-    assert ([reason], None) == (letters(lab), sub(lab))
-
-
-@pytest.mark.parametrize("command", ["change-plan", "update-payment-method"])
-def test_a_subscription_that_is_over_cannot_be_changed(lab: OneTask, command: str) -> None:
-    """A new one has to be ordered."""
-    subscribe(lab)
-    lab.command("unsubscribe", subscription_id="42", at_once=True)
-    names = {"change-plan": {"amount_minor": 5}, "update-payment-method": {"payment_method": "pm_x"}}
-    lab.command(command, subscription_id="42", **names[command])
-    assert ["subscription_over"] == letters(lab)

@@ -1,0 +1,152 @@
+"""Subscriptions on a real Kafka with real workers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from support.system import System, payment
+from support.topics import committed
+from support.web_client import get
+
+from streamsocial_billing.commands import Command
+from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.renewal import renewal_id
+from streamsocial_billing.settings import COMMANDS, METRICS, PAYMENTS
+
+SUBSCRIPTIONS = 120
+DUE_IN_MS = 6_000
+
+
+def subscriptions(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `streamsocial-billing subscriptions ...` as an operator does."""
+    program = Path(sys.executable).with_name("streamsocial-billing")
+    environ = {**os.environ, **system.worker.environment}
+    return subprocess.run(
+        [str(program), "subscriptions", *arguments], capture_output=True, text=True, env=environ, check=False
+    )
+
+
+def order_many(system: System, count: int, starts_at: int) -> None:
+    """A subscription for each of `count` users, all due at one moment."""
+    producer = Producer(system.settings.client_config() | {"partitioner": "murmur2_random"})
+    for number in range(count):
+        user_id = f"user-{number}"
+        details = {"subscription_id": "s1", "amount_minor": 500, "currency": "EUR", "starts_at": starts_at,
+                   "payment_method": "pm_card_visa"}  # fmt: skip
+        order = Command("subscribe", "ann", "because", int(time.time() * 1000), user_id, details)
+        producer.produce(system.settings.topic(COMMANDS), order.to_bytes(), user_id.encode())
+    assert 0 == producer.flush(20)
+    producer.close()
+
+
+def rows(system: System) -> dict[str, Any]:
+    """The committed content of the table."""
+    log, topic = CommittedLog(system.settings), system.settings.changelog("subscriptions")
+    ends = log.ends((topic, p) for p in range(system.settings.partitions))
+    return {(m.key() or b"").decode(): orjson.loads(m.value() or b"null") for m in log.read(ends)}
+
+
+def wait_for_rows(system: System, count: int) -> None:
+    """Return when so many subscriptions are committed."""
+    deadline = time.monotonic() + 45
+    while len(rows(system)) < count:
+        assert time.monotonic() < deadline, system.worker.tail()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("point", ["before_commit", "after_commit"])
+def test_subscriptions_due_at_once_are_sent_once_each_though_workers_die_amid_it(
+    point: str, broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """N due at one moment, three deaths by SIGKILL: N events, N `requested` metrics, N charges."""
+    with System(broker, tmp_path, unique_name) as system:
+        system.start()
+        starts_at = int(time.time() * 1000) + DUE_IN_MS
+        order_many(system, SUBSCRIPTIONS, starts_at)
+        wait_for_rows(system, SUBSCRIPTIONS)
+        system.worker.kill()
+        for at in (3, 2):
+            system.worker.start(crash_at=(point, at))
+            system.worker.wait_killed()
+        system.worker.start()
+        system.sent = SUBSCRIPTIONS
+        system.wait_answered()
+        system.check()
+        events = [orjson.loads(one.value() or b"") for one in committed(system.settings, PAYMENTS)]
+        month = time.strftime("%Y-%m", time.gmtime(starts_at / 1000))
+        users = [f"user-{number}" for number in range(SUBSCRIPTIONS)]
+        expected = {renewal_id(user_id, f"sub:s1:{month}", 1): 1 for user_id in users}
+        assert expected == Counter(one["payment_id"] for one in events)
+        metrics = [orjson.loads(one.value() or b"") for one in committed(system.settings, METRICS)]
+        told = Counter(one["status"] for one in metrics)
+        assert {"requested": SUBSCRIPTIONS, "succeeded": SUBSCRIPTIONS} == told
+        assert {("active", 1)} == {(row["state"], row["period"]) for row in rows(system).values()}
+
+
+@pytest.mark.timeout(180)
+def test_an_operator_orders_looks_changes_cancels(broker: str, tmp_path: Path, unique_name: str) -> None:
+    """Each order by its command; the view and `list` say the same; what cannot be is refused in one line."""
+    who = ("--actor", "ann", "--reason", "a test")
+    terms = ("--amount-minor", "999", "--currency", "USD", "--payment-method", "pm_card_insufficient_funds")
+    with System(broker, tmp_path, unique_name) as system:
+        system.start()
+        added = subscriptions(system, "add", "alice", "42", *terms, *who)
+        assert (0, "subscribe alice/42 is ordered") == (added.returncode, added.stdout.split(" (")[0])
+        system.sent = 1
+        system.wait_answered()
+        [line] = subscriptions(system, "list", "alice").stdout.splitlines()
+        listed = orjson.loads(line)
+        assert ("42", "past_due", "insufficient_funds") == (
+            listed.pop("subscription_id"), listed["state"], listed["reason"],
+        )  # fmt: skip
+        answer = get(system.worker.web_port, "/users/alice/subscriptions")
+        assert (200, {"42": listed}) == (answer.status, answer.json())
+        assert 404 == get(system.worker.web_port, "/users/alic/subscriptions").status
+        subscriptions(system, "change", "alice", "42", "--payment-method", "pm_card_visa", *who)
+        system.sent = 2
+        system.wait_answered()
+        subscriptions(system, "cancel", "alice", "42", *who)
+        bad = subscriptions(system, "add", "alice", "4111111111111111", *terms, *who)
+        assert (1, 1, True) == (bad.returncode, bad.stderr.count("\n"), "card_number" in bad.stderr)
+        nobody = subscriptions(system, "cancel", "alice", "43", *who)
+        assert 0 == nobody.returncode
+        assert system.dead_letters.wait(lambda: len(system.dead_letters.records) == 1)
+        [row] = rows(system).values()
+        assert ("cancelled", 1, None) == (row["state"], row["period"], row["next_at"])
+        system.stop_workers()
+        system.check_disk()
+
+
+@pytest.mark.timeout(180)
+def test_a_deployment_of_the_release_before_starts(broker: str, tmp_path: Path, unique_name: str) -> None:
+    """It has offsets, tables, folders, but no table of subscriptions: the changelog is made, all goes on."""
+    with System(broker, tmp_path, unique_name) as system:
+        system.start()
+        system.submit([payment("user-1", "pay-1")])
+        system.wait_answered()
+        system.stop_workers()
+        changelog = system.settings.changelog("subscriptions")
+        admin = AdminClient(system.settings.client_config())
+        admin.delete_topics([changelog])[changelog].result(20)
+        folders = [one for one in system.worker.datadir.rglob("*subscriptions*") if one.is_dir()]
+        assert folders
+        for folder in folders:
+            shutil.rmtree(folder)
+        system.worker.start()
+        system.worker.wait_ready()
+        order_many(system, 1, int(time.time() * 1000) + 10)
+        system.submit([payment("user-1", "pay-1"), payment("user-1", "pay-2")])
+        system.sent += 1
+        system.check()
+        assert 1 == len(rows(system))

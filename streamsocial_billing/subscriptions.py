@@ -103,12 +103,12 @@ class Subscriptions:
     def _answered_unseen(
         self, user_id: str, subscription_id: str, sub: Subscription, entry: Any, at_ms: int
     ) -> None:
-        """What we sent has an outcome of which we were not told: a caller had used its id before."""
-        logger.error("%s/%s: the id of its payment was used by a caller", user_id, subscription_id)
+        """What was sent has an outcome, but no hook told it: see whose it is."""
         if entry["business_ref"] == renewal.business_ref_of(subscription_id, sub):
-            self.learn(user_id, _payment_id(sub), entry, at_ms)
-        else:
-            self._put(user_id, subscription_id, renewal.not_ours(sub, at_ms))
+            self.learn(user_id, _payment_id(sub), entry, at_ms)  # by a worker of a release without hooks
+            return
+        logger.error("%s/%s: the id of its payment was used by a caller", user_id, subscription_id)
+        self._put(user_id, subscription_id, renewal.not_ours(sub, at_ms))
 
     # -- what came of it
 

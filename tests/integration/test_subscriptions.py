@@ -137,7 +137,7 @@ def test_a_deployment_of_the_release_before_starts(broker: str, tmp_path: Path, 
         system.wait_answered()
         system.stop_workers()
         changelog = system.settings.changelog("subscriptions")
-        admin = AdminClient(system.settings.client_config())
+        admin = AdminClient(system.settings.client_config() | {"log_level": 0})
         admin.delete_topics([changelog])[changelog].result(20)
         folders = [one for one in system.worker.datadir.rglob("*subscriptions*") if one.is_dir()]
         assert folders

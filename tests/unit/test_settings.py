@@ -269,3 +269,12 @@ def test_any_text_is_either_taken_or_refused_with_a_settings_error(value: str, n
         Settings.from_environment({f"BILLING_{name}": value})
     except SettingsError as error:
         assert f"BILLING_{name}" in str(error)
+
+
+def test_the_days_of_dunning_are_rising_whole_numbers() -> None:
+    """Or none at all."""
+    for value, days in (("1,3,5,7", (1, 3, 5, 7)), ("30", (30,)), ("", ())):
+        settings = Settings.from_environment({"BILLING_DUNNING_DAYS": value})
+        assert days == settings.dunning_after_days
+    for value in ("0", "3,1", "1,1", "61", "1,", "1, 3", "-1", "one", ",".join(map(str, range(1, 22)))):
+        assert f"BILLING_DUNNING_DAYS={value!r} is not allowed" in refusal(DUNNING_DAYS=value)

@@ -9,6 +9,7 @@ import pytest
 import tables
 from tables.charges import declare_charges
 from tables.payments import declare_payments, payment_key
+from tables.subscriptions import declare_subscriptions
 
 
 @pytest.fixture
@@ -18,7 +19,8 @@ def app() -> faust.App:
 
 def test_the_tables_have_the_names_that_others_rely_on(app: faust.App) -> None:
     """Changelogs keep Faust's usual names, compacted, with as many partitions as asked for."""
-    for declare, name in ((declare_payments, "payments"), (declare_charges, "charges")):
+    declared = (declare_payments, "payments"), (declare_charges, "charges")
+    for declare, name in (*declared, (declare_subscriptions, "subscriptions")):
         table = declare(app, partitions=5)
 
         assert (name, 5) == (table.name, table.partitions)

@@ -342,6 +342,17 @@ def test_a_payment_without_an_outcome_is_not_sent_again_once_the_gateway_may_hav
     assert (1, None) == (sub(lab)["period"], sub(lab)["pending"])
 
 
+def test_an_outcome_that_no_hook_told_is_found_an_hour_later(lab: OneTask, gateway: AskedGateway) -> None:
+    """A worker of the release before handled it, amid a deploy: nothing is sent again."""
+    lose_what_was_sent(lab)
+    row = sub(lab)
+    lab.send(PaymentEvent(**orjson.loads(lab.sent(PAYMENTS)[0].value)))
+    lab.put("subscriptions", "u1/42", row)
+    lab.wait(HOUR_S)
+    lab.look()
+    assert (1, 1, None) == (len(lab.sent(PAYMENTS)), sub(lab)["period"], sub(lab)["pending"])
+
+
 def test_an_id_that_a_caller_took_for_another_payment_is_left_to_it(
     lab: OneTask, gateway: AskedGateway
 ) -> None:

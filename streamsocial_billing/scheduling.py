@@ -23,8 +23,8 @@ from streamsocial_billing.renewal import is_due
 LOOK_EVERY_S: Final = 1.0
 LOOKED_AT: Final = 1_000
 """Subscriptions per task at one look: of a million in 8 tasks each is seen every two minutes."""
-NUDGES_PER_LOOK: Final = 200
-"""Per task: on the first of a month renewals must leave room for those who pay at this moment."""
+NUDGES_PER_LOOK: Final = 50
+"""Per task: the renewals of the first of a month must overrun neither a gateway nor those who pay then."""
 NUDGE_AGAIN_AFTER_MS: Final = 60_000
 
 

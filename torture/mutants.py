@@ -53,9 +53,10 @@ def outputs_without_their_offset() -> None:
         taken = set(chosen.units)
         runs = [unit for source in self.sources.values() for unit in source.run]
         early = [unit for unit in runs if unit.finished and unit not in taken]
-        sealed = seal(sorted([*chosen.units, *early], key=lambda unit: unit.number), chosen.offsets)
+        units = sorted([*chosen.units, *early], key=lambda unit: unit.number)
+        sealed = seal(units, chosen.offsets, self.committed_value)
         for unit in early:
-            unit.sends, unit.writes = [], {}
+            unit.sends, unit.writes, unit.counted = [], {}, {}
         return Sealed(chosen.units, sealed.records, sealed.changes, sealed.offsets)
 
     _replace(Task, "_choose", choose_all)

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .batch import Batch
+from .counters_table import Counters, counters
 from .errors import ExactlyOnceError, ForeignKey, KafkaUnavailable, NoUnit, RecordTooLarge, SetupRefused
 from .layer import Layer
 from .options import SCHEME, Options
@@ -26,9 +27,9 @@ from .topic import Topic, batched, output
 from .units import Event, current_unit, find_unit
 
 __all__ = [
-    "Batch", "Event", "ExactlyOnceError", "ForeignKey", "KafkaUnavailable", "Layer", "NoUnit", "Options",
-    "RecordTooLarge", "Router", "SetupRefused", "Table", "Topic", "batched", "before_start", "current_unit",
-    "find_unit", "install", "output", "partition_of", "prepare", "settings",
+    "Batch", "Counters", "Event", "ExactlyOnceError", "ForeignKey", "KafkaUnavailable", "Layer", "NoUnit",
+    "Options", "RecordTooLarge", "Router", "SetupRefused", "Table", "Topic", "batched", "before_start",
+    "counters", "current_unit", "find_unit", "install", "output", "partition_of", "prepare", "settings",
 ]  # fmt: skip
 
 

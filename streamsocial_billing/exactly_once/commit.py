@@ -1,9 +1,10 @@
 """The commit of a task: the one place where its order stands."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from .counters import RECORD, summed
 from .membership import Membership
 from .options import Options
 from .producer import TransactionalProducer
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from .units import Unit
 
 Changes = dict[str, dict[bytes, bytes | None]]
+CommittedValue = Callable[[str, bytes], bytes | None]
 
 
 class Stores(Protocol):
@@ -29,7 +31,7 @@ class Sealed:
     Attributes:
         units: the chosen units in admission order.
         records: what they send, in that order.
-        changes: per table the last value of each changed key.
+        changes: per table the last value of each changed key; of counters the new sums.
         offsets: per source (topic, partition) the offset to continue at.
     """
 
@@ -39,14 +41,26 @@ class Sealed:
     offsets: dict[tuple[str, int], int]
 
 
-def seal(units: "list[Unit]", offsets: dict[tuple[str, int], int]) -> Sealed:
-    """Collect what the units did, a later write of a key replacing an earlier one."""
+def seal(
+    units: "list[Unit]", offsets: dict[tuple[str, int], int], committed: CommittedValue
+) -> Sealed:  # fmt: skip
+    """Collect what the units did, a later write of a key replacing an earlier one.
+
+    What they counted is added to the committed sums here, once: whoever sends the sealed units again sends
+    the same sums. `committed` must be what the commit before this one has left.
+    """
     records: list[Outgoing] = []
     changes: Changes = {}
+    counted: dict[str, dict[str, int]] = {}
     for unit in units:
         records += unit.sends
         for (table, key), value in unit.writes.items():
             changes.setdefault(table, {})[key] = value
+        for (table, name), number in unit.counted.items():
+            numbers = counted.setdefault(table, {})
+            numbers[name] = numbers.get(name, 0) + number
+    for table, numbers in counted.items():
+        changes[table] = {RECORD: summed(committed(table, RECORD), numbers)}
     return Sealed(units, records, changes, offsets)
 
 

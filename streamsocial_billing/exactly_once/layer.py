@@ -29,6 +29,7 @@ from .membership import Membership
 from .opening import Membrane, Opening
 from .options import Options
 from .slot import Slot
+from .store import View
 from .task import HandlerFailed, Task
 from .watch import Watch
 
@@ -306,6 +307,16 @@ class Layer:
             return slot.task.committed_items(table, limit, after)
         except StoreFailed:
             return []  # it closes this moment; whoever opens it next is asked next
+
+    async def view(self, partition: int, tables: Iterable[str]) -> View | None:
+        """The tables of a recovered task as one commit left them; close it. None if the task is not here."""
+        slot = self.slots.get(partition)
+        if slot is None or slot.state != "running" or slot.task is None or not slot.task.accepting:
+            return None
+        try:
+            return await asyncio.to_thread(slot.task.view, tables)
+        except StoreFailed:
+            return None  # it closes this moment
 
     def running_partitions(self) -> list[int]:
         """The partitions whose tasks run here."""

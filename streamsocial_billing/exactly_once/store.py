@@ -3,12 +3,13 @@
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from threading import Lock
 from typing import Any, cast
+from weakref import WeakSet
 
 import orjson
 from faust.stores.base import Store as FaustStore
@@ -140,10 +141,9 @@ class PartitionStore:
         return (item for item in self._scan(key) if item[0] != key)
 
     def _scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for raw_key, value in self._live().items(from_key=start or None):
-            key = cast(bytes, raw_key)  # raw mode: bytes in, bytes out
-            if not key.startswith(META_PREFIX):
-                yield key, value
+        """RocksDB's iterator is made here and now: it shows what is committed at this moment, no later."""
+        found = cast(Iterator[tuple[bytes, bytes]], self._live().items(from_key=start or None))  # raw mode
+        return (item for item in found if not item[0].startswith(META_PREFIX))
 
     def close(self) -> None:
         """Close the files; never fails: what a full disk keeps from them is in RocksDB's log, or in Kafka."""
@@ -199,6 +199,37 @@ def _why_damaged(path: Path, exc: Exception) -> str:
     return f"damaged files ({text})"
 
 
+class View:
+    """The values of some tables as one commit left them, whatever is committed meanwhile.
+
+    Read it soon: RocksDB keeps what is replaced as long as it is open. (Its iterators do that; those of
+    rocksdict's own `Snapshot` do not.)
+    """
+
+    def __init__(self, scans: Mapping[str, Iterator[tuple[bytes, bytes]]]) -> None:
+        self._lock = Lock()
+        self._scans: Mapping[str, Iterator[tuple[bytes, bytes]]] | None = scans
+
+    def take(self, table: str, most: int) -> list[tuple[bytes, bytes]]:
+        """The next keys and values, in key order; fewer than `most`: these are the last.
+
+        Raises:
+            StoreFailed: the incarnation is over, or the database is unreadable.
+        """
+        with self._lock:
+            if self._scans is None:
+                raise StoreFailed("the incarnation is over")
+            try:
+                return list(islice(self._scans[table], most))
+            except Exception as exc:
+                raise StoreFailed(f"table {table} cannot be read: {exc}") from exc
+
+    def close(self) -> None:
+        """Let go of the databases; waits for a `take` under way."""
+        with self._lock:
+            self._scans = None
+
+
 class TaskStores:
     """The databases of one task, one per table; writes stop once the incarnation is over."""
 
@@ -206,6 +237,7 @@ class TaskStores:
         self.tables = stores
         self._lock = Lock()
         self._open = True
+        self._views: WeakSet[View] = WeakSet()
 
     def apply(self, changes: Changes, reached: Mapping[str, int]) -> None:
         """Write each table's values with the changelog offset they reach.
@@ -222,10 +254,25 @@ class TaskStores:
             except Exception as exc:
                 raise StoreFailed(f"RocksDB refused a write: {exc}") from exc
 
+    def view(self, tables: Iterable[str]) -> View:
+        """What is committed now, of these tables; between two writes, so of one commit.
+
+        Raises:
+            StoreFailed: the incarnation is over.
+        """
+        with self._lock:
+            if not self._open:
+                raise StoreFailed("the incarnation is over")
+            view = View({table: self.tables[table].items() for table in tables})
+            self._views.add(view)
+            return view
+
     def close(self) -> None:
-        """End the incarnation's access; waits for a write under way."""
+        """End the incarnation's access; waits for a write, a read under way."""
         with self._lock:
             self._open = False
+            for view in list(self._views):
+                view.close()  # an iterator would keep its database locked
             for store in self.tables.values():
                 store.close()
 

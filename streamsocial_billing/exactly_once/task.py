@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,7 +17,7 @@ from .errors import ExactlyOnceError, RecordRefused, StoreFailed, TransactionAbo
 from .gaps import Head
 from .options import Options
 from .selection import choose
-from .store import TaskStores
+from .store import TaskStores, View
 from .units import Change, TableKey, Unit, set_current_unit
 
 logger = logging.getLogger(__name__)
@@ -281,7 +281,7 @@ class Task:
         units = [unit for run in chosen for unit in run]
         if sum(1 for run in chosen if run) > 1:
             units.sort(key=lambda unit: unit.number)
-        return seal(units, offsets)
+        return seal(units, offsets, self.committed_value)
 
     async def _commit_or_narrow(self, sealed: Sealed) -> bool:
         """Commit; after a refused record first what stands before it, then its unit alone (point 9d).
@@ -353,6 +353,10 @@ class Task:
         """Committed keys and values of a table behind a key, in key order."""
         items = self._stores.tables[table].items_after(after.encode())
         return [(key.decode(), value) for key, value in islice(items, limit)]
+
+    def view(self, tables: Iterable[str]) -> View:
+        """The committed values of these tables as one commit left them; waits for a write under way."""
+        return self._stores.view(tables)
 
     # -- ending
 

@@ -50,11 +50,12 @@ class Unit:
 
     `number` is the task-wide admission number; `previous` the unit of the same key before it as long as
     that one is uncommitted; `successor` the next one of the key, with its handler, that waits for this one;
-    `surely_first` is True if no handler can have seen the event before, in whatever worker.
+    `surely_first` is True if no handler can have seen the event before, in whatever worker; `counted` is
+    what it adds to the task's counters.
     """
 
     __slots__ = (
-        "committed", "event", "finished", "number", "previous", "sends", "size",
+        "committed", "counted", "event", "finished", "number", "previous", "sends", "size",
         "successor", "surely_first", "task", "undo", "writes",
     )  # fmt: skip
 
@@ -70,6 +71,7 @@ class Unit:
         self.sends: list[Outgoing] = []
         self.writes: dict[TableKey, bytes | None] = {}
         self.undo: dict[TableKey, Change | None] = {}
+        self.counted: dict[tuple[str, str], int] = {}
         self.finished = False
         self.committed = False
         self.size = len(event.value) if event.value is not None else 0
@@ -90,6 +92,11 @@ class Unit:
             self.undo[where] = self.task.overlay.get(where)
         self.writes[where] = value
         self.task.overlay[where] = Change(value, self)
+
+    def count(self, table: str, name: str, number: int) -> None:
+        """Add to a number of a table of counters; `seal` sums up what the units of a commit have added."""
+        where = (table, name)
+        self.counted[where] = self.counted.get(where, 0) + number
 
     def count_what_it_did(self) -> int:
         """Add what the finished unit sends or writes to its size.
@@ -112,6 +119,7 @@ class Unit:
                 self.task.overlay[where] = before
         self.undo.clear()
         self.writes.clear()
+        self.counted.clear()
         self.sends.clear()
 
 

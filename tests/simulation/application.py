@@ -17,7 +17,7 @@ from .plan import SOURCES
 if TYPE_CHECKING:
     from .worker import Worker
 
-TABLES = {"counts": "counts-changelog", "odd": "odd-changelog"}
+TABLES = {"counts": "counts-changelog", "odd": "odd-changelog", "sums": "sums-changelog"}
 OUTPUTS = ("results", "metrics", "dead")
 WAYS_TO_FAIL = ("raise", "leave", "return", "cancel", "decode")
 
@@ -70,7 +70,7 @@ class Application:
     """The handlers of one worker.
 
     A state key counts the events of a message key; `odd` has an entry while the count is odd. So results
-    carry 1, 2, 3, ... for each key, whatever goes wrong.
+    carry 1, 2, 3, ... for each key, whatever goes wrong. `sums` holds the task's counters.
     """
 
     def __init__(self, worker: "Worker") -> None:
@@ -108,10 +108,11 @@ class Application:
             self._busy.pop(lane, None)
 
     async def _charge_and_write(self, event: Any, unit: Unit) -> None:
+        unit.count("sums", "events", 1)
         key = state_key(event)
         count = int(unit.read("counts", key) or 0)
         if (unit.read("odd", key) is not None) != (count % 2 == 1):
-            self._world.clock.fail(f"{event}: the tables disagree about {key!r}: {count}")
+            self._world.clock.fail(f"1: {event}: the tables disagree about {key!r}: {count}")
         await self._world.gateway.charge(event.value)
         way = self._world.way_to_fail(event)
         if way is not None:
@@ -130,6 +131,7 @@ class Application:
     async def bury(self, event: Any, exc: Exception) -> None:
         """The application's answer to a handler that fails for good."""
         unit = current_unit()
+        unit.count("sums", "events", 1)
         outcome(unit, "dead", event, int(unit.read("counts", state_key(event)) or 0) + 1)
 
 
@@ -140,6 +142,7 @@ def state_key(event: Any) -> bytes:
 
 def outcome(unit: Unit, topic: str, event: Any, count: int) -> None:
     """Write the count, send it with the event's name."""
+    unit.count("sums", topic, 1)
     key = state_key(event)
     unit.write("counts", key, b"%d" % count)
     unit.write("odd", key, b"yes" if count % 2 else None)

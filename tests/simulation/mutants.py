@@ -11,6 +11,7 @@ from streamsocial_billing.exactly_once import commit, opening, recovery, selecti
 from streamsocial_billing.exactly_once.batch import Batch
 from streamsocial_billing.exactly_once.cluster import Cluster, LogEnds
 from streamsocial_billing.exactly_once.commit import Committer, Sealed
+from streamsocial_billing.exactly_once.counters import RECORD
 from streamsocial_billing.exactly_once.layer import Layer
 from streamsocial_billing.exactly_once.membership import Membership
 from streamsocial_billing.exactly_once.opening import Opening
@@ -18,6 +19,7 @@ from streamsocial_billing.exactly_once.producer import ConfluentProducer
 from streamsocial_billing.exactly_once.recovery import Recovery
 from streamsocial_billing.exactly_once.store import NO_STATE, TaskStores
 from streamsocial_billing.exactly_once.task import Source, Task
+from streamsocial_billing.exactly_once.units import Unit
 
 Patch = tuple[Any, str, Any]
 
@@ -254,8 +256,32 @@ def store_failure_forgotten() -> list[Patch]:
 def one_too_far() -> list[Patch]:
     """The committed offset is one too large (near defects 10, 11)."""
 
-    def seal(units: Any, offsets: Mapping[Any, int]) -> Sealed:
-        return _seal(units, {tp: at + 1 if units else at for tp, at in offsets.items()})
+    def seal(units: Any, offsets: Mapping[Any, int], committed: Any) -> Sealed:
+        return _seal(units, {tp: at + 1 if units else at for tp, at in offsets.items()}, committed)
+
+    return [(task, "seal", seal)]
+
+
+def emptied_units_have_counted() -> list[Patch]:
+    """What a failed try has counted counts."""
+
+    def empty(self: Unit) -> None:
+        counted = dict(self.counted)
+        _empty(self)
+        self.counted.update(counted)
+
+    return [(Unit, "empty", empty)]
+
+
+def sums_of_this_incarnation() -> list[Patch]:
+    """A commit adds to the sums of its own process, as if nobody else had ever committed."""
+    sums: dict[int, dict[str, bytes | None]] = {}
+
+    def seal(units: Any, offsets: Any, committed: Any) -> Sealed:
+        mine = sums.setdefault(id(committed.__self__), {})
+        sealed = _seal(units, offsets, lambda table, key: mine.get(table) if units else None)
+        mine.update({t: values[RECORD] for t, values in sealed.changes.items() if RECORD in values})
+        return sealed
 
     return [(task, "seal", seal)]
 
@@ -271,6 +297,7 @@ _admit = Task.admit
 _reader_config = Recovery._reader_config
 _batches = Layer.batches
 _seal = commit.seal
+_empty = Unit.empty
 
 MUTANTS = [
     Mutant(failure_acknowledges),
@@ -292,4 +319,6 @@ MUTANTS = [
     Mutant(never_rebuilt, ("restore",)),
     Mutant(store_failure_forgotten, ("disk",)),
     Mutant(one_too_far),
+    Mutant(emptied_units_have_counted),
+    Mutant(sums_of_this_incarnation, ("rebalance",)),
 ]

@@ -2,7 +2,8 @@
 
 At each commit, as the coordinator decides it:
 
-1. a transaction holds whole units: result, metric, follow-up, table changes, offsets together
+1. a transaction holds whole units: result, metric, follow-up, table changes, offsets together; the task's
+   counters in it are those of all units committed so far
 2. the offsets it moves pass exactly the events whose outcome it holds: no unfinished one, none twice
 3. offsets never go back
 4. outcomes of a key come in the order of its count; those of one source partition in order of offsets
@@ -34,6 +35,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from streamsocial_billing.exactly_once.cluster import TP
+from streamsocial_billing.exactly_once.counters import RECORD, read
 from streamsocial_billing.exactly_once.errors import ExactlyOnceError
 from streamsocial_billing.exactly_once.store import META_KEY
 
@@ -63,6 +65,7 @@ class Properties:
         self.outcomes: Counter[bytes] = Counter()
         self.dead: set[bytes] = set()
         self.counts: dict[bytes, int] = {}
+        self.sums: dict[int, Counter[str]] = {}
         self.ends: Counter[str] = Counter()
         self.commits = 0
         self.units = 0
@@ -93,6 +96,7 @@ class Properties:
         self._check_offsets({_name(content): _count(content) for content in outcomes}, transaction)
         changed = self._check_counts(outcomes, partition)
         self._check_tables(changed, sent)
+        self._check_sums(partition, outcomes, sent)
         self._check_generation(partition, transaction)
 
     def _check_units(self, names: list[bytes], sent: dict[str, list[Content]]) -> None:
@@ -132,6 +136,16 @@ class Properties:
         for table, expected in (("counts", counts), ("odd", odd)):
             written = [(content.key, content.value) for content in sent.get(TABLES[table], ())]
             self.expect(sorted(expected.items(), key=str), sorted(written, key=str), f"1: changes of {table}")
+
+    def _check_sums(self, partition: int, outcomes: list[Content], sent: dict[str, list[Content]]) -> None:
+        if not outcomes:
+            self.expect([], sent.get(TABLES["sums"], []), "1: sums without a unit")
+            return
+        sums = self.sums.setdefault(partition, Counter())
+        sums["events"] += len(outcomes)
+        sums.update({topic: len(sent[topic]) for topic in OUTCOMES if topic in sent})
+        written = [(content.key, read(content.value)) for content in sent.get(TABLES["sums"], ())]
+        self.expect([(RECORD, dict(sums))], written, f"1: sums of {partition}")
 
     def _check_generation(self, partition: int, transaction: Transaction) -> None:
         newest = self._generations.get(partition, -1)
@@ -197,6 +211,8 @@ class Properties:
         }
         counts = {key.encode(): int(v) for key, v in layer.committed_items(partition, "counts", 1000)}
         self.expect(expected, counts, f"11: counts-{partition} of {name}")
+        sums = read(layer.committed_value(partition, "sums", RECORD))
+        self.expect(dict(self.sums.get(partition, {})), sums, f"11: sums-{partition} of {name}")
         odd = {key.encode() for key, _ in layer.committed_items(partition, "odd", 1000)}
         self.expect(
             {key for key, count in expected.items() if count % 2}, odd, f"11: odd-{partition} of {name}"

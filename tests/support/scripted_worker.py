@@ -28,6 +28,7 @@ from streamsocial_billing.exactly_once.units import Outgoing, current_unit
 
 EVENTS: TP = ("events", 0)
 TABLE, CHANGELOG = "counts", "app-counts-changelog"
+SUMS, CHANGELOG_OF_SUMS = "sums", "app-sums-changelog"  # the task's counters
 TIMEOUT_S = 1.0  # of calls that end, in virtual time; a call that never ends takes it
 LONGEST_PAUSE_S = 20.0  # virtual: longer than the pauses that the layer makes between a few tries
 MOST_ATTEMPTS = 100
@@ -85,13 +86,26 @@ class InterruptedRdict:
         return getattr(self._db, name)
 
 
+class Files:
+    """Names the databases of a table."""
+
+    def __init__(self, folder: Path, table: str) -> None:
+        self._folder, self._table = folder, table
+
+    def path(self, partition: int) -> Path:
+        """The database of a partition."""
+        return self._folder / f"{self._table}-{partition}.db"
+
+
 class App:
     """What the layer needs of a Faust app."""
 
     def __init__(self, folder: Path) -> None:
         self.conf = SimpleNamespace(id="app")
-        files = SimpleNamespace(path=lambda partition: folder / f"{TABLE}-{partition}.db")
-        self.tables = {TABLE: SimpleNamespace(changelog_topic_name=CHANGELOG, data=files)}
+        self.tables = {
+            table: SimpleNamespace(changelog_topic_name=topic, data=Files(folder, table))
+            for table, topic in ((TABLE, CHANGELOG), (SUMS, CHANGELOG_OF_SUMS))
+        }
         self.crashes: list[BaseException] = []
 
     async def crash(self, exc: BaseException) -> None:
@@ -160,15 +174,15 @@ class Process:
         topics = {EVENTS[1]: frozenset([EVENTS[0]])}
         self.run(self.layer.assigned(topics, self.kafka.membership))
 
-    def table(self) -> dict[bytes, bytes]:
+    def table(self, name: str = TABLE) -> dict[bytes, bytes]:
         """The database as a view reads it."""
-        items = self.layer.committed_items(EVENTS[1], TABLE, 100)
+        items = self.layer.committed_items(EVENTS[1], name, 100)
         return {key.encode(): value for key, value in items}
 
-    def position(self) -> int:
+    def position(self, table: str = TABLE) -> int:
         """The changelog offset that the database says it has reached."""
         assert self.slot.task is not None
-        return self.slot.task._stores.tables[TABLE].reached.position  # noqa: SLF001
+        return self.slot.task._stores.tables[table].reached.position  # noqa: SLF001
 
 
 class World:
@@ -216,7 +230,7 @@ class World:
         if self.lives:
             shutil.copytree(self.now.folder, folder, ignore=shutil.ignore_patterns("LOCK"))
         self.lives.append(Process(self.kafka, folder, self._patch))
-        self.now.run(self.now.layer.learn([CHANGELOG]))
+        self.now.run(self.now.layer.learn([CHANGELOG, CHANGELOG_OF_SUMS]))
         self.now.join()
 
     def go_on(self) -> None:
@@ -235,6 +249,7 @@ class World:
         """Count the events of a key."""
         self.handled[event.offset] += 1
         unit, key = current_unit(), event.key or b""
+        unit.count(SUMS, "events", 1)
         count = b"%d" % (int(unit.read(TABLE, key) or 0) + 1)
         unit.write(TABLE, key, count)
         unit.send(Outgoing("results", key, b"%b/%b" % (event.value or b"", count)))

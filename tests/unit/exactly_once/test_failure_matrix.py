@@ -48,8 +48,9 @@ from support.scripted_faults import (
     unconfirmed,
 )
 from support.scripted_librdkafka import CONFLICT, FENCED, TIMED_OUT
-from support.scripted_worker import CHANGELOG, EVENTS, Step, World
+from support.scripted_worker import CHANGELOG, CHANGELOG_OF_SUMS, EVENTS, SUMS, TABLE, Step, World
 
+from streamsocial_billing.exactly_once.counters import RECORD
 from streamsocial_billing.exactly_once.errors import RecordRefused, StoreFailed
 
 STEPS = ("begin", "send", "confirm", "offsets", "commit", "store")
@@ -277,7 +278,8 @@ def run(world: World, *keys: bytes) -> str:
         world.rejoin()
         world.go_on()
     if world.now.slot.state == "running":
-        assert world.kafka.fold(CHANGELOG, world.now.position()) == world.now.table()
+        for table, topic in ((TABLE, CHANGELOG), (SUMS, CHANGELOG_OF_SUMS)):
+            assert world.kafka.fold(topic, world.now.position(table)) == world.now.table(table)
     return " ".join(world.attempts[before:])
 
 
@@ -316,7 +318,7 @@ def repair(world: World) -> None:
 
 
 def assert_all_is_committed_once(world: World) -> None:
-    """Results, metrics, offset, changelog, database, memory."""
+    """Results, metrics, offset, changelogs, databases, the task's counters, memory."""
     results = [b"events-0/1", b"events-1/1", b"events-2/1", b"events-3/2"]
     assert results == world.committed("results")
     assert [b"events-%d" % offset for offset in range(4)] == world.committed("metrics")
@@ -324,6 +326,7 @@ def assert_all_is_committed_once(world: World) -> None:
     counts = {b"a": b"2", b"b": b"1", b"c": b"1"}
     assert counts == world.kafka.fold(CHANGELOG)
     assert counts == world.now.table()
+    assert {RECORD: b'{"events":4}'} == world.kafka.fold(CHANGELOG_OF_SUMS) == world.now.table(SUMS)
     task, layer = world.now.slot.task, world.now.layer
     assert task is not None
     assert ({}, 0, 0, None) == (task.overlay, layer._bytes, layer._running, world.kafka.open)  # noqa: SLF001

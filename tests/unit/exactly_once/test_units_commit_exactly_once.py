@@ -8,12 +8,13 @@ a new incarnation starts from the committed offsets, its database topped up from
 Properties, the first six checked after every operation, the others once everything is committed:
 
 1. an event has at most one result, in the end exactly one (or one dead letter)
-2. a transaction holds whole units: result, metric, dead letter, table changes, offset together
+2. a transaction holds whole units: result, metric, dead letter, table changes, offset together; its
+   counters are the sums of all units committed so far
 3. a committed offset never passes an event without a result, never goes back
 4. results of a key are committed in the order of its counter, which each handler reads, then writes
 5. a database is the fold of a prefix of its changelog: never ahead
 6. handlers of a key never run at once; `surely_first` is never said of an event that a handler has seen
-7. the tables are the fold of the committed units
+7. the tables are the fold of the committed units, the counters too
 8. the overlay is empty, no bytes are held, no handler is counted
 9. the committed offsets are the ends of the logs, markers included
 """
@@ -42,6 +43,7 @@ from support.virtual_time import Held, VirtualTimeLoop
 from streamsocial_billing.exactly_once.batch import Batch
 from streamsocial_billing.exactly_once.cluster import TP
 from streamsocial_billing.exactly_once.commit import Committer
+from streamsocial_billing.exactly_once.counters import RECORD, read, summed
 from streamsocial_billing.exactly_once.layer import Fetched, Layer
 from streamsocial_billing.exactly_once.membership import Membership
 from streamsocial_billing.exactly_once.options import Options
@@ -52,7 +54,7 @@ from streamsocial_billing.exactly_once.task import Source, Task
 from streamsocial_billing.exactly_once.units import Outgoing, current_unit
 
 SOURCES: list[TP] = [("events", 0), ("again", 0)]
-CHANGELOGS = {"counts": "counts-changelog", "odd": "odd-changelog"}
+CHANGELOGS = {"counts": "counts-changelog", "odd": "odd-changelog", "sums": "sums-changelog"}
 MEMBERSHIP = Membership("group", 1, "member")
 KEYS: list[bytes | None] = [b"a", b"b", b"c", None]
 
@@ -85,6 +87,7 @@ class World(RuleBasedStateMachine):
         self.before: Mapping[TP, int | None] = dict(self.kafka.committed)
         self.results: Counter[str] = Counter()
         self.counters: dict[bytes | None, int] = {}
+        self.sums: Counter[str] = Counter()
         self.open()
 
     # -- the worker
@@ -131,6 +134,7 @@ class World(RuleBasedStateMachine):
             assert event.key not in self.busy  # 6
             self.seen.add(event)
             self.busy.add(event.key)
+            unit.count("sums", "events", 1)
             key = event.key or b"none"
             count = int(unit.read("counts", key) or 0)
             assert (unit.read("odd", key) is not None) == (count % 2 == 1)
@@ -149,6 +153,8 @@ class World(RuleBasedStateMachine):
             unit.write("odd", key, None if count % 2 else b"yes")
             unit.send(Outgoing("results", event.key, b"%b/%d" % (event.value or b"", count + 1)))
             unit.send(Outgoing("metrics", None, event.value))
+            unit.count("sums", "results", 1)
+            unit.count("sums", "bytes", len(event.value or b""))
         except AssertionError as exc:
             self.broken.append(exc)  # or the task would take it for a handler's failure
         finally:
@@ -157,6 +163,7 @@ class World(RuleBasedStateMachine):
     async def bury(self, event: Record, exc: Exception) -> None:
         """The application's answer to a handler that fails for good."""
         current_unit().send(Outgoing("dead", event.key, event.value))
+        current_unit().count("sums", "dead", 1)
 
     def reopen_if_failed(self) -> None:
         """What `Layer` does when a task has failed."""
@@ -287,6 +294,11 @@ class World(RuleBasedStateMachine):
                 values["counts-changelog", key] = count.encode()
                 values["odd-changelog", key] = b"yes" if int(count) % 2 else None
         assert sorted(sent["results"]) == sorted(sent["metrics"])  # 2
+        self.sums.update(events=len(sent["results"]), results=len(sent["results"]), dead=len(sent["dead"]))
+        self.sums.update(bytes=sum(map(len, sent["results"])))
+        self.sums = +self.sums  # no name that was never counted
+        if sent["results"] or sent["dead"]:
+            values["sums-changelog", RECORD] = summed(None, self.sums)
         assert sorted(values.items()) == sorted(((t, k), v) for t, k, v in transaction.changes)  # 2
         finished = sent["results"] + sent["dead"]
         self.results.update(finished)
@@ -338,6 +350,7 @@ class World(RuleBasedStateMachine):
         assert counts == dict(self.stores.tables["counts"].items())  # 7
         odd = {key for key, count in counts.items() if int(count) % 2}
         assert odd == {key for key, _ in self.stores.tables["odd"].items()}  # 7
+        assert dict(self.sums) == read(self.stores.tables["sums"].get(RECORD))  # 7
         assert {} == self.task.overlay  # 8
         layer = self.layer
         assert (0, 0) == (layer._bytes, layer._running)  # noqa: SLF001 # 8

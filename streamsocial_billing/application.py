@@ -9,6 +9,7 @@ from typing import Any
 import faust
 
 from streamsocial_billing import exactly_once
+from streamsocial_billing.audit.watching import LiveAudit
 from streamsocial_billing.billing import Billing
 from streamsocial_billing.books import Books
 from streamsocial_billing.card_numbers import mask_card_numbers
@@ -34,6 +35,7 @@ from streamsocial_billing.subscriptions import Subscriptions
 from streamsocial_billing.sweeping import SweepTimer
 from streamsocial_billing.topics import create_topics
 from streamsocial_billing.views.api import declare_views
+from streamsocial_billing.views.audit import page_of_audit
 from streamsocial_billing.views.receiving import declare_receivers
 from streamsocial_billing.views.subscriptions import page_of_subscriptions
 from tables.business_refs import declare_business_refs
@@ -41,6 +43,7 @@ from tables.charges import declare_charges
 from tables.open_payments import declare_open_payments
 from tables.payments import declare_payments
 from tables.subscriptions import declare_subscriptions
+from tables.task_counters import declare_task_counters
 
 # in the order in which `Books` has them
 TABLES = declare_charges, declare_payments, declare_open_payments, declare_business_refs
@@ -70,8 +73,10 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
     payments = batched(app.topic(settings.topic(PAYMENTS)))
     retry = batched(app.topic(settings.topic(RETRY)))
     orders = batched(app.topic(settings.topic(COMMANDS)))
-    tables = (declare(app) for declare in TABLES)
+    counters = declare_task_counters(app, exactly_once.counters)
+    tables = [*(declare(app) for declare in TABLES), counters]
     books = Books(results, metrics, dead_letters, *tables)
+    live = LiveAudit(layer, counters, settings.topic(PAYMENTS))
     settlement = Settlement(books)
     billing = Billing(settings, books, gateways, lambda: layer.partitions, settlement)
     subscribed = declare_subscriptions(app)
@@ -101,16 +106,19 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
         async for batch in stream:
             await batch.each(commands.obey)
 
-    _run_beside(app, layer, settings, gateways)
+    _run_beside(app, layer, settings, gateways, live)
     told = Metrics(layer)
     declare_views(app, layer, settings, books.charges, books.payments, told)
+    page_of_audit(app, layer, live, told)
     declare_receivers(app, settings, gateways, billing.decide, told.registry)
     page_of_subscriptions(app, layer, settings, subscribed)
     return app
 
 
-def _run_beside(app: Any, layer: Layer, settings: Settings, gateways: Mapping[str, Gateway]) -> None:
-    """Look for due payments as long as the worker runs; close the gateways at its end."""
+def _run_beside(
+    app: Any, layer: Layer, settings: Settings, gateways: Mapping[str, Gateway], live: LiveAudit
+) -> None:  # fmt: skip
+    """Look for due payments, audit as long as the worker runs; close the gateways at its end."""
     nudger = Nudger(settings.client_config(), settings.topic(RETRY))
 
     @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
@@ -133,6 +141,11 @@ def _run_beside(app: Any, layer: Layer, settings: Settings, gateways: Mapping[st
     async def nudge_due_subscriptions() -> None:
         with suppress(asyncio.CancelledError):
             await RenewalTimer(layer, nudger).run()
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def audit_all_the_time() -> None:
+        with suppress(asyncio.CancelledError):
+            await live.run()
 
 
 def _layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:

@@ -61,6 +61,7 @@ class Billing:
 
     async def charge(self, event: Event) -> None:
         """One record of `payments`: exactly one result or one dead letter."""
+        self._books.handled(event)
         at_ms = now_ms()
         try:
             payment = PaymentEvent.from_bytes(event.value, key=event.key, now_ms=at_ms)

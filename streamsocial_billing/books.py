@@ -24,6 +24,15 @@ from streamsocial_billing.outcomes import Verdict
 from tables.business_refs import business_key
 from tables.open_payments import OpenPayment
 from tables.payments import Entry, PaymentEntry, payment_key, read_entry, written
+from tables.task_counters import (
+    CHARGED,
+    DEAD_LETTERS,
+    EVENTS,
+    FINAL_RESULTS,
+    FIRST_RESULTS,
+    OPENED,
+    REFUNDED,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +56,7 @@ def now_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Where a unit writes: the topics of results, metrics, dead letters; the tables of the app."""
+    """Where a unit writes: the topics of results, metrics, dead letters; the tables, the counters."""
 
     results: Topic
     metrics: Topic
@@ -56,6 +65,11 @@ class Books:
     payments: Any
     open_payments: Any
     business_refs: Any
+    counters: Any
+
+    def handled(self, event: Event) -> None:
+        """Count an event: the first line of each agent's handler. The live audit looks for its answer."""
+        self.counters.add(EVENTS + event.topic)
 
     def entry(self, user_id: str, payment_id: str) -> Entry | None:
         """What is known of a payment, as the running unit sees it."""
@@ -92,6 +106,25 @@ class Books:
             self.charges.get(user_id), user_id, found.status, about["amount_minor"], about["currency"],
             replayed, payment_id, at_ms,
         )  # fmt: skip
+        self._count(about, found.status, replayed=replayed, resolves=resolves, source=source)
+
+    def _count(
+        self, about: Mapping[str, Any], status: str, *,
+        replayed: bool, resolves: bool, source: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """Count a result by what it says itself: the tables are the other side of the live audit."""
+        add = self.counters.add
+        if resolves:
+            add(FINAL_RESULTS)
+        else:
+            add(FIRST_RESULTS + source["topic"])
+        if replayed:
+            return
+        if status in OPEN and not resolves:
+            add(OPENED)
+        if status == "succeeded":
+            moved = REFUNDED if about["action"] == "refund" else CHARGED
+            add(moved + about["currency"], about["amount_minor"])
 
     def answer(
         self, event: Event, payment: PaymentEvent, found: Verdict, *,
@@ -125,6 +158,7 @@ class Books:
         """A dead letter with the original bytes; its offset commits in the same transaction."""
         value, masked = await _masked(event.value or b"")
         key, key_masked = mask_card_numbers(event.key or b"")
+        self.counters.add(DEAD_LETTERS + event.topic)
         headers = {
             "error": bad.detail, "reason": bad.reason,
             "source": f"{event.topic}/{event.partition}/{event.offset}", "at": str(at_ms), **_names(event),

@@ -96,6 +96,7 @@ class Commands:
 
     async def obey(self, event: Event) -> None:
         """One record of `billing-commands`."""
+        self._books.handled(event)
         try:
             command = Command.from_bytes(event.value)
             if command.command not in self._handlers:

@@ -55,6 +55,7 @@ class Resolver:
 
     async def resolve(self, event: Event) -> None:
         """One record of `payments-retry`."""
+        self._books.handled(event)
         at_ms = now_ms()
         try:
             nudge = Nudge.from_bytes(event.value)

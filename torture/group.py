@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TABLES: Final = ("charges", "payments", "open_payments", "business_refs")
+TABLES: Final = ("charges", "payments", "open_payments", "business_refs", "task_counters")
 STOPPED: Final = r"task {partition} is stopped: no committed offset for .* --reset-offsets"
 STOPPED_WITHIN_S: Final = 30.0
 EMPTY_WITHIN_S: Final = 60.0

@@ -16,7 +16,9 @@ from streamsocial_billing.committed import CommittedLog, Place
 from streamsocial_billing.exactly_once.store import META_KEY, META_PREFIX
 from streamsocial_billing.settings import Settings
 
-TABLES: Final = ("charges", "payments", "open_payments", "business_refs", "subscriptions")
+TABLES: Final = (
+    "charges", "payments", "open_payments", "business_refs", "subscriptions", "task_counters",
+)  # fmt: skip
 """The tables of the app, as application.py declares them."""
 
 

@@ -1,0 +1,155 @@
+"""`/audit`: the live audit as JSON, as metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import aiohttp
+import orjson
+from aiohttp.web import Response
+from faust.web import Request, View
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from yarl import URL
+
+from streamsocial_billing.audit.live import INVARIANTS, answered, by_rest, still_open
+from streamsocial_billing.audit.watching import LiveAudit, as_json
+from streamsocial_billing.exactly_once import Layer
+from streamsocial_billing.exactly_once.metrics import Metrics
+from streamsocial_billing.money import EXPONENTS
+from tables.task_counters import CHARGED, DEAD_LETTERS, EVENTS, FINAL_RESULTS, FIRST_RESULTS, OPENED, REFUNDED
+
+HOP_S = 2.0
+"""How long another worker may take to answer."""
+Task = dict[str, Any]
+
+
+def page_of_audit(app: Any, layer: Layer, live: LiveAudit, metrics: Metrics) -> None:
+    """`/audit`: the tasks of this worker; `/audit?workers=all`: of all that answer. No user data."""
+    metrics.registry.register(AuditMetrics(live))
+
+    @app.page("/audit")  # type: ignore[untyped-decorator]
+    async def audit(view: View, request: Request) -> Response:
+        tasks = [as_json(checked) for checked in live.tasks()]
+        if request.query.get("workers") == "all":
+            tasks += await elsewhere(app, layer)
+        body = summary(tasks, layer.partitions, live.topic)
+        return Response(body=orjson.dumps(body), content_type="application/json")
+
+
+def summary(tasks: Sequence[Task], partitions: int, topic: str) -> dict[str, Any]:
+    """The sums over tasks, each counted once; `topic` is the full name of `payments`."""
+    known = {task["partition"]: task for task in sorted(tasks, key=lambda task: task["checked_at"])}
+    kept = [task for _, task in sorted(known.items())]
+    numbers: Counter[str] = Counter()
+    listed: Counter[str] = Counter()
+    for task in kept:
+        numbers.update(task["counters"])
+        listed.update(task["open"])
+    found = [answered(task["counters"], topic) for task in kept]
+    breaks = [{"partition": task["partition"], **one} for task in kept for one in task["breaks"]]
+    return {
+        "ok": not breaks,
+        "partitions": partitions,
+        "here": [task["partition"] for task in kept],
+        "checked_at": min((task["checked_at"] for task in kept), default=None),
+        "rows_at": min((task["rows_at"] for task in kept), default=None),
+        "payments": {
+            "handled": sum(one.handled for one in found),
+            "answered": sum(one.results for one in found),
+            "dead_letters": sum(one.dead_letters for one in found),
+            "lost": sum(one.lost for one in found),
+            "double": sum(one.double for one in found),
+        },
+        "open": {"counted": still_open(numbers), "unknown": listed["unknown"], "parked": listed["parked"]},
+        "events": by_rest(numbers, EVENTS),
+        "money": _money(numbers),
+        "breaks": breaks,
+        "tasks": kept,
+    }
+
+
+def _money(numbers: Counter[str]) -> dict[str, dict[str, int]]:
+    charged, refunded = by_rest(numbers, CHARGED), by_rest(numbers, REFUNDED)
+    return {
+        currency: {
+            "charged_minor": charged.get(currency, 0),
+            "refunded_minor": refunded.get(currency, 0),
+            "exponent": EXPONENTS.get(currency, 0),
+        }
+        for currency in sorted(charged.keys() | refunded.keys())
+    }
+
+
+async def elsewhere(app: Any, layer: Layer) -> list[Task]:
+    """The tasks of the other workers that answer now: one question to each, passed on by nobody."""
+    urls = {app.assignor.url_of(p) for p in range(layer.partitions) if p not in layer.slots}
+    found = await asyncio.gather(*(_ask(app, url) for url in urls if url is not None))
+    return [task for tasks in found for task in tasks]
+
+
+async def _ask(app: Any, url: URL) -> list[Task]:
+    try:
+        async with asyncio.timeout(HOP_S), app.http_client.get(url.join(URL("/audit"))) as answer:
+            tasks: list[Task] = orjson.loads(await answer.read())["tasks"]
+            return tasks
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
+        return []  # its partitions are missing in the answer
+
+
+class AuditMetrics(Collector):
+    """The live audit for Prometheus."""
+
+    def __init__(self, live: LiveAudit) -> None:
+        self._live = live
+
+    def collect(self) -> Iterator[Metric]:
+        """Counters as committed, by task; what does not hold, by invariant."""
+        tasks = self._live.tasks()
+        for kind, name, text, label in OF_KINDS:
+            family = CounterMetricFamily(f"billing_audit_{name}", text, labels=["partition", label])
+            for task in tasks:
+                for rest, number in by_rest(task.numbers, kind).items():
+                    family.add_metric([str(task.partition), rest], number)
+            yield family
+        for counter, text in ((OPENED, "First results that left a payment open."),
+                              (FINAL_RESULTS, "Results that settled an open payment.")):  # fmt: skip
+            family = CounterMetricFamily(f"billing_audit_{counter}", text, labels=["partition"])
+            for task in tasks:
+                family.add_metric([str(task.partition)], task.numbers.get(counter, 0))
+            yield family
+        yield from self._gauges()
+
+    def _gauges(self) -> Iterator[Metric]:
+        tasks = self._live.tasks()
+        breaks = _gauge("breaks", "Invariants that do not hold: each currency is one.", "invariant")
+        listed = _gauge("open", "Open payments in the tables, as of the last walk.", "status")
+        checked = _gauge("checked_timestamp_seconds", "The last look at the counters.")
+        walked = _gauge("rows_timestamp_seconds", "The moment of which the last walk through the rows was.")
+        for task in tasks:
+            partition = str(task.partition)
+            found = Counter(one.invariant for one in task.breaks)
+            for invariant in INVARIANTS:
+                breaks.add_metric([partition, invariant], found[invariant])
+            for status in ("unknown", "parked"):
+                listed.add_metric([partition, status], task.rows.open[status] if task.rows else 0)
+            checked.add_metric([partition], task.at_ms / 1000)
+            walked.add_metric([partition], task.rows_at_ms / 1000)
+        yield from (breaks, listed, checked, walked)
+
+
+OF_KINDS = (
+    (EVENTS, "events", "Events that a handler took.", "topic"),
+    (FIRST_RESULTS, "first_results", "Results of events, replays among them.", "topic"),
+    (DEAD_LETTERS, "dead_letters", "Events that became dead letters.", "topic"),
+    (CHARGED, "charged_minor_units", "Money charged.", "currency"),
+    (REFUNDED, "refunded_minor_units", "Money that went back.", "currency"),
+)
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"billing_audit_{name}", text, labels=["partition", *labels])

@@ -1,0 +1,292 @@
+"""The live audit: what it compares, what it says when a side is wrong."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry
+from support.asked_gateway import AskedGateway
+from support.one_task import START_MS, OneTask
+
+from streamsocial_billing.audit.live import INVARIANTS, Break, Rows, breaks_of_counters, breaks_of_rows
+from streamsocial_billing.audit.watching import ROUND_EVERY_MS, ROWS_PER_LOOK, LiveAudit, as_json
+from streamsocial_billing.books import Books
+from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.settings import COMMANDS, PAYMENTS
+from streamsocial_billing.views.audit import AuditMetrics, summary
+
+GOOD = {
+    "events/payments": 7, "first_results/payments": 6, "dead_letters/payments": 1, "events/payments-retry": 9,
+    "opened": 3, "final_results": 1, "charged/EUR": 700, "charged/JPY": 5, "refunded/EUR": 200,
+}  # fmt: skip
+
+
+def rows() -> Rows:
+    """What agrees with GOOD."""
+    return Rows(
+        2, 7, Counter(unknown=1, parked=1), Counter(EUR=700, JPY=5), Counter(EUR=200)
+    )  # fmt: skip
+
+
+def test_books_that_agree_have_no_break() -> None:
+    """Replays, nudges, dead letters of other topics among them."""
+    numbers = GOOD | {"dead_letters/payments-retry": 4}
+    assert [] == [*breaks_of_counters(numbers, "payments"), *breaks_of_rows(numbers, rows())]
+
+
+MUTATED: list[tuple[dict[str, int], dict[str, Any], list[Break]]] = [
+    ({"events/payments": 8}, {}, [Break("answered", "", 8, 7)]),
+    ({"dead_letters/payments": 2}, {}, [Break("answered", "", 7, 8)]),
+    ({"opened": 4}, {}, [Break("open", "", 3, 2)]),
+    ({}, {"open": Counter(parked=1)}, [Break("open", "", 2, 1)]),
+    ({}, {"results": 8}, [Break("results", "", 7, 8)]),
+    ({"charged/EUR": 701}, {}, [Break("charged", "EUR", 701, 700)]),
+    ({"charged/USD": 1}, {}, [Break("charged", "USD", 1, 0)]),
+    ({}, {"charged": Counter(EUR=700)}, [Break("charged", "JPY", 5, 0)]),
+    ({}, {"charged": Counter(EUR=700, JPY=5, KWD=9)}, [Break("charged", "KWD", 0, 9)]),
+    ({"refunded/EUR": 0}, {}, [Break("refunded", "EUR", 0, 200)]),
+    ({}, {"refunded": Counter(EUR=199)}, [Break("refunded", "EUR", 200, 199)]),
+    ({}, {"unreadable": 1}, [Break("readable", "", 0, 1)]),
+]
+
+
+@pytest.mark.parametrize(("numbers", "sides", "expected"), MUTATED)
+def test_each_invariant_names_the_side_that_was_changed(
+    numbers: dict[str, int], sides: dict[str, Any], expected: list[Break]
+) -> None:
+    """One figure changed on one side: one break, of that invariant, with both figures."""
+    found, counted = rows(), GOOD | numbers
+    for name, value in sides.items():
+        setattr(found, name, value)
+    assert expected == [*breaks_of_counters(counted, "payments"), *breaks_of_rows(counted, found)]
+
+
+def test_every_invariant_has_a_side_that_breaks_it() -> None:
+    """None is there for show."""
+    assert set(INVARIANTS) == {one.invariant for _, _, expected in MUTATED for one in expected}
+
+
+@pytest.mark.parametrize("value", [b"", b"[]", b"7", b"{}", b'{"counts":{},"money":{"EUR":7}}', b"\xff"])
+def test_a_row_that_cannot_be_read_is_counted_not_raised(value: bytes) -> None:
+    """The audit goes on with the next row."""
+    found = Rows()
+    found.add_charges([value, b'{"counts":{"succeeded":2},"money":{}}'])
+    assert (1, 2, 1) == (found.unreadable, found.results, found.users)
+
+
+def payment(
+    user_id: str, payment_id: str, amount_minor: int = 999, currency: str = "EUR"
+) -> PaymentEvent:  # fmt: skip
+    """A charge requested when the lab's time begins."""
+    return PaymentEvent(
+        payment_id, user_id, "charge", "subscription", amount_minor, currency, "pm_card_visa", "simulated",
+        None, None, START_MS,
+    )  # fmt: skip
+
+
+class Lab:
+    """One task with its live audit."""
+
+    def __init__(self, lab: OneTask) -> None:
+        self.lab = lab
+        self.live = LiveAudit(lab.layer, lab.app.tables["task_counters"], lab.settings.topic(PAYMENTS))
+        self._waited_ms = 0
+
+    def look(self, times: int = 3) -> Any:
+        """Look, each time as if a round were over; what is known of the task."""
+        for _ in range(times):
+            self._waited_ms += ROUND_EVERY_MS
+            self.lab.loop.run_until_complete(self.live.run_once(START_MS + self._waited_ms))
+        (checked,) = self.live.tasks()
+        return checked
+
+    def breaks(self) -> list[str]:
+        """The invariants that do not hold."""
+        return [one.invariant for one in self.look().breaks]
+
+    @property
+    def numbers(self) -> dict[str, int]:
+        """The committed counters."""
+        return dict(self.look().numbers)
+
+
+@pytest.fixture
+def gateway() -> AskedGateway:
+    return AskedGateway()
+
+
+@pytest.fixture
+def audited(gateway: AskedGateway) -> Iterator[Lab]:
+    with OneTask(gateway) as lab:
+        yield Lab(lab)
+
+
+def test_a_task_counts_what_came_in_and_what_came_of_it(audited: Lab) -> None:
+    """Charges, a replay, a rejection, bad input, an event without a key, a nudge, a bad command."""
+    lab = audited.lab
+    first = payment("u1", "p1", amount_minor=300, currency="EUR")
+    lab.send(first, first, payment("u2", "p1", amount_minor=50, currency="JPY"))
+    lab.send(payment("u1", "p1", amount_minor=301, currency="EUR"))
+    lab.append(PAYMENTS, None, b"no json")
+    lab.append(PAYMENTS, b"u1", None)
+    lab.append(COMMANDS, b"u1", b"{}")
+    lab.nudge("u1", "p1")
+
+    expected = {
+        "events/payments": 6, "first_results/payments": 4, "dead_letters/payments": 2,
+        "events/payments-retry": 1, "events/billing-commands": 1, "dead_letters/billing-commands": 1,
+        "charged/EUR": 300, "charged/JPY": 50,
+    }  # fmt: skip
+    assert expected == audited.numbers
+    assert [] == audited.breaks()
+
+
+def test_an_open_payment_is_counted_until_it_is_settled(audited: Lab, gateway: AskedGateway) -> None:
+    """Unknown, asked for again by a re-sent event, then settled by a nudge: money counts once."""
+    lab = audited.lab
+    event = payment("u1", "p1", amount_minor=300, currency="EUR")
+    gateway.script.append(RuntimeError("an answer that nobody understands"))
+    lab.send(event, event)
+    opened = audited.look()
+    assert ({"unknown": 1}, 1, 0) == (dict(opened.rows.open), opened.numbers["opened"], len(opened.breaks))
+
+    lab.wait(60)
+    lab.look()
+    settled = audited.look()
+    numbers = settled.numbers
+    assert ({}, 1, 1) == (dict(settled.rows.open), numbers["opened"], numbers["final_results"])
+    assert (300, ()) == (numbers["charged/EUR"], settled.breaks)
+
+
+def test_a_crash_leaves_the_numbers_of_what_was_committed(audited: Lab) -> None:
+    """The next incarnation goes on from the record of the last commit."""
+    lab = audited.lab
+    lab.send(payment("u1", "p1", amount_minor=300, currency="EUR"))
+    lab.crash()
+    lab.send(payment("u1", "p2", amount_minor=200, currency="EUR"))
+    assert (500, 2) == (audited.numbers["charged/EUR"], audited.numbers["events/payments"])
+    assert [] == audited.breaks()
+
+
+def test_a_result_that_is_not_written_is_lost(audited: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that takes an event and answers nothing turns `answered` red."""
+    monkeypatch.setattr(Books, "answer", lambda *_, **__: None)
+    audited.lab.send(payment("u1", "p1"))
+    assert ["answered"] == audited.breaks()
+    body = summary_of(audited.live)
+    assert (False, 1, 0) == (body["ok"], body["payments"]["lost"], body["payments"]["double"])
+
+
+def test_a_second_answer_is_double(audited: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two results of one event turn `answered` red, the other way."""
+    answer = Books.answer
+
+    def twice(self: Books, *args: Any, **fields: Any) -> None:
+        answer(self, *args, **fields)
+        answer(self, *args, **fields)
+
+    monkeypatch.setattr(Books, "answer", twice)
+    audited.lab.send(payment("u1", "p1"))
+    assert ["answered"] == audited.breaks()
+    assert (0, 1) == tuple(summary_of(audited.live)["payments"][name] for name in ("lost", "double"))
+
+
+def test_rows_that_are_changed_behind_its_back_are_noticed(audited: Lab) -> None:
+    """Money, results, open payments: the tables are the other side."""
+    lab = audited.lab
+    lab.send(payment("u1", "p1", amount_minor=300, currency="EUR"))
+    state = lab.row("charges", "u1")
+    lab.put("charges", "u1", state | {"money": {"EUR": {"charged_minor": 299, "refunded_minor": 1}}})
+    assert ["charged", "refunded"] == audited.breaks()
+    lab.put("charges", "u1", state | {"counts": {"succeeded": 2}})
+    assert ["results"] == audited.breaks()
+    lab.put("charges", "u1", state)
+    lab.put("open_payments", "u1/p9", {"next_try_at": None, "status": "parked"})
+    assert ["open"] == audited.breaks()
+    del lab.disks["open_payments"].values[b"u1/p9"]
+    lab.disks["charges"].values[b"u2"] = b"damaged"
+    assert ["readable"] == audited.breaks()
+    del lab.disks["charges"].values[b"u2"]
+    assert [] == audited.breaks()
+
+
+def test_a_break_is_an_error_in_the_log_once(audited: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    """With task, invariant, both figures; not again at each look."""
+    audited.lab.put("open_payments", "u1/p9", {"next_try_at": None, "status": "parked"})
+    with caplog.at_level(logging.ERROR):
+        audited.look(5)
+    assert ["live audit: task 0: open: 0 expected, 1 found"] == [one.getMessage() for one in caplog.records]
+
+
+def test_a_walk_takes_as_many_looks_as_it_needs(audited: Lab) -> None:
+    """Rows are compared when all of them were seen, as they were when the walk began."""
+    lab = audited.lab
+    state = {"counts": {"succeeded": 1}, "money": {"EUR": {"charged_minor": 1, "refunded_minor": 0}}}
+    for number in range(2 * ROWS_PER_LOOK):
+        lab.put("charges", f"u{number:05}", state)
+    assert None is audited.look(1).rows
+    lab.put("charges", "zzz", state)  # behind the walk's beginning: not part of it
+    assert None is audited.look(1).rows
+    assert 2 * ROWS_PER_LOOK == audited.look(1).rows.users
+    assert 2 * ROWS_PER_LOOK + 1 == audited.look(3).rows.users
+
+
+def test_a_task_that_goes_away_is_forgotten(audited: Lab) -> None:
+    """Its next owner audits it; this worker says nothing of it any more."""
+    audited.look()
+    audited.lab.slot.state = "closing"
+    audited.lab.loop.run_until_complete(audited.live.run_once(START_MS))
+    assert [] == audited.live.tasks()
+
+
+def test_the_timer_ends_with_its_walks_closed(audited: Lab) -> None:
+    """Cancelled amid a walk, it lets go of the databases."""
+    lab = audited.lab
+    for number in range(2 * ROWS_PER_LOOK):
+        lab.put("charges", f"u{number:05}", {"counts": {}, "money": {}})
+    running = lab.loop.create_task(audited.live.run())
+    lab.loop.settle(1.5)
+    (walk,) = audited.live._walks.values()  # noqa: SLF001
+    running.cancel()
+    lab.loop.settle()
+    assert (True, None) == (running.cancelled(), walk.view._scans)  # noqa: SLF001
+
+
+def summary_of(live: LiveAudit) -> Any:
+    """What `/audit` says."""
+    return orjson.loads(orjson.dumps(summary([as_json(one) for one in live.tasks()], 8, live.topic)))
+
+
+def test_the_summary_adds_up_tasks_and_counts_each_once(audited: Lab) -> None:
+    """A task that moved between two questions answers from two workers: the later look counts."""
+    audited.lab.send(payment("u1", "p1", amount_minor=300, currency="EUR"))
+    audited.look()
+    (task,) = summary_of(audited.live)["tasks"]
+    older = task | {"checked_at": task["checked_at"] - 1, "counters": {}}
+    other = task | {"partition": 3, "checked_at": 5}
+    body = summary([task, older, other], 8, "payments")
+    assert ([0, 3], 8, 5, True) == (body["here"], body["partitions"], body["checked_at"], body["ok"])
+    assert (2, 2, 0, 0) == tuple(body["payments"][k] for k in ("handled", "answered", "lost", "double"))
+    assert {"EUR": {"charged_minor": 600, "refunded_minor": 0, "exponent": 2}} == body["money"]
+
+
+def test_the_metrics_have_the_same_numbers(audited: Lab) -> None:
+    """Counters by task, a gauge for each invariant, 0 until it breaks."""
+    audited.lab.send(payment("u1", "p1", amount_minor=300, currency="EUR"))
+    audited.look()
+    registry = CollectorRegistry()
+    registry.register(AuditMetrics(audited.live))
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"billing_audit_{name}", {"partition": "0", **labels})
+
+    assert (1, 300) == (
+        value("events_total", topic="payments"), value("charged_minor_units_total", currency="EUR")
+    )  # fmt: skip
+    assert {0.0} == {value("breaks", invariant=one) for one in INVARIANTS}
+    audited.lab.put("open_payments", "u1/p9", {"next_try_at": None, "status": "parked"})
+    audited.look()
+    assert (1, 1) == (value("breaks", invariant="open"), value("open", status="parked"))

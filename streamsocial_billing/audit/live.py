@@ -104,6 +104,14 @@ class Answered(NamedTuple):
         return max(0, self.results + self.dead_letters - self.handled)
 
 
+    def as_json(self) -> dict[str, int]:
+        """For those who read `/audit`."""
+        return {
+            "handled": self.handled, "answered": self.results, "dead_letters": self.dead_letters,
+            "lost": self.lost, "double": self.double,
+        }  # fmt: skip
+
+
 def answered(numbers: Numbers, topic: str) -> Answered:
     """What came of the events of a source topic."""
     return Answered(*(numbers.get(kind + topic, 0) for kind in (EVENTS, FIRST_RESULTS, DEAD_LETTERS)))

@@ -8,7 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from streamsocial_billing.audit.live import Break, Numbers, Rows, breaks_of_counters, breaks_of_rows
+from streamsocial_billing.audit.live import (
+    Break,
+    Numbers,
+    Rows,
+    answered,
+    breaks_of_counters,
+    breaks_of_rows,
+)
 from streamsocial_billing.books import now_ms
 from streamsocial_billing.exactly_once import Counters, Layer
 from streamsocial_billing.exactly_once.counters import read
@@ -168,13 +175,14 @@ def _tell(partition: int, before: set[Break], now: Iterable[Break]) -> None:
             logger.error("live audit: task %d: %s", partition, found)
 
 
-def as_json(checked: Checked) -> dict[str, Any]:
-    """One task for those who read `/audit`."""
-    rows = checked.rows
+def as_json(checked: Checked, topic: str) -> dict[str, Any]:
+    """One task for those who read `/audit`; `topic` is the full name of `payments`."""
+    rows, payments = checked.rows, answered(checked.numbers, topic)
     return {
         "partition": checked.partition,
         "checked_at": checked.at_ms,
         "rows_at": checked.rows_at_ms,
+        "payments": payments.as_json(),
         "counters": dict(checked.numbers),
         "open": dict(rows.open) if rows else {},
         "breaks": [found._asdict() for found in checked.breaks],

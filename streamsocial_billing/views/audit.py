@@ -16,8 +16,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from yarl import URL
 
-from streamsocial_billing.audit.live import INVARIANTS, answered, by_rest, still_open
+from streamsocial_billing.audit.live import INVARIANTS, by_rest, still_open
 from streamsocial_billing.audit.watching import LiveAudit, as_json
+from streamsocial_billing.books import now_ms
 from streamsocial_billing.exactly_once import Layer
 from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.money import EXPONENTS
@@ -25,6 +26,7 @@ from tables.task_counters import CHARGED, DEAD_LETTERS, EVENTS, FINAL_RESULTS, F
 
 HOP_S = 2.0
 """How long another worker may take to answer."""
+OF_PAYMENTS = ("handled", "answered", "dead_letters", "lost", "double")
 Task = dict[str, Any]
 
 
@@ -34,23 +36,24 @@ def page_of_audit(app: Any, layer: Layer, live: LiveAudit, metrics: Metrics) -> 
 
     @app.page("/audit")  # type: ignore[untyped-decorator]
     async def audit(view: View, request: Request) -> Response:
-        tasks = [as_json(checked) for checked in live.tasks()]
+        tasks = [as_json(checked, live.topic) for checked in live.tasks()]
         if request.query.get("workers") == "all":
             tasks += await elsewhere(app, layer)
-        body = summary(tasks, layer.partitions, live.topic)
+        body = {"at": now_ms(), **summary(tasks, layer.partitions)}
         return Response(body=orjson.dumps(body), content_type="application/json")
 
 
-def summary(tasks: Sequence[Task], partitions: int, topic: str) -> dict[str, Any]:
-    """The sums over tasks, each counted once; `topic` is the full name of `payments`."""
+def summary(tasks: Sequence[Task], partitions: int) -> dict[str, Any]:
+    """The sums over tasks, each counted once."""
     known = {task["partition"]: task for task in sorted(tasks, key=lambda task: task["checked_at"])}
     kept = [task for _, task in sorted(known.items())]
     numbers: Counter[str] = Counter()
     listed: Counter[str] = Counter()
+    payments: Counter[str] = Counter()
     for task in kept:
+        payments.update(task["payments"])
         numbers.update(task["counters"])
         listed.update(task["open"])
-    found = [answered(task["counters"], topic) for task in kept]
     breaks = [{"partition": task["partition"], **one} for task in kept for one in task["breaks"]]
     return {
         "ok": not breaks,
@@ -58,13 +61,7 @@ def summary(tasks: Sequence[Task], partitions: int, topic: str) -> dict[str, Any
         "here": [task["partition"] for task in kept],
         "checked_at": min((task["checked_at"] for task in kept), default=None),
         "rows_at": min((task["rows_at"] for task in kept), default=None),
-        "payments": {
-            "handled": sum(one.handled for one in found),
-            "answered": sum(one.results for one in found),
-            "dead_letters": sum(one.dead_letters for one in found),
-            "lost": sum(one.lost for one in found),
-            "double": sum(one.double for one in found),
-        },
+        "payments": {name: payments[name] for name in OF_PAYMENTS},
         "open": {"counted": still_open(numbers), "unknown": listed["unknown"], "parked": listed["parked"]},
         "events": by_rest(numbers, EVENTS),
         "money": _money(numbers),

@@ -31,6 +31,7 @@ from streamsocial_billing.audit.disk import tables_on_disk
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.events import PaymentEvent, gateway_key
 from streamsocial_billing.exactly_once.cluster import Cluster
+from streamsocial_billing.exactly_once.counters import read
 from streamsocial_billing.intake.producer import PaymentProducer
 from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, RESULTS, RETRY, Settings
 from streamsocial_billing.topics import create_topics
@@ -395,7 +396,19 @@ class System:
         report = run_audit(self.settings, wait_s=30)
         assert () == report.problems, "\n".join(map(str, report.problems))
         assert self.sent == report.events
+        self.check_counters()
         return report
+
+    def check_counters(self) -> None:
+        """The tasks' own counters: every event came in once, was answered once."""
+        log, topic = CommittedLog(self.settings), self.settings.changelog("task_counters")
+        last = {}
+        for message in log.read(log.ends([(topic, p) for p in range(self.settings.partitions)])):
+            last[message.partition()] = read(message.value())
+        counted: Counter[str] = sum(map(Counter, last.values()), Counter())
+        payments = self.settings.topic(PAYMENTS)
+        answered = counted[f"first_results/{payments}"] + counted[f"dead_letters/{payments}"]
+        assert (self.sent, self.sent) == (counted[f"events/{payments}"], answered)
 
     def check_order(self) -> None:
         """Each payment was answered in the order of its events (results of one user lie in one partition)."""

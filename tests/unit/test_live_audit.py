@@ -92,7 +92,8 @@ class Lab:
 
     def __init__(self, lab: OneTask) -> None:
         self.lab = lab
-        self.live = LiveAudit(lab.layer, lab.app.tables["task_counters"], lab.settings.topic(PAYMENTS))
+        counters: Any = lab.app.tables["task_counters"]
+        self.live = LiveAudit(lab.layer, counters, lab.settings.topic(PAYMENTS))
         self._waited_ms = 0
 
     def look(self, times: int = 3) -> Any:
@@ -257,7 +258,7 @@ def test_the_timer_ends_with_its_walks_closed(audited: Lab) -> None:
 
 def summary_of(live: LiveAudit) -> Any:
     """What `/audit` says."""
-    return orjson.loads(orjson.dumps(summary([as_json(one) for one in live.tasks()], 8, live.topic)))
+    return orjson.loads(orjson.dumps(summary([as_json(one, live.topic) for one in live.tasks()], 8)))
 
 
 def test_the_summary_adds_up_tasks_and_counts_each_once(audited: Lab) -> None:
@@ -267,7 +268,7 @@ def test_the_summary_adds_up_tasks_and_counts_each_once(audited: Lab) -> None:
     (task,) = summary_of(audited.live)["tasks"]
     older = task | {"checked_at": task["checked_at"] - 1, "counters": {}}
     other = task | {"partition": 3, "checked_at": 5}
-    body = summary([task, older, other], 8, "payments")
+    body = summary([task, older, other], 8)
     assert ([0, 3], 8, 5, True) == (body["here"], body["partitions"], body["checked_at"], body["ok"])
     assert (2, 2, 0, 0) == tuple(body["payments"][k] for k in ("handled", "answered", "lost", "double"))
     assert {"EUR": {"charged_minor": 600, "refunded_minor": 0, "exponent": 2}} == body["money"]

@@ -135,6 +135,26 @@ def test_the_metrics_count_what_was_committed(system: System) -> None:
         assert PARTITIONS == _series(worker, "exactly_once_partitions")
 
 
+def test_the_audit_of_either_worker_tells_of_all_partitions(system: System) -> None:
+    """`/audit` has the tasks of the worker that is asked, `?workers=all` those of both; no user's data."""
+
+    path = "/audit?workers=all"
+
+    def is_through(worker: WorkerProcess) -> bool:
+        audit = get(worker.web_port, path).json()
+        return bool(audit["rows_at"]) and system.sent == audit["payments"]["handled"]
+
+    for worker, other in (system.workers, reversed(system.workers)):
+        wait_until(partial(is_through, worker))
+        everywhere, here = get(worker.web_port, path), get(worker.web_port, "/audit").json()
+        assert (b"user-", b"pay-") == tuple(m for m in (b"user-", b"pay-") if m not in everywhere.body)
+        audit = everywhere.json()
+        assert (list(range(PARTITIONS)), True) == (audit["here"], audit["ok"])
+        assert (0, 0) == (audit["payments"]["lost"], audit["payments"]["double"])
+        assert sorted(ready(worker)["assigned"]) == here["here"]
+        assert sorted(ready(other)["assigned"]) == sorted(set(audit["here"]) - set(here["here"]))
+
+
 def test_the_dashboard_is_ours(system: System) -> None:
     """`/` is an HTML page without anything from elsewhere."""
     answer = get(system.worker.web_port, "/")
@@ -151,7 +171,7 @@ def test_without_a_token_a_proxied_request_is_not_loopback(system: System, heade
     """A forwarding header means somebody else asks: 401, even for what is unknown; state stays public."""
     for path in ("/users/user-1/charges", "/payments/user-1/pay-1", "/users/nobody/charges"):
         assert 401 == get(system.worker.web_port, path, **{header: "127.0.0.1"}).status
-    for path in ("/health", "/ready", "/metrics"):
+    for path in ("/health", "/ready", "/metrics", "/audit"):
         assert 200 == get(system.worker.web_port, path, **{header: "127.0.0.1"}).status
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,6 +23,12 @@ from streamsocial_billing.exactly_once import partition_of
 
 PARTITIONS = 4
 TOKEN = "a-token-that-nobody-guesses"
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+HEADLESS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--virtual-time-budget=6000",
+)  # fmt: skip
 HOP = {"X_Exactly_Once_Hop": "1"}
 
 
@@ -164,6 +173,30 @@ def test_the_dashboard_is_ours(system: System) -> None:
     page = answer.body.decode()
     assert "StreamSocial" in page
     assert "https://" not in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_dashboard_shows_the_claim_in_a_real_browser(system: System, tmp_path: Path) -> None:
+    """What people see: payments handled, none lost, none double, money, every task's books hold."""
+
+    def text() -> str:
+        page = subprocess.run(
+            [str(CHROMIUM), *HEADLESS, f"--user-data-dir={tmp_path}", "--dump-dom",
+             f"http://127.0.0.1:{system.worker.web_port}/"],
+            check=True, capture_output=True, text=True, timeout=60,
+        ).stdout  # fmt: skip
+        return re.sub(r"<[^>]*>", " ", page.split("<script>")[0])
+
+    shown: list[str] = []
+
+    def is_through() -> bool:
+        shown.append(text())
+        return PARTITIONS == shown[-1].count("all holds")
+
+    wait_until(is_through)
+    assert f"{system.sent} payments handled, 0 lost, 0 double" in shown[-1]
+    assert re.search(rf"checked \d+ s ago · all {PARTITIONS} partitions", shown[-1])
+    assert re.search(r"EUR +[\d,]+\.\d\d +0\.00", shown[-1])
 
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-Ip", "Via"])

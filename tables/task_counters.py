@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import faust
@@ -23,7 +22,7 @@ REFUNDED = "refunded/"
 """Before a currency: minor units that results say went back."""
 
 
-def declare_task_counters(app: faust.App, make: Callable[..., Any], **options: Any) -> Any:
+def declare_task_counters(app: faust.App, make: Any, **options: Any) -> Any:
     """Declare the counters `task_counters`: one record a task, name -> whole number.
 
     Added to by every agent, in the unit of what is counted; read by the live audit. Kept for ever. `make`

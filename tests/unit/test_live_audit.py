@@ -1,12 +1,15 @@
 """The live audit: what it compares, what it says when a side is wrong."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+import yaml
 from prometheus_client import CollectorRegistry
 from support.asked_gateway import AskedGateway
 from support.one_task import START_MS, OneTask
@@ -18,6 +21,7 @@ from streamsocial_billing.events import PaymentEvent
 from streamsocial_billing.settings import COMMANDS, PAYMENTS
 from streamsocial_billing.views.audit import AuditMetrics, summary
 
+ROOT = Path(__file__).resolve().parents[2]
 GOOD = {
     "events/payments": 7, "first_results/payments": 6, "dead_letters/payments": 1, "events/payments-retry": 9,
     "opened": 3, "final_results": 1, "charged/EUR": 700, "charged/JPY": 5, "refunded/EUR": 200,
@@ -291,3 +295,28 @@ def test_the_metrics_have_the_same_numbers(audited: Lab) -> None:
     audited.lab.put("open_payments", "u1/p9", {"next_try_at": None, "status": "parked"})
     audited.look()
     assert (1, 1) == (value("breaks", invariant="open"), value("open", status="parked"))
+
+
+def test_the_page_and_the_alerts_know_the_metrics(audited: Lab, gateway: AskedGateway) -> None:
+    """What a scrape has stands in docs/operations.md; alerts ask for series that exist, with their labels."""
+    gateway.script.append(RuntimeError("an answer that nobody understands"))
+    audited.lab.send(payment("u1", "p1"), payment("u1", "p2"))
+    audited.lab.append(PAYMENTS, None, b"no json")
+    audited.lab.handle()
+    audited.look()
+    there: dict[str, set[str]] = {}
+    for family in AuditMetrics(audited.live).collect():
+        there.setdefault(family.name + "_total" * (family.type == "counter"), set())
+        for sample in family.samples:
+            there[sample.name] |= set(sample.labels)
+
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    assert set(there) == set(re.findall(r"billing_audit_\w+", page))
+    assert set() == {f"`{one}`" for one in INVARIANTS} - set(re.findall(r"`\w+`", page))
+    groups = yaml.safe_load((ROOT / "docs/alerts.yml").read_text(encoding="utf-8"))["groups"]
+    (rules,) = [group["rules"] for group in groups if group["name"] == "billing"]
+    for rule in rules:
+        assert f"`{rule['alert']}`" in page
+        (name,) = set(re.findall(r"billing_audit_\w+", rule["expr"])) or {"-"}
+        assert set(re.findall(r"(\w+)=\"", rule["expr"])) <= there[name], rule["alert"]
+        assert set(re.findall(r"labels\.(\w+)", rule["annotations"]["summary"])) <= there[name] | {"instance"}

@@ -103,7 +103,6 @@ class Answered(NamedTuple):
         """Answers too many."""
         return max(0, self.results + self.dead_letters - self.handled)
 
-
     def as_json(self) -> dict[str, int]:
         """For those who read `/audit`."""
         return {

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -69,7 +70,7 @@ class Books:
 
     def handled(self, event: Event) -> None:
         """Count an event: the first line of each agent's handler. The live audit looks for its answer."""
-        self.counters.add(EVENTS + event.topic)
+        self.counters.add(_named(EVENTS, event.topic))
 
     def entry(self, user_id: str, payment_id: str) -> Entry | None:
         """What is known of a payment, as the running unit sees it."""
@@ -106,25 +107,17 @@ class Books:
             self.charges.get(user_id), user_id, found.status, about["amount_minor"], about["currency"],
             replayed, payment_id, at_ms,
         )  # fmt: skip
-        self._count(about, found.status, replayed=replayed, resolves=resolves, source=source)
+        self.counters.add(FINAL_RESULTS if resolves else _named(FIRST_RESULTS, source["topic"]))
+        if not replayed:
+            self._count_outcome(about, found.status, resolves)
 
-    def _count(
-        self, about: Mapping[str, Any], status: str, *,
-        replayed: bool, resolves: bool, source: Mapping[str, Any],
-    ) -> None:  # fmt: skip
-        """Count a result by what it says itself: the tables are the other side of the live audit."""
-        add = self.counters.add
-        if resolves:
-            add(FINAL_RESULTS)
-        else:
-            add(FIRST_RESULTS + source["topic"])
-        if replayed:
-            return
-        if status in OPEN and not resolves:
-            add(OPENED)
+    def _count_outcome(self, about: Mapping[str, Any], status: str, resolves: bool) -> None:
+        """Count what a result says itself, not what the tables do: they are the audit's other side."""
         if status == "succeeded":
             moved = REFUNDED if about["action"] == "refund" else CHARGED
-            add(moved + about["currency"], about["amount_minor"])
+            self.counters.add(_named(moved, about["currency"]), about["amount_minor"])
+        elif status in OPEN and not resolves:
+            self.counters.add(OPENED)
 
     def answer(
         self, event: Event, payment: PaymentEvent, found: Verdict, *,
@@ -158,7 +151,7 @@ class Books:
         """A dead letter with the original bytes; its offset commits in the same transaction."""
         value, masked = await _masked(event.value or b"")
         key, key_masked = mask_card_numbers(event.key or b"")
-        self.counters.add(DEAD_LETTERS + event.topic)
+        self.counters.add(_named(DEAD_LETTERS, event.topic))
         headers = {
             "error": bad.detail, "reason": bad.reason,
             "source": f"{event.topic}/{event.partition}/{event.offset}", "at": str(at_ms), **_names(event),
@@ -176,6 +169,12 @@ class Books:
 def source_of(event: Event) -> Any:
     """Where an event stands, as results and entries name it."""
     return {"topic": event.topic, "partition": event.partition, "offset": event.offset}
+
+
+@lru_cache(maxsize=1000)
+def _named(kind: str, rest: str) -> str:
+    """The name of a counter; one text for all units that wait to be committed."""
+    return kind + rest
 
 
 def _open_payment(entry: PaymentEntry) -> OpenPayment:

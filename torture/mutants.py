@@ -56,7 +56,7 @@ def outputs_without_their_offset() -> None:
         units = sorted([*chosen.units, *early], key=lambda unit: unit.number)
         sealed = seal(units, chosen.offsets, self.committed_value)
         for unit in early:
-            unit.sends, unit.writes, unit.counted = [], {}, {}
+            unit.sends, unit.writes, unit.counted = [], {}, ()
         return Sealed(chosen.units, sealed.records, sealed.changes, sealed.offsets)
 
     _replace(Task, "_choose", choose_all)

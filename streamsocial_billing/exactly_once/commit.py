@@ -1,5 +1,6 @@
 """The commit of a task: the one place where its order stands."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -51,17 +52,23 @@ def seal(
     """
     records: list[Outgoing] = []
     changes: Changes = {}
-    counted: dict[str, dict[str, int]] = {}
     for unit in units:
         records += unit.sends
         for (table, key), value in unit.writes.items():
             changes.setdefault(table, {})[key] = value
-        for (table, name), number in unit.counted.items():
-            numbers = counted.setdefault(table, {})
-            numbers[name] = numbers.get(name, 0) + number
-    for table, numbers in counted.items():
+    for table, numbers in _counted(units).items():
         changes[table] = {RECORD: summed(committed(table, RECORD), numbers)}
     return Sealed(units, records, changes, offsets)
+
+
+def _counted(units: "list[Unit]") -> dict[str, dict[str, int]]:
+    """By table, by name, what the units add."""
+    sums: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for unit in units:
+        said = iter(unit.counted)
+        for table, name, number in zip(said, said, said, strict=True):
+            sums[table][name] += number
+    return {table: dict(numbers) for table, numbers in sums.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ class Unit:
     `number` is the task-wide admission number; `previous` the unit of the same key before it as long as
     that one is uncommitted; `successor` the next one of the key, with its handler, that waits for this one;
     `surely_first` is True if no handler can have seen the event before, in whatever worker; `counted` is
-    what it adds to the task's counters.
+    what it adds to the task's counters: table, name, number, and so on. It is flat, as a backlog keeps many
+    units alive: with a dict of pairs the garbage collector took a tenth more of the time.
     """
 
     __slots__ = (
@@ -71,7 +72,7 @@ class Unit:
         self.sends: list[Outgoing] = []
         self.writes: dict[TableKey, bytes | None] = {}
         self.undo: dict[TableKey, Change | None] = {}
-        self.counted: dict[tuple[str, str], int] = {}
+        self.counted: list[Any] | tuple[()] = ()
         self.finished = False
         self.committed = False
         self.size = len(event.value) if event.value is not None else 0
@@ -95,8 +96,10 @@ class Unit:
 
     def count(self, table: str, name: str, number: int) -> None:
         """Add to a number of a table of counters; `seal` sums up what the units of a commit have added."""
-        where = (table, name)
-        self.counted[where] = self.counted.get(where, 0) + number
+        if self.counted:
+            self.counted += (table, name, number)
+        else:
+            self.counted = [table, name, number]
 
     def count_what_it_did(self) -> int:
         """Add what the finished unit sends or writes to its size.
@@ -119,7 +122,7 @@ class Unit:
                 self.task.overlay[where] = before
         self.undo.clear()
         self.writes.clear()
-        self.counted.clear()
+        self.counted = ()
         self.sends.clear()
 
 

@@ -266,9 +266,9 @@ def emptied_units_have_counted() -> list[Patch]:
     """What a failed try has counted counts."""
 
     def empty(self: Unit) -> None:
-        counted = dict(self.counted)
+        counted = self.counted
         _empty(self)
-        self.counted.update(counted)
+        self.counted = counted
 
     return [(Unit, "empty", empty)]
 

@@ -18,11 +18,14 @@ from streamsocial_billing.exactly_once import Layer, Options, batched, output
 from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.gateways.base import Gateway
+from streamsocial_billing.observing import GATEWAY_TOLD, Observer, is_forgettable
+from streamsocial_billing.refunds import Refunds
 from streamsocial_billing.resolver import DueTimer, Resolver
 from streamsocial_billing.scheduling import RenewalTimer
 from streamsocial_billing.settings import (
     COMMANDS,
     DEAD_LETTERS,
+    GATEWAY_EVENTS,
     METRICS,
     PAYMENTS,
     RESULTS,
@@ -38,15 +41,20 @@ from streamsocial_billing.views.api import declare_views
 from streamsocial_billing.views.audit import page_of_audit
 from streamsocial_billing.views.receiving import declare_receivers
 from streamsocial_billing.views.subscriptions import page_of_subscriptions
+from tables.awaited_charges import declare_awaited_charges
 from tables.business_refs import declare_business_refs
 from tables.charges import declare_charges
+from tables.gateway_events import declare_gateway_events
 from tables.open_payments import declare_open_payments
 from tables.payments import declare_payments
 from tables.subscriptions import declare_subscriptions
 from tables.task_counters import declare_task_counters
 
 # in the order in which `Books` has them
-TABLES = declare_charges, declare_payments, declare_open_payments, declare_business_refs
+TABLES = (
+    declare_charges, declare_payments, declare_open_payments, declare_business_refs, declare_gateway_events,
+    declare_awaited_charges,
+)  # fmt: skip
 GAP_ALARM_S = 60.0  # one payment that holds up the commits behind it for so long is an alarm ...
 GAP_ALARM_DEADLINES = 3  # ... but never less than so many gateway deadlines
 
@@ -72,21 +80,24 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
 
     payments = batched(app.topic(settings.topic(PAYMENTS)))
     retry = batched(app.topic(settings.topic(RETRY)))
+    messages = batched(app.topic(settings.topic(GATEWAY_EVENTS)))
     orders = batched(app.topic(settings.topic(COMMANDS)))
     counters = declare_task_counters(app, exactly_once.counters)
     tables = [*(declare(app) for declare in TABLES), counters]
     books = Books(results, metrics, dead_letters, *tables)
     live = LiveAudit(layer, counters, settings.topic(PAYMENTS))
     settlement = Settlement(books)
-    billing = Billing(settings, books, gateways, lambda: layer.partitions, settlement)
+    refunds = Refunds(settings, books, gateways, settlement)
+    observer = Observer(books, gateways, lambda: layer.partitions, settlement)
+    billing = Billing(settings, books, gateways, lambda: layer.partitions, settlement, refunds)
     subscribed = declare_subscriptions(app)
     subscriptions = Subscriptions(
         books, subscribed, output(app, settings.topic(PAYMENTS)), gateways, settings.dunning_after_days
     )
     settlement.hooks.append(subscriptions.learn)
     resolver = Resolver(
-        settings, books, gateways, lambda: layer.partitions, settlement,
-        kinds={"subscription": subscriptions.nudged},
+        settings, books, gateways, lambda: layer.partitions, settlement, refunds,
+        kinds={"subscription": subscriptions.nudged, "gateway_event": observer.forget},
     )  # fmt: skip
     handlers: dict[str, OnCommand] = {**subscriptions.commands()}
     commands = Commands(books, lambda: layer.partitions, handlers)
@@ -101,6 +112,11 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
         async for batch in stream:
             await batch.each(resolver.resolve)
 
+    @app.agent(messages)
+    async def observe(stream: Any) -> None:
+        async for batch in stream:
+            await batch.each(observer.observe)
+
     @app.agent(orders)
     async def obey(stream: Any) -> None:
         async for batch in stream:
@@ -108,6 +124,7 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
 
     _run_beside(app, layer, settings, gateways, live)
     told = Metrics(layer)
+    told.registry.register(GATEWAY_TOLD)
     declare_views(app, layer, settings, books.charges, books.payments, told)
     page_of_audit(app, layer, live, told)
     declare_receivers(app, settings, gateways, billing.decide, told.registry)
@@ -146,6 +163,11 @@ def _run_beside(
     async def audit_all_the_time() -> None:
         with suppress(asyncio.CancelledError):
             await live.run()
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def sweep_old_messages() -> None:
+        with suppress(asyncio.CancelledError):
+            await SweepTimer(layer, nudger, "gateway_events", is_forgettable, "gateway_event").run()
 
 
 def _layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:

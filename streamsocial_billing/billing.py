@@ -21,7 +21,7 @@ from streamsocial_billing.decision import (
 )
 from streamsocial_billing.events import BadInput, PaymentEvent, partition_of
 from streamsocial_billing.exactly_once import Event, current_unit
-from streamsocial_billing.gateways.base import ChargeRequest, Gateway, charge_until
+from streamsocial_billing.gateways.base import ChargeRequest, Gateway, Outcome, RefundRequest, call_until
 from streamsocial_billing.outcomes import INTERNAL_ERROR, TOO_OLD_TO_CALL, Verdict, verdict
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.settling import Settlement
@@ -111,30 +111,43 @@ class Billing:
                 decision.idempotency_key, payment.user_id, payment.payment_id, decision.fingerprint,
                 payment.amount_minor, payment.currency, payment.payment_method,
             )  # fmt: skip
-            found, attempts, gateway_ms = await self._outcome(gateway, request)
+            found, attempts, gateway_ms = await outcome_of(
+                gateway, request, self._settings.gateway_deadline_s
+            )
         self._settlement.first_outcome(
             event, payment, found, account=gateway.account, at_ms=now_ms(), calls=attempts,
             gateway_ms=gateway_ms, doubt=not first, fingerprint=decision.fingerprint,
         )  # fmt: skip
 
-    async def _outcome(self, gateway: Gateway, request: ChargeRequest) -> tuple[Verdict, int, int | None]:
-        """Repeat with the same key until the deadline; whatever goes wrong from here on is `unknown`."""
-        try:
-            await gateway.start()
-            outcome, attempts, gateway_ms = await charge_until(
-                gateway, request, deadline_s=self._settings.gateway_deadline_s,
-                clock=time.monotonic, sleep=asyncio.sleep,
-            )  # fmt: skip
-            found = verdict(outcome)
-        except Exception:
-            logger.exception("gateway %s: internal error after the call had started", gateway.name)
-            return INTERNAL_ERROR, 1, None
-        if found.error is not None:
-            logger.warning(
-                "%s/%s is %s: %s (%s)",
-                request.user_id, request.payment_id, found.status, found.error, gateway,
-            )  # fmt: skip
-        return found, attempts, gateway_ms if attempts else None
+
+async def outcome_of(
+    gateway: Gateway, request: ChargeRequest | RefundRequest, deadline_s: float
+) -> tuple[Verdict, int, int | None]:
+    """Repeat with the same key until the deadline; whatever goes wrong from here on is `unknown`.
+
+    Returns the verdict, the calls made, the milliseconds spent inside them (None: there was none).
+    """
+
+    async def call(timeout_s: float) -> Outcome:
+        if isinstance(request, ChargeRequest):
+            return await gateway.charge(request, timeout_s=timeout_s)
+        return await gateway.refund(request, timeout_s=timeout_s)
+
+    try:
+        await gateway.start()
+        outcome, attempts, gateway_ms = await call_until(
+            call, deadline_s=deadline_s, clock=time.monotonic, sleep=asyncio.sleep
+        )
+        found = verdict(outcome)
+    except Exception:
+        logger.exception("gateway %s: internal error after the call had started", gateway.name)
+        return INTERNAL_ERROR, 1, None
+    if found.error is not None:
+        logger.warning(
+            "%s/%s is %s: %s (%s)",
+            request.user_id, request.payment_id, found.status, found.error, gateway,
+        )  # fmt: skip
+    return found, attempts, gateway_ms if attempts else None
 
 
 def check_partition(event: Event, partitions: int) -> None:

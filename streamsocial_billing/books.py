@@ -37,6 +37,7 @@ from tables.task_counters import (
 
 logger = logging.getLogger(__name__)
 
+NO_TOPIC = "external"  # results of what a gateway made, in the counters
 CUT_BYTES = 64 * 1024  # of a dead letter that would not fit whole (payments.md, "Bad input")
 ABOUT = (
     "action",
@@ -47,6 +48,7 @@ ABOUT = (
     "requested_at",
     "business_ref",
     "refund_of",
+    "origin",
 )
 
 
@@ -66,6 +68,8 @@ class Books:
     payments: Any
     open_payments: Any
     business_refs: Any
+    gateway_events: Any
+    awaited_charges: Any
     counters: Any
 
     def handled(self, event: Event) -> None:
@@ -88,8 +92,8 @@ class Books:
 
     def write(
         self, payment: PaymentEvent | PaymentEntry, user_id: str, payment_id: str, found: Verdict, *,
-        replayed: bool, resolves: bool, attempt: int, gateway_ms: int | None, source: Mapping[str, Any],
-        at_ms: int,
+        replayed: bool, resolves: bool, attempt: int, gateway_ms: int | None,
+        source: Mapping[str, Any] | None, at_ms: int,
     ) -> None:  # fmt: skip
         """One ChargeResult, its metric, the user's charge state: always these three together."""
         about = _about(payment)
@@ -105,9 +109,10 @@ class Books:
         ))  # fmt: skip
         self.charges[user_id] = charge_state_after(
             self.charges.get(user_id), user_id, found.status, about["amount_minor"], about["currency"],
-            replayed, payment_id, at_ms,
+            replayed, payment_id, at_ms, about["action"],
         )  # fmt: skip
-        self.counters.add(FINAL_RESULTS if resolves else _named(FIRST_RESULTS, source["topic"]))
+        came_from = source["topic"] if source is not None else NO_TOPIC
+        self.counters.add(FINAL_RESULTS if resolves else _named(FIRST_RESULTS, came_from))
         if not replayed:
             self._count_outcome(about, found.status, resolves)
 
@@ -146,6 +151,10 @@ class Books:
             self.open_payments[key] = _open_payment(entry)
         elif self.open_payments.get(key) is not None:
             del self.open_payments[key]
+
+    def put(self, user_id: str, payment_id: str, entry: Entry) -> None:
+        """Store an entry whose status stays what it was."""
+        self.payments[payment_key(user_id, payment_id)] = written(entry)
 
     async def bury(self, event: Event, bad: BadInput, at_ms: int) -> None:
         """A dead letter with the original bytes; its offset commits in the same transaction."""
@@ -199,7 +208,7 @@ def _about(payment: PaymentEvent | PaymentEntry) -> dict[str, Any]:
         return {
             "action": payment.action, "product": payment.product, "amount_minor": payment.amount_minor,
             "currency": payment.currency, "gateway": payment.gateway, "requested_at": payment.requested_at,
-            "business_ref": payment.business_ref, "refund_of": payment.refund_of,
+            "business_ref": payment.business_ref, "refund_of": payment.refund_of, "origin": "event",
         }  # fmt: skip
     return {name: payment[name] for name in ABOUT}  # type: ignore[literal-required]
 

@@ -208,7 +208,7 @@ def after_outcome(
     attempts: int,
     ever_ambiguous: bool,
     last_error: str | None,
-    source: Source,
+    source: Source | None,
     appended_ms: int,
     now_ms: int,
     retry_after_s: float | None = None,
@@ -217,6 +217,7 @@ def after_outcome(
     charge_ref: str | None = None,
     conflicts_with: str | None = None,
     known_fingerprint: str | None = None,
+    reserved_minor: int = 0,
 ) -> PaymentEntry:
     """The entry of a payment whose first event was just handled.
 
@@ -239,7 +240,7 @@ def after_outcome(
         "amount_minor": event.amount_minor,
         "currency": event.currency,
         "refunded_minor": 0,
-        "reserved_minor": 0,
+        "reserved_minor": reserved_minor,
         "payment_method": event.payment_method,
         "business_ref": event.business_ref,
         "refund_of": event.refund_of,
@@ -343,7 +344,9 @@ def gives_up(entry: PaymentEntry, now_ms: int, give_up_after_ms: int) -> bool:
 
     An ambiguous one never fails by a timer (payments.md, "Outcomes"). Ask after a try, not instead.
     """
-    age_ms = now_ms - entry["first_seen_at"]
+    # a refund may have waited for its charge: it is tried for as long as any, from its release on
+    tried_from = entry["window_from"] if entry["action"] == "refund" else entry["first_seen_at"]
+    age_ms = now_ms - tried_from
     return settles(entry) and not entry["ever_ambiguous"] and age_ms > give_up_after_ms
 
 
@@ -356,10 +359,11 @@ def charge_state_after(
     replayed: bool,
     payment_id: str,
     at_ms: int,
+    action: str = "charge",
 ) -> ChargeState:
     """The user's state after one more charge result; the same fold that an audit makes over `charge-results`.
 
-    Only a succeeded charge that is no replay moves money.
+    Only what succeeded and is no replay moves money.
     """
     counted = "replayed" if replayed else status
     counts = dict(state["counts"]) if state else {}
@@ -367,8 +371,9 @@ def charge_state_after(
     money = dict(state["money"]) if state else {}
     if status == "succeeded" and not replayed:
         had = money.get(currency) or Money(charged_minor=0, refunded_minor=0)
+        charged, refunded = (amount_minor, 0) if action == "charge" else (0, amount_minor)
         money[currency] = Money(
-            charged_minor=had["charged_minor"] + amount_minor, refunded_minor=had["refunded_minor"]
+            charged_minor=had["charged_minor"] + charged, refunded_minor=had["refunded_minor"] + refunded
         )
     last = state["last_payment"] if state else None
     if not replayed:

@@ -18,7 +18,7 @@ from streamsocial_billing.money import CURRENCIES, MAX_AMOUNT_MINOR, is_amount
 ACTIONS: Final = frozenset({"charge", "refund"})
 PRODUCTS: Final = frozenset({"subscription", "upgrade", "gift"})
 GATEWAYS: Final = frozenset({"simulated", "stripe", "paypal"})
-NUDGES: Final = frozenset({"payment", "subscription"})
+NUDGES: Final = frozenset({"payment", "subscription", "gateway_event"})
 FINGERPRINT_VERSION: Final = 1
 KEY_VERSION: Final = 1
 MAX_AHEAD_MS: Final = 300_000
@@ -120,7 +120,8 @@ class PaymentEvent:
 class Nudge:
     """A hint on `payments-retry`: look at this entry now. May be lost or doubled.
 
-    `kind` says in which table: `payment`, or `subscription` (then `payment_id` is the subscription's id).
+    `kind` says in which table: `payment`, or `subscription` (then `payment_id` is the subscription's id), or
+    `gateway_event` (then it is `gateway:event_id`).
     """
 
     user_id: str
@@ -132,7 +133,8 @@ class Nudge:
         """Read a record of `payments-retry`; raises BadInput, never anything else."""
         data = _object(value)
         kind = "payment" if data.get("kind") is None else _one_of(data, "kind", NUDGES, "unknown_kind")
-        return cls(_id(data, "user_id"), _id(data, "payment_id"), kind)
+        read_id = _string if kind == "gateway_event" else _id  # a gateway's id is only looked up
+        return cls(_id(data, "user_id"), read_id(data, "payment_id"), kind)
 
     def to_bytes(self) -> bytes:
         """The record's value on `payments-retry`."""
@@ -355,7 +357,7 @@ def charge_result(
     attempt: int,
     requested_at: int,
     processed_at: int,
-    source: Mapping[str, Any],
+    source: Mapping[str, Any] | None,
     resolves: bool = False,
     business_ref: str | None = None,
     refund_of: str | None = None,
@@ -364,8 +366,8 @@ def charge_result(
 ) -> bytes:
     """A record of `charge-results`; fields as in interface.md.
 
-    `source` = topic, partition, offset of the event; `attempt` = gateway calls made (0: none); times in
-    milliseconds since the epoch.
+    `source` = topic, partition, offset of the event, None where the gateway made it; `attempt` = gateway
+    calls made (0: none); times in milliseconds since the epoch.
     """
     return orjson.dumps(
         {

@@ -16,6 +16,7 @@ from streamsocial_billing.exactly_once import Event, Layer, current_unit
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.gateways.base import ChargeRequest, Gateway, Outcome, Query, RefundRequest
 from streamsocial_billing.outcomes import INTERNAL_ERROR, Verdict, verdict, verdict_of_answer
+from streamsocial_billing.refund_rules import EXCEEDS_CHARGE
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.settling import Settlement
 from streamsocial_billing.sweeping import hint, sweep
@@ -133,6 +134,8 @@ class _Try:
             return found, 0
         if not proven_absent(entry, self._began_ms, self._gateway.traits):
             return self._asked_again(found), 0
+        if entry["reason"] == EXCEEDS_CHARGE:  # a refund without a reservation must not be called
+            return Verdict("rejected", EXCEEDS_CHARGE), 0
         if self._gives_up(give_up_after_ms):
             return GAVE_UP, 0
         if not old:  # the gateway would only bring the error again that it keeps under our key

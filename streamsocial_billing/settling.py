@@ -40,12 +40,13 @@ class Settlement:
     def first_outcome(
         self, event: Event, payment: PaymentEvent, found: Verdict, *,
         account: str, at_ms: int, calls: int = 0, gateway_ms: int | None = None, doubt: bool = False,
-        charge_ref: str | None = None, fingerprint: str | None = None,
+        charge_ref: str | None = None, fingerprint: str | None = None, reserved_minor: int = 0,
     ) -> PaymentEntry:  # fmt: skip
         """Store the outcome of a payment that had no entry (or an observed one); emit it.
 
         `account` is the one called, or to be called; `doubt`: an earlier delivery of this event may have
-        called the gateway, though nothing of that is stored. Returns the stored entry.
+        called the gateway, though nothing of that is stored; `reserved_minor`: what a refund holds of its
+        charge. Returns the stored entry.
         """
         entry = after_outcome(
             payment, status=found.status, reason=found.reason, gateway_account=account,
@@ -53,7 +54,7 @@ class Settlement:
             last_error=found.error, source=source_of(event), appended_ms=event.timestamp, now_ms=at_ms,
             retry_after_s=found.retry_after_s, ask_only=found.ask_only, soft=found.soft,
             charge_ref=charge_ref, conflicts_with=found.conflicts_with,
-            known_fingerprint=fingerprint,
+            known_fingerprint=fingerprint, reserved_minor=reserved_minor,
         )  # fmt: skip
         self._books.keep_first(payment.user_id, payment.payment_id, entry)
         self._books.answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import orjson
@@ -63,6 +64,7 @@ def smaller(entry: PaymentEntry) -> SmallEntry:
         "fingerprint": entry["fingerprint"],
         "fingerprint_version": entry["fingerprint_version"],
         "action": entry["action"],
+        "product": entry["product"],
         "status": entry["status"],
         "reason": entry["reason"],
         "gateway": entry["gateway"],
@@ -79,12 +81,26 @@ def smaller(entry: PaymentEntry) -> SmallEntry:
     }
 
 
-class SweepTimer:
-    """Walks slowly through the entries of the tasks here; nudges those whose retention is over."""
+def _is_over(value: bytes, at_ms: int) -> bool:
+    entry = read_entry(orjson.loads(value))
+    return entry is not None and is_over(entry, at_ms)
 
-    def __init__(self, layer: Layer, nudger: Nudger) -> None:
+
+class SweepTimer:
+    """Walks slowly through a table of the tasks here; nudges the keys whose retention is over.
+
+    `is_over` gets a committed value and ms since the epoch; `kind` is the kind of the nudges.
+    """
+
+    def __init__(
+        self, layer: Layer, nudger: Nudger, table: str = "payments",
+        is_over: Callable[[bytes, int], bool] = _is_over, kind: str = "payment",
+    ) -> None:  # fmt: skip
         self._layer = layer
         self._nudger = nudger
+        self._table = table
+        self._is_over = is_over
+        self._kind = kind
         self._looked_to: dict[int, str] = {}
         self._round_began: dict[int, int] = {}
 
@@ -102,9 +118,10 @@ class SweepTimer:
         """
         sent = 0
         for partition in self._layer.running_partitions():
-            over = [key for key, value in self._next_items(partition, at_ms) if _is_over(value, at_ms)]
+            items = self._next_items(partition, at_ms)
+            over = [key for key, value in items if self._is_over(value, at_ms)]
             if over:
-                await self._nudger.append(partition, map(hint, over))
+                await self._nudger.append(partition, [hint(key, self._kind) for key in over])
                 sent += len(over)
         return sent
 
@@ -115,17 +132,12 @@ class SweepTimer:
             if at_ms - self._round_began.get(partition, 0) < ROUND_EVERY_MS:
                 return []
             self._round_began[partition] = at_ms
-        items = self._layer.committed_items(partition, "payments", LOOKED_AT, after)
+        items = self._layer.committed_items(partition, self._table, LOOKED_AT, after)
         self._looked_to[partition] = items[-1][0] if len(items) == LOOKED_AT else ""
         return items
 
 
-def _is_over(value: bytes, at_ms: int) -> bool:
-    entry = read_entry(orjson.loads(value))
-    return entry is not None and is_over(entry, at_ms)
-
-
-def hint(key: str) -> tuple[bytes, bytes]:
+def hint(key: str, kind: str = "payment") -> tuple[bytes, bytes]:
     """The nudge for an entry, by its table key."""
     user_id, _, payment_id = key.partition("/")
-    return user_id.encode(), Nudge(user_id, payment_id).to_bytes()
+    return user_id.encode(), Nudge(user_id, payment_id, kind).to_bytes()

@@ -60,9 +60,9 @@ class PaymentEntry(TypedDict):
     currency: str
     """ISO 4217, upper-case."""
     refunded_minor: int
-    """How much of a succeeded charge went back."""
+    """How much of a charge went back, disputes with it; of a refund made at the gateway: its part of that."""
     reserved_minor: int
-    """How much of a succeeded charge open refunds hold."""
+    """How much of a succeeded charge open refunds hold; of an open refund: what it holds of its charge."""
     payment_method: str
     """The gateway's token: a later try sends the same parameters."""
     business_ref: str | None
@@ -105,8 +105,8 @@ class PaymentEntry(TypedDict):
     """Refunds that wait for their charge: since when."""
     settled_by: SettledBy | None
     """Who settled it by hand; None: nobody had to."""
-    source: Source
-    """The first event; a settling result carries it."""
+    source: Source | None
+    """The first event; a settling result carries it. None: made at the gateway, there was no event."""
     last_error: str | None
     """Text of the last call that gave no answer, for people."""
 
@@ -122,6 +122,7 @@ class SmallEntry(TypedDict):
     fingerprint: str
     fingerprint_version: int
     action: str
+    product: str
     status: str
     reason: str | None
     gateway: str
@@ -162,11 +163,13 @@ class ObservedEntry(TypedDict):
 Entry = PaymentEntry | SmallEntry | ObservedEntry
 
 
-def written(entry: PaymentEntry) -> dict[str, Any]:
-    """An entry as the table holds it: fields of _ADDED that say nothing new are left out.
+def written(entry: Entry) -> dict[str, Any]:
+    """An entry as the table holds it: of a full one fields of _ADDED that say nothing new are left out.
 
     Most payments end at once; without this each record on the changelog was a quarter larger.
     """
+    if not is_full(entry):
+        return dict(entry)
     value: dict[str, Any] = dict(entry)
     if _added_of(entry) == _DEFAULTS:  # the quick way of nearly every payment
         for name in _ADDED:

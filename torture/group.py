@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from streamsocial_billing.audit.disk import TABLES
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import TP, Cluster
 from streamsocial_billing.exactly_once.errors import KafkaUnavailable
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TABLES: Final = ("charges", "payments", "open_payments", "business_refs", "task_counters")
 STOPPED: Final = r"task {partition} is stopped: no committed offset for .* --reset-offsets"
 STOPPED_WITHIN_S: Final = 30.0
 EMPTY_WITHIN_S: Final = 60.0

@@ -15,6 +15,7 @@ from typing import Any, Final
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
+from streamsocial_billing.audit.disk import TABLES
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.settings import Settings
@@ -149,9 +150,10 @@ class System:
         self.settings = Settings.from_environment(self._settings(self.kafka.broker.url))
         cluster = self.cluster()
         create_topics(self.settings, cluster)
-        # the second one is the product's own, which the control has no use for; a reader asks for it
         more = [self.settings.topic(ADDED_TOPIC)]
-        more += [self.settings.changelog("open_payments")] if self.is_control else []
+        if self.is_control:  # it has no use for the product's other tables; a reader asks for them all
+            others = [table for table in TABLES if table not in ("payments", "charges")]
+            more += [self.settings.changelog(table) for table in others]
         cluster.create([NewTopic(name, PARTITIONS, 1) for name in more])
         for name in WORKERS:
             environ = self.environment(self.kafka.url(name))

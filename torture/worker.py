@@ -28,8 +28,8 @@ from streamsocial_billing.gateways.simulated import SimulatedGateway
 VARIABLE: Final = "TORTURE_WORKER"
 SCHEDULE_S: Final = (5,) * 1_000
 """Instead of the product's, whose third pause is two minutes: in the quiet end everything must drain."""
-ADDED_TOPIC: Final = "gateway-events"
-"""What the next release reads besides `payments`, `payments-retry`."""
+ADDED_TOPIC: Final = "next-release"
+"""What the next release reads besides the sources of this one."""
 
 
 @dataclass(frozen=True, slots=True)

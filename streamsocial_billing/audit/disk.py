@@ -18,6 +18,7 @@ from streamsocial_billing.settings import Settings
 
 TABLES: Final = (
     "charges", "payments", "open_payments", "business_refs", "subscriptions", "task_counters",
+    "gateway_events", "awaited_charges",
 )  # fmt: skip
 """The tables of the app, as application.py declares them."""
 

@@ -46,8 +46,9 @@ def test_a_full_entry_is_kept_35_days_then_a_small_one(lab: OneTask) -> None:
     small = lab.entry("u1", "p1")
 
     assert {
-        "small": True, "status": "succeeded", "reason": None, "action": "charge", "gateway": "simulated",
-        "gateway_account": "acct_scripted", "gateway_ref": "ch_scripted_1", "amount_minor": 500,
+        "small": True, "status": "succeeded", "reason": None, "action": "charge", "product": "gift",
+        "gateway": "simulated", "gateway_account": "acct_scripted", "gateway_ref": "ch_scripted_1",
+        "amount_minor": 500,
         "currency": "USD", "refunded_minor": 0, "reserved_minor": 0, "business_ref": "sub:1",
         "conflicts_with": None, "attempts": 1, "processed_at": full["processed_at"],
         "fingerprint": full["fingerprint"], "fingerprint_version": 1,

@@ -1,0 +1,252 @@
+"""Refunds: gives back a part of a charge, at most what it captured.
+
+What a refund may take is reserved in the charge's entry, in the unit that calls the gateway (or, for one
+that waited, in the unit that releases it). That unit commits after the call, so the reservation is there
+whenever a committed refund is `unknown` or `parked`; a crash before takes back both, and the event does both
+again. Who learns how it ended (a nudge, a webhook, a person) tells the settlement, whose hook moves the
+reservation to `refunded_minor` or frees it, in the same unit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from streamsocial_billing.awaiting import Awaiting
+from streamsocial_billing.billing import outcome_of
+from streamsocial_billing.books import Books, now_ms
+from streamsocial_billing.decision import (
+    DEDUP_RETENTION_MS,
+    FINAL,
+    Adopt,
+    Charge,
+    Refund,
+    decide,
+    past_window,
+)
+from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.exactly_once import Event, current_unit
+from streamsocial_billing.external import book_external
+from streamsocial_billing.gateways.base import Gateway, RefundRequest
+from streamsocial_billing.outcomes import TOO_OLD_TO_CALL, Verdict
+from streamsocial_billing.refund_rules import (
+    EXCEEDS_CHARGE,
+    UNKNOWN_CHARGE,
+    Allowed,
+    Held,
+    Refused,
+    after_end,
+    judge,
+    left,
+    wish_of,
+    with_reserved,
+)
+from streamsocial_billing.settings import Settings
+from streamsocial_billing.settling import Settlement
+from tables.payments import PaymentEntry, is_full, is_small
+
+logger = logging.getLogger(__name__)
+
+CHARGE_MAY_COME_MS: Final = 600_000
+"""How long a refund may have overtaken its charge (payments.md, "Refunds")."""
+LOOK_AGAIN_MS: Final = 3_600_000
+"""A refund that waits is released by its charge; only one that found no room in the list needs this look."""
+NO_REF = "a refund names its charge"
+
+
+class Refunds:
+    """Handles refunds; adds itself to the settlement's hooks."""
+
+    def __init__(
+        self, settings: Settings, books: Books, gateways: Mapping[str, Gateway], settlement: Settlement
+    ) -> None:
+        self._settings = settings
+        self._books = books
+        self._gateways = gateways
+        self._configured = frozenset(gateways)
+        self._settlement = settlement
+        self._awaiting = Awaiting(books)
+        settlement.hooks.append(self.on_outcome)
+
+    async def refund(self, event: Event, payment: PaymentEvent) -> None:
+        """One refund on `payments`: exactly one result."""
+        at_ms = now_ms()
+        decision = decide(
+            payment, self._books.entry(payment.user_id, payment.payment_id), now_ms=at_ms,
+            appended_ms=event.timestamp, dedup_retention_ms=DEDUP_RETENTION_MS,
+            configured_gateways=self._configured,
+        )  # fmt: skip
+        match decision:
+            case Refund():
+                await self._new(event, payment, decision, at_ms)
+            case Adopt():
+                self._adopt(event, payment, decision, at_ms)
+            case Charge():
+                raise RuntimeError(f"decided {decision} for a refund")
+            case _:
+                self._settlement.answer_known(event, payment, decision, account="", at_ms=at_ms)
+
+    async def _new(self, event: Event, payment: PaymentEvent, decision: Refund, at_ms: int) -> None:
+        """By the charge: call, wait or refuse; always one first result."""
+        charge_id = _charge_of(payment.refund_of)
+        charge = self._books.entry(payment.user_id, charge_id)
+        match judge(wish_of(payment), charge):
+            case Allowed() as allowed:
+                await self._call(event, payment, decision, allowed, charge_id)
+            case Held(reason):
+                entry = self._settlement.first_outcome(
+                    event, payment, Verdict("unknown", reason), account="", at_ms=at_ms
+                )
+                self._hold(payment.user_id, payment.payment_id, entry, reason, at_ms)
+            case Refused(reason) if reason == EXCEEDS_CHARGE and not current_unit().surely_first:
+                # An earlier delivery may have been allowed it, may have called; since then the charge may
+                # have lost that room to a refund made at the gateway. It is asked for, never called.
+                doubt = Verdict("unknown", reason, ambiguous=True, ask_only=True)
+                ref, account = (charge["gateway_ref"], charge["gateway_account"]) if charge else (None, "")
+                self._settlement.first_outcome(
+                    event, payment, doubt, account=account, at_ms=at_ms, charge_ref=ref
+                )
+            case Refused(reason):
+                self._settlement.first_outcome(
+                    event, payment, Verdict("rejected", reason), account="", at_ms=at_ms
+                )
+
+    async def _call(
+        self, event: Event, payment: PaymentEvent, decision: Refund, allowed: Allowed, charge_id: str
+    ) -> None:
+        """Reserve, call, write the outcome; the event on the log is the durable intent."""
+        first = current_unit().surely_first
+        charge, amount = allowed.charge, payment.amount_minor
+        self._books.put(payment.user_id, charge_id, with_reserved(charge, amount))
+        gateway = self._gateways[payment.gateway]
+        await gateway.start()  # some know their account only when they have asked for it
+        found, attempts, gateway_ms = TOO_OLD_TO_CALL, 0, None
+        if gateway.account != charge["gateway_account"]:
+            error = f"its account is {charge['gateway_account']}, the gateway now has {gateway.account}"
+            found = Verdict("unknown", "gateway_account_changed", error=error)
+        elif not past_window(event.timestamp, now_ms(), gateway.traits):
+            request = RefundRequest(
+                decision.idempotency_key, payment.user_id, payment.payment_id, decision.fingerprint,
+                amount, payment.currency, allowed.charge_ref,
+            )  # fmt: skip
+            found, attempts, gateway_ms = await outcome_of(
+                gateway, request, self._settings.gateway_deadline_s
+            )
+        self._settlement.first_outcome(
+            event, payment, found, account=charge["gateway_account"], at_ms=now_ms(), calls=attempts,
+            gateway_ms=gateway_ms, doubt=not first, charge_ref=allowed.charge_ref,
+            fingerprint=decision.fingerprint, reserved_minor=amount,
+        )  # fmt: skip
+
+    def _adopt(self, event: Event, payment: PaymentEvent, decision: Adopt, at_ms: int) -> None:
+        """The gateway told of it first: an earlier delivery had called."""
+        charge_id, found = _charge_of(payment.refund_of), decision.found
+        charge = self._books.entry(payment.user_id, charge_id)
+        reserved, ref = 0, None
+        if is_full(charge) or is_small(charge):
+            ref = charge["gateway_ref"]
+            if found.status not in FINAL:
+                reserved = min(payment.amount_minor, left(charge))
+                self._books.put(payment.user_id, charge_id, with_reserved(charge, reserved))
+        self._settlement.first_outcome(
+            event, payment, found, account=decision.gateway_account, at_ms=at_ms, charge_ref=ref,
+            reserved_minor=reserved,
+        )  # fmt: skip
+
+    # ---- waiting for the charge
+
+    async def release(self, user_id: str, payment_id: str, entry: PaymentEntry, at_ms: int) -> None:
+        """Look again at a refund that waits for its charge."""
+        self._look_again(user_id, payment_id, entry, at_ms)
+
+    def _look_again(self, user_id: str, payment_id: str, entry: PaymentEntry, at_ms: int) -> None:
+        """Refuse it, make it an open refund that is due, or let it wait on; nobody is called here.
+
+        So it fits into the charge's own unit: there is no moment at which a charge has its end while its
+        refunds still wait for it. And a released refund is committed before its first call, so that the
+        window of its gateway key has a beginning.
+        """
+        charge_id, held_since = _charge_of(entry["refund_of"]), entry["held_since"] or at_ms
+        match judge(wish_of(entry), self._books.entry(user_id, charge_id)):
+            case Allowed() as allowed:
+                self._release(user_id, payment_id, entry, allowed, charge_id, at_ms)
+            case Held(reason) if reason == UNKNOWN_CHARGE and at_ms - held_since >= CHARGE_MAY_COME_MS:
+                self._reject(user_id, payment_id, entry, reason, at_ms)
+            case Held(reason):
+                self._hold(user_id, payment_id, entry, reason, at_ms)
+            case Refused(reason):
+                self._reject(user_id, payment_id, entry, reason, at_ms)
+
+    def _hold(self, user_id: str, payment_id: str, entry: PaymentEntry, reason: str, at_ms: int) -> None:
+        held = entry.copy()
+        since = held["held_since"] = entry["held_since"] or at_ms
+        held["reason"] = reason
+        due_at = since + CHARGE_MAY_COME_MS if reason == UNKNOWN_CHARGE else at_ms + LOOK_AGAIN_MS
+        held["due_at"] = held["next_try_at"] = due_at
+        self._books.keep(user_id, payment_id, held)
+        self._awaiting.add_refund(user_id, _charge_of(entry["refund_of"]), payment_id)
+
+    def _reject(self, user_id: str, payment_id: str, entry: PaymentEntry, reason: str, at_ms: int) -> None:
+        self._settlement.settle(
+            user_id, payment_id, entry, Verdict("rejected", reason), calls=0, at_ms=at_ms
+        )
+
+    def _release(
+        self, user_id: str, payment_id: str, entry: PaymentEntry, allowed: Allowed, charge_id: str, at_ms: int
+    ) -> None:
+        released, amount = entry.copy(), entry["amount_minor"]
+        self._books.put(user_id, charge_id, with_reserved(allowed.charge, amount))
+        released["reason"] = "released"
+        released["held_since"] = None
+        released["reserved_minor"] = amount
+        released["charge_ref"] = allowed.charge_ref
+        released["gateway_account"] = allowed.charge["gateway_account"]
+        released["window_from"] = released["due_at"] = released["next_try_at"] = at_ms
+        self._books.keep(user_id, payment_id, released)
+        self._awaiting.drop_refund(user_id, charge_id, payment_id)
+
+    # ---- the settlement's hook
+
+    def on_outcome(self, user_id: str, payment_id: str, entry: PaymentEntry, at_ms: int) -> None:
+        """A charge has an outcome: what waits for it goes on. A refund has ended: so has its reservation."""
+        if entry["action"] == "charge":
+            self._charge_told(user_id, payment_id, at_ms)
+        elif entry["status"] in FINAL:
+            self._refund_ended(user_id, payment_id, entry)
+
+    def _charge_told(self, user_id: str, charge_id: str, at_ms: int) -> None:
+        if not self._awaiting.anything(user_id, charge_id):
+            return  # nearly always
+        for told in self._awaiting.take_told(user_id, charge_id):
+            charge = self._books.entry(user_id, charge_id)
+            if is_full(charge):
+                book_external(self._books, told, charge_id, charge, at_ms)
+        for refund_id in self._awaiting.refunds(user_id, charge_id):
+            refund = self._books.entry(user_id, refund_id)
+            if is_full(refund) and refund["status"] == "unknown" and refund["held_since"] is not None:
+                self._look_again(user_id, refund_id, refund, at_ms)
+
+    def _refund_ended(self, user_id: str, payment_id: str, entry: PaymentEntry) -> None:
+        charge_id, freed = _charge_of(entry["refund_of"]), entry["reserved_minor"]
+        if entry["held_since"] is not None:
+            self._awaiting.drop_refund(user_id, charge_id, payment_id)
+        refunded = entry["amount_minor"] if entry["status"] == "succeeded" else 0
+        if not refunded and not freed:
+            return
+        charge = self._books.entry(user_id, charge_id)
+        if not (is_full(charge) or is_small(charge)):
+            logger.error("%s/%s gave back %d of an unknown charge", user_id, payment_id, refunded)
+            return
+        if charge["refunded_minor"] + refunded > charge["amount_minor"]:
+            logger.error("%s/%s gave back more than %s had captured", user_id, payment_id, charge_id)
+        self._books.put(user_id, charge_id, after_end(charge, freed_minor=freed, refunded_minor=refunded))
+        ended = entry.copy()
+        ended["reserved_minor"] = 0
+        self._books.put(user_id, payment_id, ended)
+
+
+def _charge_of(refund_of: str | None) -> str:
+    if refund_of is None:
+        raise LookupError(NO_REF)
+    return refund_of

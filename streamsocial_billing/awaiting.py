@@ -64,17 +64,31 @@ class Awaiting:
         self._put(user_id, charge_id, row)
         return told
 
+    def add_refunded(self, user_id: str, charge_id: str, amount_minor: int) -> None:
+        """So much of the charge went back already; minor units."""
+        row = self._row(user_id, charge_id)
+        row["refunded_minor"] += amount_minor
+        self._put(user_id, charge_id, row)
+
+    def take_refunded(self, user_id: str, charge_id: str) -> int:
+        """What went back before the charge was known; minor units."""
+        row = self._row(user_id, charge_id)
+        refunded, row["refunded_minor"] = row["refunded_minor"], 0
+        if refunded:
+            self._put(user_id, charge_id, row)
+        return refunded
+
     def refunds(self, user_id: str, charge_id: str) -> list[str]:
         """The payment_ids of the listed refunds."""
         return self._row(user_id, charge_id)["refunds"]
 
     def _row(self, user_id: str, charge_id: str) -> AwaitedCharge:
         row: Any = self._books.awaited_charges.get(payment_key(user_id, charge_id))
-        return row if row is not None else {"refunds": [], "told": []}
+        return row if row is not None else {"refunds": [], "told": [], "refunded_minor": 0}
 
     def _put(self, user_id: str, charge_id: str, row: AwaitedCharge) -> None:
         key = payment_key(user_id, charge_id)
-        if row["refunds"] or row["told"]:
+        if row["refunds"] or row["told"] or row["refunded_minor"]:
             self._books.awaited_charges[key] = row
         elif key in self._books.awaited_charges:
             del self._books.awaited_charges[key]

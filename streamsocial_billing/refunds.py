@@ -31,6 +31,7 @@ from streamsocial_billing.external import book_external
 from streamsocial_billing.gateways.base import Gateway, RefundRequest
 from streamsocial_billing.outcomes import TOO_OLD_TO_CALL, Verdict
 from streamsocial_billing.refund_rules import (
+    CHARGE_UNKNOWN,
     EXCEEDS_CHARGE,
     UNKNOWN_CHARGE,
     Allowed,
@@ -38,7 +39,6 @@ from streamsocial_billing.refund_rules import (
     Refused,
     after_end,
     judge,
-    left,
     wish_of,
     with_reserved,
 )
@@ -141,18 +141,15 @@ class Refunds:
 
     def _adopt(self, event: Event, payment: PaymentEvent, decision: Adopt, at_ms: int) -> None:
         """The gateway told of it first: an earlier delivery had called."""
-        charge_id, found = _charge_of(payment.refund_of), decision.found
-        charge = self._books.entry(payment.user_id, charge_id)
-        reserved, ref = 0, None
-        if is_full(charge) or is_small(charge):
-            ref = charge["gateway_ref"]
-            if found.status not in FINAL:
-                reserved = min(payment.amount_minor, left(charge))
-                self._books.put(payment.user_id, charge_id, with_reserved(charge, reserved))
-        self._settlement.first_outcome(
-            event, payment, found, account=decision.gateway_account, at_ms=at_ms, charge_ref=ref,
-            reserved_minor=reserved,
+        charge = self._books.entry(payment.user_id, _charge_of(payment.refund_of))
+        entry = self._settlement.first_outcome(
+            event, payment, decision.found, account=decision.gateway_account, at_ms=at_ms,
+            charge_ref=charge["gateway_ref"] if charge is not None else None,
         )  # fmt: skip
+        if entry["status"] not in FINAL:  # it has begun there: it only needs its charge, to be asked for
+            held = entry.copy()
+            held["held_since"] = at_ms
+            self._look_again(payment.user_id, payment.payment_id, held, at_ms)
 
     # ---- waiting for the charge
 
@@ -167,14 +164,18 @@ class Refunds:
         refunds still wait for it. And a released refund is committed before its first call, so that the
         window of its gateway key has a beginning.
         """
-        charge_id, held_since = _charge_of(entry["refund_of"]), entry["held_since"] or at_ms
-        match judge(wish_of(entry), self._books.entry(user_id, charge_id)):
+        held_ms, begun = at_ms - (entry["held_since"] or at_ms), entry["gateway_ref"] is not None
+        match judge(wish_of(entry), self._books.entry(user_id, _charge_of(entry["refund_of"]))):
             case Allowed() as allowed:
-                self._release(user_id, payment_id, entry, allowed, charge_id, at_ms)
-            case Held(reason) if reason == UNKNOWN_CHARGE and at_ms - held_since >= CHARGE_MAY_COME_MS:
+                self._release(user_id, payment_id, entry, allowed, at_ms)
+            case Held(reason) if reason == UNKNOWN_CHARGE and not begun and held_ms >= CHARGE_MAY_COME_MS:
                 self._reject(user_id, payment_id, entry, reason, at_ms)
             case Held(reason):
-                self._hold(user_id, payment_id, entry, reason, at_ms)
+                self._hold(user_id, payment_id, entry, CHARGE_UNKNOWN if begun else reason, at_ms)
+            case Refused(reason) if begun:
+                error = f"the gateway has it as {entry['gateway_ref']}, though it is {reason}"
+                found = Verdict("parked", "found_disagrees", ambiguous=True, error=error)
+                self._settlement.settle(user_id, payment_id, entry, found, calls=0, at_ms=at_ms)
             case Refused(reason):
                 self._reject(user_id, payment_id, entry, reason, at_ms)
 
@@ -193,9 +194,10 @@ class Refunds:
         )
 
     def _release(
-        self, user_id: str, payment_id: str, entry: PaymentEntry, allowed: Allowed, charge_id: str, at_ms: int
+        self, user_id: str, payment_id: str, entry: PaymentEntry, allowed: Allowed, at_ms: int
     ) -> None:
-        released, amount = entry.copy(), entry["amount_minor"]
+        charge_id, amount = _charge_of(entry["refund_of"]), entry["amount_minor"]
+        released = entry.copy()
         self._books.put(user_id, charge_id, with_reserved(allowed.charge, amount))
         released["reason"] = "released"
         released["held_since"] = None
@@ -218,6 +220,9 @@ class Refunds:
     def _charge_told(self, user_id: str, charge_id: str, at_ms: int) -> None:
         if not self._awaiting.anything(user_id, charge_id):
             return  # nearly always
+        refunded = self._awaiting.take_refunded(user_id, charge_id)
+        if refunded:
+            self._give_back(user_id, charge_id, freed_minor=0, refunded_minor=refunded)
         for told in self._awaiting.take_told(user_id, charge_id):
             charge = self._books.entry(user_id, charge_id)
             if is_full(charge):
@@ -232,18 +237,23 @@ class Refunds:
         if entry["held_since"] is not None:
             self._awaiting.drop_refund(user_id, charge_id, payment_id)
         refunded = entry["amount_minor"] if entry["status"] == "succeeded" else 0
-        if not refunded and not freed:
-            return
+        if refunded or freed:
+            self._give_back(user_id, charge_id, freed_minor=freed, refunded_minor=refunded)
+        if freed:
+            ended = entry.copy()
+            ended["reserved_minor"] = 0
+            self._books.put(user_id, payment_id, ended)
+
+    def _give_back(self, user_id: str, charge_id: str, *, freed_minor: int, refunded_minor: int) -> None:
+        """A refund ended: what it held is free, what it gave back counts, now or when the charge comes."""
         charge = self._books.entry(user_id, charge_id)
         if not (is_full(charge) or is_small(charge)):
-            logger.error("%s/%s gave back %d of an unknown charge", user_id, payment_id, refunded)
+            self._awaiting.add_refunded(user_id, charge_id, refunded_minor)
             return
-        if charge["refunded_minor"] + refunded > charge["amount_minor"]:
-            logger.error("%s/%s gave back more than %s had captured", user_id, payment_id, charge_id)
-        self._books.put(user_id, charge_id, after_end(charge, freed_minor=freed, refunded_minor=refunded))
-        ended = entry.copy()
-        ended["reserved_minor"] = 0
-        self._books.put(user_id, payment_id, ended)
+        if charge["refunded_minor"] + refunded_minor > charge["amount_minor"]:
+            logger.error("%s/%s: more went back than was captured", user_id, charge_id)
+        changed = after_end(charge, freed_minor=freed_minor, refunded_minor=refunded_minor)
+        self._books.put(user_id, charge_id, changed)
 
 
 def _charge_of(refund_of: str | None) -> str:

@@ -18,6 +18,8 @@ class AwaitedCharge(TypedDict):
     """payment_ids of held refunds, in their order; at most 100, others are found by their own nudges."""
     told: list[dict[str, Any]]
     """GatewayEvents, as on `gateway-events`, of refunds or disputes made at the gateway; at most 100."""
+    refunded_minor: int
+    """What refunds of ours gave back that were known before the charge was: its entry begins with it."""
 
 
 def declare_awaited_charges(app: faust.App, **options: Any) -> Any:

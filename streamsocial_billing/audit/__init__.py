@@ -31,7 +31,7 @@ def run_audit(settings: Settings, *, wait_s: float = 30, gateway_page: int = 100
         late = time.monotonic() >= deadline
         if late or not (behind or books.open_payments()):
             known = len(books.sent)
-            books.ledger = read_ledger(settings.gateway_url, gateway_page)
+            books.ledger, books.refunds = read_ledger(settings.gateway_url, gateway_page)
             behind = kafka.read_on() + len(books.sent) - known  # the ledger may lack a newer charge
             if late or not (behind or books.open_payments()):
                 return report_of(books, _problems(books, behind, wait_s))
@@ -41,5 +41,5 @@ def run_audit(settings: Settings, *, wait_s: float = 30, gateway_page: int = 100
 def _problems(books: Books, behind: int, wait_s: float) -> Iterator[Problem]:
     if behind:
         detail = f"{behind} offsets are not handled after {wait_s:g} s: is a worker running?"
-        yield Problem("workers are behind", "payments, payments-retry", detail)
+        yield Problem("workers are behind", "payments, payments-retry, gateway-events", detail)
     yield from problems_of(books)

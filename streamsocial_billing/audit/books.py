@@ -39,6 +39,9 @@ class Result(NamedTuple):
     currency: str
     gateway_ref: str | None
     source: Source | None
+    refund_of: str | None = None
+    external: bool = False
+    """The gateway made it, no event did."""
 
     @property
     def moved(self) -> bool:
@@ -62,6 +65,18 @@ class LedgerCharge(NamedTuple):
     currency: str
 
 
+class LedgerRefund(NamedTuple):
+    """A refund as the gateway tells it; `payment` = user_id/payment_id of its metadata, `charge` an id."""
+
+    id: str
+    payment: str
+    ref: str | None
+    charge: str
+    status: str
+    amount_minor: int
+    currency: str
+
+
 class Entry(NamedTuple):
     """The last value of a payment in the changelog of the table `payments`."""
 
@@ -69,6 +84,8 @@ class Entry(NamedTuple):
     amount_minor: int
     currency: str
     gateway_ref: str | None
+    refunded_minor: int = 0
+    external: bool = False
 
 
 @dataclass(slots=True)
@@ -88,6 +105,8 @@ class Books:
     entries: dict[str, Entry] = field(default_factory=dict)
     states: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     ledger: list[LedgerCharge] = field(default_factory=list)
+    refunds: list[LedgerRefund] = field(default_factory=list)
+    """What the gateway gave back."""
     unreadable: list[str] = field(default_factory=list)
     """Records of our own topics that are not what they should be, by place."""
     strangers: list[str] = field(default_factory=list)
@@ -132,6 +151,8 @@ def add_result(books: Books, topic: str, place: str, value: bytes | None) -> Non
                 data["currency"],
                 data["gateway_ref"],
                 (source["partition"], source["offset"]) if ours else None,
+                data.get("refund_of"),
+                data.get("origin", "event") == "external",
             )
         )
     except (KeyError, TypeError):
@@ -168,8 +189,9 @@ def fold_entry(books: Books, place: str, key: bytes | None, value: bytes | None)
     data = _mapping(value)
     try:
         books.entries[payment] = Entry(
-            data["status"], data["amount_minor"], data["currency"], data["gateway_ref"]
-        )
+            data["status"], data["amount_minor"], data["currency"], data["gateway_ref"],
+            data.get("refunded_minor", 0), data.get("origin") == "external",
+        )  # fmt: skip
     except KeyError:
         books.unreadable.append(place)
 
@@ -194,6 +216,20 @@ def ledger_charge(data: Mapping[str, Any]) -> LedgerCharge:
         data["id"],
         f"{metadata.get('user_id')}/{metadata.get('payment_id')}",
         metadata.get("ref"),
+        data["status"],
+        data["amount"],
+        data["currency"],
+    )
+
+
+def ledger_refund(data: Mapping[str, Any]) -> LedgerRefund:
+    """A refund of the gateway's list; raises KeyError or TypeError where it is none."""
+    metadata = data["metadata"] or {}
+    return LedgerRefund(
+        data["id"],
+        f"{metadata.get('user_id')}/{metadata.get('payment_id')}",
+        metadata.get("ref"),
+        data["charge"],
         data["status"],
         data["amount"],
         data["currency"],

@@ -14,6 +14,7 @@ from confluent_kafka import Message
 from streamsocial_billing.audit.books import (
     Books,
     LedgerCharge,
+    LedgerRefund,
     add_dead_letter,
     add_event,
     add_metric,
@@ -21,9 +22,18 @@ from streamsocial_billing.audit.books import (
     fold_entry,
     fold_state,
     ledger_charge,
+    ledger_refund,
 )
 from streamsocial_billing.committed import CommittedLog, KafkaProblem, Place
-from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, RETRY, Settings
+from streamsocial_billing.settings import (
+    DEAD_LETTERS,
+    GATEWAY_EVENTS,
+    METRICS,
+    PAYMENTS,
+    RESULTS,
+    RETRY,
+    Settings,
+)
 
 PAGE_WITHIN_S: Final = 10.0
 
@@ -49,7 +59,7 @@ class KafkaSide:
             settings.changelog("charges"): lambda m: fold_state(books, _place(m), m.key(), m.value()),
         }
         try:
-            counts = self._log.partitions([*self._add, settings.topic(RETRY)])
+            counts = self._log.partitions([*self._add, *map(settings.topic, (RETRY, GATEWAY_EVENTS))])
         except KafkaProblem as error:
             raise AuditError(str(error)) from None
         self._places = [(topic, partition) for topic in counts for partition in range(counts[topic])]
@@ -62,7 +72,7 @@ class KafkaSide:
         the lag of an offset is gone its results are read as well.
         """
         try:
-            before = self._ends({self._payments, self._settings.topic(RETRY)})
+            before = self._ends({self._payments, *map(self._settings.topic, (RETRY, GATEWAY_EVENTS))})
             lag = sum(self._log.lag(self._settings.app_id, before).values())
             now = self._ends(self._add.keys())
             arrived = [place for place, ends in before.items() if place in now and now[place][1] > ends[1]]
@@ -97,16 +107,18 @@ def _headers(message: Message) -> dict[str, bytes]:
     return {name: value for name, value in pairs if isinstance(value, bytes)}
 
 
-def read_ledger(url: str, page: int) -> list[LedgerCharge]:
-    """Every charge of the simulated gateway, `page` (1 to 1000) at a time, newest first; raises AuditError.
+def read_ledger(url: str, page: int) -> tuple[list[LedgerCharge], list[LedgerRefund]]:
+    """Every charge, every refund of the simulated gateway, `page` (1 to 1000) at a time, newest first.
 
-    Pages hang together by the last id, so a charge that is made meanwhile shifts none.
+    Refunds first, so that each one's charge is there. Pages hang together by the last id, so what is made
+    meanwhile shifts none. Raises AuditError.
     """
     opener = build_opener(ProxyHandler({}))  # a proxy of the environment is not on the way to the gateway
     try:
-        return [ledger_charge(data) for data in _charges(opener, url, page)]
+        refunds = [ledger_refund(data) for data in _rows(opener, f"{url}/v1/refunds", page)]
+        return [ledger_charge(data) for data in _rows(opener, f"{url}/v1/charges", page)], refunds
     except HTTPError as error:
-        raise AuditError(f"the gateway at {url} answers {error.code} to a list of its charges") from None
+        raise AuditError(f"the gateway at {url} answers {error.code} to a list of what it moved") from None
     except (URLError, OSError) as error:
         why = getattr(error, "reason", None) or error
         raise AuditError(
@@ -117,10 +129,10 @@ def read_ledger(url: str, page: int) -> list[LedgerCharge]:
         raise AuditError(f"what answers at {url} is not the gateway: set BILLING_GATEWAY_URL") from None
 
 
-def _charges(opener: Any, url: str, page: int) -> Iterator[dict[str, Any]]:
+def _rows(opener: Any, url: str, page: int) -> Iterator[dict[str, Any]]:
     after = ""
     while True:
-        with opener.open(f"{url}/v1/charges?limit={page}{after}", timeout=PAGE_WITHIN_S) as reply:
+        with opener.open(f"{url}?limit={page}{after}", timeout=PAGE_WITHIN_S) as reply:
             body = orjson.loads(reply.read())
         yield from body["data"]
         if not body["has_more"]:

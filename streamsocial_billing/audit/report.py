@@ -27,7 +27,9 @@ class AuditReport:
 
     results     by status: first, replayed, resolving
     gateway     charges at the gateway by status
+    refunds     refunds at the gateway by status
     money       minor units by currency: results, gateway, tables
+    refunded    the same of what was given back
     problems    the first MAX_PROBLEMS of `problem_total`
     """
 
@@ -37,7 +39,9 @@ class AuditReport:
     unreadable_events: int
     results: dict[str, tuple[int, int, int]]
     gateway: dict[str, int]
+    refunds: dict[str, int]
     money: dict[str, tuple[int, int, int]]
+    refunded: dict[str, tuple[int, int, int]]
     metrics: int
     requested: int
     dead_letters: int
@@ -64,7 +68,9 @@ def report_of(books: Books, problems: Iterable[Problem]) -> AuditReport:
         unreadable_events=unreadable,
         results=_by_status(books),
         gateway=dict(Counter(charge.status for charge in books.ledger)),
+        refunds=dict(Counter(refund.status for refund in books.refunds)),
         money=money_per_currency(books),
+        refunded=money_per_currency(books, "refund"),
         metrics=sum(books.metrics.values()),
         requested=books.requested,
         dead_letters=sum(books.dead.values()) + books.dead_elsewhere,
@@ -84,7 +90,10 @@ def _by_status(books: Books) -> dict[str, tuple[int, int, int]]:
 
 def render(report: AuditReport) -> Group:
     """The books for a terminal: counts, results, money, the verdict."""
-    return Group(_counts(report), _results(report), _money(report), _verdict(report))
+    money = [_money("money charged", report.money)]
+    if report.refunded:
+        money.append(_money("money given back", report.refunded))
+    return Group(_counts(report), _results(report), *money, _verdict(report))
 
 
 def report_to(report: AuditReport, out: TextIO, *, as_json: bool) -> None:
@@ -111,7 +120,9 @@ def _counts(report: AuditReport) -> Table:
         "requested (intake)": report.requested,
         "dead letters": report.dead_letters,
         "still open": report.open,
-    } | {f"gateway charges, {status}": count for status, count in sorted(report.gateway.items())}
+    }
+    for kind, counts in (("charges", report.gateway), ("refunds", report.refunds)):
+        rows |= {f"gateway {kind}, {status}": count for status, count in sorted(counts.items())}
     table.add_column()
     table.add_column(justify="right")
     for name, count in rows.items():
@@ -128,11 +139,11 @@ def _results(report: AuditReport) -> Table:
     return table
 
 
-def _money(report: AuditReport) -> Table:
-    table = Table("currency", title="money charged")
+def _money(title: str, money: dict[str, tuple[int, int, int]]) -> Table:
+    table = Table("currency", title=title)
     for heading in ("results", "gateway", "tables", ""):
         table.add_column(heading, justify="right")
-    for currency, sides in report.money.items():
+    for currency, sides in money.items():
         mark = Text("=", "green") if len(set(sides)) == 1 else Text("differs", "bold red")
         table.add_row(currency, *(f"{shown_amount(side, currency)}" for side in sides), mark)
     return table

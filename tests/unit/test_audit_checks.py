@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import orjson
 import pytest
 
-from streamsocial_billing.audit.books import Books, Entry, LedgerCharge, Result, Sent, changelog_key
+from streamsocial_billing.audit.books import (
+    Books,
+    Entry,
+    LedgerCharge,
+    LedgerRefund,
+    Result,
+    Sent,
+    changelog_key,
+)
 from streamsocial_billing.audit.checks import Problem, money_per_currency, problems_of
 from streamsocial_billing.audit.report import MAX_PROBLEMS, AuditReport, report_of, report_to, shown_amount
 from streamsocial_billing.decision import charge_state_after
@@ -65,6 +74,58 @@ def charge(payment: str, status: str = "succeeded", amount_minor: int = 500, id:
     user, _, payment_id = payment.partition("/")
     ref = gateway_key_of(user, "charge", payment_id)
     return LedgerCharge(id or "ch_" + payment, payment, ref, status, amount_minor, "USD")
+
+
+def refund(payment: str, amount_minor: int, ref: bool = True, **other: object) -> LedgerRefund:
+    """The gateway's row of a refund of u1's charge; without `ref` it was made there."""
+    user, _, payment_id = payment.partition("/")
+    given: dict[str, object] = {
+        "id": "re_" + payment, "payment": payment, "charge": "ch_u1/p1", "status": "succeeded",
+        "ref": gateway_key_of(user, "refund", payment_id) if ref else None, "amount_minor": amount_minor,
+        "currency": "USD",
+    }  # fmt: skip
+    return LedgerRefund(**(given | other))  # type: ignore[arg-type]
+
+
+def books_with_refunds() -> Books:
+    """A charge of 500: 200 refunded by an event, 100 at the gateway, 50 disputed, then won."""
+    books = Books(log_start={0: 0})
+    books.sent = {(0, 0): Sent("u1/p1", 500, "USD"), (0, 1): Sent("u1/r1", 200, "USD")}
+    of: dict[str, Any] = {"refund_of": "p1", "action": "refund"}
+    made = of | {"external": True, "source": None}
+    books.results = [
+        result("u1/p1", 0),
+        result("u1/r1", 1, amount_minor=200, gateway_ref="re_u1/r1", **of),
+        result("u1/x1_a", 0, amount_minor=100, gateway_ref="re_u1/x1_a", **made),
+        result("u1/x1_d", 0, amount_minor=50, gateway_ref="dp_1", reason="dispute", **made),
+        result(
+            "u1/x1_w", 0, amount_minor=50, gateway_ref="dp_1", reason="dispute_won",
+            **made | {"action": "charge"},
+        ),
+    ]  # fmt: skip
+    books.ledger = [charge("u1/p1")]
+    books.refunds = [
+        refund("u1/r1", 200), refund("u1/x1_a", 100, ref=False), refund("u1/r0", 500, status="failed"),
+    ]  # fmt: skip
+    for one in books.results:
+        user, _, payment_id = one.payment.partition("/")
+        books.metrics[payment_id, one.status, one.replayed] += 1
+        books.states[user] = charge_state_after(
+            books.states.get(user),  # type: ignore[arg-type]
+            user, one.status, one.amount_minor, one.currency, one.replayed, payment_id, 1, one.action,
+        )  # fmt: skip
+        refunded = 300 if one.payment == "u1/p1" else 0
+        books.entries[one.payment] = Entry(one.status, one.amount_minor, "USD", one.gateway_ref, refunded)
+    return books
+
+
+def test_good_books_with_refunds_have_no_problem() -> None:
+    """Ours by reference, the gateway's by its id; disputes are known from what it told alone."""
+    books = books_with_refunds()
+
+    assert [] == list(problems_of(books))
+    assert {"USD": (350, 350, 350)} == money_per_currency(books, "refund")
+    assert {"USD": (550, 550, 550)} == money_per_currency(books)
 
 
 def test_good_books_have_no_problem() -> None:
@@ -224,6 +285,82 @@ PLANTED = [
 def test_a_planted_problem_is_named(plant: Callable[[Books], None], kind: str, about: str) -> None:
     """The report says what is wrong, with the payment or place it is wrong about."""
     books = good_books()
+
+    plant(books)
+
+    assert [] != [one for one in problems_of(books) if one.kind == kind and about in one.about]
+
+
+def refund_unknown_to_us(books: Books) -> None:
+    books.refunds.append(refund("u1/r2", 10))
+
+
+def refund_at_the_gateway_not_told(books: Books) -> None:
+    books.refunds.append(refund("u1/x1_b", 10, ref=False))
+
+
+def refund_not_made(books: Books) -> None:
+    del books.refunds[0]
+
+
+def told_refund_not_made(books: Books) -> None:
+    del books.refunds[1]
+
+
+def refunded_twice_there(books: Books) -> None:
+    books.refunds.append(refund("u1/r1", 200, id="re_second"))
+
+
+def refunded_twice_here(books: Books) -> None:
+    books.results.append(books.results[1])
+
+
+def refund_of_another_amount(books: Books) -> None:
+    books.refunds[0] = refund("u1/r1", 201)
+
+
+def refunded_above_the_charge(books: Books) -> None:
+    books.results[1] = books.results[1]._replace(amount_minor=401)
+
+
+def refunded_above_the_charge_there(books: Books) -> None:
+    books.refunds[0] = refund("u1/r1", 401)
+
+
+def entry_with_another_refunded_sum(books: Books) -> None:
+    books.entries["u1/p1"] = books.entries["u1/p1"]._replace(refunded_minor=200)
+
+
+def state_with_another_refunded_sum(books: Books) -> None:
+    money = {"USD": {"charged_minor": 550, "refunded_minor": 349}}
+    books.states["u1"] = {**books.states["u1"], "money": money}
+
+
+PLANTED_REFUNDS = [
+    (refund_unknown_to_us, "refund without result", "u1/r2"),
+    (refund_at_the_gateway_not_told, "refund without result", "u1/x1_b"),
+    (refund_not_made, "result without refund", "u1/r1"),
+    (told_refund_not_made, "result without refund", "u1/x1_a"),
+    (refunded_twice_there, "refunded twice at the gateway", "u1/r1"),
+    (refunded_twice_here, "refunded twice in the results", "u1/r1"),
+    (refund_of_another_amount, "amount differs", "u1/r1"),
+    (refund_of_another_amount, "refunded money differs", "USD"),
+    (refunded_above_the_charge, "refunded above the charge", "u1/p1"),
+    (refunded_above_the_charge_there, "refunded above the charge at the gateway", "ch_u1/p1"),
+    (entry_with_another_refunded_sum, "payments changelog fold differs", "u1/p1"),
+    (state_with_another_refunded_sum, "charges changelog fold differs", "u1"),
+    (state_with_another_refunded_sum, "refunded money differs", "USD"),
+]
+
+
+@pytest.mark.parametrize(
+    ("plant", "kind", "about"), PLANTED_REFUNDS, ids=[one[0].__name__ for one in PLANTED_REFUNDS]
+)
+def test_a_planted_problem_of_refunds_is_named(
+    plant: Callable[[Books], None], kind: str, about: str
+) -> None:
+    """As of charges."""
+    books = books_with_refunds()
 
     plant(books)
 

@@ -1,8 +1,8 @@
 """What refunds may take, under any sequence of outcomes.
 
 Operations: a refund is sent, with an outcome (succeeded, refused, lost after it happened, lost before it
-did, proven unsent, a mismatch); it is sent again; the worker dies between the call and the commit; the gateway
-tells of a refund; time passes until nudges are due.
+did, proven unsent, a mismatch); it is sent again; the worker dies between the call and the commit; the
+gateway tells of a refund; time passes until nudges are due.
 Checked properties, after each step:
 1. refunded plus reserved is never above captured, neither is negative;
 2. the gateway never has to refuse a refund for want of money: what is called was reserved;

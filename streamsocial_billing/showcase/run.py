@@ -22,7 +22,7 @@ from streamsocial_billing.showcase.errors import ShowcaseFailed
 from streamsocial_billing.showcase.feed import Feed
 from streamsocial_billing.showcase.folder import Folder
 from streamsocial_billing.showcase.progress import Progress, Tally
-from streamsocial_billing.showcase.sample import sample_payments
+from streamsocial_billing.showcase.sample import refunds_among, sample_payments
 from streamsocial_billing.showcase.system import System, Worker, ask
 
 DEFAULT_PAYMENTS: Final = 2_000
@@ -66,7 +66,8 @@ def run(folder: Folder, environ: Mapping[str, str], console: Console) -> int:
         system.close()
     console.print(render(report))
     checks = verdict(payments, report, killed, codes, disk)
-    _print_verdict(console, checks, disk, calls - sum(report.gateway.values()))
+    moved = sum(report.gateway.values()) + sum(report.refunds.values())
+    _print_verdict(console, checks, disk, calls - moved)
     return _conclude(console, system, payments, checks, report, time.monotonic() - started)
 
 
@@ -145,19 +146,22 @@ def verdict(
     payments: int, report: AuditReport, killed: int, codes: Mapping[str, int], disk: list[Problem]
 ) -> list[Check]:
     """Everything that must hold, with what was found."""
-    twice = payments // 10
+    twice, refunds = payments // 10, refunds_among(payments)
+    events, wanted = payments + twice + refunds, payments + refunds
     answered = sum(first + replayed for first, replayed, _ in report.results.values())
     final = report.results.get("succeeded", (0, 0, 0))
     settled = sum(resolving for _, _, resolving in report.results.values())
     return [
-        Check("payments sent", payments, report.payments),
+        Check("payments sent, refunds of some among them", wanted, report.payments),
         Check("  of them twice", twice, report.resent),
         Check("charges at the gateway, one for each payment", payments, report.gateway.get("succeeded", 0)),
         Check("  other charges there", 0, sum(report.gateway.values()) - report.gateway.get("succeeded", 0)),
-        Check("first results that say succeeded, now or later", payments, final[0] + final[2]),
-        Check("results, one for each event", payments + twice, answered),
+        Check("refunds at the gateway, one for each refund", refunds, report.refunds.get("succeeded", 0)),
+        Check("  other refunds there", 0, sum(report.refunds.values()) - report.refunds.get("succeeded", 0)),
+        Check("first results that say succeeded, now or later", wanted, final[0] + final[2]),
+        Check("results, one for each event", events, answered),
         Check("metrics, one for each result", answered + settled, report.metrics),
-        Check("intake metrics, one for each event", payments + twice, report.requested),
+        Check("intake metrics, one for each event", events, report.requested),
         Check("SIGKILLs survived", 1, killed),
         Check("workers that stopped in order", len(codes), sum(code == 0 for code in codes.values())),
         Check("problems in Kafka, tables = fold of results, ledger", 0, report.problem_total),

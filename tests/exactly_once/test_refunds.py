@@ -55,7 +55,7 @@ def tell(system: System, rows: list[dict[str, Any]]) -> None:
     assert 0 == producer.flush(10)
 
 
-@pytest.mark.parametrize("point", ["before_send", "before_commit", "after_commit"])
+@pytest.mark.parametrize("point", ["before_commit", "after_commit"])
 def test_a_worker_that_dies_between_refund_and_commit_refunds_once(
     point: str, broker: str, tmp_path: Path, unique_name: str
 ) -> None:

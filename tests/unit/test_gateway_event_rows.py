@@ -340,6 +340,37 @@ def test_row_pending_refund_of_ours_is_adopted_with_a_reservation(
     assert ((0, 200), (0, 0)) == (held, cap(lab))
 
 
+def test_a_refund_that_has_begun_at_the_gateway_waits_for_its_charge_as_long_as_it_takes(
+    lab: OneTask, gateway: AskedGateway
+) -> None:
+    """The charge must exist, so ten minutes are no proof that it does not."""
+    say(lab, ours("refund", "pending", "r1", "re_9", amount_minor=200))
+    lab.send(refund(lab))
+    reason = lab.entry("u1", "r1")["reason"]
+    lab.wait(HOUR_S)
+    lab.look()
+    waiting = lab.entry("u1", "r1")["status"]
+    lab.send(payment(lab))
+    lab.wait(5)
+    lab.look()
+
+    assert ("charge_unknown", "unknown") == (reason, waiting)
+    assert ("succeeded", (200, 0)) == (lab.entry("u1", "r1")["status"], cap(lab))
+
+
+def test_a_refund_that_has_begun_though_it_may_not_waits_for_a_person(
+    lab: OneTask, gateway: AskedGateway
+) -> None:
+    """The gateway may give the money back: the books do not say that it will not."""
+    lab.send(payment(lab), refund(lab, "r0", 400))
+    say(lab, ours("refund", "pending", "r1", "re_9", amount_minor=200))
+    lab.send(refund(lab))
+    entry = lab.entry("u1", "r1")
+
+    assert ("parked", "found_disagrees") == (entry["status"], entry["reason"])
+    assert "refund_exceeds_charge" in entry["last_error"]
+
+
 def test_a_held_refund_that_the_gateway_has_is_settled(lab: OneTask, gateway: AskedGateway) -> None:
     """It waits for nothing any more; it held nothing."""
     opened(lab, gateway)

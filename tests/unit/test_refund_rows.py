@@ -385,6 +385,17 @@ def test_row_no_such_charge_that_comes_but_is_unknown_holds_on(lab: OneTask, gat
     assert ("unknown", "charge_unknown", []) == (held["status"], held["reason"], final(lab, "r1"))
 
 
+def test_row_charge_without_a_reference_is_refused(lab: OneTask, gateway: AskedGateway) -> None:
+    """Nobody can name it to the gateway: what there is to give back is given back there."""
+    lab.send(payment(lab))
+    lab.put("payments", "u1/c1", lab.entry("u1", "c1") | {"gateway_ref": None})
+    (result,) = lab.send(refund(lab))
+
+    assert ("rejected", "charge_without_reference", 1) == (
+        result["status"], result["reason"], len(gateway.calls),
+    )  # fmt: skip
+
+
 def test_row_a_refund_is_no_charge(lab: OneTask, gateway: AskedGateway) -> None:
     """A refund of a refund, or of itself, is refused; nothing is called for it."""
     lab.send(payment(lab), refund(lab, "r1"))

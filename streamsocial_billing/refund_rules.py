@@ -49,9 +49,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Final: `rejected` with this reason."""
+    """Final: `rejected` with this reason; `charge` is the one that has no room left, where that is why."""
 
     reason: str
+    charge: Charged | None = None
 
 
 Ruling = Allowed | Held | Refused
@@ -77,7 +78,7 @@ def judge(wish: Wish, charge: Entry | None) -> Ruling:
     if charge["status"] != "succeeded":
         return Refused(NOTHING_TO_REFUND)
     if wish.amount_minor > left(charge):
-        return Refused(EXCEEDS_CHARGE)
+        return Refused(EXCEEDS_CHARGE, charge)
     if charge["gateway_ref"] is None:
         return Refused(WITHOUT_REFERENCE)
     return Allowed(charge, charge["gateway_ref"])

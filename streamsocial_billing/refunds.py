@@ -35,6 +35,7 @@ from streamsocial_billing.refund_rules import (
     EXCEEDS_CHARGE,
     UNKNOWN_CHARGE,
     Allowed,
+    Charged,
     Held,
     Refused,
     after_end,
@@ -89,24 +90,20 @@ class Refunds:
 
     async def _new(self, event: Event, payment: PaymentEvent, decision: Refund, at_ms: int) -> None:
         """By the charge: call, wait or refuse; always one first result."""
-        charge_id = _charge_of(payment.refund_of)
-        charge = self._books.entry(payment.user_id, charge_id)
-        match judge(wish_of(payment), charge):
+        charge_id, doubt = _charge_of(payment.refund_of), not current_unit().surely_first
+        match judge(wish_of(payment), self._books.entry(payment.user_id, charge_id)):
             case Allowed() as allowed:
                 await self._call(event, payment, decision, allowed, charge_id)
             case Held(reason):
                 entry = self._settlement.first_outcome(
-                    event, payment, Verdict("unknown", reason), account="", at_ms=at_ms
+                    event, payment, Verdict("unknown", reason), account="", at_ms=at_ms, doubt=doubt
                 )
                 self._hold(payment.user_id, payment.payment_id, entry, reason, at_ms)
-            case Refused(reason) if reason == EXCEEDS_CHARGE and not current_unit().surely_first:
-                # An earlier delivery may have been allowed it, may have called; since then the charge may
-                # have lost that room to a refund made at the gateway. It is asked for, never called.
-                doubt = Verdict("unknown", reason, ambiguous=True, ask_only=True)
-                ref, account = (charge["gateway_ref"], charge["gateway_account"]) if charge else (None, "")
-                self._settlement.first_outcome(
-                    event, payment, doubt, account=account, at_ms=at_ms, charge_ref=ref
+            case Refused(reason, charge) if charge is not None and doubt:
+                entry = self._settlement.first_outcome(
+                    event, payment, Verdict("unknown", reason), account="", at_ms=at_ms, doubt=True
                 )
+                self._only_ask(payment.user_id, payment.payment_id, entry, charge, at_ms)
             case Refused(reason):
                 self._settlement.first_outcome(
                     event, payment, Verdict("rejected", reason), account="", at_ms=at_ms
@@ -176,6 +173,8 @@ class Refunds:
                 error = f"the gateway has it as {entry['gateway_ref']}, though it is {reason}"
                 found = Verdict("parked", "found_disagrees", ambiguous=True, error=error)
                 self._settlement.settle(user_id, payment_id, entry, found, calls=0, at_ms=at_ms)
+            case Refused(_, charge) if charge is not None and entry["ever_ambiguous"]:
+                self._only_ask(user_id, payment_id, entry, charge, at_ms)
             case Refused(reason):
                 self._reject(user_id, payment_id, entry, reason, at_ms)
 
@@ -197,16 +196,36 @@ class Refunds:
         self, user_id: str, payment_id: str, entry: PaymentEntry, allowed: Allowed, at_ms: int
     ) -> None:
         charge_id, amount = _charge_of(entry["refund_of"]), entry["amount_minor"]
-        released = entry.copy()
         self._books.put(user_id, charge_id, with_reserved(allowed.charge, amount))
+        released = entry.copy()
         released["reason"] = "released"
-        released["held_since"] = None
         released["reserved_minor"] = amount
-        released["charge_ref"] = allowed.charge_ref
-        released["gateway_account"] = allowed.charge["gateway_account"]
-        released["window_from"] = released["due_at"] = released["next_try_at"] = at_ms
-        self._books.keep(user_id, payment_id, released)
-        self._awaiting.drop_refund(user_id, charge_id, payment_id)
+        if not entry["ever_ambiguous"]:  # else a delivery that was lost may have called since it was appended
+            released["window_from"] = at_ms
+        self._make_due(user_id, payment_id, released, allowed.charge, at_ms)
+
+    def _only_ask(
+        self, user_id: str, payment_id: str, entry: PaymentEntry, charge: Charged, at_ms: int
+    ) -> None:
+        """There is no room for it, but a delivery that was lost may have been allowed it, may have called.
+
+        Since then the room may have gone to a refund made at the gateway. It is asked for, never called.
+        """
+        asked = entry.copy()
+        asked["reason"] = EXCEEDS_CHARGE
+        asked["ask_only"] = True
+        self._make_due(user_id, payment_id, asked, charge, at_ms)
+
+    def _make_due(
+        self, user_id: str, payment_id: str, entry: PaymentEntry, charge: Charged, at_ms: int
+    ) -> None:
+        """From here on it is an open payment like any other."""
+        entry["held_since"] = None
+        entry["charge_ref"] = charge["gateway_ref"]
+        entry["gateway_account"] = charge["gateway_account"]
+        entry["due_at"] = entry["next_try_at"] = at_ms
+        self._books.keep(user_id, payment_id, entry)
+        self._awaiting.drop_refund(user_id, _charge_of(entry["refund_of"]), payment_id)
 
     # ---- the settlement's hook
 

@@ -435,6 +435,33 @@ def test_a_held_refund_that_waited_for_days_is_tried_as_long_as_any(
     assert [("succeeded", None)] == final(lab, "r1")
 
 
+@pytest.mark.parametrize("room", [True, False])
+def test_a_held_refund_that_a_lost_delivery_may_have_called_is_asked_for_first(
+    lab: OneTask, gateway: AskedGateway, room: bool
+) -> None:
+    """The charge may have been known before the crash; days later its key is forgotten, so no call."""
+    open_charge(lab, gateway)
+    calls = len(gateway.calls)
+    lab.append("payments", b"u1", refund(lab).to_bytes())
+    lab.deliver()
+    lab.crash()
+    lab.handle()
+    assert lab.entry("u1", "r1")["ever_ambiguous"]
+    if not room:
+        lab.put("payments", "u1/c1", lab.entry("u1", "c1") | {"refunded_minor": 400})
+    lab.wait(3 * 24 * HOUR_S)
+    gateway.found = [
+        Found("ch_9", "succeeded", None, 500, "USD", "u1"),
+        Found("re_9", "succeeded", None, 200, "USD", "u1"),
+    ]
+    lab.look()
+    lab.wait(5)
+    lab.look()
+
+    assert ([("succeeded", None)], "re_9") == (final(lab, "r1"), lab.entry("u1", "r1")["gateway_ref"])
+    assert (calls, (200, 0) if room else (500, 0)) == (len(gateway.calls), went_back(lab))
+
+
 def test_a_refund_past_the_key_window_asks_first(lab: OneTask, gateway: AskedGateway) -> None:
     """With the charge's reference; found: adopted, no second call."""
     lab.send(payment(lab))

@@ -5,7 +5,8 @@ refund and a dispute made at the gateway, at least once; the worker dies now and
 Checked properties, in the end:
 1. each event's payment has one first result, at most one settling one, the outcome that the gateway tells;
 2. the money is what it is in any other order: charged less refunded, by the user's state, by the results;
-3. the charge's entry says how much of it went back, nothing is reserved, nothing waits.
+3. the charge's entry says how much of it went back, nothing is reserved, nothing waits;
+4. the live audit finds nothing.
 """
 
 from collections import Counter
@@ -20,6 +21,7 @@ from support.asked_gateway import HOUR_S, AskedGateway
 from support.gateway_said import foreign, ours
 from support.one_task import OneTask
 
+from streamsocial_billing.audit.watching import ROUND_EVERY_MS, LiveAudit
 from streamsocial_billing.events import PaymentEvent
 from streamsocial_billing.gateway_events import GatewayEvent
 from streamsocial_billing.gateways.base import Ambiguous, ChargeRequest, Outcome
@@ -88,6 +90,16 @@ def run(items: list[Item], crashes: set[int], check: Callable[[OneTask], None]) 
             lab.look()
         assert [] == lab.dead_letters()
         check(lab)
+        assert [] == breaks(lab)
+
+
+def breaks(lab: OneTask) -> list[str]:
+    """Property 4."""
+    counters: Any = lab.app.tables["task_counters"]
+    live = LiveAudit(lab.layer, counters, lab.settings.topic(PAYMENTS))
+    for look in range(1, 4):
+        lab.loop.run_until_complete(live.run_once(lab.now_ms + look * ROUND_EVERY_MS))
+    return [str(one) for task in live.tasks() for one in task.breaks]
 
 
 def each_once(lab: OneTask, expected: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ METRICS: Final = "payment-metrics"
 RETRY: Final = "payments-retry"
 GATEWAY_EVENTS: Final = "gateway-events"
 COMMANDS: Final = "billing-commands"
+ANSWERS: Final = "billing-command-answers"
 DEAD_LETTERS: Final = "payments-dlq"
 REPLAYS: Final = "payments-dlq-replays"
 

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import TP, Cluster
 from streamsocial_billing.exactly_once.errors import KafkaUnavailable
-from streamsocial_billing.settings import PAYMENTS, RESULTS, RETRY
+from streamsocial_billing.settings import COMMANDS, PAYMENTS, RESULTS, RETRY
 from torture.system import APP_ID, PARTITIONS
 from torture.worker import ADDED_TOPIC
 
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TABLES: Final = ("charges", "payments", "open_payments", "business_refs", "task_counters")
+TABLES: Final = (
+    "charges", "payments", "open_payments", "business_refs", "gateway_switches", "task_counters",
+)  # fmt: skip
 STOPPED: Final = r"task {partition} is stopped: no committed offset for .* --reset-offsets"
 STOPPED_WITHIN_S: Final = 30.0
 EMPTY_WITHIN_S: Final = 60.0
@@ -69,7 +71,7 @@ def _settle_all(system: System) -> None:
 
 def sources(system: System) -> list[TP]:
     """Every partition of every source topic, of the next release too."""
-    names = [system.settings.topic(name) for name in (PAYMENTS, RETRY, ADDED_TOPIC)]
+    names = [system.settings.topic(name) for name in (PAYMENTS, RETRY, COMMANDS, ADDED_TOPIC)]
     return [(name, partition) for name in names for partition in range(PARTITIONS)]
 
 

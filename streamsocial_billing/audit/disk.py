@@ -17,7 +17,8 @@ from streamsocial_billing.exactly_once.store import META_KEY, META_PREFIX
 from streamsocial_billing.settings import Settings
 
 TABLES: Final = (
-    "charges", "payments", "open_payments", "business_refs", "subscriptions", "task_counters",
+    "charges", "payments", "open_payments", "business_refs", "subscriptions", "gateway_switches",
+    "task_counters",
 )  # fmt: skip
 """The tables of the app, as application.py declares them."""
 

@@ -132,7 +132,7 @@ class _Try:
         old = past_window(entry["window_from"], self._began_ms, self._gateway.traits)
         if not old and not entry["ask_only"]:
             found, calls = await self._repeat()
-            if found.status == "unknown" and not found.ambiguous and self._gives_up(give_up_after_ms):
+            if _proven_unsent(found) and self._gives_up(give_up_after_ms):
                 found = await self._before_giving_up(found)
             return found, calls
         found = await self._ask()
@@ -140,11 +140,13 @@ class _Try:
             return found, 0
         if not proven_absent(entry, self._began_ms, self._gateway.traits):
             return self._asked_again(found), 0
-        if self._gives_up(give_up_after_ms):
-            return GAVE_UP, 0
         if not old:  # the gateway would only bring the error again that it keeps under our key
             return found, 0
         found, calls = await self._repeat()
+        if found.waits:
+            return found, 0
+        if _proven_unsent(found) and self._gives_up(give_up_after_ms):
+            return GAVE_UP, calls
         return found._replace(window_from=self._began_ms), calls
 
     def _gives_up(self, give_up_after_ms: int) -> bool:
@@ -211,6 +213,11 @@ class _Try:
 
     def _key(self) -> str:
         return gateway_key_of(self._user_id, self._entry["action"], self._payment_id)
+
+
+def _proven_unsent(found: Verdict) -> bool:
+    """True if a call was tried and surely not executed; one that was held back here is no try."""
+    return found.status == "unknown" and not found.ambiguous and not found.waits
 
 
 class DueTimer:

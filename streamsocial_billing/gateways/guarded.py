@@ -120,12 +120,14 @@ class Guarded:
             period = None if why else self._admit()
             if period is None:
                 return NotSent(why or "breaker_open")
-            well: bool | None = None
+            well, probing = None, self.breaker.state == "half_open"
             try:
                 outcome = await call(timeout_s - (time.monotonic() - began))
                 well = went_well(outcome)
             finally:
                 self._ended(period, key, well)
+            if probing and isinstance(outcome, NotSent):  # it uses up no try of the payment that went ahead
+                return NotSent("breaker_open", outcome.retry_after_s)
             return outcome
         finally:
             self._give_place_back()
@@ -148,8 +150,8 @@ class Guarded:
         state = self.breaker.state
         if state == before:
             return
-        level = logging.ERROR if (before, state) == ("closed", "open") else logging.WARNING
-        logger.log(level, "gateway %s: breaker %s -> %s: %s", self.name, before, state, MEANING[state])
+        level, meaning = CHANGES[before, state]
+        logger.log(level, "gateway %s: breaker %s -> %s: %s", self.name, before, state, meaning)
         if state == "open":
             while self._waiting:
                 _hand(self._waiting.popleft(), "breaker_open")
@@ -180,11 +182,13 @@ class Guarded:
         self._free += 1
 
 
-MEANING: Final = {
-    "open": "too many payments fail there, they wait; it is tried again with one call after a pause",
-    "half_open": "one call decides",
-    "closed": "it works again, what waits is called",
+CHANGES: Final = {
+    ("closed", "open"): (logging.ERROR, "too many payments fail there; all wait, one is tried now and then"),
+    ("open", "half_open"): (logging.INFO, "one call decides"),
+    ("half_open", "open"): (logging.INFO, "that call failed, too"),
+    ("half_open", "closed"): (logging.WARNING, "it works again, what waits is called"),
 }
+"""The level with which a change is logged, what it means."""
 
 
 def _hand(place: asyncio.Future[str | None], what: str | None) -> bool:

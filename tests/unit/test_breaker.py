@@ -58,10 +58,10 @@ def test_one_payment_that_fails_again_and_again_does_not_open_it() -> None:
 
 
 def test_a_payment_that_goes_well_in_between_ends_the_row() -> None:
-    """Rows of two failures are no row of three, and half of the payments are no 60 %."""
+    """Rows of two failures are no row of three, and two of five are no 60 %."""
     breaker = Breaker(RULES)
     for number in range(20):
-        call(breaker, f"p{number}", number % 4 < 2)
+        call(breaker, f"p{number}", number % 5 < 3)
     assert "closed" == breaker.state
 
 

@@ -185,9 +185,19 @@ def test_a_change_is_said_once(loop: VirtualTimeLoop, caplog: pytest.LogCaptureF
     said = [(one.levelname, one.getMessage().rpartition(":")[0]) for one in caplog.records]
     assert [
         ("ERROR", "gateway simulated: breaker closed -> open"),
-        ("WARNING", "gateway simulated: breaker open -> half_open"),
+        ("INFO", "gateway simulated: breaker open -> half_open"),
         ("WARNING", "gateway simulated: breaker half_open -> closed"),
     ] == said
+
+
+def test_a_probe_that_is_not_sent_uses_up_no_try(loop: VirtualTimeLoop) -> None:
+    """For the payment that went ahead nothing has happened: it waits as the others do."""
+    gateway = guard(ScriptedGateway(), places=9)
+    all_of(loop, *(charge(gateway, f"h{number}", "not_sent@7") for number in range(3)))
+    loop.settle(1.0)
+    assert [NotSent("breaker_open", 7.0)] == all_of(loop, charge(gateway, "k1", "not_sent@7"))
+    loop.settle(2.0)
+    assert [Ambiguous("reset")] == all_of(loop, charge(gateway, "k2", "lost")), "a doubt stays a doubt"
 
 
 @pytest.mark.parametrize("why", sorted(NOT_CALLED))

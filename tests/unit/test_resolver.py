@@ -336,11 +336,11 @@ def test_nobody_is_nudged_towards_a_gateway_that_takes_no_calls(gateway: AskedGa
     """A long outage appends nothing; what became due meanwhile goes as soon as it is back."""
     gateway.script = UNSENT.copy()
     lab.send(payment(lab, "p1"), payment(lab, "p2"))
-    ready: dict[str, bool] = {"simulated": False}
-    lab.due = type(lab.due)(lab.layer, lab.nudges, ready.__getitem__)  # type: ignore[arg-type]
+    takes: dict[str, float] = {"simulated": 0}
+    lab.due = type(lab.due)(lab.layer, lab.nudges, takes.__getitem__)  # type: ignore[arg-type]
     lab.wait(HOUR_S)
     assert (0, []) == (lab.look(), lab.kafka.logs[RETRY, 0])
-    ready["simulated"], gateway.script = True, []
+    takes["simulated"], gateway.script = 2, []
 
     assert 2 == lab.look()
     assert [("succeeded", None)] * 2 == resolving(lab)
@@ -443,7 +443,7 @@ def test_nothing_sleeps_while_a_gateway_is_gone_for_ten_minutes(lab: OneTask, ga
         assert 0 == lab.task.waiting_units()
     gateway.script = []
     lab.wait(600)
-    lab.look()
+    assert (1, 19) == (lab.look(), lab.look()), "the probe of the breaker, then all"
 
     assert [("succeeded", None)] * 20 == resolving(lab)
     assert 20 == len(gateway.charges)

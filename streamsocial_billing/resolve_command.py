@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from streamsocial_billing.answers import DONE, REFUSED, Answers
 from streamsocial_billing.books import Books, now_ms
+from streamsocial_billing.card_numbers import mask_text
 from streamsocial_billing.commands import Command
 from streamsocial_billing.events import BadInput, gateway_key_of
 from streamsocial_billing.exactly_once import Event
@@ -21,6 +23,7 @@ from tables.payments import Entry, PaymentEntry, SettledBy, is_full
 logger = logging.getLogger(__name__)
 
 RESOLVE: Final = "resolve"
+_REF = re.compile(r"[!-~]{1,255}")
 STATUSES: Final = ("succeeded", "declined", "failed")
 NOBODY_TO_CALL: Final = frozenset({"gateway_account_changed", "gateway_not_configured"})
 """Reasons of an unknown payment that no try can ever settle here: a person may, before it is parked."""
@@ -40,6 +43,8 @@ class Order:
         payment_id, status, ref = (details.get(name) for name in ("payment_id", "status", "gateway_ref"))
         if not isinstance(payment_id, str) or not isinstance(ref, str | None):
             raise BadInput("wrong_type", "payment_id and gateway_ref are texts")
+        if ref is not None and (not _REF.fullmatch(ref) or mask_text(ref) != ref):
+            raise BadInput("bad_id", "gateway_ref is not a gateway's id")
         if status not in STATUSES:
             raise BadInput("wrong_type", f"status is none of {', '.join(STATUSES)}")
         return cls(payment_id, str(status), ref)

@@ -28,7 +28,9 @@ def order(lab: OneTask, command: Command) -> dict[str, Any]:
     return answer
 
 
-def switch(lab: OneTask, *, stop: bool, gateway: str = "simulated", at: int | None = None, **more: Any) -> Any:
+def switch(
+    lab: OneTask, *, stop: bool, gateway: str = "simulated", at: int | None = None, **more: Any
+) -> dict[str, Any]:
     """`gateways stop` or `gateways start`."""
     at = lab.now_ms if at is None else at
     word = STOP if stop else START

@@ -48,7 +48,7 @@ def settled(lab: OneTask) -> list[tuple[str, str | None]]:
 
 
 def test_a_stopped_gateway_is_not_called_and_its_payments_wait(lab: OneTask, gateway: AskedGateway) -> None:
-    """`unknown` / `gateway_unavailable` with no call; another gateway goes on; started again, it is charged."""
+    """`unknown` / `gateway_unavailable` with no call; another gateway goes on; started, it is charged."""
     assert "done" == switch(lab, stop=True)["outcome"]
     waits, goes_on = lab.send(payment(lab), payment(lab, "p2", gateway="paypal"))
     assert ("unknown", "gateway_unavailable", 0) == (waits["status"], waits["reason"], waits["attempt"])
@@ -64,7 +64,7 @@ def test_a_stopped_gateway_is_not_called_and_its_payments_wait(lab: OneTask, gat
 
 
 def test_a_stop_holds_before_the_first_call_after_a_crash(lab: OneTask, gateway: AskedGateway) -> None:
-    """The switch is in the task's table, so its next owner knows it with its first event; no timer has run."""
+    """The switch is in the task's table, so its next owner knows it with its first event, without a timer."""
     switch(lab, stop=True)
     event = payment(lab)
     lab.append(PAYMENTS, b"u1", event.to_bytes())
@@ -170,7 +170,7 @@ UNSENT: list[Outcome | Exception] = [NotSent("unreachable")] * 9_999
 def test_a_gateway_that_is_down_is_left_alone_and_its_backlog_drains_when_it_is_back(
     lab: OneTask, gateway: AskedGateway
 ) -> None:
-    """Some payments find it out; the others wait without a call; one probe per pause; then all are charged."""
+    """Some payments find it out; the others wait without a call; one probe a pause; then all are charged."""
     gateway.script = UNSENT.copy()
     count = NUDGES_PER_LOOK // 5
     lab.send(*(payment(lab, f"p{number}", user_id=f"u{number}") for number in range(count)))

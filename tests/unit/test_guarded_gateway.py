@@ -73,7 +73,8 @@ def all_of(loop: VirtualTimeLoop, *calls: Any) -> list[Outcome]:
     """Every call at once; their outcomes."""
 
     async def together() -> list[Outcome]:
-        return await asyncio.gather(*calls)
+        outcomes: list[Outcome] = await asyncio.gather(*calls)
+        return outcomes
 
     return loop.run_until_complete(together())
 
@@ -105,7 +106,7 @@ def test_a_guarded_gateway_is_a_gateway_like_any(loop: VirtualTimeLoop) -> None:
 
 
 def test_no_more_calls_than_places_are_in_flight_and_each_comes_in_its_turn(loop: VirtualTimeLoop) -> None:
-    """Ten calls of a second, two places: five seconds, in the order of their arrival, with what time is left."""
+    """Ten calls of a second, two places: five seconds, in the order of arrival, with what time is left."""
     inner = Counting()
     gateway = guard(inner)
     calls = [charge(gateway, f"k{number}", "succeeded+1", timeout_s=20) for number in range(10)]

@@ -53,9 +53,8 @@ def test_succeeded_is_asked_for_then_settled(lab: OneTask, gateway: AskedGateway
     (_, settled) = lab.results()
 
     assert ("done", "u1/p1 is succeeded") == (answer["outcome"], answer["why"])
-    assert ("succeeded", True, False, "ch_9", first["source"]) == (
-        settled["status"], settled["resolves"], settled["replayed"], settled["gateway_ref"], settled["source"],
-    )  # fmt: skip
+    names = "status", "resolves", "replayed", "gateway_ref", "source"
+    assert ("succeeded", True, False, "ch_9", first["source"]) == tuple(settled[name] for name in names)
     by = lab.entry("u1", "p1")["settled_by"]
     assert ("ann", "the bank says so") == (by["actor"], by["reason"])
     assert {"USD": {"charged_minor": 500, "refunded_minor": 0}} == lab.row("charges", "u1")["money"]
@@ -127,7 +126,8 @@ def test_what_the_gateway_has_is_not_settled_as_if_it_had_not(
 
 def test_only_a_parked_payment_is_settled_by_hand(lab: OneTask, gateway: AskedGateway) -> None:
     """Final statuses never change; an unknown one is tried on its own; what is not there is not made."""
-    lab.send(payment(lab, "p1", payment_method="pm_card_visa"), payment(lab, "p2", payment_method="ambiguous"))
+    for name, way in (("p1", "pm_card_visa"), ("p2", "ambiguous")):
+        lab.send(payment(lab, name, payment_method=way))
     why = [resolve(lab, "failed", payment_id=name)["why"] for name in ("p1", "p2", "p3")]
     assert [
         "it is succeeded: only a parked payment is settled by hand",
@@ -185,6 +185,8 @@ def test_a_stopped_gateway_is_asked_for_a_person(lab: OneTask, gateway: AskedGat
         ("u1", {"payment_id": "p1", "status": "parked"}, "wrong_type"),
         ("u1", {"payment_id": 7, "status": "failed"}, "wrong_type"),
         ("u1", {"payment_id": "p1", "status": "failed", "gateway_ref": 1}, "wrong_type"),
+        ("u1", {"payment_id": "p1", "status": "failed", "gateway_ref": "4242424242424242"}, "bad_id"),
+        ("u1", {"payment_id": "p1", "status": "failed", "gateway_ref": "a b"}, "bad_id"),
         (None, {"payment_id": "p1", "status": "failed"}, "wrong_type"),
         ("u2", {"payment_id": "p1", "status": "failed"}, "key_mismatch"),
     ],

@@ -1,7 +1,7 @@
 """What became of each command: records on `billing-command-answers`, written in the command's unit.
 
 So an order and its answer commit together, a refusal is as much on record as a deed, and who ordered reads
-from Kafka alone whether it was done (decision 14).
+from Kafka alone whether it was done (decision 20).
 """
 
 from __future__ import annotations

@@ -58,6 +58,7 @@ class Gatekeeper:
         }
         self._layer = layer
         self._newest: dict[str, GatewaySwitch] = {}
+        self._told: dict[str, GatewaySwitch] = {}
         self._foreign: dict[str, tuple[str, ...]] = {}
         Gatekeeper._of_app[app] = self
 
@@ -113,8 +114,9 @@ class Gatekeeper:
                 if known is None or is_newer(switch, known):
                     newest[switch["gateway"]] = switch
         for gateway, switch in newest.items():
-            _tell_switch(self._newest.get(gateway), switch)
-        self._newest |= newest  # a worker without tasks still knows what it knew
+            _tell_switch(self._told.get(gateway), switch)
+        self._told |= newest
+        self._newest = newest  # without tasks it knows nothing: an alarm must not rest on what was
         self._compare_accounts(self.census.total())
 
     def _compare_accounts(self, tally: Tally) -> None:

@@ -50,7 +50,7 @@ class Guarded:
         self.breaker = Breaker(rules)
         self._why_not = why_not
         self._free = places
-        self._waiting: deque[asyncio.Future[str | None]] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __str__(self) -> str:
         return str(self.unguarded)
@@ -75,8 +75,9 @@ class Guarded:
         return self.breaker.takes(time.monotonic())
 
     async def start(self) -> None:
-        """See `Gateway.start`."""
-        await self.unguarded.start()
+        """See `Gateway.start`; some ask the gateway then, which nobody does while it is not called."""
+        if self.takes() and self._why_not(self.name) is None:
+            await self.unguarded.start()
 
     async def close(self) -> None:
         """See `Gateway.close`."""
@@ -146,15 +147,11 @@ class Guarded:
         self._tell(before)
 
     def _tell(self, before: str) -> None:
-        """Log a change; those who wait for a place of a gateway that is not called wait no longer."""
+        """Log a change."""
         state = self.breaker.state
-        if state == before:
-            return
-        level, meaning = CHANGES[before, state]
-        logger.log(level, "gateway %s: breaker %s -> %s: %s", self.name, before, state, meaning)
-        if state == "open":
-            while self._waiting:
-                _hand(self._waiting.popleft(), "breaker_open")
+        if state != before:
+            level, meaning = CHANGES[before, state]
+            logger.log(level, "gateway %s: breaker %s -> %s: %s", self.name, before, state, meaning)
 
     # -- the bound
 
@@ -165,19 +162,22 @@ class Guarded:
         if self._free:
             self._free -= 1
             return None
-        place: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:
             await asyncio.wait([place], timeout=timeout_s * CONNECT_SHARE)
         except asyncio.CancelledError:
-            if not place.cancel() and place.result() is None:
+            if not place.cancel():  # it was handed over at this very moment
                 self._give_place_back()
             raise
-        return "no_free_connection" if place.cancel() else place.result()
+        return "no_free_connection" if place.cancel() else None
 
     def _give_place_back(self) -> None:
+        """Hand the place to who waits longest; once the breaker is open it goes from hand to hand."""
         while self._waiting:
-            if _hand(self._waiting.popleft(), None):
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
                 return
         self._free += 1
 
@@ -189,14 +189,6 @@ CHANGES: Final = {
     ("half_open", "closed"): (logging.WARNING, "it works again, what waits is called"),
 }
 """The level with which a change is logged, what it means."""
-
-
-def _hand(place: asyncio.Future[str | None], what: str | None) -> bool:
-    """Tell a waiting call that it has a place (None) or why not; False if it waits no longer."""
-    if place.done():
-        return False
-    place.set_result(what)
-    return True
 
 
 def went_well(outcome: Outcome | Answer) -> bool | None:

@@ -1,7 +1,6 @@
 """The views: look-ups in the two tables, health, readiness, metrics."""
 
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib.resources import files
 from typing import Any
 
@@ -58,7 +57,7 @@ def page_of_state(app: Any, layer: Layer, metrics: Metrics, gatekeeper: Gatekeep
             "assigned": [task["partition"] for task in tasks],
             "recovering": [task["partition"] for task in tasks if task["state"] != "running"],
             "tasks": tasks,
-            "gateways": [asdict(one) for one in gatekeeper.status()],
+            "gateways": {one.name: one.state for one in gatekeeper.status()},
         }
         return _json(200 if body["ready"] else 503, body)
 

@@ -487,3 +487,24 @@ def test_the_time_to_give_up_is_a_setting(gateway: AskedGateway) -> None:
                 try_again(lab)
 
         assert [("failed", "gave_up")] == resolving(lab)
+
+
+@pytest.mark.parametrize("past_the_window", [False, True])
+def test_who_was_not_let_through_has_made_no_try_and_does_not_give_up(
+    gateway: AskedGateway, past_the_window: bool
+) -> None:
+    """Old enough, absent each time: without a call it neither fails nor begins a new window."""
+    if past_the_window:
+        gateway.traits = Traits(key_safe_window_s=30, consistency_delay_s=1)
+    with OneTask(gateway, settings=Settings(partitions=1, give_up_after_s=60)) as lab:
+        gateway.script, gateway.found = [NotSent("breaker_open")] * 99, [Absent()]
+        lab.send(payment(lab))
+        began = lab.entry("u1", "p1")["window_from"]
+        for _ in range(20):
+            lab.wait(10)
+            lab.look()
+        assert ([], began) == (resolving(lab), lab.entry("u1", "p1")["window_from"])
+        gateway.script = []
+        lab.wait(10)
+        lab.look()
+        assert [("succeeded", None)] == resolving(lab)

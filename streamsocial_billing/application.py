@@ -89,7 +89,7 @@ def create_app(
     books = Books(results, metrics, dead_letters, *tables)
     live = LiveAudit(layer, counters, settings.topic(PAYMENTS))
     settlement = Settlement(books)
-    gatekeeper = Gatekeeper(app, layer, gateways, settings.max_in_flight, breaker or Rules())
+    gatekeeper = Gatekeeper(app, layer, gateways, settings, breaker or Rules())
     guarded = gatekeeper.guarded
     billing = Billing(settings, books, guarded, lambda: layer.partitions, settlement)
     subscribed = declare_subscriptions(app)

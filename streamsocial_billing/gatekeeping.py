@@ -16,6 +16,7 @@ from streamsocial_billing.exactly_once import Layer, find_unit
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.breaker import STATES, Rules
 from streamsocial_billing.gateways.guarded import Guarded
+from streamsocial_billing.settings import RETRY, Settings
 from tables.gateway_switches import GatewaySwitch, switch_key
 
 logger = logging.getLogger(__name__)
@@ -48,14 +49,16 @@ class Gatekeeper:
     _of_app: WeakKeyDictionary[Any, Gatekeeper] = WeakKeyDictionary()
 
     def __init__(
-        self, app: Any, layer: Layer, gateways: Mapping[str, Gateway], max_in_flight: int, rules: Rules
+        self, app: Any, layer: Layer, gateways: Mapping[str, Gateway], settings: Settings, rules: Rules
     ) -> None:
-        places = max(1, max_in_flight // 2)  # a gateway that hangs leaves handlers for the others
+        places = max(1, settings.max_in_flight // 2)  # one that hangs leaves handlers for the others
         self.census = Census()
         self.unguarded = dict(gateways)
         self.guarded = {
-            name: Guarded(gateway, places, rules, self.why_not) for name, gateway in gateways.items()
+            name: Guarded(gateway, places, rules, self.why_not, self._may_hang)
+            for name, gateway in gateways.items()
         }
+        self._nudges = settings.topic(RETRY)
         self._layer = layer
         self._newest: dict[str, GatewaySwitch] = {}
         self._told: dict[str, GatewaySwitch] = {}
@@ -81,6 +84,11 @@ class Gatekeeper:
             row = unit.task.committed_value(TABLE, key.encode())
             switch = None if row is None else cast(GatewaySwitch, orjson.loads(row))
         return self._why_not(gateway, switch)
+
+    def _may_hang(self) -> bool:
+        """True in the unit of a nudge: it holds up the commits of nudges, not those of new payments."""
+        unit = find_unit()
+        return unit is None or unit.event.topic == self._nudges
 
     def _why_not(self, gateway: str, switch: GatewaySwitch | None) -> str | None:
         if switch is not None and switch["stopped"]:

@@ -38,12 +38,17 @@ class Rules:
 
 
 class Breaker:
-    """The state of one gateway; `openings` counts how often it opened, probes that failed not included."""
+    """The state of one gateway.
+
+    `openings` counts how often it opened, probes that failed not included; `failed_probes` those since it
+    was closed.
+    """
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self.state: State = "closed"
         self.openings = 0
+        self.failed_probes = 0
         self._period = 0
         self._pause_s = rules.first_pause_s
         self._probe_at = 0.0
@@ -79,9 +84,11 @@ class Breaker:
     def _probed(self, well: bool | None, now: float) -> None:
         if well:
             self._pause_s = self._rules.first_pause_s
+            self.failed_probes = 0
             self._enter("closed")
             return
         if well is False:
+            self.failed_probes += 1
             self._pause_s = min(self._pause_s * 2, self._rules.longest_pause_s)
         self._probe_at = now if well is None else now + self._pause_s
         self._enter("open")

@@ -40,15 +40,19 @@ class Guarded:
     """Lets calls through to `gateway`, at most `places` at a time; further ones wait in their order.
 
     `why_not` says why the gateway of this name is not called at all now, a reason of NOT_CALLED, else None.
+    `may_hang` is True where a call that hangs holds up nobody: after a first probe that failed, the breaker's
+    probes are made from there.
     Lists (`movements`) pass: they are read, rarely, and no payment waits for them.
     """
 
     def __init__(
-        self, gateway: Gateway, places: int, rules: Rules, why_not: Callable[[str], str | None]
-    ) -> None:
+        self, gateway: Gateway, places: int, rules: Rules, why_not: Callable[[str], str | None],
+        may_hang: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
         self.unguarded = gateway
         self.breaker = Breaker(rules)
         self._why_not = why_not
+        self._may_hang = may_hang
         self._free = places
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -137,6 +141,8 @@ class Guarded:
 
     def _admit(self) -> int | None:
         before = self.breaker.state
+        if before != "closed" and self.breaker.failed_probes and not self._may_hang():
+            return None
         period = self.breaker.admit(time.monotonic())
         self._tell(before)
         return period

@@ -167,6 +167,23 @@ def test_an_answer_says_who_ordered_what_and_what_became_of_it(lab: OneTask) -> 
 UNSENT: list[Outcome | Exception] = [NotSent("unreachable")] * 9_999
 
 
+def test_after_a_probe_that_failed_only_nudges_probe(lab: OneTask, gateway: AskedGateway) -> None:
+    """A probe that hangs holds up the commits behind it: of nudges, not of new payments, which only wait."""
+    gateway.script = UNSENT.copy()
+    lab.send(*(payment(lab, f"p{number}", user_id=f"u{number}") for number in range(20)))
+    lab.wait(1)
+    calls = len(gateway.calls)
+    lab.send(payment(lab, "a"))
+    assert calls + 1 == len(gateway.calls), "the first probe is anybody's: a blip is over at once"
+    lab.wait(100)
+    gateway.script = []
+    (result,) = lab.send(payment(lab, "b"))
+    assert ("unknown", calls + 1) == (result["status"], len(gateway.calls))
+    lab.wait(5)
+    assert (1, 21) == (lab.look(), lab.look())
+    assert "closed" == lab.gatekeeper.guarded["simulated"].breaker.state
+
+
 def test_a_gateway_that_is_down_is_left_alone_and_its_backlog_drains_when_it_is_back(
     lab: OneTask, gateway: AskedGateway
 ) -> None:

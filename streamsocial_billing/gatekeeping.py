@@ -37,7 +37,6 @@ class GatewayStatus:
     """
 
     name: str
-    account: str
     state: str
     openings: int
     foreign: tuple[str, ...]
@@ -147,9 +146,9 @@ class Gatekeeper:
     def _status(self, name: str) -> GatewayStatus:
         guarded, why = self.guarded.get(name), self._why_not(name, self._newest.get(name))
         if guarded is None:  # not configured here, but stopped
-            return GatewayStatus(name, "", why or "closed", 0, ())
+            return GatewayStatus(name, why or "closed", 0, ())
         breaker, foreign = guarded.breaker, self._foreign.get(name, ())
-        return GatewayStatus(name, guarded.account, why or breaker.state, breaker.openings, foreign)
+        return GatewayStatus(name, why or breaker.state, breaker.openings, foreign)
 
 
 def is_newer(one: GatewaySwitch, other: GatewaySwitch) -> bool:

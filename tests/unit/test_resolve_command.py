@@ -11,7 +11,7 @@ from support.one_task import OneTask
 from support.orders import answers, resolve, switch
 
 from streamsocial_billing.commands import Command
-from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.events import PaymentEvent, gateway_key_of
 from streamsocial_billing.gateways.base import Absent, Ambiguous, Answer, Found, NotSent
 from streamsocial_billing.settings import COMMANDS
 
@@ -135,6 +135,24 @@ def test_only_a_parked_payment_is_settled_by_hand(lab: OneTask, gateway: AskedGa
         "there is no such payment",
     ] == why
     assert ["refused"] * 3 == [one["outcome"] for one in answers(lab)]
+
+
+def test_a_parked_refund_is_asked_for_as_a_refund_of_its_charge(
+    lab: OneTask, gateway: AskedGateway
+) -> None:
+    """The same rules; its own reference, its own kind."""
+    parked(lab)
+    refund = {"action": "refund", "charge_ref": "ch_1", "refund_of": "p0", "business_ref": None}
+    lab.put("payments", "u1/r1", lab.row("payments", "u1/p1") | refund)
+    lab.put("open_payments", "u1/r1", lab.row("open_payments", "u1/p1"))
+    gateway.found = [Found("re_9", "succeeded", None, 500, "USD", "u1")]
+    assert "done" == resolve(lab, "succeeded", "re_9", payment_id="r1")["outcome"]
+    (question,) = gateway.questions
+    assert ("refund", "ch_1", "r1") == (question.action, question.charge_ref, question.payment_id)
+    assert gateway_key_of("u1", "refund", "r1") == question.idempotency_key
+    assert ("refund", "succeeded", True) == tuple(
+        lab.results()[-1][name] for name in ("action", "status", "resolves")
+    )
 
 
 def test_an_order_given_twice_is_refused_the_second_time(lab: OneTask, gateway: AskedGateway) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import faust
 
 from streamsocial_billing import exactly_once
+from streamsocial_billing.answers import Answers
 from streamsocial_billing.audit.watching import LiveAudit
 from streamsocial_billing.billing import Billing
 from streamsocial_billing.books import Books
@@ -17,12 +18,16 @@ from streamsocial_billing.commands import Commands, OnCommand
 from streamsocial_billing.exactly_once import Layer, Options, batched, output
 from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.exactly_once.nudges import Nudger
+from streamsocial_billing.gatekeeping import Gatekeeper
 from streamsocial_billing.gateways.base import Gateway
+from streamsocial_billing.gateways.breaker import Rules
 from streamsocial_billing.observing import GATEWAY_TOLD, Observer, is_forgettable
 from streamsocial_billing.refunds import Refunds
+from streamsocial_billing.resolve_command import RESOLVE, Resolving
 from streamsocial_billing.resolver import DueTimer, Resolver
 from streamsocial_billing.scheduling import RenewalTimer
 from streamsocial_billing.settings import (
+    ANSWERS,
     COMMANDS,
     DEAD_LETTERS,
     GATEWAY_EVENTS,
@@ -36,15 +41,18 @@ from streamsocial_billing.settings import (
 from streamsocial_billing.settling import Settlement
 from streamsocial_billing.subscriptions import Subscriptions
 from streamsocial_billing.sweeping import SweepTimer
+from streamsocial_billing.switching import START, STOP, Switching
 from streamsocial_billing.topics import create_topics
 from streamsocial_billing.views.api import declare_views
 from streamsocial_billing.views.audit import page_of_audit
+from streamsocial_billing.views.payment_metrics import PaymentMetrics
 from streamsocial_billing.views.receiving import declare_receivers
 from streamsocial_billing.views.subscriptions import page_of_subscriptions
 from tables.awaited_charges import declare_awaited_charges
 from tables.business_refs import declare_business_refs
 from tables.charges import declare_charges
 from tables.gateway_events import declare_gateway_events
+from tables.gateway_switches import declare_gateway_switches
 from tables.open_payments import declare_open_payments
 from tables.payments import declare_payments
 from tables.subscriptions import declare_subscriptions
@@ -59,12 +67,15 @@ GAP_ALARM_S = 60.0  # one payment that holds up the commits behind it for so lon
 GAP_ALARM_DEADLINES = 3  # ... but never less than so many gateway deadlines
 
 
-def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_options: Any) -> faust.App:
+def create_app(
+    settings: Settings, gateways: Mapping[str, Gateway], breaker: Rules | None = None, **layer_options: Any
+) -> faust.App:
     """Build the whole app; the world comes in as arguments.
 
     Args:
         settings: what the operator chose.
-        gateways: by the value of an event's `gateway` field.
+        gateways: by the value of an event's `gateway` field; each gets a breaker, a bound, a switch.
+        breaker: when a gateway is called no more for a while.
         layer_options: overrides of `exactly_once.Options`, for tests (a probe at a crash point, say).
     """
     app = faust.App(
@@ -72,8 +83,8 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
         **exactly_once.settings(settings.broker_urls, session_timeout_s=settings.session_timeout_s),
         **_faust_settings(settings),
     )
-    results, metrics, dead_letters = (
-        output(app, settings.topic(n)) for n in (RESULTS, METRICS, DEAD_LETTERS)
+    results, metrics, dead_letters, answers = (
+        output(app, settings.topic(n)) for n in (RESULTS, METRICS, DEAD_LETTERS, ANSWERS)
     )
     layer = exactly_once.install(app, _layer_options(settings, layer_options))
     exactly_once.before_start(app, lambda cluster: create_topics(settings, cluster))
@@ -87,19 +98,25 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
     books = Books(results, metrics, dead_letters, *tables)
     live = LiveAudit(layer, counters, settings.topic(PAYMENTS))
     settlement = Settlement(books)
-    refunds = Refunds(settings, books, gateways, settlement)
-    observer = Observer(books, gateways, lambda: layer.partitions, settlement)
-    billing = Billing(settings, books, gateways, lambda: layer.partitions, settlement, refunds)
+    gatekeeper = Gatekeeper(app, layer, gateways, settings, breaker or Rules())
+    guarded = gatekeeper.guarded
+    refunds = Refunds(settings, books, guarded, settlement)
+    observer = Observer(books, guarded, lambda: layer.partitions, settlement)
+    billing = Billing(settings, books, guarded, lambda: layer.partitions, settlement, refunds)
     subscribed = declare_subscriptions(app)
     subscriptions = Subscriptions(
-        books, subscribed, output(app, settings.topic(PAYMENTS)), gateways, settings.dunning_after_days
+        books, subscribed, output(app, settings.topic(PAYMENTS)), guarded, settings.dunning_after_days
     )
     settlement.hooks.append(subscriptions.learn)
     resolver = Resolver(
-        settings, books, gateways, lambda: layer.partitions, settlement, refunds,
+        settings, books, guarded, lambda: layer.partitions, settlement, refunds,
         kinds={"subscription": subscriptions.nudged, "gateway_event": observer.forget},
     )  # fmt: skip
-    handlers: dict[str, OnCommand] = {**subscriptions.commands()}
+    switching = Switching(declare_gateway_switches(app), Answers(answers))
+    by_hand = Resolving(books, gateways, settlement, Answers(answers), settings.gateway_deadline_s / 2)
+    handlers: dict[str, OnCommand] = {
+        **subscriptions.commands(), STOP: switching.stop, START: switching.start, RESOLVE: by_hand.resolve,
+    }  # fmt: skip
     commands = Commands(books, lambda: layer.partitions, handlers)
 
     @app.agent(payments)
@@ -122,10 +139,11 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
         async for batch in stream:
             await batch.each(commands.obey)
 
-    _run_beside(app, layer, settings, gateways, live)
+    _run_beside(app, layer, settings, gatekeeper, live)
     told = Metrics(layer)
     told.registry.register(GATEWAY_TOLD)
-    declare_views(app, layer, settings, books.charges, books.payments, told)
+    told.registry.register(PaymentMetrics(gatekeeper, books.buried))
+    declare_views(app, layer, settings, books.charges, books.payments, told, gatekeeper)
     page_of_audit(app, layer, live, told)
     declare_receivers(app, settings, gateways, billing.decide, told.registry)
     page_of_subscriptions(app, layer, settings, subscribed)
@@ -133,7 +151,7 @@ def create_app(settings: Settings, gateways: Mapping[str, Gateway], **layer_opti
 
 
 def _run_beside(
-    app: Any, layer: Layer, settings: Settings, gateways: Mapping[str, Gateway], live: LiveAudit
+    app: Any, layer: Layer, settings: Settings, gatekeeper: Gatekeeper, live: LiveAudit
 ) -> None:  # fmt: skip
     """Look for due payments, audit as long as the worker runs; close the gateways at its end."""
     nudger = Nudger(settings.client_config(), settings.topic(RETRY))
@@ -141,13 +159,18 @@ def _run_beside(
     @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
     async def close_gateways(*_: Any, **__: Any) -> None:
         nudger.close()
-        for gateway in gateways.values():
+        for gateway in gatekeeper.guarded.values():
             await gateway.close()
 
     @app.task  # type: ignore[untyped-decorator]
     async def nudge_due_payments() -> None:
         with suppress(asyncio.CancelledError):
-            await DueTimer(layer, nudger).run()
+            await DueTimer(layer, nudger, gatekeeper.takes, gatekeeper.census).run()
+
+    @app.task  # type: ignore[untyped-decorator]
+    async def watch_gateways() -> None:
+        with suppress(asyncio.CancelledError):
+            await gatekeeper.run()
 
     @app.task  # type: ignore[untyped-decorator]
     async def sweep_old_payments() -> None:

@@ -142,7 +142,7 @@ async def outcome_of(
     except Exception:
         logger.exception("gateway %s: internal error after the call had started", gateway.name)
         return INTERNAL_ERROR, 1, None
-    if found.error is not None:
+    if found.error is not None and not found.waits:  # else the gatekeeper has said it once for all
         logger.warning(
             "%s/%s is %s: %s (%s)",
             request.user_id, request.payment_id, found.status, found.error, gateway,

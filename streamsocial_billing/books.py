@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -59,7 +60,10 @@ def now_ms() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Where a unit writes: the topics of results, metrics, dead letters; the tables, the counters."""
+    """Where a unit writes: the topics of results, metrics, dead letters; the tables, the counters.
+
+    `buried` counts the dead letters of this process by reason; one whose unit comes again counts again.
+    """
 
     results: Topic
     metrics: Topic
@@ -71,6 +75,7 @@ class Books:
     gateway_events: Any
     awaited_charges: Any
     counters: Any
+    buried: Counter[str] = field(default_factory=Counter)
 
     def handled(self, event: Event) -> None:
         """Count an event: the first line of each agent's handler. The live audit looks for its answer."""
@@ -172,6 +177,7 @@ class Books:
         except RecordTooLarge:
             headers["length"] = str(len(value))
             self.dead_letters.put_into_unit(key or None, value[:CUT_BYTES], headers=headers)
+        self.buried[bad.reason] += 1
         logger.warning("dead letter %s: %s: %s", headers["source"], bad.reason, bad.detail)
 
 
@@ -192,6 +198,9 @@ def _open_payment(entry: PaymentEntry) -> OpenPayment:
         "status": entry["status"],
         "since": entry["first_seen_at"],
         "gateway": entry["gateway"],
+        "account": entry["gateway_account"],
+        "amount_minor": entry["amount_minor"],
+        "currency": entry["currency"],
     }
 
 

@@ -13,6 +13,7 @@ import faust
 import orjson
 from faust.cli.faust import cli as faust_cli
 
+from streamsocial_billing import cli_operators as cli_operators  # registers its commands
 from streamsocial_billing.settings import Settings, SettingsError
 
 NAME = "streamsocial-billing"
@@ -70,7 +71,7 @@ def _give_up(why: object, code: int = 1) -> NoReturn:
     raise SystemExit(code)
 
 
-def _one_line_errors(call: Callable[[], int]) -> NoReturn:
+def one_line_errors(call: Callable[[], int]) -> NoReturn:
     """Run a command's work; end with its exit code, or with one line."""
     from confluent_kafka import KafkaException
 
@@ -113,7 +114,7 @@ def submit(ctx: click.Context, file: Any, gateway: str) -> None:
         click.echo(f"{accepted} accepted, {refused} refused")
         return 1 if refused else 0
 
-    _one_line_errors(work)
+    one_line_errors(work)
 
 
 @faust_cli.command()
@@ -126,7 +127,7 @@ def results(follow: bool) -> None:
         follow_results(the_settings(), follow=follow, out=sys.stdout)
         return 0
 
-    _one_line_errors(work)
+    one_line_errors(work)
 
 
 @faust_cli.command()
@@ -154,7 +155,7 @@ def audit(wait_s: float, as_json: bool) -> None:
         report_to(report, sys.stdout, as_json=as_json)
         return 0 if report.ok else 1
 
-    _one_line_errors(work)
+    one_line_errors(work)
 
 
 @faust_cli.group()
@@ -183,7 +184,7 @@ def dlq_list(reason: str | None, user: str | None, as_json: bool) -> None:
                 click.echo(f"{one.id} {one.reason} from {one.source}: {one.error}{went}")
         return 0
 
-    _one_line_errors(work)
+    one_line_errors(work)
 
 
 @dlq.command("show")
@@ -199,7 +200,7 @@ def dlq_show(letter_id: str) -> None:
         click.echo(f"\n{found.text()}")
         return 0
 
-    _one_line_errors(work)
+    one_line_errors(work)
 
 
 @dlq.command("replay")
@@ -216,7 +217,7 @@ def dlq_replay(letter_id: str, correction: Any, actor: str, dry_run: bool) -> No
         click.echo(replay(the_settings(), letter_id, correction=content, actor=actor, dry_run=dry_run))
         return 0
 
-    _one_line_errors(work)
+    one_line_errors(work)
 
 
 @faust_cli.group()
@@ -241,7 +242,7 @@ def _order(command: str, user: str, actor: str, reason: str, **details: Any) -> 
             _give_up(f"not ordered, {bad}")
         return 0
 
-    _one_line_errors(work)
+    one_line_errors(work)
 
 
 @subscriptions.command("add")
@@ -307,4 +308,4 @@ def subscriptions_list(user: str) -> None:
             click.echo(orjson.dumps({"subscription_id": subscription_id} | sub).decode())
         return 0
 
-    _one_line_errors(work)
+    one_line_errors(work)

@@ -157,5 +157,6 @@ def _produce(producer: Producer, topic: str, command: Command, count: int) -> No
 
 
 def ordered_now(command: str, actor: str, reason: str, user_id: str | None = None, **details: Any) -> Command:
-    """A command of this moment."""
-    return Command(command, actor, reason, time.time_ns() // 1_000_000, user_id, details)
+    """A command of this moment; card numbers do not get into its texts."""
+    at = time.time_ns() // 1_000_000
+    return Command(command, mask_text(actor), mask_text(reason), at, user_id, details)

@@ -95,12 +95,18 @@ class CommittedLog:
         finally:
             consumer.close()
 
-    def follow(self, topic: str) -> Generator[Message | None, None, None]:
-        """Every committed record of a topic, for ever; None whenever nothing came for 100 ms."""
+    def follow(
+        self, topic: str, starts: Mapping[Place, int] | None = None
+    ) -> Generator[Message | None, None, None]:
+        """Every committed record of a topic, for ever; None whenever nothing came for 100 ms.
+
+        `starts`: from these offsets on, a place that is not among them from its beginning.
+        """
         places = [(topic, partition) for partition in range(self.partitions([topic])[topic])]
+        begin = dict.fromkeys(places, OFFSET_BEGINNING) | dict(starts or {})
         consumer = Consumer(consumer_config(self._settings))
         try:
-            consumer.assign([TopicPartition(*place, OFFSET_BEGINNING) for place in places])
+            consumer.assign([TopicPartition(*place, begin[place]) for place in places])
             while True:
                 message = consumer.poll(0.1)
                 error = message.error() if message is not None else None

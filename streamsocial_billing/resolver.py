@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import orjson
 
 from streamsocial_billing.billing import RefundHandler, check_partition
 from streamsocial_billing.books import Books, now_ms
+from streamsocial_billing.census import Census
 from streamsocial_billing.decision import gives_up, is_due, past_window, proven_absent
 from streamsocial_billing.events import BadInput, Nudge, gateway_key_of
 from streamsocial_billing.exactly_once import Event, Layer, current_unit
@@ -81,6 +84,8 @@ class Resolver:
             gateway = self._gateways.get(entry["gateway"])
             if gateway is not None:
                 await gateway.start()  # some know their account only when they have asked for it
+            if gateway is not None and not entry["gateway_account"]:
+                entry["gateway_account"] = gateway.account  # nobody was called: no account was known then
             if gateway is None or gateway.account != entry["gateway_account"]:
                 found, calls = _nobody_to_call(entry, gateway), 0
             else:
@@ -92,6 +97,8 @@ class Resolver:
 
 def _nobody_to_call(entry: PaymentEntry, gateway: Gateway | None) -> Verdict:
     """The route and the account are part of the payment: it goes nowhere else, it waits with an alarm."""
+    if gateway is not None and not gateway.account:
+        return Verdict("unknown", "gateway_unavailable", error="its account is not known yet", waits=True)
     if gateway is None:
         why, error = "gateway_not_configured", f"gateway {entry['gateway']} is not configured"
     else:
@@ -126,7 +133,7 @@ class _Try:
         old = past_window(entry["window_from"], self._began_ms, self._gateway.traits)
         if not old and not entry["ask_only"]:
             found, calls = await self._repeat()
-            if found.status == "unknown" and not found.ambiguous and self._gives_up(give_up_after_ms):
+            if _proven_unsent(found) and self._gives_up(give_up_after_ms):
                 found = await self._before_giving_up(found)
             return found, calls
         found = await self._ask()
@@ -136,11 +143,13 @@ class _Try:
             return self._asked_again(found), 0
         if entry["reason"] == EXCEEDS_CHARGE:  # a refund without a reservation must not be called
             return Verdict("rejected", EXCEEDS_CHARGE), 0
-        if self._gives_up(give_up_after_ms):
-            return GAVE_UP, 0
         if not old:  # the gateway would only bring the error again that it keeps under our key
             return found, 0
         found, calls = await self._repeat()
+        if found.waits:
+            return found, 0
+        if _proven_unsent(found) and self._gives_up(give_up_after_ms):
+            return GAVE_UP, calls
         return found._replace(window_from=self._began_ms), calls
 
     def _gives_up(self, give_up_after_ms: int) -> bool:
@@ -209,19 +218,27 @@ class _Try:
         return gateway_key_of(self._user_id, self._entry["action"], self._payment_id)
 
 
+def _proven_unsent(found: Verdict) -> bool:
+    """True if a call was tried and surely not executed; one that was held back here is no try."""
+    return found.status == "unknown" and not found.ambiguous and not found.waits
+
+
 class DueTimer:
     """Looks every second at the open payments of the tasks here; nudges those that are due.
 
-    `ready` says whether a gateway takes calls at all now: nobody is nudged towards one that does not, so a
-    long outage costs nothing, and what has become due meanwhile is nudged as soon as it is back.
+    `takes` says how many calls a gateway takes now: nobody is nudged towards one that takes none, so a long
+    outage costs nothing, and what has become due meanwhile is nudged as soon as it is back. `census` counts
+    what the timer walks past.
     """
 
     def __init__(
-        self, layer: Layer, nudger: Nudger, ready: Callable[[str], bool] = lambda gateway: True
-    ) -> None:
+        self, layer: Layer, nudger: Nudger, takes: Callable[[str], float] = lambda gateway: math.inf,
+        census: Census | None = None,
+    ) -> None:  # fmt: skip
         self._layer = layer
         self._nudger = nudger
-        self._ready = ready
+        self._takes = takes
+        self._census = census or Census()
         self._nudged_at: dict[str, int] = {}
         self._looked_to: dict[int, str] = {}
 
@@ -239,26 +256,41 @@ class DueTimer:
         """
         self._nudged_at = {k: at for k, at in self._nudged_at.items() if at_ms - at < NUDGE_AGAIN_AFTER_MS}
         sent = 0
+        room: dict[str, float] = {}
         for partition in self._layer.running_partitions():
-            items = self._next_items(partition)
-            due = [key for key, value in items if self._is_due(key, value, at_ms)][:NUDGES_PER_LOOK]
+            due = self._due(self._next_items(partition), at_ms, room)
             if due:
                 await self._nudger.append(partition, map(hint, due))
                 self._nudged_at.update(dict.fromkeys(due, at_ms))
                 sent += len(due)
         return sent
 
-    def _next_items(self, partition: int) -> list[tuple[str, bytes]]:
+    def _next_items(self, partition: int) -> list[tuple[str, Mapping[str, Any]]]:
         """The next open payments of a task, round and round: some that stay open must not hide others."""
         after = self._looked_to.get(partition, "")
         items = self._layer.committed_items(partition, "open_payments", LOOKED_AT, after)
         self._looked_to[partition] = items[-1][0] if len(items) == LOOKED_AT else ""
-        return items
+        rows = [(key, orjson.loads(value)) for key, value in items]
+        self._census.saw(partition, (listed for _, listed in rows), whole=len(items) < LOOKED_AT)
+        return rows
 
-    def _is_due(self, key: str, value: bytes, at_ms: int) -> bool:
-        if key in self._nudged_at:
-            return False
-        listed = orjson.loads(value)
-        due_at = listed["next_try_at"]
-        # the release before this one did not write which gateway
-        return due_at is not None and due_at <= at_ms and self._ready(listed.get("gateway", ""))
+    def _due(
+        self, rows: list[tuple[str, Mapping[str, Any]]], at_ms: int, room: dict[str, float]
+    ) -> list[str]:
+        """Who is nudged: what is due and was not nudged a moment ago, up to the `room` at its gateway."""
+        due: list[str] = []
+        for key, listed in rows:
+            if not _is_due(listed, at_ms) or key in self._nudged_at:
+                continue
+            gateway = listed.get("gateway", "")  # earlier releases did not write it
+            left = room[gateway] if gateway in room else self._takes(gateway)
+            if left > 0 and len(due) < NUDGES_PER_LOOK:
+                due.append(key)
+                left -= 1
+            room[gateway] = left
+        return due
+
+
+def _is_due(listed: Mapping[str, Any], at_ms: int) -> bool:
+    due_at = listed["next_try_at"]
+    return due_at is not None and due_at <= at_ms

@@ -17,8 +17,12 @@ METRICS: Final = "payment-metrics"
 RETRY: Final = "payments-retry"
 GATEWAY_EVENTS: Final = "gateway-events"
 COMMANDS: Final = "billing-commands"
+ANSWERS: Final = "billing-command-answers"
 DEAD_LETTERS: Final = "payments-dlq"
 REPLAYS: Final = "payments-dlq-replays"
+
+SOURCES: Final = (PAYMENTS, RETRY, GATEWAY_EVENTS, COMMANDS)
+"""What the tasks consume: these share partitions, tables, transactions."""
 
 PREFIX: Final = "BILLING_"
 DEFAULT_KAFKA_PORT: Final = 9092

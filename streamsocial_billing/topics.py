@@ -9,6 +9,7 @@ from streamsocial_billing.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.exactly_once import SetupRefused
 from streamsocial_billing.exactly_once.cluster import Cluster, TopicFacts
 from streamsocial_billing.settings import (
+    ANSWERS,
     COMMANDS,
     DEAD_LETTERS,
     GATEWAY_EVENTS,
@@ -46,6 +47,7 @@ PLANS: Final = (
     Plan(GATEWAY_EVENTS, {"retention.ms": str(INPUT_RETENTION_MS)}, same_partitions=True),
     # what people did stays on record for ever (payments.md, "parked")
     Plan(COMMANDS, {"retention.ms": FOR_EVER}, same_partitions=True),
+    Plan(ANSWERS, {"retention.ms": FOR_EVER}),
     Plan(RESULTS, {"retention.ms": FOR_EVER}),
     Plan(METRICS, {"retention.ms": FOR_EVER}),
     # original bytes with headers around them: twice the record size of `payments`
@@ -90,6 +92,7 @@ def check_topics(settings: Settings, facts: dict[str, TopicFacts]) -> None:
             )
     if facts[PAYMENTS].config.get("message.timestamp.type") != "LogAppendTime":
         raise SetupRefused(f"topic {settings.topic(PAYMENTS)} needs message.timestamp.type=LogAppendTime")
-    for name, why in ((RESULTS, "the books are kept"), (COMMANDS, "what people did is kept")):
+    for name, why in ((RESULTS, "the books are kept"), (COMMANDS, "what people did is kept"),
+                      (ANSWERS, "what people did is kept")):  # fmt: skip
         if facts[name].config.get("retention.ms") != FOR_EVER:
             raise SetupRefused(f"topic {settings.topic(name)} needs retention.ms=-1: {why}")

@@ -12,7 +12,7 @@ class OpenPayment(TypedDict):
 
     Written by the agents that write `payments`, in the same unit; deleted when the payment is settled. Small,
     so that neither the timer nor an alarm need read the whole dedup table. Times are ms since the epoch.
-    The release before this one wrote `next_try_at` alone, of unknown payments alone.
+    Earlier releases wrote `next_try_at` alone, of unknown payments alone; then all up to `gateway`.
     """
 
     next_try_at: int | None
@@ -23,6 +23,12 @@ class OpenPayment(TypedDict):
     """The append time of the payment's first event."""
     gateway: str
     """Where it has to be settled."""
+    account: str
+    """The account there; empty while it was never known."""
+    amount_minor: int
+    """Minor units of `currency`."""
+    currency: str
+    """ISO 4217, upper-case."""
 
 
 def declare_open_payments(app: faust.App, **options: Any) -> Any:

@@ -13,7 +13,7 @@ from streamsocial_billing.audit.disk import TABLES
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import TP, Cluster
 from streamsocial_billing.exactly_once.errors import KafkaUnavailable
-from streamsocial_billing.settings import PAYMENTS, RESULTS, RETRY
+from streamsocial_billing.settings import RESULTS, SOURCES
 from torture.system import APP_ID, PARTITIONS
 from torture.worker import ADDED_TOPIC
 
@@ -69,7 +69,7 @@ def _settle_all(system: System) -> None:
 
 def sources(system: System) -> list[TP]:
     """Every partition of every source topic, of the next release too."""
-    names = [system.settings.topic(name) for name in (PAYMENTS, RETRY, ADDED_TOPIC)]
+    names = [system.settings.topic(name) for name in (*SOURCES, ADDED_TOPIC)]
     return [(name, partition) for name in names for partition in range(PARTITIONS)]
 
 

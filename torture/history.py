@@ -15,7 +15,7 @@ from streamsocial_billing.audit.disk import TABLES, tables_on_disk
 from streamsocial_billing.audit.readers import KafkaSide, read_ledger
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import TP, Cluster
-from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, RETRY, Settings
+from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, SOURCES, Settings
 from torture.checker import History, Sending
 from torture.segments import OFFSETS, Written, transactional_records
 
@@ -93,7 +93,7 @@ def _appended(settings: Settings) -> Counter[bytes]:
 def _tails(settings: Settings) -> tuple[list[Any], list[Any], dict[TP, int]]:
     """Lag of the group per source partition, open transactions per partition of every topic, log ends."""
     reader, cluster = CommittedLog(settings), Cluster(settings.client_config(), 10)
-    sources = [settings.topic(name) for name in (PAYMENTS, RETRY)]
+    sources = [settings.topic(name) for name in SOURCES]
     others = [settings.topic(name) for name in (RESULTS, METRICS, DEAD_LETTERS)]
     counts = reader.partitions([*sources, *others, *(settings.changelog(table) for table in TABLES)])
     places: list[TP] = [(topic, p) for topic, count in counts.items() for p in range(count)]

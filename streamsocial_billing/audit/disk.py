@@ -18,7 +18,7 @@ from streamsocial_billing.settings import Settings
 
 TABLES: Final = (
     "charges", "payments", "open_payments", "business_refs", "subscriptions", "task_counters",
-    "gateway_events", "awaited_charges",
+    "gateway_events", "awaited_charges", "gateway_switches",
 )  # fmt: skip
 """The tables of the app, as application.py declares them."""
 

@@ -25,15 +25,7 @@ from streamsocial_billing.audit.books import (
     ledger_refund,
 )
 from streamsocial_billing.committed import CommittedLog, KafkaProblem, Place
-from streamsocial_billing.settings import (
-    DEAD_LETTERS,
-    GATEWAY_EVENTS,
-    METRICS,
-    PAYMENTS,
-    RESULTS,
-    RETRY,
-    Settings,
-)
+from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, SOURCES, Settings
 
 PAGE_WITHIN_S: Final = 10.0
 
@@ -59,7 +51,7 @@ class KafkaSide:
             settings.changelog("charges"): lambda m: fold_state(books, _place(m), m.key(), m.value()),
         }
         try:
-            counts = self._log.partitions([*self._add, *map(settings.topic, (RETRY, GATEWAY_EVENTS))])
+            counts = self._log.partitions([*self._add, *map(settings.topic, SOURCES)])
         except KafkaProblem as error:
             raise AuditError(str(error)) from None
         self._places = [(topic, partition) for topic in counts for partition in range(counts[topic])]
@@ -72,7 +64,7 @@ class KafkaSide:
         the lag of an offset is gone its results are read as well.
         """
         try:
-            before = self._ends({self._payments, *map(self._settings.topic, (RETRY, GATEWAY_EVENTS))})
+            before = self._ends(set(map(self._settings.topic, SOURCES)))
             lag = sum(self._log.lag(self._settings.app_id, before).values())
             now = self._ends(self._add.keys())
             arrived = [place for place, ends in before.items() if place in now and now[place][1] > ends[1]]

@@ -16,7 +16,7 @@ MIN_TRY_S = 0.05
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 
-NOT_CALLED = frozenset({"breaker_open", "stopped"})
+NOT_CALLED = frozenset({"breaker_open", "stopped", "account_changed"})
 """Reasons of NotSent under which the gateway was not called at all: no try, and none to repeat at once."""
 
 

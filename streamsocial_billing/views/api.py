@@ -11,6 +11,7 @@ from faust.web import Request, View
 from streamsocial_billing.exactly_once import Layer, Router
 from streamsocial_billing.exactly_once.metrics import CONTENT_TYPE, Metrics
 from streamsocial_billing.exactly_once.router import RETRY_AFTER_S, Passed
+from streamsocial_billing.gatekeeping import Gatekeeper
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.views.access import may_read
 from tables.payments import payment_key
@@ -19,11 +20,12 @@ Find = Callable[[], bytes | None]
 
 
 def declare_views(
-    app: Any, layer: Layer, settings: Settings, charges: Any, payments: Any, metrics: Metrics
-) -> None:
+    app: Any, layer: Layer, settings: Settings, charges: Any, payments: Any, metrics: Metrics,
+    gatekeeper: Gatekeeper,
+) -> None:  # fmt: skip
     """Add every page that reads to the app's web server."""
     page_of_tables(app, layer, settings, charges, payments)
-    page_of_state(app, layer, metrics)
+    page_of_state(app, layer, metrics, gatekeeper)
 
 
 def page_of_tables(app: Any, layer: Layer, settings: Settings, charges: Any, payments: Any) -> None:
@@ -40,7 +42,7 @@ def page_of_tables(app: Any, layer: Layer, settings: Settings, charges: Any, pay
         return await answer(router, settings, request, user_id, lambda: payments.raw(key))
 
 
-def page_of_state(app: Any, layer: Layer, metrics: Metrics) -> None:
+def page_of_state(app: Any, layer: Layer, metrics: Metrics, gatekeeper: Gatekeeper) -> None:
     """`/health`, `/ready`, `/metrics`, the dashboard: state without user data, for whoever asks."""
 
     @app.page("/health")  # type: ignore[untyped-decorator]
@@ -55,6 +57,7 @@ def page_of_state(app: Any, layer: Layer, metrics: Metrics) -> None:
             "assigned": [task["partition"] for task in tasks],
             "recovering": [task["partition"] for task in tasks if task["state"] != "running"],
             "tasks": tasks,
+            "gateways": {one.name: one.state for one in gatekeeper.status()},
         }
         return _json(200 if body["ready"] else 503, body)
 

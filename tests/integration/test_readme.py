@@ -99,8 +99,9 @@ def test_the_commands_of_the_table_exist_with_their_options(tmp_path: Path) -> N
     """Each command, each option in its row."""
     table = README.split("## Commands")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `([a-z]+)(.*?)` \|", table, flags=re.MULTILINE)
-    expected = {"worker", "submit", "results", "audit", "dlq", "gateway", "subscriptions"}
-    assert expected == {name for name, _ in rows}
+    assert {
+        "worker", "submit", "results", "audit", "dlq", "gateway", "gateways", "resolve", "subscriptions",
+    } == {name for name, _ in rows}  # fmt: skip
     for name, rest in rows:
         text = run(f"{OURS} {name} --help", tmp_path)
         assert [] == [option for option in re.findall(r"--[a-z]+", rest) if option not in text]

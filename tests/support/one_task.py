@@ -25,6 +25,8 @@ from streamsocial_billing.exactly_once.recovery import start_offsets
 from streamsocial_billing.exactly_once.slot import Slot
 from streamsocial_billing.exactly_once.store import Identity, TaskStores
 from streamsocial_billing.exactly_once.task import Source, Task
+from streamsocial_billing.gatekeeping import Gatekeeper
+from streamsocial_billing.gateways import guarded
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.resolver import DueTimer
 from streamsocial_billing.scheduling import RenewalTimer
@@ -70,7 +72,10 @@ class OneTask:
         self._changelogs = {name: str(t.changelog_topic_name) for name, t in self.app.tables.items()}
         self.disks = {table: MemoryDisk() for table in self._changelogs}
         self.nudges = Nudges(self)
-        self.due = DueTimer(self.layer, self.nudges)  # type: ignore[arg-type]
+        self.gatekeeper = Gatekeeper.of(self.app)
+        self.due = DueTimer(
+            self.layer, self.nudges, self.gatekeeper.takes, self.gatekeeper.census  # type: ignore[arg-type]
+        )  # fmt: skip
         self.sweeping = SweepTimer(self.layer, self.nudges)  # type: ignore[arg-type]
         self.renewing = RenewalTimer(self.layer, self.nudges)  # type: ignore[arg-type]
         self._looped = 0
@@ -80,6 +85,7 @@ class OneTask:
         clock = SimpleNamespace(time_ns=lambda: self.now_ms * 1_000_000)
         self._patch.setattr(books, "time", clock)
         self._patch.setattr(billing, "time", SimpleNamespace(monotonic=self.loop.time))
+        self._patch.setattr(guarded, "time", SimpleNamespace(monotonic=lambda: self.now_ms / 1000))
         self._queues: dict[str, asyncio.Queue[Any]] = {topic: asyncio.Queue() for topic in self._agents}
         for topic, agent in self._agents.items():
             self.loop.create_task(agent.fun(self._batches(topic)))
@@ -205,6 +211,7 @@ class OneTask:
 
     def look(self) -> int:
         """What the timers do each second, then handle their nudges; returns how many there were."""
+        self.gatekeeper.look()
         sent: int = self.loop.run_until_complete(self.due.run_once(self.now_ms))
         sent += self.loop.run_until_complete(self.sweeping.run_once(self.now_ms))
         sent += self.loop.run_until_complete(self.renewing.run_once(self.now_ms))

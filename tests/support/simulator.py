@@ -83,6 +83,11 @@ class SimulatorProcess:
         """SIGKILL."""
         self.stop(signal.SIGKILL)
 
+    def signal(self, signum: int) -> None:
+        """Send a signal to its own pid: SIGSTOP makes it hang, SIGCONT go on."""
+        assert self._process is not None
+        self._process.send_signal(signum)
+
     def get(self, path: str) -> dict[str, object]:
         """The JSON object at this path."""
         return self._open(urllib.request.Request(self.url + path))  # noqa: S310 - loopback http

@@ -33,7 +33,7 @@ from streamsocial_billing.events import PaymentEvent, gateway_key
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.exactly_once.counters import read
 from streamsocial_billing.intake.producer import PaymentProducer
-from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, RESULTS, RETRY, Settings
+from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, RESULTS, SOURCES, Settings
 from streamsocial_billing.topics import create_topics
 
 SESSION_TIMEOUT_S = 2
@@ -373,7 +373,7 @@ class System:
     def lag(self) -> dict[tuple[str, int], int]:
         """Per partition of the sources the offsets between the committed one and the last stable one."""
         log, settings = CommittedLog(self.settings), self.settings
-        places = [(settings.topic(t), p) for t in (PAYMENTS, RETRY) for p in range(settings.partitions)]
+        places = [(settings.topic(t), p) for t in SOURCES for p in range(settings.partitions)]
         return log.lag(self.settings.app_id, log.ends(places))
 
     def stop_workers(self) -> None:

@@ -8,23 +8,14 @@ from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streamsocial_billing.committed import CommittedLog
-from streamsocial_billing.settings import (
-    DEAD_LETTERS,
-    GATEWAY_EVENTS,
-    METRICS,
-    PAYMENTS,
-    RESULTS,
-    RETRY,
-    Settings,
-)
+from streamsocial_billing.settings import DEAD_LETTERS, METRICS, RESULTS, SOURCES, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_topics(settings: Settings) -> None:
     """Every topic of the app, with the partitions of the settings."""
-    topics = PAYMENTS, RESULTS, METRICS, RETRY, DEAD_LETTERS, GATEWAY_EVENTS
-    names = [settings.topic(name) for name in topics]
+    names = [settings.topic(name) for name in (*SOURCES, RESULTS, METRICS, DEAD_LETTERS)]
     names += [settings.changelog("payments"), settings.changelog("charges")]
     admin = AdminClient(settings.client_config())
     for future in admin.create_topics([NewTopic(name, settings.partitions, 1) for name in names]).values():

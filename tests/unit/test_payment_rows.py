@@ -317,7 +317,10 @@ def test_an_open_payment_lists_what_alarms_need(lab: OneTask) -> None:
     parked, unknown = lab.row("open_payments", "u1/p1"), lab.row("open_payments", "u1/p2")
 
     first_seen = lab.entry("u1", "p1")["first_seen_at"]
-    assert {"next_try_at": None, "status": "parked", "since": first_seen, "gateway": "simulated"} == parked
+    assert {
+        "next_try_at": None, "status": "parked", "since": first_seen, "gateway": "simulated",
+        "account": "acct_scripted", "amount_minor": 500, "currency": "USD",
+    } == parked  # fmt: skip
     assert lab.entry("u1", "p2")["next_try_at"] == unknown["next_try_at"]
 
 

@@ -336,11 +336,11 @@ def test_nobody_is_nudged_towards_a_gateway_that_takes_no_calls(gateway: AskedGa
     """A long outage appends nothing; what became due meanwhile goes as soon as it is back."""
     gateway.script = UNSENT.copy()
     lab.send(payment(lab, "p1"), payment(lab, "p2"))
-    ready: dict[str, bool] = {"simulated": False}
-    lab.due = type(lab.due)(lab.layer, lab.nudges, ready.__getitem__)  # type: ignore[arg-type]
+    takes: dict[str, float] = {"simulated": 0}
+    lab.due = type(lab.due)(lab.layer, lab.nudges, takes.__getitem__)  # type: ignore[arg-type]
     lab.wait(HOUR_S)
     assert (0, []) == (lab.look(), lab.kafka.logs[RETRY, 0])
-    ready["simulated"], gateway.script = True, []
+    takes["simulated"], gateway.script = 2, []
 
     assert 2 == lab.look()
     assert [("succeeded", None)] * 2 == resolving(lab)
@@ -443,7 +443,7 @@ def test_nothing_sleeps_while_a_gateway_is_gone_for_ten_minutes(lab: OneTask, ga
         assert 0 == lab.task.waiting_units()
     gateway.script = []
     lab.wait(600)
-    lab.look()
+    assert (1, 19) == (lab.look(), lab.look()), "the probe of the breaker, then all"
 
     assert [("succeeded", None)] * 20 == resolving(lab)
     assert 20 == len(gateway.charges)
@@ -487,3 +487,24 @@ def test_the_time_to_give_up_is_a_setting(gateway: AskedGateway) -> None:
                 try_again(lab)
 
         assert [("failed", "gave_up")] == resolving(lab)
+
+
+@pytest.mark.parametrize("past_the_window", [False, True])
+def test_who_was_not_let_through_has_made_no_try_and_does_not_give_up(
+    gateway: AskedGateway, past_the_window: bool
+) -> None:
+    """Old enough, absent each time: without a call it neither fails nor begins a new window."""
+    if past_the_window:
+        gateway.traits = Traits(key_safe_window_s=30, consistency_delay_s=1)
+    with OneTask(gateway, settings=Settings(partitions=1, give_up_after_s=60)) as lab:
+        gateway.script, gateway.found = [NotSent("breaker_open")] * 99, [Absent()]
+        lab.send(payment(lab))
+        began = lab.entry("u1", "p1")["window_from"]
+        for _ in range(20):
+            lab.wait(10)
+            lab.look()
+        assert ([], began) == (resolving(lab), lab.entry("u1", "p1")["window_from"])
+        gateway.script = []
+        lab.wait(10)
+        lab.look()
+        assert [("succeeded", None)] == resolving(lab)

@@ -7,7 +7,15 @@ import pytest
 
 from streamsocial_billing.exactly_once import SetupRefused
 from streamsocial_billing.exactly_once.cluster import TopicFacts
-from streamsocial_billing.settings import COMMANDS, GATEWAY_EVENTS, PAYMENTS, RESULTS, RETRY, Settings
+from streamsocial_billing.settings import (
+    ANSWERS,
+    COMMANDS,
+    GATEWAY_EVENTS,
+    PAYMENTS,
+    RESULTS,
+    RETRY,
+    Settings,
+)
 from streamsocial_billing.topics import DAY_MS, PLANS, check_topics
 
 NOTHING: Final[Mapping[str, dict[str, str]]] = {}
@@ -35,7 +43,7 @@ def test_inputs_are_never_kept_longer_than_payments_are_remembered(name: str) ->
     check_topics(Settings(), facts({name: {"retention.ms": str(35 * DAY_MS)}}))
 
 
-@pytest.mark.parametrize("name", [RESULTS, COMMANDS])
+@pytest.mark.parametrize("name", [RESULTS, COMMANDS, ANSWERS])
 def test_books_and_commands_are_kept_for_ever(name: str) -> None:
     """What happened, what people did."""
     with pytest.raises(SetupRefused, match=f"topic {name} needs retention.ms=-1"):

@@ -127,6 +127,7 @@ def test_health_is_not_readiness(system: System) -> None:
     assert [True, True] == [body["ready"] for body in bodies]
     assert [[], []] == [body["recovering"] for body in bodies]
     assert {"running"} == {task["state"] for body in bodies for task in body["tasks"]}
+    assert [{"simulated": "closed"}] * 2 == [body["gateways"] for body in bodies]
 
 
 def test_the_metrics_count_what_was_committed(system: System) -> None:
@@ -142,6 +143,7 @@ def test_the_metrics_count_what_was_committed(system: System) -> None:
         assert "text/plain; version=0.0.4; charset=utf-8" == answer.headers["Content-Type"]
         assert (b"user-" in answer.body, b"pay-" in answer.body) == (False, False)
         assert PARTITIONS == _series(worker, "exactly_once_partitions")
+        assert b'billing_gateway_state{gateway="simulated",state="closed"} 1.0' in answer.body
 
 
 def test_the_audit_of_either_worker_tells_of_all_partitions(system: System) -> None:

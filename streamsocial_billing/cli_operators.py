@@ -1,0 +1,122 @@
+"""The commands with which people order something: each waits until the workers have answered."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import Any
+
+import click
+from faust.cli.faust import cli as faust_cli
+
+from streamsocial_billing.events import GATEWAYS, BadInput
+from streamsocial_billing.resolve_command import RESOLVE, STATUSES, Order
+from streamsocial_billing.switching import START, STOP
+
+ACTOR = click.option("--actor", default=lambda: os.environ.get("USER", "unknown"), help="Who orders it.")
+REASON = click.option("--reason", required=True, help="Why; kept for ever.")
+WAIT = click.option(
+    "--wait", "wait_s", default=30.0, show_default=True, help="Seconds to wait for the workers' answers."
+)
+NAME = click.argument("name", type=click.Choice(sorted(GATEWAYS)))
+
+
+@faust_cli.group(invoke_without_command=True)
+@click.pass_context
+def gateways(ctx: click.Context) -> None:
+    """Say which gateways people have stopped; stop one, start it again."""
+    if ctx.invoked_subcommand is None:
+        from streamsocial_billing.cli import one_line_errors
+
+        one_line_errors(_list)
+
+
+@gateways.command("stop")
+@NAME
+@REASON
+@ACTOR
+@WAIT
+def gateways_stop(name: str, reason: str, actor: str, wait_s: float) -> None:
+    """Call NAME no more, anywhere, until it is started: its payments wait."""
+    _order(STOP, actor, reason, None, wait_s, gateway=name)
+
+
+@gateways.command("start")
+@NAME
+@click.option("--account", help="Go on with this account, though open payments belong to another one.")
+@REASON
+@ACTOR
+@WAIT
+def gateways_start(name: str, account: str | None, reason: str, actor: str, wait_s: float) -> None:
+    """Call NAME again: what waits is tried at once."""
+    _order(START, actor, reason, None, wait_s, gateway=name, account=account)
+
+
+@faust_cli.command()
+@click.argument("payment", metavar="USER/PAYMENT")
+@click.option("--status", required=True, type=click.Choice(STATUSES))
+@click.option("--gateway-ref", help="The gateway's id of the charge or refund; needed for succeeded.")
+@REASON
+@ACTOR
+@WAIT
+def resolve(
+    payment: str, status: str, gateway_ref: str | None, reason: str, actor: str, wait_s: float
+) -> None:
+    """Settle a parked payment. For succeeded the gateway is asked first, and must say the same."""
+    user_id, slash, payment_id = payment.partition("/")
+    if not (user_id and slash and payment_id):
+        raise click.UsageError("a payment is named USER/PAYMENT")
+    if status == "succeeded" and gateway_ref is None:
+        raise click.UsageError("succeeded needs --gateway-ref")
+    details = {"payment_id": payment_id, "status": status, "gateway_ref": gateway_ref}
+    try:
+        Order.of(details)
+    except BadInput as bad:
+        raise click.UsageError(bad.detail) from None
+    _order(RESOLVE, actor, reason, user_id, wait_s, **details)
+
+
+def _order(
+    command: str, actor: str, reason: str, user_id: str | None, wait_s: float, **details: Any
+) -> None:
+    """Order it; print each answer once. Exit code 1 if one is a refusal, or missing."""
+    from streamsocial_billing.answers import DONE, order
+    from streamsocial_billing.cli import one_line_errors, the_settings
+    from streamsocial_billing.commands import MAX_TEXT, ordered_now
+
+    if max(len(actor), len(reason)) > MAX_TEXT:
+        raise click.UsageError(f"actor and reason have at most {MAX_TEXT} characters")
+
+    def work() -> int:
+        answers = order(the_settings(), ordered_now(command, actor, reason, user_id, **details), wait_s)
+        said: dict[str, list[int]] = {}
+        for one in answers:
+            text = one.why if one.outcome == DONE else f"refused: {one.why}"
+            said.setdefault(text, []).append(one.partition)
+        for text, tasks in said.items():
+            where = "" if user_id is not None else f" ({len(tasks)} of {len(answers)} tasks)"
+            click.echo(f"{text}{where}", file=sys.stdout if "refused" not in text[:7] else sys.stderr)
+        return 0 if all(one.outcome == DONE for one in answers) else 1
+
+    one_line_errors(work)
+
+
+def _list() -> int:
+    """One line for each gateway."""
+    from streamsocial_billing.cli import the_settings
+    from streamsocial_billing.switching import switches_now
+
+    settings = the_settings()
+    switches = switches_now(settings)
+    for name in sorted(GATEWAYS):
+        rows = switches.get(name, [])
+        stopped = [row for row in rows if row["stopped"]]
+        if not stopped:
+            click.echo(f"{name}: not stopped")
+            continue
+        last = max(stopped, key=lambda row: row["at"])
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(last["at"] / 1000))
+        tasks = f"{len(stopped)} of {settings.partitions} tasks"
+        click.echo(f"{name}: stopped since {since} by {last['actor']}: {last['reason']} ({tasks})")
+    return 0

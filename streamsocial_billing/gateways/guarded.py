@@ -1,0 +1,210 @@
+"""A gateway behind its bound on calls in flight, its breaker, its switch; to callers a gateway like any.
+
+Who is not let through gets NotSent with a reason of NOT_CALLED at once: a handler that waited here would
+hold its place for nothing, and with it the payments of other gateways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
+
+from streamsocial_billing.gateways.base import (
+    NOT_CALLED,
+    Ambiguous,
+    Answer,
+    ChargeRequest,
+    Gateway,
+    Movement,
+    NotSent,
+    Outcome,
+    Query,
+    RefundRequest,
+    Traits,
+)
+from streamsocial_billing.gateways.breaker import Breaker, Rules
+from streamsocial_billing.gateways.http import CONNECT_SHARE
+
+logger = logging.getLogger(__name__)
+
+OURS: Final = NOT_CALLED | {"no_free_connection", "not_started", "remembers_nothing", "internal_error"}
+"""Reasons that say nothing about the gateway."""
+T = TypeVar("T", Outcome, Answer)
+
+
+class Guarded:
+    """Lets calls through to `gateway`, at most `places` at a time; further ones wait in their order.
+
+    `why_not` says why the gateway of this name is not called at all now, a reason of NOT_CALLED, else None.
+    `may_hang` is True where a call that hangs holds up nobody: after a first probe that failed, the breaker's
+    probes are made from there.
+    Lists (`movements`) pass: they are read, rarely, and no payment waits for them.
+    """
+
+    def __init__(
+        self, gateway: Gateway, places: int, rules: Rules, why_not: Callable[[str], str | None],
+        may_hang: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
+        self.unguarded = gateway
+        self.breaker = Breaker(rules)
+        self._why_not = why_not
+        self._may_hang = may_hang
+        self._free = places
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def __str__(self) -> str:
+        return str(self.unguarded)
+
+    @property
+    def name(self) -> str:
+        """See `Gateway.name`."""
+        return self.unguarded.name
+
+    @property
+    def account(self) -> str:
+        """See `Gateway.account`."""
+        return self.unguarded.account
+
+    @property
+    def traits(self) -> Traits:
+        """See `Gateway.traits`."""
+        return self.unguarded.traits
+
+    def takes(self) -> float:
+        """How many calls the breaker would admit now: math.inf, 1, 0."""
+        return self.breaker.takes(time.monotonic())
+
+    async def start(self) -> None:
+        """See `Gateway.start`; some ask the gateway then, which nobody does while it is not called."""
+        if self.takes() and self._why_not(self.name) is None:
+            await self.unguarded.start()
+
+    async def close(self) -> None:
+        """See `Gateway.close`."""
+        await self.unguarded.close()
+
+    async def charge(self, request: ChargeRequest, *, timeout_s: float) -> Outcome:
+        """See `Gateway.charge`."""
+
+        def call(left_s: float) -> Awaitable[Outcome]:
+            return self.unguarded.charge(request, timeout_s=left_s)
+
+        return await self._guard(request.idempotency_key, timeout_s, call)
+
+    async def refund(self, request: RefundRequest, *, timeout_s: float) -> Outcome:
+        """See `Gateway.refund`."""
+
+        def call(left_s: float) -> Awaitable[Outcome]:
+            return self.unguarded.refund(request, timeout_s=left_s)
+
+        return await self._guard(request.idempotency_key, timeout_s, call)
+
+    async def find(self, query: Query, *, timeout_s: float) -> Answer:
+        """See `Gateway.find`."""
+
+        def ask(left_s: float) -> Awaitable[Answer]:
+            return self.unguarded.find(query, timeout_s=left_s)
+
+        return await self._guard(query.idempotency_key, timeout_s, ask)
+
+    def movements(self, since_ms: int, until_ms: int) -> AsyncIterator[Movement]:
+        """See `Gateway.movements`."""
+        return self.unguarded.movements(since_ms, until_ms)
+
+    async def _guard(self, key: str, timeout_s: float, call: Callable[[float], Awaitable[T]]) -> T | NotSent:
+        began = time.monotonic()
+        no_place = await self._take_place(timeout_s)
+        if no_place is not None:
+            return NotSent(no_place)
+        try:
+            why = self._why_not(self.name)
+            period = None if why else self._admit()
+            if period is None:
+                return NotSent(why or "breaker_open")
+            well, probing = None, self.breaker.state == "half_open"
+            try:
+                outcome = await call(timeout_s - (time.monotonic() - began))
+                well = went_well(outcome)
+            finally:
+                self._ended(period, key, well)
+            if probing and isinstance(outcome, NotSent):  # it uses up no try of the payment that went ahead
+                return NotSent("breaker_open", outcome.retry_after_s)
+            return outcome
+        finally:
+            self._give_place_back()
+
+    # -- the breaker
+
+    def _admit(self) -> int | None:
+        before = self.breaker.state
+        if before != "closed" and self.breaker.failed_probes and not self._may_hang():
+            return None
+        period = self.breaker.admit(time.monotonic())
+        self._tell(before)
+        return period
+
+    def _ended(self, period: int, key: str, well: bool | None) -> None:
+        before = self.breaker.state
+        self.breaker.ended(period, key, well, time.monotonic())
+        self._tell(before)
+
+    def _tell(self, before: str) -> None:
+        """Log a change."""
+        state = self.breaker.state
+        if state != before:
+            level, meaning = CHANGES[before, state]
+            logger.log(level, "gateway %s: breaker %s -> %s: %s", self.name, before, state, meaning)
+
+    # -- the bound
+
+    async def _take_place(self, timeout_s: float) -> str | None:
+        """Hold a place, or the reason why there is none."""
+        if not self.takes():
+            return "breaker_open"
+        if self._free:
+            self._free -= 1
+            return None
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await asyncio.wait([place], timeout=timeout_s * CONNECT_SHARE)
+        except asyncio.CancelledError:
+            if not place.cancel():  # it was handed over at this very moment
+                self._give_place_back()
+            raise
+        return "no_free_connection" if place.cancel() else None
+
+    def _give_place_back(self) -> None:
+        """Hand the place to who waits longest; once the breaker is open it goes from hand to hand."""
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1
+
+
+CHANGES: Final = {
+    ("closed", "open"): (logging.ERROR, "too many payments fail there; all wait, one is tried now and then"),
+    ("open", "half_open"): (logging.INFO, "one call decides"),
+    ("half_open", "open"): (logging.INFO, "that call failed, too"),
+    ("half_open", "closed"): (logging.WARNING, "it works again, what waits is called"),
+}
+"""The level with which a change is logged, what it means."""
+
+
+def went_well(outcome: Outcome | Answer) -> bool | None:
+    """True if the gateway did its work (a decline is that, too), False if not, None: nothing is known."""
+    match outcome:
+        case NotSent(reason):
+            return None if reason in OURS else False
+        case Ambiguous(reason, ask_only):
+            if ask_only or reason == "in_flight":
+                return True  # it has the payment
+            return None if reason in OURS else False
+        case _:
+            return True

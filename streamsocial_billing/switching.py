@@ -1,0 +1,75 @@
+"""Stops gateways, starts them again: what `gateways stop` and `gateways start` do in each task."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final, cast
+
+import orjson
+
+from streamsocial_billing.answers import DONE, REFUSED, Answers
+from streamsocial_billing.books import now_ms
+from streamsocial_billing.commands import Command, key_of_every_task
+from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.events import GATEWAYS, BadInput
+from streamsocial_billing.exactly_once import Event
+from streamsocial_billing.gatekeeping import TABLE, is_newer
+from streamsocial_billing.settings import Settings
+from tables.gateway_switches import GatewaySwitch, switch_key
+
+logger = logging.getLogger(__name__)
+
+STOP: Final = "gateways stop"
+START: Final = "gateways start"
+AHEAD_MS: Final = 300_000
+"""How far the clock of who orders may be ahead of ours: a time in the future would hold off later orders."""
+
+
+class Switching:
+    """Handles both commands; the table holds one row per gateway and task."""
+
+    def __init__(self, switches: Any, answers: Answers) -> None:
+        self._switches = switches
+        self._answers = answers
+
+    async def stop(self, event: Event, command: Command) -> None:
+        """From the commit of this unit on, no event of this task calls the gateway."""
+        self._turn(event, command, stopped=True)
+
+    async def start(self, event: Event, command: Command) -> None:
+        """What waits is tried as soon as it is due."""
+        self._turn(event, command, stopped=False)
+
+    def _turn(self, event: Event, command: Command, *, stopped: bool) -> None:
+        name, account = command.details.get("gateway"), command.details.get("account")
+        if event.key != key_of_every_task(event.partition):
+            raise BadInput("key_mismatch", "the record key is not that of its task")
+        if name not in GATEWAYS or not isinstance(account, str | None):
+            raise BadInput("unknown_gateway", f"gateway is none of {', '.join(sorted(GATEWAYS))}")
+        if command.at > now_ms() + AHEAD_MS:
+            raise BadInput("bad_time", "at is more than 5 minutes in the future")
+        switch: GatewaySwitch = {
+            "gateway": name, "stopped": stopped, "account": account, "actor": command.actor,
+            "reason": command.reason, "at": command.at, "command_id": command.command_id,
+        }  # fmt: skip
+        key = switch_key(event.partition, name)
+        before = cast("GatewaySwitch | None", self._switches.get(key))
+        if before is not None and is_newer(before, switch):
+            why = f"{before['actor']} ordered later, at {before['at']}: that stands"
+            self._answers.write(event, command, REFUSED, why)
+            return
+        self._switches[key] = switch
+        self._answers.write(event, command, DONE, f"{name} is {'stopped' if stopped else 'started'}")
+
+
+def switches_now(settings: Settings) -> dict[str, list[GatewaySwitch]]:
+    """The committed rows by gateway, one for each task that has one; raises KafkaProblem."""
+    log, topic = CommittedLog(settings), settings.changelog(TABLE)
+    places = [(topic, partition) for partition in range(log.partitions([topic])[topic])]
+    rows: dict[bytes, GatewaySwitch] = {}
+    for message in log.read(log.ends(places)):
+        rows[message.key() or b""] = orjson.loads(message.value() or b"")
+    found: dict[str, list[GatewaySwitch]] = {}
+    for row in rows.values():
+        found.setdefault(row["gateway"], []).append(row)
+    return found

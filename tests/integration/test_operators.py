@@ -1,0 +1,119 @@
+"""What people order on the command line, on a real Kafka with real workers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from support.system import System, payment, statuses
+
+from streamsocial_billing.events import PaymentEvent, gateway_key
+
+
+def ordered(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the console script against the system."""
+    return subprocess.run(
+        [*system.worker.program, *arguments], env=system.worker.environment, capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+
+
+def charge_beside_us(system: System, event: PaymentEvent, **changes: Any) -> str:
+    """A charge under the payment's key that our worker did not make; the gateway's id."""
+    key = gateway_key(event)
+    body = {
+        "amount": event.amount_minor, "currency": event.currency, "payment_method": "pm_card_other",
+        "metadata": {"ref": key, "payment_id": event.payment_id, "user_id": event.user_id},
+    } | changes  # fmt: skip
+    request = urllib.request.Request(  # noqa: S310 - our own simulator
+        f"{system.gateway.url}/v1/charges", json.dumps(body).encode(),
+        {"Idempotency-Key": key, "Content-Type": "application/json"},
+    )  # fmt: skip
+    with urllib.request.urlopen(request) as reply:  # noqa: S310
+        charged: str = json.load(reply)["id"]
+    return charged
+
+
+def test_a_stopped_gateway_gets_no_call_whatever_restarts_until_it_is_started(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """Stopped, paid, killed, started elsewhere: no call. Then started: everything is charged once."""
+    events = [payment(f"user-{number}", f"pay-{number}") for number in range(40)]
+    with System(broker, tmp_path, unique_name, workers=2) as system:
+        system.start()
+        stopped = ordered(system, "gateways", "stop", "simulated", "--reason", "their incident 4711")
+        assert (0, "simulated is stopped (4 of 4 tasks)\n") == (stopped.returncode, stopped.stdout)
+        system.submit(events[:20])
+        system.wait_answered()
+        for worker in system.workers:
+            worker.kill()
+        system.workers[0].forget_local_state()
+        system.submit(events[20:])
+        system.start()
+        system.wait_answered()
+
+        assert {("unknown", False, False): 40} == dict(statuses(system.all_results()))
+        assert 0 == sum(system.calls(event) for event in events)
+        listed = ordered(system, "gateways").stdout
+        assert "their incident 4711 (4 of 4 tasks)" in listed
+        assert "stripe: not stopped" in listed
+
+        started = ordered(system, "gateways", "start", "simulated", "--reason", "over")
+        assert (0, "simulated is started (4 of 4 tasks)\n") == (started.returncode, started.stdout)
+        system.check()
+        settled = [one for one in system.all_results() if one["resolves"]]
+        assert {("succeeded", False, True): 40} == dict(statuses(settled))
+
+
+def test_a_parked_payment_is_settled_by_hand_as_the_gateway_says(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """Refused with the reason where the gateway says something else; done where it agrees; then final."""
+    ours, other = payment("user-1", "pay-1"), payment("user-2", "pay-2")
+    with System(broker, tmp_path, unique_name, partitions=2) as system:
+        system.start()
+        ours_ref = charge_beside_us(system, ours)
+        charge_beside_us(system, other, amount=1)
+        system.submit([ours, other])
+        system.wait_answered()
+        assert {("parked", False, False): 2} == dict(statuses(system.all_results()))
+
+        said = ("--actor", "ann", "--reason", "seen there")
+        succeeded = ("--status", "succeeded", "--gateway-ref")
+        wrong = ordered(system, "resolve", "user-1/pay-1", *succeeded, "ch_wrong", *said)
+        assert (1, f"refused: under our reference the gateway has {ours_ref}\n") == (
+            wrong.returncode, wrong.stderr,
+        )  # fmt: skip
+        right = ordered(system, "resolve", "user-1/pay-1", *succeeded, ours_ref, *said)
+        assert (0, "user-1/pay-1 is succeeded\n") == (right.returncode, right.stdout)
+        failed = ordered(system, "resolve", "user-2/pay-2", "--status", "failed", *said)
+        assert (0, "user-2/pay-2 is failed\n") == (failed.returncode, failed.stdout)
+        again = ordered(system, "resolve", "user-2/pay-2", "--status", "failed", *said)
+        assert (1, "refused: it is failed: only a parked payment is settled by hand\n") == (
+            again.returncode, again.stderr,
+        )  # fmt: skip
+        assert [ours_ref, None] == [
+            one["gateway_ref"] for one in system.all_results() if one["resolves"]
+        ]
+
+
+def test_an_order_that_nobody_can_carry_out_yet_stands(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """Without a worker the command line says so; the worker that comes obeys."""
+    with System(broker, tmp_path, unique_name, partitions=2) as system:
+        system.start()
+        system.worker.kill()
+        event = payment("user-1", "pay-1")
+        lonely = ordered(system, "gateways", "stop", "simulated", "--reason", "x", "--wait", "1")
+        assert 1 == lonely.returncode
+        assert "ordered, but answered by 0 of 2 tasks after 1 s; it stands" in lonely.stderr
+        system.start()
+        system.worker.wait_for_line("gateway simulated is stopped by .*: x")
+        assert "(2 of 2 tasks)" in ordered(system, "gateways").stdout
+        system.submit([event])
+        system.wait_answered()
+        assert ("unknown", 0) == (system.all_results()[0]["status"], system.calls(event))

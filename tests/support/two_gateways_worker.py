@@ -1,0 +1,21 @@
+"""Runs a worker with two gateways: the simulator of the settings, another one as `paypal`."""
+
+import os
+
+from streamsocial_billing.application import create_app
+from streamsocial_billing.cli import the_settings
+from streamsocial_billing.gateways.simulated import SimulatedGateway
+
+
+class Other(SimulatedGateway):
+    """A simulator under another name."""
+
+    name = "paypal"
+    account = "acct_other"
+
+
+if __name__ == "__main__":
+    settings = the_settings()
+    places = settings.max_in_flight // 2
+    gateways = SimulatedGateway(settings.gateway_url, places), Other(os.environ["OTHER_GATEWAY_URL"], places)
+    create_app(settings, {gateway.name: gateway for gateway in gateways}).main()

@@ -1,0 +1,230 @@
+"""What the gatekeeper knows of accounts and open payments; what /metrics says of it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from support.asked_gateway import AskedGateway
+from support.one_task import OneTask
+from support.orders import switch
+
+from streamsocial_billing.census import Census
+from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.gatekeeping import ALL_STATES, Gatekeeper
+from streamsocial_billing.gateways.base import NotSent
+from streamsocial_billing.gateways.scripted import ScriptedGateway
+from streamsocial_billing.views.payment_metrics import PaymentMetrics
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+RULES: list[dict[str, Any]] = [
+    rule
+    for group in yaml.safe_load((ROOT / "docs/alerts.yml").read_text(encoding="utf-8"))["groups"]
+    for rule in group["rules"]
+]
+NAME = re.compile(r"\bbilling_(?!audit_)\w+")  # the live audit has tests of its own
+OF_OTHERS = {"billing_payment_requests_total", "billing_webhooks_total", "billing_gateway_told_total"}
+"""Metrics of the receivers and of what gateways tell, which have tests of their own."""
+
+
+@pytest.fixture
+def gateway() -> AskedGateway:
+    return AskedGateway()
+
+
+@pytest.fixture
+def lab(gateway: AskedGateway) -> Iterator[OneTask]:
+    with OneTask(gateway, ScriptedGateway(name="paypal")) as lab:
+        yield lab
+
+
+def payment(lab: OneTask, payment_id: str = "p1", **fields: Any) -> PaymentEvent:
+    """A payment of the user u1, made now."""
+    filled = {
+        "product": "gift", "amount_minor": 500, "currency": "USD", "payment_method": "ambiguous",
+        "user_id": "u1", "payment_id": payment_id,
+    } | fields  # fmt: skip
+    return PaymentEvent.from_mapping(filled, now_ms=lab.now_ms, default_gateway="simulated")
+
+
+def samples(gatekeeper: Gatekeeper, buried: Any = None) -> dict[tuple[str, tuple[str, ...]], float]:
+    """What a scrape has, by name and the values of its labels."""
+    registry = CollectorRegistry()
+    registry.register(PaymentMetrics(gatekeeper, Counter(buried or {})))
+    text = generate_latest(registry).decode()
+    return {
+        (one.name.removeprefix("billing_"), tuple(one.labels[name] for name in sorted(one.labels))): one.value
+        for family in text_string_to_metric_families(text) for one in family.samples
+        if not one.name.endswith("_created")
+    }  # fmt: skip
+
+
+# ---- accounts
+
+
+def test_a_gateway_whose_account_has_changed_is_stopped(
+    lab: OneTask, gateway: AskedGateway, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Open payments belong to another account: no new one is charged, one line in the log, a state."""
+    lab.send(payment(lab))
+    lab.look()
+    gateway.account = "acct_new"
+    lab.wait(6)
+    lab.look()  # counts, then compares with the next look
+    calls = len(gateway.calls)
+    lab.gatekeeper.look()
+    (result,) = lab.send(payment(lab, "p2", payment_method="pm_card_visa"))
+
+    assert ("unknown", "gateway_unavailable") == (result["status"], result["reason"])
+    assert (calls, 0) == (len(gateway.calls), lab.gatekeeper.takes("simulated"))
+    assert math.inf == lab.gatekeeper.takes("paypal")
+    found = samples(lab.gatekeeper)
+    assert (1, 1) == (
+        found["gateway_account_changed", ("simulated",)],
+        found["gateway_state", ("simulated", "account_changed")],
+    )
+    assert 1 == caplog.text.count("gateway simulated is stopped: its account is acct_new, open payments")
+
+
+def test_a_person_may_go_on_with_the_new_account(lab: OneTask, gateway: AskedGateway) -> None:
+    """`gateways start --account`: new payments are charged there, the old ones wait for a person."""
+    lab.send(payment(lab))
+    gateway.account = "acct_new"
+    lab.look()
+    lab.gatekeeper.look()
+    assert 0 == lab.gatekeeper.takes("simulated")
+    switch(lab, stop=False, account="acct_wrong")
+    lab.gatekeeper.look()
+    assert 0 == lab.gatekeeper.takes("simulated"), "not the account that is configured"
+    switch(lab, stop=False, account="acct_new")
+    lab.gatekeeper.look()
+    (result,) = lab.send(payment(lab, "p2", payment_method="pm_card_visa"))
+
+    assert ("succeeded", math.inf) == (result["status"], lab.gatekeeper.takes("simulated"))
+    assert 1 == samples(lab.gatekeeper)["gateway_account_changed", ("simulated",)]
+    lab.wait(6)
+    lab.look()
+    assert "gateway_account_changed" == lab.entry("u1", "p1")["reason"]
+
+
+def test_a_gateway_that_does_not_know_its_account_yet_is_not_taken_for_another(
+    lab: OneTask, gateway: AskedGateway
+) -> None:
+    """Stripe down at the start, say: open payments wait, then go on; new ones take the account."""
+    lab.send(payment(lab))
+    gateway.account = ""
+    gateway.script = [NotSent("account_unknown")] * 99
+    lab.send(payment(lab, "p2"))
+    lab.wait(6)
+    lab.look()
+    assert ["gateway_unavailable"] * 2 == [lab.entry("u1", name)["reason"] for name in ("p1", "p2")]
+    assert (0, "") == (lab.entry("u1", "p1")["step"], lab.entry("u1", "p2")["gateway_account"])
+
+    gateway.account, gateway.script = "acct_scripted", []
+    lab.wait(40)
+    lab.look()
+    assert "acct_scripted" == lab.entry("u1", "p2")["gateway_account"]
+    assert [] == [one for one in lab.gatekeeper.status() if one.foreign]
+
+
+# ---- counting
+
+
+def test_open_payments_are_counted_with_their_age_and_money(lab: OneTask) -> None:
+    """By gateway and status, from the walk of the timer; settled ones leave the count."""
+    first_ms = lab.now_ms
+    lab.send(payment(lab, "p1", amount_minor=200), payment(lab, "p2", currency="EUR"))
+    lab.wait(100)
+    lab.send(payment(lab, "p3", payment_method="mismatch"), payment(lab, "p4", payment_method="pm_card_visa"))
+    lab.gatekeeper.census.keep_only([])
+    lab.look()
+    found = samples(lab.gatekeeper)
+
+    assert (2, 1, 0) == tuple(
+        found["open_payments", group]
+        for group in (("simulated", "unknown"), ("simulated", "parked"), ("paypal", "parked"))
+    )
+    assert first_ms / 1000 == found["oldest_open_payment_timestamp_seconds", ("simulated", "unknown")]
+    assert {("USD", "unknown"): 200, ("EUR", "unknown"): 500, ("USD", "parked"): 500} == {
+        labels[::2]: value for (name, labels), value in found.items() if name == "open_minor"
+    }
+
+
+def test_a_task_that_has_left_is_counted_no_more() -> None:
+    """Nor is half of a walk; rows of earlier releases are."""
+    census = Census()
+    census.saw(0, [{"next_try_at": 7}], whole=True)
+    census.saw(1, [{"next_try_at": 7, "status": "parked", "gateway": "paypal", "since": 3}], whole=False)
+    assert {("", "unknown"): 1} == dict(census.total().counts)
+    census.saw(1, [{"next_try_at": 7, "status": "parked", "gateway": "paypal", "since": 2}], whole=True)
+    assert (2, 2) == (
+        census.total().counts["paypal", "parked"], census.total().oldest_ms["paypal", "parked"],
+    )  # fmt: skip
+    census.keep_only([0])
+    assert {("", "unknown"): 1} == dict(census.total().counts)
+
+
+def test_dead_letters_are_counted_by_reason(lab: OneTask) -> None:
+    """Those of this process."""
+    lab.append("payments", b"u1", b"no json")
+    lab.handle()
+    buried = {"not_json": 1}
+    assert 1 == samples(lab.gatekeeper, buried)["dead_letters_total", ("not_json",)]
+
+
+def test_every_gateway_is_in_one_state(lab: OneTask) -> None:
+    """A stop stands before the breaker."""
+    switch(lab, stop=True)
+    lab.look()
+    found = samples(lab.gatekeeper)
+    for name, state in (("simulated", "stopped"), ("paypal", "closed")):
+        assert {one: float(one == state) for one in ALL_STATES} == {
+            one: found["gateway_state", (name, one)] for one in ALL_STATES
+        }
+
+
+# ---- what is written of it
+
+
+def test_the_page_explains_every_metric_of_payments(lab: OneTask) -> None:
+    """What a scrape has stands in docs/operations.md; what stands there exists."""
+    lab.send(payment(lab))
+    lab.look()
+    there = {f"billing_{name}" for name, _ in samples(lab.gatekeeper, {"not_json": 1})}
+    assert there == set(NAME.findall(PAGE)) - OF_OTHERS
+    assert set() == set(ALL_STATES) - set(re.findall(r"`(\w+)`", PAGE))
+
+
+def test_every_alert_of_payments_asks_for_series_that_exist(lab: OneTask) -> None:
+    """Names, labels, states."""
+    lab.send(payment(lab))
+    lab.look()
+    there: set[str] = set()
+    registry = CollectorRegistry()
+    registry.register(PaymentMetrics(lab.gatekeeper, Counter({"not_json": 1})))
+    labels: dict[str, set[str]] = {}
+    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+        for one in family.samples:
+            there.add(one.name)
+            labels.setdefault(one.name, set()).update(one.labels)
+    ours = [rule for rule in RULES if set(NAME.findall(rule["expr"])) - OF_OTHERS]
+    assert len(ours) >= 6
+    for rule in ours:
+        names = set(NAME.findall(rule["expr"]))
+        assert set() == names - there, rule["alert"]
+        known = set().union(*(labels[name] for name in names)) | {"job", "instance"}
+        used = set(re.findall(r"(\w+)=~?\"", rule["expr"]))
+        for group in re.findall(r"by \(([^)]*)\)", rule["expr"]):
+            used |= set(re.split(r",\s*", group))
+        assert set() == used - known, rule["alert"]
+        for states in re.findall(r"state=~?\"([^\"]+)\"", rule["expr"]):
+            assert set() == set(states.split("|")) - set(ALL_STATES), rule["alert"]

@@ -1,0 +1,211 @@
+"""Gateways that people stop, in virtual time: nobody is called, nothing is lost, nothing fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.asked_gateway import HOUR_S, AskedGateway
+from support.one_task import OneTask
+from support.orders import answers, order, switch
+
+from streamsocial_billing.commands import Command, key_of_every_task
+from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.gateways.base import Ambiguous, NotSent, Outcome
+from streamsocial_billing.gateways.scripted import ScriptedGateway
+from streamsocial_billing.resolver import NUDGES_PER_LOOK
+from streamsocial_billing.settings import COMMANDS, PAYMENTS
+from streamsocial_billing.switching import STOP
+from tables.gateway_switches import switch_key
+
+DAY_S = 24 * HOUR_S
+
+
+@pytest.fixture
+def gateway() -> AskedGateway:
+    return AskedGateway()
+
+
+@pytest.fixture
+def lab(gateway: AskedGateway) -> Iterator[OneTask]:
+    with OneTask(gateway, ScriptedGateway(name="paypal")) as lab:
+        yield lab
+
+
+def payment(lab: OneTask, payment_id: str = "p1", **fields: Any) -> PaymentEvent:
+    """A payment of the user u1, made now."""
+    filled = {
+        "product": "gift", "amount_minor": 500, "currency": "USD", "payment_method": "pm_card_visa",
+        "user_id": "u1", "payment_id": payment_id,
+    } | fields  # fmt: skip
+    return PaymentEvent.from_mapping(filled, now_ms=lab.now_ms, default_gateway="simulated")
+
+
+def settled(lab: OneTask) -> list[tuple[str, str | None]]:
+    """The settling results so far."""
+    return [(one["status"], one["reason"]) for one in lab.results() if one["resolves"]]
+
+
+def test_a_stopped_gateway_is_not_called_and_its_payments_wait(lab: OneTask, gateway: AskedGateway) -> None:
+    """`unknown` / `gateway_unavailable` with no call; another gateway goes on; started, it is charged."""
+    assert "done" == switch(lab, stop=True)["outcome"]
+    waits, goes_on = lab.send(payment(lab), payment(lab, "p2", gateway="paypal"))
+    assert ("unknown", "gateway_unavailable", 0) == (waits["status"], waits["reason"], waits["attempt"])
+    assert "succeeded" == goes_on["status"]
+    for _ in range(3):
+        lab.wait(6)
+        assert 0 == lab.look(), "nobody is nudged towards it"
+    assert [] == gateway.calls
+
+    assert "done" == switch(lab, stop=False)["outcome"]
+    assert 1 == lab.look(), "it has been due for long"
+    assert ([("succeeded", None)], 1) == (settled(lab), len(gateway.calls))
+
+
+def test_a_stop_holds_before_the_first_call_after_a_crash(lab: OneTask, gateway: AskedGateway) -> None:
+    """The switch is in the task's table, so its next owner knows it with its first event, without a timer."""
+    switch(lab, stop=True)
+    event = payment(lab)
+    lab.append(PAYMENTS, b"u1", event.to_bytes())
+    lab.crash()
+    lab.handle()
+    assert (["unknown"], []) == ([one["status"] for one in lab.results()], gateway.calls)
+    lab.crash()
+    lab.wait(6)
+    assert 0 == lab.look()
+    switch(lab, stop=False)
+    assert (1, [("succeeded", None)]) == (lab.look(), settled(lab))
+
+
+def test_a_call_under_way_ends_as_it_likes_and_is_not_repeated_after_the_stop(
+    lab: OneTask, gateway: AskedGateway
+) -> None:
+    """Its first try is lost while the stop commits; no second one follows, the doubt stays."""
+    gateway.script = [Ambiguous("reset")] * 9
+    lab.append(PAYMENTS, b"u1", payment(lab).to_bytes())
+    stop = Command(STOP, "ann", "now", lab.now_ms, details={"gateway": "simulated"})
+    lab.append(COMMANDS, key_of_every_task(0), stop.to_bytes())
+    lab.handle()
+    (result,) = lab.results()
+    assert ("unknown", "outcome_unknown", 1) == (result["status"], result["reason"], len(gateway.calls))
+    gateway.script = []
+    switch(lab, stop=False)
+    lab.wait(6)
+    assert (1, [("succeeded", None)]) == (lab.look(), settled(lab))
+
+
+def test_nothing_fails_by_a_stop_however_long(lab: OneTask, gateway: AskedGateway) -> None:
+    """Longer than BILLING_GIVE_UP_AFTER_S and the key's window: asked for, absent twice, then charged."""
+    switch(lab, stop=True)
+    lab.send(payment(lab))
+    for _ in range(30):
+        lab.wait(DAY_S)
+        lab.nudge("u1", "p1")  # even if somebody does
+    assert ([], [], "unknown") == (gateway.calls, gateway.questions, lab.entry("u1", "p1")["status"])
+    switch(lab, stop=False)
+    for _ in range(3):
+        lab.wait(61)
+        lab.look()
+    assert (2, 1, [("succeeded", None)]) == (len(gateway.questions), len(gateway.calls), settled(lab))
+
+
+def test_of_two_orders_the_later_stands_in_whatever_order_they_arrive(lab: OneTask) -> None:
+    """Two people at once: every task must come to the same end; who came too late is told."""
+    at = lab.now_ms
+    switch(lab, stop=False, at=at)
+    late = switch(lab, stop=True, at=at - 1)
+    assert ("refused", f"ann ordered later, at {at}: that stands") == (late["outcome"], late["why"])
+    assert not lab.row("gateway_switches", switch_key(0, "simulated"))["stopped"]
+    assert "done" == switch(lab, stop=True, at=at + 1)["outcome"]
+    assert lab.row("gateway_switches", switch_key(0, "simulated"))["stopped"]
+
+
+@pytest.mark.parametrize(
+    ("details", "ahead_ms", "key", "reason"),
+    [
+        ({"gateway": "bank"}, 0, key_of_every_task(0), "unknown_gateway"),
+        ({}, 0, key_of_every_task(0), "unknown_gateway"),
+        ({"gateway": "paypal", "account": 7}, 0, key_of_every_task(0), "unknown_gateway"),
+        ({"gateway": "paypal"}, 0, b"every:1", "key_mismatch"),
+        ({"gateway": "paypal"}, 0, b"u1", "key_mismatch"),
+        ({"gateway": "paypal"}, 300_001, key_of_every_task(0), "bad_time"),
+    ],
+)
+def test_a_bad_order_is_a_dead_letter(
+    lab: OneTask, details: dict[str, Any], ahead_ms: int, key: bytes, reason: str
+) -> None:
+    """Nothing is stopped by it."""
+    bad = Command(STOP, "ann", "why", lab.now_ms + ahead_ms, details=details)
+    lab.append(COMMANDS, key, bad.to_bytes())
+    lab.handle()
+    assert [reason] == [letter["reason"] for letter in lab.dead_letters()]
+    assert ([], {}) == (answers(lab), lab.disks["gateway_switches"].values)
+
+
+def test_an_order_about_a_gateway_that_is_not_configured_is_kept(lab: OneTask) -> None:
+    """Configured later, it is stopped from the start."""
+    switch(lab, stop=True, gateway="stripe")
+    lab.gatekeeper.look()
+    assert [("paypal", "closed"), ("simulated", "closed"), ("stripe", "stopped")] == [
+        (one.name, one.state) for one in lab.gatekeeper.status()
+    ]
+
+
+def test_an_answer_says_who_ordered_what_and_what_became_of_it(lab: OneTask) -> None:
+    """In the transaction of the deed."""
+    command = Command(STOP, "ann", "why", lab.now_ms, details={"gateway": "paypal"})
+    assert {
+        "command_id": command.command_id, "command": "gateways stop", "actor": "ann", "user_id": None,
+        "partition": 0, "outcome": "done", "why": "paypal is stopped", "at": command.at,
+    } == order(lab, command) | {"at": command.at}  # fmt: skip
+
+
+# ---- the breaker, through the whole application
+
+
+UNSENT: list[Outcome | Exception] = [NotSent("unreachable")] * 9_999
+
+
+def test_after_a_probe_that_failed_only_nudges_probe(lab: OneTask, gateway: AskedGateway) -> None:
+    """A probe that hangs holds up the commits behind it: of nudges, not of new payments, which only wait."""
+    gateway.script = UNSENT.copy()
+    lab.send(*(payment(lab, f"p{number}", user_id=f"u{number}") for number in range(20)))
+    lab.wait(1)
+    calls = len(gateway.calls)
+    lab.send(payment(lab, "a"))
+    assert calls + 1 == len(gateway.calls), "the first probe is anybody's: a blip is over at once"
+    lab.wait(100)
+    gateway.script = []
+    (result,) = lab.send(payment(lab, "b"))
+    assert ("unknown", calls + 1) == (result["status"], len(gateway.calls))
+    lab.wait(5)
+    assert (1, 21) == (lab.look(), lab.look())
+    assert "closed" == lab.gatekeeper.guarded["simulated"].breaker.state
+
+
+def test_a_gateway_that_is_down_is_left_alone_and_its_backlog_drains_when_it_is_back(
+    lab: OneTask, gateway: AskedGateway
+) -> None:
+    """Some payments find it out; the others wait without a call; one probe a pause; then all are charged."""
+    gateway.script = UNSENT.copy()
+    count = NUDGES_PER_LOOK // 5
+    lab.send(*(payment(lab, f"p{number}", user_id=f"u{number}") for number in range(count)))
+    assert "open" == lab.gatekeeper.guarded["simulated"].breaker.state
+    found_out = len(gateway.calls)
+    assert found_out < count
+
+    probes = []
+    for _ in range(60):  # two minutes
+        lab.wait(2)
+        probes.append(lab.look())
+    assert {0, 1} == set(probes)
+    assert 4 <= sum(probes) == len(gateway.calls) - found_out <= 10
+
+    gateway.script = []
+    before = len(gateway.calls)
+    for _ in range(20):
+        lab.wait(2)
+        lab.look()
+    assert ([("succeeded", None)] * count, count) == (settled(lab), len(gateway.calls) - before)
+    assert [] == [key for key in lab.disks["open_payments"].values]

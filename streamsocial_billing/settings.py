@@ -20,6 +20,7 @@ COMMANDS: Final = "billing-commands"
 ANSWERS: Final = "billing-command-answers"
 DEAD_LETTERS: Final = "payments-dlq"
 REPLAYS: Final = "payments-dlq-replays"
+BREAKS: Final = "reconciliation-breaks"
 
 SOURCES: Final = (PAYMENTS, RETRY, GATEWAY_EVENTS, COMMANDS)
 """What the tasks consume: these share partitions, tables, transactions."""
@@ -63,6 +64,8 @@ class Settings:
                             proven-unsent payment is tried
     dunning_days            days, 1..60, rising, separated by commas: when after a soft decline a renewal is
                             tried again; empty: never
+    match_window_s          seconds, 1..86400: how far our books and a gateway's list may lie apart
+    settlement_days         business days, 1..30, from a charge to its line in a settlement file
     stripe_api_key          secret: Stripe's; None: payments to `stripe` are refused as not configured
     stripe_account          acct_... that the key must belong to; None: asked for at start
     stripe_url              base URL of Stripe's API, without a slash at its end
@@ -97,6 +100,8 @@ class Settings:
     gateway_deadline_s: float = 8.0
     give_up_after_s: int = 86_400
     dunning_days: str = "1,3,5,7"
+    match_window_s: int = 900
+    settlement_days: int = 2
     stripe_api_key: str | None = field(default=None, repr=False)
     stripe_account: str | None = None
     stripe_url: str = "https://api.stripe.com"
@@ -380,6 +385,8 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "gateway_deadline_s": _seconds(0.1, 600),
     "give_up_after_s": _whole(1, 2_592_000),
     "dunning_days": _days,
+    "match_window_s": _whole(1, 86_400),
+    "settlement_days": _whole(1, 30),
     "stripe_api_key": _optional,
     "stripe_account": _optional,
     "stripe_url": _url,

@@ -10,6 +10,7 @@ from streamsocial_billing.exactly_once import SetupRefused
 from streamsocial_billing.exactly_once.cluster import Cluster, TopicFacts
 from streamsocial_billing.settings import (
     ANSWERS,
+    BREAKS,
     COMMANDS,
     DEAD_LETTERS,
     GATEWAY_EVENTS,
@@ -54,6 +55,8 @@ PLANS: Final = (
     Plan(DEAD_LETTERS, {"retention.ms": FOR_EVER, "max.message.bytes": str(2 * RECORD_BYTES)}),
     # one marker for each letter that went back: without it a letter could go back twice
     Plan(REPLAYS, {"cleanup.policy": "compact"}),
+    # the open breaks of the last run, key = a break's id
+    Plan(BREAKS, {"cleanup.policy": "compact"}),
 )  # fmt: skip
 
 

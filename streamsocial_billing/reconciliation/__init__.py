@@ -1,0 +1,8 @@
+"""Reconciliation: our books, the gateways' lists and the settlement files, held against each other."""
+
+from __future__ import annotations
+
+from streamsocial_billing.reconciliation.errors import InputRefused
+from streamsocial_billing.reconciliation.run import Done, Wish, reconcile
+
+__all__ = ["Done", "InputRefused", "Wish", "reconcile"]

@@ -1,0 +1,57 @@
+"""The command `reconcile`: runs once, tells what it found, ends with 0 (clean), 1 (open breaks) or 2."""
+
+from __future__ import annotations
+
+from typing import Final, TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from streamsocial_billing.gateways.configured import configured_gateways
+from streamsocial_billing.reconciliation.breaks import AGE_BUCKETS
+from streamsocial_billing.reconciliation.report import shown
+from streamsocial_billing.reconciliation.run import Done, Wish, now_ms, reconcile
+from streamsocial_billing.reconciliation.settlement.lines import BadLine, millis
+from streamsocial_billing.reconciliation.showing import Bars
+from streamsocial_billing.settings import Settings
+
+CLEAN: Final = 0
+OPEN_BREAKS: Final = 1
+BAD_INPUT: Final = 2
+
+
+def run_command(settings: Settings, wish: Wish, out: TextIO, err: TextIO) -> int:
+    """Run with the gateways of the settings; returns the exit code. Raises InputRefused, KafkaProblem."""
+    with Bars(Console(file=err)) as bars:
+        done = reconcile(settings, configured_gateways(settings), wish, bars)
+    _tell(done, wish, Console(file=out, soft_wrap=True, highlight=False))
+    return CLEAN if done.summary.clean else OPEN_BREAKS
+
+
+def moment(text: str) -> int:
+    """`now`, a date, or a date with time (UTC unless it says otherwise), in ms; raises ValueError."""
+    if text == "now":
+        return now_ms()
+    try:
+        return millis(text)
+    except BadLine as bad:
+        raise ValueError(str(bad)) from None
+
+
+def _tell(done: Done, wish: Wish, console: Console) -> None:
+    summary = done.summary
+    for name in done.repeated_files:
+        console.print(f"{name} was loaded before: it counts once")
+    if summary.found:
+        table = Table("class", "breaks", "at stake", *AGE_BUCKETS)
+        for name, found in summary.found.items():
+            money = "\n".join(f"{shown(amount, code)} {code}" for code, amount in found.money.items())
+            ages = (str(found.ages.get(age) or "") for age in AGE_BUCKETS)
+            table.add_row(name, str(found.count), money, *ages)
+        console.print(table)
+    for bridge in summary.bridges:
+        for problem in bridge.problems():
+            console.print(f"the bridge does not add up, tell the developers: {problem}")
+    verdict = "clean" if summary.clean else f"{summary.open} open breaks"
+    repairs = "nothing written to Kafka (--dry-run)" if wish.dry_run else f"{done.repairs} repairs sent"
+    console.print(f"{verdict}; {repairs}; the report is {wish.output / 'report.html'}")

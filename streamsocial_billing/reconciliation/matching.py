@@ -1,0 +1,123 @@
+"""Matches the legs, pass by pass; each record is used once.
+
+1. by the gateway's reference       2. by our reference (the gateway key)
+3. by amount, currency, time: only a proposal for what is left (`proposals`)
+
+Where several records fit, the choice depends on what they say, never on the order in which they came; what is
+left over shows as a duplicate.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+# what was rejected was refused before the gateway: it has no counterpart
+_BY_THEIR_REF: Final = """
+UPDATE a SET b = (SELECT b.id FROM b WHERE b.gateway = a.gateway AND b.gateway_ref = a.gateway_ref)
+WHERE gateway_ref IS NOT NULL AND status <> 'rejected'"""
+
+# two rows of our books name the same movement: the one that says it succeeded, then the older one keeps it
+_TWINS: Final = """
+CREATE TEMP TABLE twins AS
+SELECT id, first_value(id) OVER each AS winner FROM (
+    SELECT * FROM a WHERE b IN (SELECT b FROM a WHERE b IS NOT NULL GROUP BY b HAVING count(*) > 1))
+WINDOW each AS (PARTITION BY b ORDER BY status = 'succeeded' DESC, at, fold)"""
+
+_BY_OUR_REF: Final = """
+CREATE TEMP TABLE pairs AS
+SELECT a, b FROM (
+    SELECT a.id AS a, b.id AS b, row_number() OVER (
+        PARTITION BY a.id ORDER BY b.status = 'succeeded' DESC, b.created, b.gateway_ref) AS rank
+    FROM a JOIN b ON b.ref = a.ref AND b.gateway = a.gateway AND b.kind = a.action
+    WHERE a.b IS NULL AND a.twin IS NULL AND b.a IS NULL AND a.status <> 'rejected')
+WHERE rank = 1"""
+
+_LINES: Final = """
+INSERT INTO lm (line, b, a)
+SELECT l.id, b.id, NULL FROM kept.lines l
+JOIN b ON b.gateway = l.gateway AND b.gateway_ref = l.gateway_ref WHERE l.kind <> 'payout'"""
+
+_LINES_BY_REF: Final = """
+INSERT INTO lm (line, b, a)
+SELECT line, b, NULL FROM (
+    SELECT l.id AS line, b.id AS b, row_number() OVER (
+        PARTITION BY l.id ORDER BY b.created, b.gateway_ref) AS rank
+    FROM kept.lines l JOIN b
+        ON b.ref = l.ref AND b.gateway = l.gateway AND b.kind = l.kind AND b.status = 'succeeded'
+    WHERE l.gateway_ref IS NULL AND l.kind IN ('charge', 'refund'))
+WHERE rank = 1"""
+
+# the list may begin later (--since) than the settlement files: then our books are what a line is held against
+_LINES_TO_BOOKS: Final = """
+INSERT INTO lm (line, b, a)
+SELECT line, NULL, a FROM (
+    SELECT l.id AS line, a.id AS a, row_number() OVER (
+        PARTITION BY l.id ORDER BY a.status = 'succeeded' DESC, a.at, a.fold) AS rank
+    FROM kept.lines l JOIN a
+        ON a.gateway = l.gateway AND (a.gateway_ref = l.gateway_ref OR a.ref = l.ref) AND a.action = l.kind
+    WHERE l.kind <> 'payout' AND NOT EXISTS (SELECT 1 FROM lm WHERE lm.line = l.id))
+WHERE rank = 1"""
+
+_ALL_BUT_ONE: Final = """
+DELETE FROM b WHERE id IN (SELECT id FROM b WHERE gateway = ? AND gateway_ref = ?
+    ORDER BY status DESC, created, amount, id LIMIT -1 OFFSET 1)"""
+
+
+def match(db: sqlite3.Connection) -> None:
+    """Pass 1, pass 2, then the settlement lines."""
+    _drop_repeats(db)
+    for statement in (
+        "CREATE INDEX b_ref ON b (ref) WHERE ref IS NOT NULL",
+        _BY_THEIR_REF,
+        "CREATE INDEX a_b ON a (b)",
+        _TWINS,
+        "UPDATE a SET twin = t.winner, b = NULL FROM twins t WHERE a.id = t.id AND t.winner <> t.id",
+        "DROP TABLE twins",
+        "UPDATE b SET a = (SELECT a.id FROM a WHERE a.b = b.id)",
+        _BY_OUR_REF,
+        "UPDATE a SET b = p.b FROM pairs p WHERE a.id = p.a",
+        "UPDATE b SET a = p.a FROM pairs p WHERE b.id = p.b",
+        "DROP TABLE pairs",
+        "CREATE INDEX a_gateway_ref ON a (gateway, gateway_ref)",
+        "CREATE INDEX a_ref ON a (ref) WHERE ref IS NOT NULL",
+        "UPDATE a SET status = 'parked' WHERE status = 'unknown' AND fold IN (SELECT payment FROM parked)",
+        _LINES, _LINES_BY_REF, _LINES_TO_BOOKS,
+        "CREATE INDEX lm_b ON lm (b)",
+        "CREATE INDEX lm_a ON lm (a) WHERE a IS NOT NULL",
+        "ANALYZE",
+    ):  # fmt: skip
+        db.execute(statement)
+
+
+def _drop_repeats(db: sqlite3.Connection) -> None:
+    """A page that shifted while it was read may bring a row twice; it is one movement."""
+    db.execute("CREATE INDEX b_gateway_ref ON b (gateway, gateway_ref)")
+    repeated = "SELECT gateway, gateway_ref FROM b GROUP BY gateway, gateway_ref HAVING count(*) > 1"
+    for place in db.execute(repeated).fetchall():
+        db.execute(_ALL_BUT_ONE, place)
+
+
+_PROPOSALS: Final = """
+SELECT gateway_ref FROM b
+WHERE gateway = ? AND currency = ? AND amount = ? AND kind = ? AND a IS NULL AND status = 'succeeded'
+    AND created BETWEEN ? AND ? ORDER BY created, gateway_ref LIMIT ?"""
+PROPOSE_MOST: Final = 3
+
+
+def index_for_proposals(db: sqlite3.Connection) -> None:
+    """Make pass 3 quick; only what is left over is in it."""
+    db.execute(
+        "CREATE INDEX b_left ON b (gateway, currency, amount) WHERE a IS NULL AND status = 'succeeded'"
+    )
+
+
+def proposals(
+    db: sqlite3.Connection, gateway: str, kind: str, amount: int, currency: str, at_ms: int, window_ms: int
+) -> list[str]:
+    """Pass 3: the gateway's references of movements that could be the one that is missing, the oldest first.
+
+    One more than PROPOSE_MOST says that there are more. Nothing is matched by it.
+    """
+    asked = gateway, currency, amount, kind, at_ms - window_ms, at_ms + window_ms, PROPOSE_MOST + 1
+    return [ref for (ref,) in db.execute(_PROPOSALS, asked)]

@@ -1,0 +1,146 @@
+"""Writes what a run found into Kafka: repairs to `gateway-events`, breaks to `reconciliation-breaks`.
+
+`reconciliation-breaks` is compacted: key = the break's id, an open break's record stays, one that is gone
+gets a tombstone. The key `run` holds what the last run counted. Only what changed is written, in
+transactions of CHUNK records: each record says the same however often it is written.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import orjson
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from streamsocial_billing.committed import CommittedLog, KafkaProblem, Place, said, unreachable
+from streamsocial_billing.intake.producer import aborted, close_quietly, producer_config
+from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, Settings
+
+RUN_KEY: Final = "run"
+PUBLISH_MOST: Final = 10_000
+"""Breaks on the topic, the oldest first; the record of the run counts all."""
+REPAIR_MOST: Final = 10_000
+"""Repairs of one run, the rest is left to the next one."""
+CHUNK: Final = 1000
+CALL_S: Final = 10.0
+ASK_AGAIN_S: Final = 0.05
+
+Record = tuple[str, bytes, bytes | None]
+"""Topic, key, value."""
+
+
+def publish(settings: Settings, db: sqlite3.Connection, run: dict[str, Any]) -> int:
+    """Append what is new, each record confirmed; returns how many repairs were appended.
+
+    Raises KafkaProblem: what of it is there is harmless, the next run appends the rest.
+    """
+    repairs = list(_repairs(settings, db))
+    changes = list(_changes(settings, db, run))
+    if repairs or changes:
+        _append(settings, [*repairs, *changes])
+    return len(repairs)
+
+
+def _repairs(settings: Settings, db: sqlite3.Connection) -> Iterator[Record]:
+    """The repairs that no earlier run has appended: an event id on the topic stands for what it repairs."""
+    topic = settings.topic(GATEWAY_EVENTS)
+    wanted = dict(db.execute(
+        "SELECT id, event FROM breaks WHERE event IS NOT NULL ORDER BY since, id LIMIT ?", (REPAIR_MOST,)
+    ).fetchall())  # fmt: skip
+    if not wanted:
+        return
+    for value in _values(settings, topic):
+        if value is not None and b'"rec_brk_' in value:
+            event_id = str(_object(value).get("event_id"))
+            wanted.pop(event_id.removeprefix("rec_"), None)
+    for text in wanted.values():
+        event = orjson.loads(text)
+        yield topic, event["user_id"].encode(), orjson.dumps(event)
+
+
+def _changes(settings: Settings, db: sqlite3.Connection, run: dict[str, Any]) -> Iterator[Record]:
+    topic = settings.topic(BREAKS)
+    there: dict[bytes, bytes] = {}
+    for message in _messages(settings, topic):
+        key, value = message.key() or b"", message.value()
+        if value is None:
+            there.pop(key, None)
+        else:
+            there[key] = value
+    wanted = {RUN_KEY.encode(): orjson.dumps(run)}
+    for name, body in db.execute(
+        "SELECT id, body FROM breaks WHERE open ORDER BY since, id LIMIT ?", (PUBLISH_MOST,)
+    ):
+        wanted[name.encode()] = body.encode()
+    for key, new in wanted.items():
+        if there.get(key) != new:
+            yield topic, key, new
+    for key in there.keys() - wanted.keys():
+        yield topic, key, None
+
+
+def _values(settings: Settings, topic: str) -> Iterator[bytes | None]:
+    return (message.value() for message in _messages(settings, topic))
+
+
+def _messages(settings: Settings, topic: str) -> Iterator[Message]:
+    log = CommittedLog(settings)
+    return log.read(log.ends([(topic, part) for part in range(log.partitions([topic])[topic])]))
+
+
+def _object(value: bytes) -> dict[str, Any]:
+    try:
+        data = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _append(settings: Settings, records: list[Record]) -> None:
+    """Chunk by chunk, each in a transaction; one id, so that a run that died is fenced by the next."""
+    producer = Producer(producer_config(settings, f"{settings.app_id}-reconcile"))
+    try:
+        producer.init_transactions(CALL_S)
+        written: dict[Place, int] = {}
+        for start in range(0, len(records), CHUNK):
+            producer.begin_transaction()
+            _produce(producer, records[start : start + CHUNK], written)
+            producer.commit_transaction(CALL_S)
+        _wait_visible(settings, written)
+    except (KafkaException, SystemError) as error:  # confluent-kafka hides some fatal errors in the latter
+        if isinstance(error, KafkaException):
+            raise KafkaProblem(f"not all was written ({said(error)}): run reconcile again") from None
+        raise unreachable(settings, error) from None
+    finally:
+        producer.purge()
+        close_quietly(producer)
+
+
+def _wait_visible(settings: Settings, written: dict[Place, int]) -> None:
+    """Return when readers see it: the broker answers a commit before it has written the end markers."""
+    log, until = CommittedLog(settings), time.monotonic() + CALL_S
+    while time.monotonic() < until:
+        ends = log.ends(written)
+        if all(ends[place][1] > offset for place, offset in written.items()):
+            return
+        time.sleep(ASK_AGAIN_S)
+
+
+def _produce(producer: Producer, records: Iterable[Record], written: dict[Place, int]) -> None:
+    """Send and confirm; `written` gets the last offset of each partition."""
+    failed: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            failed.append(error)
+        else:
+            written[message.topic() or "", message.partition() or 0] = message.offset() or 0
+
+    for topic, key, value in records:
+        producer.produce(topic, value, key, on_delivery=delivered)
+    if producer.flush(CALL_S) or failed:
+        aborted(producer, CALL_S)
+        raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001

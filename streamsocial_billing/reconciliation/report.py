@@ -1,0 +1,161 @@
+"""What a run says: the summary as data, the breaks as CSV. Nothing in it depends on the clock."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, Final
+
+import orjson
+
+from streamsocial_billing.money import EXPONENTS, format_minor
+from streamsocial_billing.reconciliation.breaks import CLASSES, DAY_MS, age_bucket
+from streamsocial_billing.reconciliation.bridge import Bridge
+
+FORMAT: Final = 1
+COLUMNS: Final = (
+    "id", "class", "open", "gateway", "kind", "currency", "at_stake", "ours", "theirs", "settled", "user_id",
+    "payment_id", "gateway_ref", "payout_id", "since", "age_days", "tags", "detail", "action",
+)  # fmt: skip
+_ORDER: Final = "CASE class " + " ".join(f"WHEN '{one}' THEN {at}" for at, one in enumerate(CLASSES)) + " END"
+BREAKS_IN_ORDER: Final = f"SELECT body FROM breaks ORDER BY open DESC, {_ORDER}, since, id"  # noqa: S608
+_BY_CURRENCY: Final = """
+SELECT currency, count(*), sum(at_stake), min(since) FROM breaks WHERE class = ? GROUP BY 1"""
+_BY_AGE: Final = "SELECT max(0, ? - since) / ?, count(*) FROM breaks WHERE class = ? GROUP BY 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Breaks of one class: how many, minor units at stake by currency, counts by age, the oldest (ms)."""
+
+    count: int
+    money: dict[str, int]
+    ages: dict[str, int]
+    oldest: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run found.
+
+    header    of what it is: as_of, since, offsets of the cut, files; JSON
+    legs      how many records each leg had
+    found     by class; classes without a break are left out
+    """
+
+    header: dict[str, Any]
+    legs: dict[str, int]
+    found: dict[str, Found]
+    bridges: list[Bridge]
+
+    @property
+    def as_of(self) -> int:
+        """The moment that ageing counts to, ms since the epoch."""
+        return int(self.header["as_of"])
+
+    @property
+    def open(self) -> int:
+        """How many breaks are open."""
+        return sum(one.count for name, one in self.found.items() if name != "timing")
+
+    @property
+    def clean(self) -> bool:
+        """True if nothing is open."""
+        return self.open == 0
+
+    def as_json(self) -> dict[str, Any]:
+        """`summary.json`."""
+        return {
+            "format": FORMAT, **self.header, "legs": self.legs, "clean": self.clean, "open_breaks": self.open,
+            "breaks": {
+                name: {"count": one.count, "money": one.money, "ages": one.ages, "oldest": one.oldest}
+                for name, one in self.found.items()
+            },
+            "bridge": [
+                {"gateway": one.gateway, "currency": one.currency, "settled": one.settled, **one.amounts}
+                for one in self.bridges
+            ],
+        }  # fmt: skip
+
+    def as_record(self) -> dict[str, Any]:
+        """The record `run` on `reconciliation-breaks`."""
+        told = self.as_json()
+        return {name: told[name] for name in ("format", "as_of", "clean", "open_breaks", "legs", "breaks")}
+
+
+def count_breaks(db: sqlite3.Connection, as_of: int) -> dict[str, Found]:
+    """The breaks by class, in the order of CLASSES."""
+    counts: dict[str, Found] = {}
+    for name in CLASSES:
+        rows = db.execute(_BY_CURRENCY, (name,)).fetchall()
+        if not rows:
+            continue
+        ages: dict[str, int] = {}
+        for days, count in db.execute(_BY_AGE, (as_of, DAY_MS, name)):
+            ages[age_bucket(days)] = ages.get(age_bucket(days), 0) + count
+        money = {currency: amount for currency, _, amount, _ in sorted(map(tuple, rows))}
+        counts[name] = Found(sum(one[1] for one in rows), money, ages, min(one[3] for one in rows))
+    return counts
+
+
+def breaks_in_order(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
+    """Every break as on the topic: open ones first, by class, the oldest first."""
+    for (body,) in db.execute(BREAKS_IN_ORDER):
+        yield orjson.loads(body)
+
+
+def write_csv(db: sqlite3.Connection, file: IO[str]) -> None:
+    """`breaks.csv`: amounts in major units, times in UTC."""
+    out = csv.writer(file, lineterminator="\n")
+    out.writerow(COLUMNS)
+    for one in breaks_in_order(db):
+        money = {name: _major(one[f"{name}_minor"], one["currency"])
+                 for name in ("at_stake", "ours", "theirs", "settled")}  # fmt: skip
+        row = one | money | {
+            "open": "yes" if one["open"] else "no", "since": iso(one["since"]), "tags": " ".join(one["tags"]),
+        }  # fmt: skip
+        out.writerow([_cell(name, row[name]) for name in COLUMNS])
+
+
+def _cell(name: str, value: Any) -> Any:
+    """A text from outside must not be a formula in the spreadsheet that opens the file."""
+    if isinstance(value, str) and name not in ("at_stake", "ours", "theirs", "settled"):
+        return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t") else value
+    return value
+
+
+def _major(amount: int | None, currency: str) -> str:
+    return "" if amount is None else format_minor(amount, currency).split(" ")[0]
+
+
+def shown(amount: int, currency: str) -> str:
+    """Minor units for people, with thousands set apart: 1,234.50."""
+    exponent = EXPONENTS[currency]
+    whole, rest = divmod(abs(amount), 10**exponent)
+    sign = "\N{MINUS SIGN}" if amount < 0 else ""
+    return f"{sign}{whole:,}.{rest:0{exponent}}" if exponent else f"{sign}{whole:,}"
+
+
+def iso(at_ms: int) -> str:
+    """A moment in UTC, to the second."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def write_file(path: Path, write: Callable[[IO[str]], None]) -> None:
+    """Write a file beside its place, then move it there: a reader never sees half of it."""
+    beside = path.with_name(f".{path.name}.new")
+    with beside.open("w", encoding="utf-8", newline="") as file:
+        write(file)
+    os.replace(beside, path)
+
+
+def summary_text(summary: Summary) -> str:
+    """`summary.json`, indented."""
+    return orjson.dumps(summary.as_json(), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode() + "\n"
+
+

@@ -1,0 +1,1 @@
+"""Settlement files: what a gateway says it paid out, line by line."""

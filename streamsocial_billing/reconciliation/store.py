@@ -1,0 +1,129 @@
+"""The working store of a run: the legs side by side in SQLite, on disk.
+
+Nothing here is kept but the settlement lines (`kept`): they are in a file of their own, as a settlement file
+is loaded once and counts in every later run. A transaction that ends badly leaves that file as it was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from streamsocial_billing.reconciliation.errors import InputRefused
+
+CACHE_KIB: Final = 64 * 1024
+"""Pages that SQLite may hold in memory, for both files together about twice that."""
+BATCH_ROWS: Final = 5000
+KEPT_VERSION: Final = 1
+KEPT_NAME: Final = "settlements.sqlite"
+
+# a  our books, one row for each payment (or external movement)      b  the gateway's list
+# l  settlement lines (kept)         lm  which b or a a line belongs to
+_WORK: Final = """
+CREATE TABLE a (
+    id INTEGER PRIMARY KEY, fold TEXT NOT NULL, user_id TEXT NOT NULL, payment_id TEXT, action TEXT NOT NULL,
+    gateway TEXT NOT NULL, status TEXT NOT NULL, reason TEXT, amount INTEGER NOT NULL, currency TEXT NOT NULL,
+    gateway_ref TEXT, ref TEXT, at INTEGER NOT NULL, moved INTEGER NOT NULL, origin TEXT NOT NULL,
+    refund_of TEXT, b INTEGER, twin INTEGER);
+CREATE TABLE b (
+    id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, gateway_ref TEXT NOT NULL, kind TEXT NOT NULL,
+    status TEXT NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, created INTEGER NOT NULL,
+    ref TEXT, payment_id TEXT, user_id TEXT, charge_ref TEXT, fee INTEGER, a INTEGER);
+CREATE TABLE observed (
+    payment TEXT PRIMARY KEY, user_id TEXT, payment_id TEXT, gateway TEXT, gateway_ref TEXT, action TEXT,
+    seen TEXT, amount INTEGER, currency TEXT, at INTEGER);
+CREATE TABLE parked (payment TEXT PRIMARY KEY);
+CREATE TABLE told (gateway TEXT, gateway_ref TEXT, PRIMARY KEY (gateway, gateway_ref)) WITHOUT ROWID;
+CREATE TABLE lm (line INTEGER PRIMARY KEY, b INTEGER, a INTEGER);
+CREATE TABLE breaks (
+    id TEXT PRIMARY KEY, class TEXT NOT NULL, gateway TEXT NOT NULL, currency TEXT NOT NULL,
+    at_stake INTEGER NOT NULL, since INTEGER NOT NULL, open INTEGER NOT NULL, body TEXT NOT NULL,
+    event TEXT) WITHOUT ROWID;
+"""
+_KEPT: Final = """
+CREATE TABLE kept.files (
+    id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, name TEXT NOT NULL, format TEXT NOT NULL,
+    lines INTEGER NOT NULL);
+CREATE TABLE kept.lines (
+    id INTEGER PRIMARY KEY, file INTEGER NOT NULL, place INTEGER NOT NULL, gateway TEXT NOT NULL,
+    line_id TEXT, kind TEXT NOT NULL, gateway_ref TEXT, charge_ref TEXT, ref TEXT, gross INTEGER NOT NULL,
+    fee INTEGER NOT NULL, net INTEGER NOT NULL, currency TEXT NOT NULL, payout_id TEXT, at INTEGER NOT NULL);
+CREATE UNIQUE INDEX kept.line_names ON lines (gateway, line_id) WHERE line_id IS NOT NULL;
+"""
+
+
+@contextmanager
+def opened(output: Path) -> Iterator[sqlite3.Connection]:
+    """The store of one run in `output`, inside a transaction; it is rolled back unless `commit` was called.
+
+    Raises InputRefused if another run is at work there, or the kept file is not ours.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / ".lock").open("ab") as lock, tempfile.TemporaryDirectory(dir=output, prefix=".run-") as at:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputRefused(f"another run is at work in {output}: wait for it") from None
+        db = sqlite3.connect(Path(at) / "work.sqlite", isolation_level=None)
+        try:
+            _open(db, output / KEPT_NAME)
+            yield db
+        except sqlite3.OperationalError as error:
+            raise InputRefused(f"the work in {output} cannot go on: {error}") from error
+        finally:
+            db.close()
+
+
+def in_memory() -> sqlite3.Connection:
+    """A store for tests of the matching alone."""
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    db.execute("ATTACH ':memory:' AS kept")
+    db.executescript(_WORK + _KEPT)
+    return db
+
+
+def _open(db: sqlite3.Connection, kept: Path) -> None:
+    db.execute("PRAGMA main.journal_mode = OFF")
+    db.execute("PRAGMA main.synchronous = OFF")
+    db.execute(f"PRAGMA main.cache_size = -{CACHE_KIB}")
+    db.execute("PRAGMA temp_store = FILE")  # the sorter spills to disk
+    db.execute("ATTACH ? AS kept", (str(kept),))
+    db.execute(f"PRAGMA kept.cache_size = -{CACHE_KIB}")
+    version = db.execute("PRAGMA kept.user_version").fetchone()[0]
+    if version not in (0, KEPT_VERSION):
+        raise InputRefused(f"{kept} has format {version}, known is {KEPT_VERSION}: use another --output")
+    if version == 0:
+        db.executescript(f"BEGIN;{_KEPT}PRAGMA kept.user_version = {KEPT_VERSION};COMMIT;")
+    db.executescript(_WORK)
+    db.execute("BEGIN")
+
+
+def insert_many(db: sqlite3.Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> int:
+    """Write rows in batches, so that no more than BATCH_ROWS are held; returns how many."""
+    count, batch = 0, []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == BATCH_ROWS:
+            db.executemany(statement, batch)
+            count, batch = count + len(batch), []
+    db.executemany(statement, batch)
+    return count + len(batch)
+
+
+ADD_A: Final = (
+    "INSERT INTO a (fold, user_id, payment_id, action, gateway, status, reason, amount, currency,"
+    " gateway_ref, ref, at, moved, origin, refund_of) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+ADD_B: Final = (
+    "INSERT INTO b (gateway, gateway_ref, kind, status, amount, currency, created, ref, payment_id, user_id,"
+    " charge_ref, fee) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+)
+ADD_LINE: Final = (
+    "INSERT INTO kept.lines (file, place, gateway, line_id, kind, gateway_ref, charge_ref, ref, gross, fee,"
+    " net, currency, payout_id, at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import payments, preload
+from benchmarks.reconciliation import reconciliation
 from benchmarks.recovery import recovery
 from benchmarks.system import Process, start_worker, wait_until
 from broker import LocalBroker
@@ -142,7 +143,7 @@ def with_topics(
         return measure(settings, environ)
 
 
-def run(chosen: list[str], count: int, keys: int) -> dict[str, Any]:
+def run(chosen: list[str], count: int, keys: int, payments_count: int) -> dict[str, Any]:
     """Run the chosen measurements one after the other on one broker."""
     found: dict[str, Any] = {}
     with ExitStack() as stack:
@@ -166,6 +167,10 @@ def run(chosen: list[str], count: int, keys: int) -> dict[str, Any]:
             "recovery": lambda: with_topics(
                 bootstrap, folder, url, lambda settings, environ: recovery(settings, environ, folder, keys)
             ),
+            "reconciliation": lambda: with_topics(
+                bootstrap, folder, url,
+                lambda settings, environ: reconciliation(settings, environ, folder, payments_count),
+            ),
         }
         for name, call in measurements.items():
             if not chosen or name in chosen:
@@ -180,9 +185,10 @@ def main() -> None:
     parser.add_argument("only", nargs="*", help="names of measurements; none: all")
     parser.add_argument("-n", type=int, default=100_000, help="events of a backlog")
     parser.add_argument("--keys", type=int, default=1_000_000, help="keys of the table that is recovered")
+    parser.add_argument("--payments", type=int, default=1_000_000, help="payments that are reconciled")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    found = run(args.only, args.n, args.keys)
+    found = run(args.only, args.n, args.keys, args.payments)
     table = Table("measurement", "figure", "value", title="one worker, one local broker")
     for name, figures in found.items():
         for figure, value in figures.items():

@@ -14,6 +14,7 @@ from streamsocial_billing.exactly_once.router import RETRY_AFTER_S, Passed
 from streamsocial_billing.gatekeeping import Gatekeeper
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.views.access import may_read
+from streamsocial_billing.views.reconciliation import page_of_reconciliation
 from tables.payments import payment_key
 
 Find = Callable[[], bytes | None]
@@ -26,6 +27,7 @@ def declare_views(
     """Add every page that reads to the app's web server."""
     page_of_tables(app, layer, settings, charges, payments)
     page_of_state(app, layer, metrics, gatekeeper)
+    page_of_reconciliation(app, settings, metrics)
 
 
 def page_of_tables(app: Any, layer: Layer, settings: Settings, charges: Any, payments: Any) -> None:

@@ -23,6 +23,7 @@ from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.exactly_once.options import Options
 from streamsocial_billing.exactly_once.slot import STATES, Slot
 from streamsocial_billing.observing import GATEWAY_TOLD
+from streamsocial_billing.views.reconciliation import metrics_of
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
@@ -185,7 +186,9 @@ def exported() -> dict[str, set[str]]:
     oldest(layer)
     found: dict[str, set[str]] = {}
     GATEWAY_TOLD.labels("simulated", "contradicts")
-    of_the_application = [sample for family in GATEWAY_TOLD.collect() for sample in family.samples]
+    one_break = {"count": 1, "money": {"EUR": 100}, "oldest": 1000}
+    families = [*GATEWAY_TOLD.collect(), *metrics_of({"as_of": 1, "breaks": {"orphan_line": one_break}})]
+    of_the_application = [sample for family in families for sample in family.samples]
     for one in [*samples(layer), *of_the_application]:
         found.setdefault(one.name, set()).update(one.labels)
     return found

@@ -1,0 +1,46 @@
+"""What the settings mean for Faust and for the exactly-once layer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from streamsocial_billing import exactly_once
+from streamsocial_billing.card_numbers import mask_card_numbers
+from streamsocial_billing.exactly_once import Options
+from streamsocial_billing.kafka_credentials import kafka_credentials
+from streamsocial_billing.settings import Settings
+
+GAP_ALARM_S = 60.0  # one payment that holds up the commits behind it for so long is an alarm ...
+GAP_ALARM_DEADLINES = 3  # ... but never less than so many gateway deadlines
+
+
+def faust_options(settings: Settings) -> dict[str, Any]:
+    """The arguments of `faust.App`; raises SettingsError."""
+    return {
+        **exactly_once.settings(settings.broker_urls, session_timeout_s=settings.session_timeout_s),
+        "topic_partitions": settings.partitions,
+        "topic_replication_factor": settings.replication,
+        "web_bind": "127.0.0.1",  # user data: an operator opens it with --web-bind, then sets the token
+        "web_host": "127.0.0.1",
+        "web": "billing://",
+        "worker_redirect_stdouts": False,
+        **kafka_credentials(settings),
+    }
+
+
+def layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:
+    """The options of the layer; `overrides` are a test's, a probe at a crash point say."""
+    chosen: dict[str, Any] = {
+        "client_config": settings.client_config(),
+        "commit_interval_ms": settings.commit_interval_ms,
+        "max_running": settings.max_in_flight,
+        "session_advice": "choose another BILLING_SESSION_TIMEOUT_S",
+        "broker_advice": "start one (make kafka), or set BILLING_BROKER",
+        "gap_alarm_s": max(GAP_ALARM_S, GAP_ALARM_DEADLINES * settings.gateway_deadline_s),
+        "key_text": _key_text,
+    }
+    return Options(**{**chosen, **overrides})
+
+
+def _key_text(key: bytes) -> str:
+    """How the log shows a message key: a sender may have put a card number where the user id belongs."""
+    return mask_card_numbers(key)[0].decode("utf-8", "backslashreplace")

@@ -113,21 +113,25 @@ def create_app(
     # agents
     @app.agent(payments)
     async def bill(stream: Any) -> None:
+        """Charges and refunds."""
         async for batch in stream:
             await batch.each(billing.charge)
 
     @app.agent(nudges)
     async def resolve(stream: Any) -> None:
+        """Looks again at what is open, due, or over."""
         async for batch in stream:
             await batch.each(resolver.resolve)
 
     @app.agent(messages)
     async def observe(stream: Any) -> None:
+        """Takes in what gateways tell."""
         async for batch in stream:
             await batch.each(observer.observe)
 
     @app.agent(orders)
     async def obey(stream: Any) -> None:
+        """Carries out what people ordered."""
         async for batch in stream:
             await batch.each(commands.obey)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import Any
@@ -10,25 +9,29 @@ from typing import Any
 import click
 from faust.cli.faust import cli as faust_cli
 
-from streamsocial_billing.events import GATEWAYS, BadInput
-from streamsocial_billing.resolve_command import RESOLVE, STATUSES, Order
-from streamsocial_billing.switching import START, STOP
-
-ACTOR = click.option("--actor", default=lambda: os.environ.get("USER", "unknown"), help="Who orders it.")
-REASON = click.option("--reason", required=True, help="Why; kept for ever.")
-WAIT = click.option(
-    "--wait", "wait_s", default=30.0, show_default=True, help="Seconds to wait for the workers' answers."
+from streamsocial_billing.answers import DONE, order
+from streamsocial_billing.cli_shared import (
+    ACTOR,
+    GATEWAY_NAME,
+    REASON,
+    one_line_errors,
+    the_settings,
+    waiting,
 )
-NAME = click.argument("name", type=click.Choice(sorted(GATEWAYS)))
+from streamsocial_billing.commands import ordered_now
+from streamsocial_billing.events import GATEWAYS, BadInput, is_id
+from streamsocial_billing.resolve_command import RESOLVE, STATUSES, Order
+from streamsocial_billing.switching import START, STOP, switches_now
+
+NAME = click.argument("name", type=GATEWAY_NAME)
+WAIT = waiting("the workers' answers")
 
 
 @faust_cli.group(invoke_without_command=True)
 @click.pass_context
 def gateways(ctx: click.Context) -> None:
-    """Say which gateways people have stopped; stop one, start it again."""
+    """List the gateways that are stopped; stop, start one."""
     if ctx.invoked_subcommand is None:
-        from streamsocial_billing.cli import one_line_errors
-
         one_line_errors(_list)
 
 
@@ -65,8 +68,8 @@ def resolve(
 ) -> None:
     """Settle a parked payment. For succeeded the gateway is asked first, and must say the same."""
     user_id, slash, payment_id = payment.partition("/")
-    if not (user_id and slash and payment_id):
-        raise click.UsageError("a payment is named USER/PAYMENT")
+    if not (slash and is_id(user_id) and is_id(payment_id)):
+        raise click.UsageError("a payment is named USER/PAYMENT, as in alice/demo-1")
     if status == "succeeded" and gateway_ref is None:
         raise click.UsageError("succeeded needs --gateway-ref")
     details = {"payment_id": payment_id, "status": status, "gateway_ref": gateway_ref}
@@ -77,16 +80,8 @@ def resolve(
     _order(RESOLVE, actor, reason, user_id, wait_s, **details)
 
 
-def _order(
-    command: str, actor: str, reason: str, user_id: str | None, wait_s: float, **details: Any
-) -> None:
+def _order(command: str, actor: str, reason: str, user_id: str | None, wait_s: float, **details: Any) -> None:
     """Order it; print each answer once. Exit code 1 if one is a refusal, or missing."""
-    from streamsocial_billing.answers import DONE, order
-    from streamsocial_billing.cli import one_line_errors, the_settings
-    from streamsocial_billing.commands import MAX_TEXT, ordered_now
-
-    if max(len(actor), len(reason)) > MAX_TEXT:
-        raise click.UsageError(f"actor and reason have at most {MAX_TEXT} characters")
 
     def work() -> int:
         answers = order(the_settings(), ordered_now(command, actor, reason, user_id, **details), wait_s)
@@ -104,9 +99,6 @@ def _order(
 
 def _list() -> int:
     """One line for each gateway."""
-    from streamsocial_billing.cli import the_settings
-    from streamsocial_billing.switching import switches_now
-
     settings = the_settings()
     switches = switches_now(settings)
     for name in sorted(GATEWAYS):

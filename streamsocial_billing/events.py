@@ -237,6 +237,11 @@ def _id(data: dict[str, Any], name: str, reason: str = "bad_id") -> str:
     return value
 
 
+def is_id(text: str) -> bool:
+    """True for what a user_id or a payment_id may be."""
+    return _ID.fullmatch(text) is not None
+
+
 def _present(data: dict[str, Any], name: str) -> Any:
     if name not in data:
         raise BadInput("missing_field", f"{name} is missing")

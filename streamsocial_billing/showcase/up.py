@@ -17,8 +17,9 @@ from streamsocial_billing.showcase.folder import Folder
 from streamsocial_billing.showcase.system import System, ask
 
 LOOK_EVERY_S: Final = 1.0
+# the README's: who tries both sees a replay
 EXAMPLE: Final = (
-    '{"payment_id":"demo-1","user_id":"alice","product":"subscription",'
+    '{"payment_id":"demo-1","user_id":"alice","product":"gift",'
     '"amount_minor":999,"currency":"USD","payment_method":"pm_card_visa"}'
 )
 

@@ -10,8 +10,9 @@ from faust.web import Request, View
 
 from streamsocial_billing.exactly_once import Layer, Router
 from streamsocial_billing.exactly_once.metrics import CONTENT_TYPE, Metrics
-from streamsocial_billing.exactly_once.router import RETRY_AFTER_S, Passed
+from streamsocial_billing.exactly_once.router import Passed
 from streamsocial_billing.gatekeeping import Gatekeeper
+from streamsocial_billing.replies import Reply, later, no_access, owner_unavailable, refusal
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.views.access import may_read
 from streamsocial_billing.views.reconciliation import page_of_reconciliation
@@ -79,19 +80,19 @@ async def answer(router: Router, settings: Settings, request: Any, user_id: str,
     404 where unknown, 401 without access, 503 with Retry-After while the owner is moving, recovering or gone.
     """
     if not may_read(request, settings.api_token):
-        return _json(401, {"error": "user data needs the API token, or a request from this machine itself"})
+        return respond(no_access())
     partition, url = router.place(user_id.encode())
     if not router.is_here(partition):
         passed = await router.forward(url, request)
         if passed is None:
-            return unavailable(f"the worker that owns partition {partition} cannot be reached")
+            return respond(owner_unavailable(partition))
         return passed_back(passed)
     try:
         found = find()
     except LookupError as exc:
-        return unavailable(str(exc))
+        return respond(later("recovering", str(exc)))
     if found is None:
-        return _json(404, {"error": "not found"})
+        return respond(refusal(404, "not_found", "nothing is known under this name"))
     return Response(body=found, content_type="application/json")
 
 
@@ -102,10 +103,13 @@ def passed_back(passed: Passed) -> Response:
     )
 
 
-def unavailable(why: str) -> Response:
-    """503 with the moment at which asking again makes sense."""
-    return _json(503, {"error": why}, {"Retry-After": str(RETRY_AFTER_S)})
+def respond(reply: Reply) -> Response:
+    """The reply in aiohttp's words."""
+    return Response(
+        status=reply.status, body=orjson.dumps(reply.body), content_type="application/json",
+        headers=dict(reply.headers),
+    )  # fmt: skip
 
 
-def _json(status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
-    return Response(status=status, body=orjson.dumps(body), content_type="application/json", headers=headers)
+def _json(status: int, body: Any) -> Response:
+    return respond(Reply(status, body))

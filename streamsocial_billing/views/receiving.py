@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 from aiohttp import ClientPayloadError
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import RequestPayloadError, Response
@@ -20,10 +19,10 @@ from streamsocial_billing.exactly_once import Router
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.intake.appending import appending
 from streamsocial_billing.intake.http import AGAIN, Decide, HttpIntake, read_payment
-from streamsocial_billing.replies import Reply, later, refusal
+from streamsocial_billing.replies import later, no_access, owner_unavailable, refusal
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.views.access import may_write
-from streamsocial_billing.views.api import passed_back
+from streamsocial_billing.views.api import passed_back, respond
 from streamsocial_billing.webhooks.appending import appending_events
 from streamsocial_billing.webhooks.configured import configured_sources
 from streamsocial_billing.webhooks.receiver import MAX_BYTES, OUTCOMES, Receiver
@@ -73,7 +72,7 @@ def page_of_payments(app: Any, settings: Settings, intake: HttpIntake, registry:
 
 async def _payment(router: Router, settings: Settings, intake: HttpIntake, request: Any) -> Response:
     if not may_write(request, settings.api_token):
-        return respond(refusal(401, "no_access", "needs the API token, or to come from this machine itself"))
+        return respond(no_access())
     try:
         body = await read_body(request, MAX_PAYMENT_BYTES)
         if body is None:
@@ -99,8 +98,7 @@ async def _placed(
             return respond(later("recovering", str(error)))
     passed = await router.forward(url, request, body)
     if passed is None:
-        what = f"the worker that owns partition {partition} cannot be reached"
-        return respond(later("owner_unavailable", f"{what}; {AGAIN}"))
+        return respond(owner_unavailable(partition, AGAIN))
     return passed_back(passed)
 
 
@@ -152,11 +150,3 @@ async def read_body(request: Any, most: int) -> bytes | None:
     except (RequestPayloadError, ClientPayloadError, HttpProcessingError, OSError) as error:
         raise BodyFailed(f"the body is damaged ({type(error).__name__})") from None
     return bytes(read)
-
-
-def respond(reply: Reply) -> Response:
-    """The reply in aiohttp's words."""
-    return Response(
-        status=reply.status, body=orjson.dumps(reply.body), content_type="application/json",
-        headers=dict(reply.headers),
-    )  # fmt: skip

@@ -107,7 +107,8 @@ def test_what_is_unknown_is_404_on_either_worker(system: System, path: str) -> N
     """Unknown users and unknown payments."""
     for worker in system.workers:
         answer = get(worker.web_port, path)
-        assert (404, {"error": "not found"}) == (answer.status, answer.json())
+        assert (404, "not_found") == (answer.status, answer.json()["error"])
+        assert {"error", "detail"} == set(answer.json())
 
 
 def test_a_request_that_was_passed_on_is_not_passed_on_again(system: System) -> None:
@@ -116,6 +117,7 @@ def test_a_request_that_was_passed_on_is_not_passed_on_again(system: System) -> 
     owner, other = owner_and_other(system, user_id)
     at_owner, at_other = (get(w.web_port, f"/users/{user_id}/charges", **HOP) for w in (owner, other))
     assert (200, 503, "1") == (at_owner.status, at_other.status, at_other.headers["Retry-After"])
+    assert "recovering" == at_other.json()["error"]
 
 
 def test_health_is_not_readiness(system: System) -> None:
@@ -205,7 +207,8 @@ def test_the_dashboard_shows_the_claim_in_a_real_browser(system: System, tmp_pat
 def test_without_a_token_a_proxied_request_is_not_loopback(system: System, header: str) -> None:
     """A forwarding header means somebody else asks: 401, even for what is unknown; state stays public."""
     for path in ("/users/user-1/charges", "/payments/user-1/pay-1", "/users/nobody/charges"):
-        assert 401 == get(system.worker.web_port, path, **{header: "127.0.0.1"}).status
+        answer = get(system.worker.web_port, path, **{header: "127.0.0.1"})
+        assert (401, "no_access") == (answer.status, answer.json()["error"])
     for path in ("/health", "/ready", "/metrics", "/audit"):
         assert 200 == get(system.worker.web_port, path, **{header: "127.0.0.1"}).status
 

@@ -1,0 +1,90 @@
+"""What every command needs: the settings, options that several have, one line for an error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from confluent_kafka import KafkaException
+
+from streamsocial_billing.commands import MAX_TEXT
+from streamsocial_billing.committed import KafkaProblem
+from streamsocial_billing.events import GATEWAYS
+from streamsocial_billing.exactly_once import ExactlyOnceError
+from streamsocial_billing.settings import Settings, SettingsError
+
+NAME = "streamsocial-billing"
+GATEWAY_NAME = click.Choice(sorted(GATEWAYS))
+
+
+@cache
+def the_settings() -> Settings:
+    """The settings of this process, from its environment.
+
+    Raises:
+        SystemExit: with one line if one is wrong.
+    """
+    try:
+        return Settings.from_environment(os.environ)
+    except SettingsError as exc:
+        give_up(exc)
+
+
+def give_up(why: object, code: int = 1) -> NoReturn:
+    """End with one line on stderr."""
+    sys.stderr.write(f"{NAME}: {' '.join(str(why).split())}\n")
+    raise SystemExit(code)
+
+
+def one_line_errors(call: Callable[[], int]) -> NoReturn:
+    """Run a command's work; end with its exit code, or with one line."""
+    try:
+        code = call()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    except (KafkaProblem, ExactlyOnceError, OSError) as exc:
+        give_up(exc)
+    except KafkaException as exc:
+        give_up(f"Kafka at {the_settings().broker}: {exc.args[0].str()}")
+    raise SystemExit(code)
+
+
+def datadir_of(ctx: click.Context, default: Path) -> Path:
+    """The data folder: as given on the command line, else the app's."""
+    given = ctx.find_root().params.get("datadir")
+    return Path(str(given or default).replace("{conf.name}", the_settings().app_id))
+
+
+def _some_text(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
+    """What is kept for ever says something, in the length that a command takes."""
+    if not 0 < len(text.strip()) <= MAX_TEXT:
+        raise click.BadParameter(f"a text of 1 to {MAX_TEXT} characters is needed")
+    return text
+
+
+def _me() -> str:
+    return os.environ.get("USER") or "unknown"
+
+
+ACTOR: Callable[..., Any] = click.option(
+    "--actor", default=_me, callback=_some_text, help="Who does it. Default: $USER."
+)
+REASON: Callable[..., Any] = click.option(
+    "--reason", required=True, callback=_some_text, help="Why; kept for ever."
+)
+
+
+def waiting(for_what: str) -> Callable[..., Any]:
+    """The option --wait."""
+    return click.option(
+        "--wait", "wait_s", default=30.0, show_default=True, type=click.FloatRange(min=0),
+        help=f"Seconds to wait for {for_what}.",
+    )  # fmt: skip

@@ -1,0 +1,74 @@
+"""What the command line says to what cannot be meant."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(sys.executable).parent / "streamsocial-billing"
+RESOLVE = ("resolve", "alice/p-1", "--status", "failed", "--reason", "x")
+ADD = (
+    "subscriptions", "add", "alice", "sub-1", "--amount-minor", "5", "--currency", "EUR",
+    "--payment-method", "pm_card_visa",
+)  # fmt: skip
+
+
+def said(folder: Path, *arguments: str, **settings: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr. No broker listens: what is not refused for its words ends with 1."""
+    environment = {**os.environ, "BILLING_BROKER": "kafka://127.0.0.1:1", **settings}
+    done = subprocess.run(
+        [str(SCRIPT), *arguments], cwd=folder, env=environment, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, check=False, timeout=60,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("nosuch",), "No such command 'nosuch'"),
+        (("submit", "nosuch.json"), "'nosuch.json': No such file or directory"),
+        (("submit", "--gateway", "nosuch"), "'nosuch' is not one of 'paypal', 'simulated', 'stripe'"),
+        (("audit", "--wait", "-1"), "-1.0 is not in the range x>=0"),
+        (("gateways", "stop", "simulated"), "Missing option '--reason'"),
+        (("gateways", "stop", "simulated", "--reason", " "), "a text of 1 to 500 characters"),
+        (("gateways", "stop", "simulated", "--reason", "x" * 501), "a text of 1 to 500 characters"),
+        (("gateways", "stop", "simulated", "--reason", "x", "--actor", ""), "a text of 1 to 500 characters"),
+        (("gateways", "stop", "simulated", "--reason", "x", "--wait", "-1"), "-1.0 is not in the range"),
+        ((*RESOLVE[:1], "alice", *RESOLVE[2:]), "USER/PAYMENT"),
+        ((*RESOLVE[:1], "al ice/p-1", *RESOLVE[2:]), "USER/PAYMENT"),
+        ((*RESOLVE[:1], "alice/p/1", *RESOLVE[2:]), "USER/PAYMENT"),
+        ((*ADD, "--reason", ""), "a text of 1 to 500 characters"),
+        ((*ADD, "--reason", "x", "--gateway", "nosuch"), "'nosuch' is not one of"),
+        (("subscriptions", "list", "al ice"), "a user_id is 1-64 of"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_one_line_that_names_it(
+    arguments: tuple[str, ...], text: str, tmp_path: Path
+) -> None:
+    """Exit code 2, nothing on stdout, the way to the help; Kafka is not asked."""
+    code, out, err = said(tmp_path, *arguments)
+    assert (2, "", 1) == (code, out, err.count("\n"))
+    assert err.startswith("streamsocial-billing: ")
+    assert text in err
+    assert err.endswith(" --help)\n")
+
+
+def test_an_order_names_its_missing_broker_whoever_gives_it(tmp_path: Path) -> None:
+    """An empty $USER is nobody's name, not a wrong option."""
+    code, out, err = said(tmp_path, *RESOLVE, USER="")
+    assert (1, "", 1) == (code, out, err.count("\n"))
+    assert "Kafka at 127.0.0.1:1 does not answer" in err
+    assert "BILLING_BROKER" in err
+
+
+def test_each_agent_says_what_it_does(tmp_path: Path) -> None:
+    """`agents` has no row without help."""
+    code, out, _ = said(tmp_path, "--json", "agents")
+    assert 0 == code
+    assert 4 == out.count("@streamsocial_billing.application.")
+    assert "<N/A>" not in out

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
-import orjson
 from aiohttp.web import Response
 from faust.web import Request, View
 
@@ -16,6 +15,7 @@ from streamsocial_billing.replies import Reply, later, no_access, owner_unavaila
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.views.access import may_read
 from streamsocial_billing.views.reconciliation import page_of_reconciliation
+from streamsocial_billing.views.responding import respond
 from tables.payments import payment_key
 
 Find = Callable[[], bytes | None]
@@ -50,7 +50,7 @@ def page_of_state(app: Any, layer: Layer, metrics: Metrics, gatekeeper: Gatekeep
 
     @app.page("/health")  # type: ignore[untyped-decorator]
     async def health(view: View, request: Request) -> Response:
-        return _json(200, {"status": "alive"})
+        return respond(Reply(200, {"status": "alive"}))
 
     @app.page("/ready")  # type: ignore[untyped-decorator]
     async def ready(view: View, request: Request) -> Response:
@@ -62,7 +62,7 @@ def page_of_state(app: Any, layer: Layer, metrics: Metrics, gatekeeper: Gatekeep
             "tasks": tasks,
             "gateways": {one.name: one.state for one in gatekeeper.status()},
         }
-        return _json(200 if body["ready"] else 503, body)
+        return respond(Reply(200 if body["ready"] else 503, body))
 
     @app.page("/metrics")  # type: ignore[untyped-decorator]
     async def prometheus(view: View, request: Request) -> Response:
@@ -101,15 +101,3 @@ def passed_back(passed: Passed) -> Response:
     return Response(
         status=passed.status, body=passed.body, content_type=passed.content_type, headers=passed.headers
     )
-
-
-def respond(reply: Reply) -> Response:
-    """The reply in aiohttp's words."""
-    return Response(
-        status=reply.status, body=orjson.dumps(reply.body), content_type="application/json",
-        headers=dict(reply.headers),
-    )  # fmt: skip
-
-
-def _json(status: int, body: Any) -> Response:
-    return respond(Reply(status, body))

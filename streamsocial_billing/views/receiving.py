@@ -22,7 +22,8 @@ from streamsocial_billing.intake.http import AGAIN, Decide, HttpIntake, read_pay
 from streamsocial_billing.replies import later, no_access, owner_unavailable, refusal
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.views.access import may_write
-from streamsocial_billing.views.api import passed_back, respond
+from streamsocial_billing.views.api import passed_back
+from streamsocial_billing.views.responding import respond
 from streamsocial_billing.webhooks.appending import appending_events
 from streamsocial_billing.webhooks.configured import configured_sources
 from streamsocial_billing.webhooks.receiver import MAX_BYTES, OUTCOMES, Receiver

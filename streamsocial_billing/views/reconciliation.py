@@ -23,8 +23,10 @@ from streamsocial_billing.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.reconciliation.breaks import OPEN_CLASSES
 from streamsocial_billing.reconciliation.publish import RUN_KEY
+from streamsocial_billing.replies import Reply, later, no_access, refusal
 from streamsocial_billing.settings import BREAKS, Settings
 from streamsocial_billing.views.access import may_read
+from streamsocial_billing.views.responding import respond
 
 logger = logging.getLogger(__name__)
 
@@ -134,17 +136,12 @@ def page_of_reconciliation(app: Any, settings: Settings, metrics: Metrics) -> No
     @app.page("/reconciliation")  # type: ignore[untyped-decorator]
     async def reconciliation(view: View, request: Request) -> Response:
         if not may_read(request, settings.api_token):
-            return _json(401, {"error": "this names users: it needs the API token, or this machine itself"})
+            return respond(no_access())
         if last.stale:
             await asyncio.to_thread(last.read_beside().join, ANSWER_WITHIN_S)
         if not last.read_at:
-            return _json(503, {"error": "Kafka could not be read yet"})
+            return respond(later("kafka_unavailable", "Kafka could not be read yet"))
         if last.run is None:
-            return _json(404, {"error": "no run yet: streamsocial-billing reconcile"})
-        return _json(200, {
-            "run": last.run, "listed": len(last.breaks[:SHOW_MOST]), "breaks": last.breaks[:SHOW_MOST],
-        })  # fmt: skip
-
-
-def _json(status: int, body: Any) -> Response:
-    return Response(status=status, body=orjson.dumps(body), content_type="application/json")
+            return respond(refusal(404, "no_run_yet", "none yet: streamsocial-billing reconcile"))
+        shown = last.breaks[:SHOW_MOST]
+        return respond(Reply(200, {"run": last.run, "listed": len(shown), "breaks": shown}))

@@ -36,7 +36,9 @@ def the_settings() -> Settings:
 
 
 def give_up(why: object, code: int = 1) -> NoReturn:
-    """End with one line on stderr."""
+    """End with one line on stderr; an OSError names its file first."""
+    if isinstance(why, OSError) and why.filename is not None:
+        why = f"{why.filename}: {why.strerror}"
     sys.stderr.write(f"{NAME}: {' '.join(str(why).split())}\n")
     raise SystemExit(code)
 

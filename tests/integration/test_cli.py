@@ -66,6 +66,12 @@ def test_an_order_names_its_missing_broker_whoever_gives_it(tmp_path: Path) -> N
     assert "BILLING_BROKER" in err
 
 
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """Its name and why, without the words of the operating system's tables."""
+    code, _, err = said(tmp_path, "reconcile", "--output", "/proc/nosuch")
+    assert (2, "streamsocial-billing: /proc/nosuch: No such file or directory\n") == (code, err)
+
+
 def test_each_agent_says_what_it_does(tmp_path: Path) -> None:
     """`agents` has no row without help."""
     code, out, _ = said(tmp_path, "--json", "agents")

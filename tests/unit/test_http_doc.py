@@ -1,9 +1,12 @@
-"""The pages on HTTP and webhooks know every code, every outcome, every type that we map."""
+"""The pages on HTTP and gateways know every code, outcome, type, fault."""
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from support.simulator import ROOT
 
+from streamsocial_billing.gateways.simulator.faults import FaultSettings
 from streamsocial_billing.intake.http import REFUSALS
 from streamsocial_billing.webhooks import stripe
 from streamsocial_billing.webhooks.receiver import OUTCOMES
@@ -35,3 +38,9 @@ def test_every_type_to_subscribe_to_is_mapped() -> None:
         told.add(before + word if word.startswith(".") else word)
     aliases = {"charge.refunded", "charge.refund.updated"}
     assert set(stripe.TYPES) - aliases == told
+
+
+def test_every_fault_of_the_simulator_is_explained() -> None:
+    """Each name that `POST /_faults` takes."""
+    page = GATEWAYS.split("## The simulator\n")[1].split("\n## ")[0]
+    assert [] == [one.name for one in fields(FaultSettings) if f"`{one.name}`" not in page]

@@ -58,6 +58,7 @@ class PartitionStore:
         self.identity: Identity | None = None
         self.reached = Reached(0, 0)
         self._db: Rdict | None = None
+        self._is_new = False
 
     def open(self) -> str | None:
         """Open the database; damaged files are removed.
@@ -74,19 +75,23 @@ class PartitionStore:
             reason = "damaged files (found while running)"
             shutil.rmtree(self.path, ignore_errors=True)
             self._mark.unlink()
+        is_new = not self.path.exists()
         try:
             self._db = _open(self.path)
             self._read_meta()
+            self._is_new = is_new
         except Exception as exc:
             reason = _why_damaged(self.path, exc)
             self.wipe()
         return reason
 
     def wipe(self) -> None:
-        """Start from empty."""
+        """Start from empty; one that was made a moment ago stays, as making one syncs the disk several times."""
+        if self._is_new:
+            return
         self.close()
         shutil.rmtree(self.path, ignore_errors=True)
-        self._db = _open(self.path)
+        self._db, self._is_new = _open(self.path), True
         self.identity, self.reached = None, Reached(0, 0)
 
     def adopt(self, identity: Identity) -> None:
@@ -125,7 +130,7 @@ class PartitionStore:
         batch.put(
             META_KEY, orjson.dumps({**asdict(self.identity), **asdict(reached)} if self.identity else {})
         )
-        db = self._live()
+        db, self._is_new = self._live(), False
         try:
             db.write(batch)
         except Exception as exc:
@@ -147,7 +152,7 @@ class PartitionStore:
 
     def close(self) -> None:
         """Close the files; never fails: what a full disk keeps from them is in RocksDB's log, or in Kafka."""
-        db, self._db = self._db, None
+        db, self._db, self._is_new = self._db, None, False
         if db is not None:
             try:
                 db.close()

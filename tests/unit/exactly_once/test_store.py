@@ -69,6 +69,23 @@ def test_contents_are_those_of_a_dict_across_openings(
         store.close()
 
 
+def test_a_new_database_is_made_once(tmp_path: Path) -> None:
+    """What has just been made is empty: it is not made again. One that was written to, or found, is."""
+    with opened(tmp_path / "t.db") as store:
+        made = (store.path / "IDENTITY").read_text()
+        store.wipe()
+        assert made == (store.path / "IDENTITY").read_text()
+        store.adopt(IDENTITY)
+        store.apply({b"a": b"1"}, 1)
+        store.wipe()
+        assert made != (store.path / "IDENTITY").read_text()
+        assert ([], None, 0) == (list(store.items()), store.identity, store.reached.position)
+        made = (store.path / "IDENTITY").read_text()
+    with opened(tmp_path / "t.db") as store:  # found without an identity: nobody knows what is in it
+        store.wipe()
+        assert made != (store.path / "IDENTITY").read_text()
+
+
 def filled(path: Path) -> None:
     """A closed database with a flushed file."""
     with opened(path) as store:

@@ -94,6 +94,26 @@ def filled(path: Path) -> None:
         store._live().flush()  # noqa: SLF001 - so that there is an sst file to damage
 
 
+def test_a_damaged_block_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    """RocksDB's iterator just stops there: a walk would never come to what lies behind, a sum lack it."""
+    path = tmp_path / "t.db"
+    filled(path)
+    file = max(path.glob("*.sst"), key=lambda file: file.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3 : len(content) // 2] = b"\xde" * (len(content) // 2 - len(content) // 3)
+    file.write_bytes(content)
+    with opened(path) as store:
+        view = TaskStores({"t": store}).view(["t"])
+        with pytest.raises(StoreFailed, match="Corruption"):
+            store.items_after(b"k", 2000)
+        with pytest.raises(StoreFailed, match="Corruption"):
+            view.take("t", 2000)
+        with pytest.raises(StoreFailed, match="Corruption"):
+            list(store.items())
+        view.close()
+    assert "damaged files (found while running)" == PartitionStore(path).open()
+
+
 def truncated(content: bytes) -> bytes:
     return content[: len(content) // 2]
 

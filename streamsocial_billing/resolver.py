@@ -258,6 +258,7 @@ class DueTimer:
         sent = 0
         room: dict[str, float] = {}
         for partition in self._layer.running_partitions():
+            await asyncio.sleep(0)  # payments go on between one task and the next
             due = self._due(self._next_items(partition), at_ms, room)
             if due:
                 await self._nudger.append(partition, map(hint, due))

@@ -52,6 +52,7 @@ class RenewalTimer:
         self._nudged_at = {k: at for k, at in self._nudged_at.items() if at_ms - at < NUDGE_AGAIN_AFTER_MS}
         sent = 0
         for partition in self._layer.running_partitions():
+            await asyncio.sleep(0)  # payments go on between one task and the next
             due = self._next_due(partition, at_ms)
             if due:
                 await self._nudger.append(partition, map(hint, due))

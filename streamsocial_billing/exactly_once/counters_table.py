@@ -23,7 +23,10 @@ class Counters(Table):
 
         Raises:
             NoUnit: outside a handler.
+            TypeError: not a whole number, or a name that is no text: in the commit it would stop the task.
         """
+        if type(number) is not int or type(name) is not str:
+            raise TypeError(f"{self.name} counts whole numbers under names: {name!r}, {number!r}")
         current_unit().count(self.name, name, number)
 
     def of(self, partition: int) -> dict[str, int]:

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 from pathlib import Path
 from threading import Lock
 from typing import Any, cast
@@ -58,6 +58,7 @@ class PartitionStore:
         self.identity: Identity | None = None
         self.reached = Reached(0, 0)
         self._db: Rdict | None = None
+        self._is_new = False
 
     def open(self) -> str | None:
         """Open the database; damaged files are removed.
@@ -74,19 +75,23 @@ class PartitionStore:
             reason = "damaged files (found while running)"
             shutil.rmtree(self.path, ignore_errors=True)
             self._mark.unlink()
+        is_new = not self.path.exists()
         try:
             self._db = _open(self.path)
             self._read_meta()
+            self._is_new = is_new
         except Exception as exc:
             reason = _why_damaged(self.path, exc)
             self.wipe()
         return reason
 
     def wipe(self) -> None:
-        """Start from empty."""
+        """Start from empty; one made a moment ago stays, as making one syncs the disk several times."""
+        if self._is_new:
+            return
         self.close()
         shutil.rmtree(self.path, ignore_errors=True)
-        self._db = _open(self.path)
+        self._db, self._is_new = _open(self.path), True
         self.identity, self.reached = None, Reached(0, 0)
 
     def adopt(self, identity: Identity) -> None:
@@ -125,7 +130,7 @@ class PartitionStore:
         batch.put(
             META_KEY, orjson.dumps({**asdict(self.identity), **asdict(reached)} if self.identity else {})
         )
-        db = self._live()
+        db, self._is_new = self._live(), False
         try:
             db.write(batch)
         except Exception as exc:
@@ -134,20 +139,45 @@ class PartitionStore:
 
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Committed keys and values whose key starts with the prefix, in key order."""
-        return takewhile(lambda item: item[0].startswith(prefix), self._scan(prefix))
+        walk = Walk(self, prefix)
+        found = chain.from_iterable(iter(lambda: walk.take(100), []))
+        return takewhile(lambda item: item[0].startswith(prefix), found)
 
-    def items_after(self, key: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Committed keys and values behind a key, in key order."""
-        return (item for item in self._scan(key) if item[0] != key)
+    def items_after(self, key: bytes, most: int) -> list[tuple[bytes, bytes]]:
+        """The next committed keys and values behind a key, in key order; fewer than `most`: the last ones.
 
-    def _scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """RocksDB's iterator is made here and now: it shows what is committed at this moment, no later."""
-        found = cast(Iterator[tuple[bytes, bytes]], self._live().items(from_key=start or None))  # raw mode
-        return (item for item in found if not item[0].startswith(META_PREFIX))
+        Raises:
+            StoreFailed: closed, or unreadable.
+        """
+        return Walk(self, key + b"\0").take(most)
+
+    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """RocksDB's iterator is made here and now: it shows what is committed at this moment, no later.
+
+        It ends at a damaged block as at the end; `check_end` tells them apart.
+        """
+        return cast(Iterator[tuple[bytes, bytes]], self._live().items(from_key=start or None))  # raw mode
+
+    def check_end(self, last: bytes) -> None:
+        """Ask whether the step after this key fails.
+
+        Raises:
+            StoreFailed: it does; the next `open` starts from empty.
+        """
+        at = self._live().iter()
+        try:
+            at.seek(last)
+            if at.valid():
+                at.next()
+            at.status()
+        except Exception as exc:
+            raise self._failed(exc) from exc
+        finally:
+            del at  # or the error's traceback would keep the database locked
 
     def close(self) -> None:
         """Close the files; never fails: what a full disk keeps from them is in RocksDB's log, or in Kafka."""
-        db, self._db = self._db, None
+        db, self._db, self._is_new = self._db, None, False
         if db is not None:
             try:
                 db.close()
@@ -162,6 +192,7 @@ class PartitionStore:
         """Opening checks no data blocks: leave word for the next `open` where one is damaged."""
         if "Corruption" in str(exc):
             self._mark.touch()
+            logger.error("%s is damaged, its next opening rebuilds it: %s", self.path, exc)
         return StoreFailed(f"{self.path}: {exc}")
 
     def _read_meta(self) -> None:
@@ -199,6 +230,32 @@ def _why_damaged(path: Path, exc: Exception) -> str:
     return f"damaged files ({text})"
 
 
+class Walk:
+    """Goes through a database as it is at this moment, in key order, a stretch at a time."""
+
+    def __init__(self, store: PartitionStore, start: bytes = b"") -> None:
+        self._store = store
+        self._found = store.scan(start)
+        self._last = start
+
+    def take(self, most: int) -> list[tuple[bytes, bytes]]:
+        """The next keys and values; fewer than `most`: these are the last.
+
+        Raises:
+            StoreFailed: closed, or unreadable.
+        """
+        taken: list[tuple[bytes, bytes]] = []
+        while len(taken) < most:
+            found = list(islice(self._found, most - len(taken)))
+            if not found:
+                self._found = iter(())  # lets go of the database
+                self._store.check_end(self._last)
+                break
+            self._last = found[-1][0]
+            taken += [item for item in found if not item[0].startswith(META_PREFIX)]
+        return taken
+
+
 class View:
     """The values of some tables as one commit left them, whatever is committed meanwhile.
 
@@ -206,9 +263,9 @@ class View:
     rocksdict's own `Snapshot` do not.)
     """
 
-    def __init__(self, scans: Mapping[str, Iterator[tuple[bytes, bytes]]]) -> None:
+    def __init__(self, walks: Mapping[str, Walk]) -> None:
         self._lock = Lock()
-        self._scans: Mapping[str, Iterator[tuple[bytes, bytes]]] | None = scans
+        self._walks: Mapping[str, Walk] | None = walks
 
     def take(self, table: str, most: int) -> list[tuple[bytes, bytes]]:
         """The next keys and values, in key order; fewer than `most`: these are the last.
@@ -217,17 +274,14 @@ class View:
             StoreFailed: the incarnation is over, or the database is unreadable.
         """
         with self._lock:
-            if self._scans is None:
+            if self._walks is None:
                 raise StoreFailed("the incarnation is over")
-            try:
-                return list(islice(self._scans[table], most))
-            except Exception as exc:
-                raise StoreFailed(f"table {table} cannot be read: {exc}") from exc
+            return self._walks[table].take(most)
 
     def close(self) -> None:
         """Let go of the databases; waits for a `take` under way."""
         with self._lock:
-            self._scans = None
+            self._walks = None
 
 
 class TaskStores:
@@ -263,7 +317,7 @@ class TaskStores:
         with self._lock:
             if not self._open:
                 raise StoreFailed("the incarnation is over")
-            view = View({table: self.tables[table].items() for table in tables})
+            view = View({table: Walk(self.tables[table]) for table in tables})
             self._views.add(view)
             return view
 

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -351,8 +350,13 @@ class Task:
 
     def committed_items(self, table: str, limit: int, after: str = "") -> list[tuple[str, bytes]]:
         """Committed keys and values of a table behind a key, in key order."""
-        items = self._stores.tables[table].items_after(after.encode())
-        return [(key.decode(), value) for key, value in islice(items, limit)]
+        try:
+            items = self._stores.tables[table].items_after(after.encode(), limit)
+        except StoreFailed as exc:
+            if self.is_open:
+                self._worker.task_failed(self, exc)
+            raise
+        return [(key.decode(), value) for key, value in items]
 
     def view(self, tables: Iterable[str]) -> View:
         """The committed values of these tables as one commit left them; waits for a write under way."""

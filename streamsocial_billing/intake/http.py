@@ -47,6 +47,10 @@ class _Appended:
     outcome: asyncio.Future[KafkaProblem | None]
     forget_at: float
 
+    def has_failed(self) -> bool:
+        """True if its transaction has, after its request was answered."""
+        return self.outcome.done() and self.outcome.result() is not None
+
 
 def read_payment(key: str | None, body: bytes, now_ms: int) -> PaymentEvent:
     """The payment of a request; raises BadInput. `key` is the Idempotency-Key, in quotes or without.
@@ -94,9 +98,10 @@ class HttpIntake:
         name, meant = (payment.user_id, payment.payment_id), fingerprint(payment)
         self._forget()
         known = self._appended.get(name)
-        if known is None:
+        if known is None or known.has_failed():
             known = _Appended(meant, self._append(payment), self._clock() + REMEMBER_S)
             self._appended[name] = known
+            self._appended.move_to_end(name)
         elif known.fingerprint != meant:
             return refusal(422, "idempotency_mismatch", "another payment came under this key")
         await asyncio.wait([known.outcome], timeout=WAIT_S)

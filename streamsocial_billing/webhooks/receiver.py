@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol, runtime_checkable
 
 import orjson
@@ -33,7 +34,9 @@ ASK_S: Final = 4.0
 WAIT_S: Final = 4.0
 """How long the append may take."""
 MAX_AT_ONCE: Final = 50
-"""Messages in hand: anybody may send one, and PayPal's cost a call each."""
+"""Messages of one gateway in hand: anybody may send one, and PayPal's cost a call each."""
+MAX_READ_AT_ONCE: Final = 50
+"""Bodies being read, of up to MAX_BYTES, before anybody knows who sends them."""
 OUTCOMES: Final = (
     "appended", "bad_signature", "foreign", "ignored", "too_large", "unavailable", "unreadable",
 )  # fmt: skip
@@ -130,7 +133,8 @@ class Receiver:
         self._sources = sources
         self._append = append
         self._count = count
-        self._in_hand = 0
+        self._in_hand: Counter[str] = Counter()
+        self._being_read = 0
 
     def knows(self, gateway: str) -> bool:
         """True if this gateway's webhooks are set up."""
@@ -140,13 +144,29 @@ class Receiver:
         """The answer to one message of a gateway that it `knows`; `body` None: more than MAX_BYTES."""
         if body is None:
             return self._done(gateway, "too_large", refusal(413, "too_large", f"over {MAX_BYTES} bytes"))
-        if self._in_hand >= MAX_AT_ONCE:
-            return self._done(gateway, "unavailable", later("busy", "too many messages at once"))
-        self._in_hand += 1
+        if self._in_hand[gateway] >= MAX_AT_ONCE:
+            return self._busy(gateway)
+        self._in_hand[gateway] += 1
         try:
             return await self._checked(gateway, headers, body)
         finally:
-            self._in_hand -= 1
+            self._in_hand[gateway] -= 1
+
+    async def read_and_receive(
+        self, gateway: str, headers: Mapping[str, str], read: Callable[[], Awaitable[bytes | None]]
+    ) -> Reply:
+        """The same, of a message whose body has yet to come: only so many are read at once."""
+        if self._being_read >= MAX_READ_AT_ONCE:
+            return self._busy(gateway)
+        self._being_read += 1
+        try:
+            body = await read()
+        finally:
+            self._being_read -= 1
+        return await self.receive(gateway, headers, body)
+
+    def _busy(self, gateway: str) -> Reply:
+        return self._done(gateway, "unavailable", later("busy", "too many messages at once"))
 
     async def _checked(self, gateway: str, headers: Mapping[str, str], body: bytes) -> Reply:
         source = self._sources[gateway]

@@ -146,9 +146,27 @@ class MemoryDatabase:
         """In key order."""
         return iter([item for item in sorted(self._files.values.items()) if item[0] >= (from_key or b"")])
 
+    def iter(self) -> "NoDamage":
+        """What tells why `items` has ended."""
+        return NoDamage()
+
     def close(self) -> None:
         """Let go of the files."""
         self._files.holder = None
+
+
+class NoDamage:
+    """An iterator behind the last key: memory has no blocks that can be damaged."""
+
+    def seek(self, key: bytes) -> None:
+        """Nothing to find."""
+
+    def valid(self) -> bool:
+        """It is at the end."""
+        return False
+
+    def status(self) -> None:
+        """All is well."""
 
 
 class RealDatabases:

@@ -224,9 +224,13 @@ class MemoryStore(PartitionStore):
         self._disk.position = position
         self.reached = Reached(position, 0)
 
-    def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Committed keys and values in key order."""
-        return iter(sorted(self._disk.values.items()))
+        self._check()
+        return iter(sorted(item for item in self._disk.values.items() if item[0] >= start))
+
+    def check_end(self, last: bytes) -> None:
+        """Memory is not damaged."""
 
     def close(self) -> None:
         """No access any more."""

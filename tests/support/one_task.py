@@ -5,7 +5,7 @@ memory: Kafka, the databases, the gateways. Nothing waits: the clock jumps.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace, TracebackType
 from typing import Any
 
@@ -44,14 +44,6 @@ from tables.payments import payment_key, read_entry
 
 START_MS = 1_764_600_000_000
 MEMBERSHIP = Membership("group", 1, "member")
-
-
-class SortedStore(MemoryStore):
-    """A `MemoryStore` that can be walked through."""
-
-    def items_after(self, after: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Committed keys and values behind a key."""
-        return iter([(key, value) for key, value in self.items() if key > after])
 
 
 class OneTask:
@@ -124,7 +116,7 @@ class OneTask:
         self.open()
 
     def _stores(self) -> TaskStores:
-        stores = TaskStores({table: SortedStore(disk, self.kafka) for table, disk in self.disks.items()})
+        stores = TaskStores({table: MemoryStore(disk, self.kafka) for table, disk in self.disks.items()})
         for table, store in stores.tables.items():
             store.open()
             store.identity = store.identity or Identity("cluster", table, 0)

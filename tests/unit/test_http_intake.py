@@ -169,6 +169,18 @@ async def test_an_append_that_takes_too_long_is_503_and_its_repeat_waits_for_it(
     assert 1 == len(lab.appended)
 
 
+async def test_a_failure_that_came_too_late_for_its_request_is_not_told_to_the_repeat(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The repeat is appended at once, instead of being told what is over."""
+    lab = Lab()
+    with monkeypatch.context() as hurried:
+        hurried.setattr(http, "WAIT_S", 0.01)
+        assert 503 == (await lab.intake.take(PAYMENT, NOW)).status
+    lab.futures[0].set_result(KafkaProblem("nothing appended"))
+    assert (202, 2) == ((await lab.send()).status, len(lab.appended))
+
+
 @pytest.mark.parametrize("rest", [b"}", b',"payment_id":null}', b',"payment_id":"p1"}'])
 def test_the_key_is_the_payment_id(rest: bytes) -> None:
     """The body may leave it out."""

@@ -257,7 +257,7 @@ def test_the_timer_ends_with_its_walks_closed(audited: Lab) -> None:
     (walk,) = audited.live._walks.values()  # noqa: SLF001
     running.cancel()
     lab.loop.settle()
-    assert (True, None) == (running.cancelled(), walk.view._scans)  # noqa: SLF001
+    assert (True, None) == (running.cancelled(), walk.view._walks)  # noqa: SLF001
 
 
 def summary_of(live: LiveAudit) -> Any:

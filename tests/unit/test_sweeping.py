@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 from support.asked_gateway import HOUR_S, AskedGateway
+from support.memory_kafka import MemoryStore
 from support.one_task import OneTask
 
 from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.exactly_once.errors import StoreFailed
 from streamsocial_billing.gateways.base import Ambiguous
 from streamsocial_billing.sweeping import LOOKED_AT
 
@@ -54,6 +56,19 @@ def test_a_full_entry_is_kept_35_days_then_a_small_one(lab: OneTask) -> None:
         "fingerprint": full["fingerprint"], "fingerprint_version": 1,
     } == small  # fmt: skip
     assert 1 == len(lab.results())
+
+
+def test_a_table_that_cannot_be_walked_through_ends_its_task(
+    lab: OneTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next incarnation rebuilds it; else a timer would take what it can read for all there is."""
+
+    def damaged(store: MemoryStore, last: bytes) -> None:
+        raise StoreFailed("Corruption")
+
+    monkeypatch.setattr(MemoryStore, "check_end", damaged)
+    assert 0 == lab.loop.run_until_complete(lab.sweeping.run_once(lab.now_ms))
+    assert isinstance(lab.slot.failure, StoreFailed)
 
 
 def test_a_late_replay_is_answered_from_the_small_entry(lab: OneTask, gateway: AskedGateway) -> None:

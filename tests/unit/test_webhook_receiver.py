@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import orjson
@@ -30,7 +30,13 @@ from streamsocial_billing.committed import KafkaProblem
 from streamsocial_billing.gateway_events import GatewayEvent
 from streamsocial_billing.gateways.base import Absent, Ambiguous, NotSent, Owner
 from streamsocial_billing.replies import Reply
-from streamsocial_billing.webhooks.receiver import MAX_AT_ONCE, PayPalSource, Receiver, StripeSource
+from streamsocial_billing.webhooks.receiver import (
+    MAX_AT_ONCE,
+    MAX_READ_AT_ONCE,
+    PayPalSource,
+    Receiver,
+    StripeSource,
+)
 
 OURS = Owner(USER, PAID, CHARGE_KEY)
 
@@ -212,9 +218,34 @@ async def test_more_messages_than_can_be_in_hand_are_503() -> None:
     held = [asyncio.create_task(lab.paypal(message)) for _ in range(MAX_AT_ONCE)]
     await asyncio.sleep(0)
     assert 503 == (await lab.paypal(message)).status
+    assert 200 == (await lab.stripe(stripe_event("charge.succeeded", stripe_charge()))).status, "its own"
     client.go_on.set()
     assert {200} == {reply.status for reply in await asyncio.gather(*held)}
     assert 200 == (await lab.paypal(message)).status
+
+
+async def test_only_so_many_bodies_are_read_at_once() -> None:
+    """Whoever sends may be anybody: a mebibyte each, slowly, must not fill the memory; it is told so."""
+    lab, whole = Lab(Client()), asyncio.Event()
+    body = orjson.dumps(stripe_event("charge.succeeded", stripe_charge()))
+    headers = {"Stripe-Signature": stripe_signature(body)}
+
+    async def slow() -> bytes:
+        await whole.wait()
+        return body
+
+    def send() -> Coroutine[Any, Any, Reply]:
+        return lab.receiver.read_and_receive("stripe", headers, slow)
+
+    held = [asyncio.create_task(send()) for _ in range(MAX_READ_AT_ONCE)]
+    await asyncio.sleep(0)
+    assert (503, {("stripe", "unavailable"): 1}) == ((await send()).status, lab.counts)
+    held.pop().cancel()
+    await asyncio.sleep(0)
+    held.append(asyncio.create_task(send()))
+    whole.set()
+    assert {200} == {reply.status for reply in await asyncio.gather(*held)}
+    assert 200 == (await send()).status
 
 
 HEADERS = st.dictionaries(st.sampled_from(["Stripe-Signature", *PAYPAL_HEADERS]), st.text(st.characters()))

@@ -128,6 +128,15 @@ def test_a_unit_neither_reads_nor_sets_a_counter(way: Callable[[Counters], objec
         way(scene.counters)
 
 
+@pytest.mark.parametrize(("name", "number"), [("events", 1.5), ("events", None), (7, 1), ("events", True)])
+def test_what_cannot_be_summed_up_fails_in_its_handler(scene: Scene, name: Any, number: Any) -> None:
+    """The event becomes a dead letter; in the commit it would stop its task, again after each opening."""
+    unit = scene.unit(b"ann")
+    with pytest.raises(TypeError):
+        scene.counters.add(name, number)
+    assert () == unit.counted
+
+
 def test_nothing_is_counted_outside_a_handler(scene: Scene) -> None:
     """It would be in nobody's transaction."""
     with pytest.raises(NoUnit):

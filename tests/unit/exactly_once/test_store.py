@@ -69,12 +69,49 @@ def test_contents_are_those_of_a_dict_across_openings(
         store.close()
 
 
+def test_a_new_database_is_made_once(tmp_path: Path) -> None:
+    """What has just been made is empty: it is not made again. One that was written to, or found, is."""
+    with opened(tmp_path / "t.db") as store:
+        made = (store.path / "IDENTITY").read_text()
+        store.wipe()
+        assert made == (store.path / "IDENTITY").read_text()
+        store.adopt(IDENTITY)
+        store.apply({b"a": b"1"}, 1)
+        store.wipe()
+        assert made != (store.path / "IDENTITY").read_text()
+        assert ([], None, 0) == (list(store.items()), store.identity, store.reached.position)
+        made = (store.path / "IDENTITY").read_text()
+    with opened(tmp_path / "t.db") as store:  # found without an identity: nobody knows what is in it
+        store.wipe()
+        assert made != (store.path / "IDENTITY").read_text()
+
+
 def filled(path: Path) -> None:
     """A closed database with a flushed file."""
     with opened(path) as store:
         store.adopt(IDENTITY)
         store.apply({b"k%d" % i: b"v%d" % i * 50 for i in range(2000)}, 7)
         store._live().flush()  # noqa: SLF001 - so that there is an sst file to damage
+
+
+def test_a_damaged_block_is_not_taken_for_the_end(tmp_path: Path) -> None:
+    """RocksDB's iterator just stops there: a walk would never come to what lies behind, a sum lack it."""
+    path = tmp_path / "t.db"
+    filled(path)
+    file = max(path.glob("*.sst"), key=lambda file: file.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3 : len(content) // 2] = b"\xde" * (len(content) // 2 - len(content) // 3)
+    file.write_bytes(content)
+    with opened(path) as store:
+        view = TaskStores({"t": store}).view(["t"])
+        with pytest.raises(StoreFailed, match="Corruption"):
+            store.items_after(b"k", 2000)
+        with pytest.raises(StoreFailed, match="Corruption"):
+            view.take("t", 2000)
+        with pytest.raises(StoreFailed, match="Corruption"):
+            list(store.items())
+        view.close()
+    assert "damaged files (found while running)" == PartitionStore(path).open()
 
 
 def truncated(content: bytes) -> bytes:

@@ -63,13 +63,15 @@ def _book_taken(
     books: Books, told: GatewayEvent, charge_id: str, charge: Charged, payment_id: str, at_ms: int
 ) -> None:
     """Money went back to the user: a refund in the books, which the charge's cap feels."""
-    used = _room(told, charge)
-    if used < told.amount_minor:
+    counts = _counts(told, charge)
+    room = charge["amount_minor"] - charge["refunded_minor"] if counts else 0
+    if room < told.amount_minor:
         logger.error(
             "%s/%s: %s took back %d %s, the charge (%s, %d %s at %s) had room for %d",
             told.user_id, charge_id, told.gateway_ref, told.amount_minor, told.currency, charge["status"],
-            charge["amount_minor"], charge["currency"], charge["gateway"], used,
+            charge["amount_minor"], charge["currency"], charge["gateway"], max(room, 0),
         )  # fmt: skip
+    used = told.amount_minor if counts else 0
     if used:
         books.put(told.user_id, charge_id, after_end(charge, freed_minor=0, refunded_minor=used))
     reason = DISPUTE if told.kind == "dispute" else None
@@ -95,12 +97,10 @@ def _book_won(
     return "booked"
 
 
-def _room(told: GatewayEvent, charge: Charged) -> int:
-    """How much of the charge this can have taken back."""
+def _counts(told: GatewayEvent, charge: Charged) -> bool:
+    """True if this can have been taken from what the charge captured."""
     comparable = (told.currency, told.gateway) == (charge["currency"], charge["gateway"])
-    if not comparable or charge["status"] in ("declined", "failed", "rejected"):
-        return 0
-    return min(told.amount_minor, max(charge["amount_minor"] - charge["refunded_minor"], 0))
+    return comparable and charge["status"] not in ("declined", "failed", "rejected")
 
 
 def _entry(

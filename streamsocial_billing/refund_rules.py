@@ -99,10 +99,11 @@ def with_reserved(charge: Charged, amount_minor: int) -> Charged:
 def after_end(charge: Charged, *, freed_minor: int, refunded_minor: int) -> Charged:
     """The charge after a refund that held `freed_minor` of it ended, `refunded_minor` of it having gone back.
 
-    What went back never counts as more than was captured.
+    All that went back counts, were it more than was captured: a dispute and a refund may both take the same
+    money, and when the dispute is won only its own part comes back.
     """
     changed = charge.copy()
     changed["reserved_minor"] = charge["reserved_minor"] - freed_minor
-    changed["refunded_minor"] = min(charge["refunded_minor"] + refunded_minor, charge["amount_minor"])
+    changed["refunded_minor"] = charge["refunded_minor"] + refunded_minor
     return changed
 

@@ -423,17 +423,18 @@ def test_row_refund_made_at_the_gateway_counts_once(lab: OneTask, again: str) ->
     assert ([], (100, 0), (500, 100)) == (results, cap(lab), money(lab))
 
 
-def test_row_refund_at_the_gateway_above_the_captured_amount_is_capped(
+def test_row_refund_at_the_gateway_above_the_captured_amount_is_said_aloud(
     lab: OneTask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The books say what moved; the charge never counts more than it captured; said aloud."""
+    """The books say what moved, the charge's entry too; there is no room left."""
     lab.send(payment(lab))
     say(lab, foreign("refund", "succeeded", "re_x", amount_minor=400))
     (result,) = say(lab, foreign("refund", "succeeded", "re_y", amount_minor=400))
 
     assert ("succeeded", 400) == (result["status"], result["amount_minor"])
-    assert ((500, 0), (500, 800)) == (cap(lab), money(lab))
+    assert ((800, 0), (500, 800)) == (cap(lab), money(lab))
     assert "had room for 100" in caplog.text
+    assert "refund_exceeds_charge" == lab.send(refund(lab, "r1", 1))[0]["reason"]
 
 
 @pytest.mark.parametrize("status", ["pending", "declined"])
@@ -524,14 +525,14 @@ def test_row_dispute_that_ends_before_it_took_anything(lab: OneTask) -> None:
     assert ([], (0, 0), (500, 0)) == (results, cap(lab), money(lab))
 
 
-def test_a_capped_dispute_gives_back_what_it_took_from_the_cap(lab: OneTask) -> None:
+def test_a_won_dispute_gives_back_what_it_took(lab: OneTask) -> None:
     """Refunded, disputed, won: the refund still counts."""
     lab.send(payment(lab), refund(lab, "r1", 300))
     say(lab, foreign("dispute", "succeeded", "dp_1"))
-    full = cap(lab)
+    both = cap(lab)
     say(lab, foreign("dispute", "declined", "dp_1"))
 
-    assert ((500, 0), (300, 0)) == (full, cap(lab))
+    assert ((800, 0), (300, 0)) == (both, cap(lab))
 
 
 def test_an_event_under_an_external_id_is_a_mismatch(lab: OneTask) -> None:

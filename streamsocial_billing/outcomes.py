@@ -11,6 +11,7 @@ from streamsocial_billing.gateways.base import (
     Answer,
     Declined,
     Found,
+    Gateway,
     Invalid,
     KeyMismatch,
     NotSent,
@@ -92,6 +93,19 @@ def verdict_of_answer(answer: Answer, query: Query, before: str | None) -> Verdi
             return Verdict("unknown", before, error=reason, retry_after_s=retry_after_s, waits=waits)
         case Ambiguous(reason):  # only the question was lost
             return Verdict("unknown", before, error=reason)
+
+
+def account_forbids(gateway: Gateway, account: str) -> Verdict | None:
+    """What a payment of this account is while the gateway, started, has another one; None: it may be called.
+
+    An empty `account` was never known, so nobody was called: any will do.
+    """
+    if account in ("", gateway.account):
+        return None
+    if not gateway.account:
+        return Verdict("unknown", "gateway_unavailable", error="its account is not known yet", waits=True)
+    error = f"its account is {account}, the gateway now has {gateway.account}"
+    return Verdict("unknown", "gateway_account_changed", error=error)
 
 
 INTERNAL_ERROR = Verdict("unknown", "internal_error", ambiguous=True, error="internal_error")

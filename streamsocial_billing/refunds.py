@@ -29,7 +29,7 @@ from streamsocial_billing.events import PaymentEvent
 from streamsocial_billing.exactly_once import Event, current_unit
 from streamsocial_billing.external import book_external
 from streamsocial_billing.gateways.base import Gateway, RefundRequest
-from streamsocial_billing.outcomes import TOO_OLD_TO_CALL, Verdict
+from streamsocial_billing.outcomes import TOO_OLD_TO_CALL, Verdict, account_forbids
 from streamsocial_billing.refund_rules import (
     CHARGE_UNKNOWN,
     EXCEEDS_CHARGE,
@@ -118,11 +118,9 @@ class Refunds:
         self._books.put(payment.user_id, charge_id, with_reserved(charge, amount))
         gateway = self._gateways[payment.gateway]
         await gateway.start()  # some know their account only when they have asked for it
-        found, attempts, gateway_ms = TOO_OLD_TO_CALL, 0, None
-        if gateway.account != charge["gateway_account"]:
-            error = f"its account is {charge['gateway_account']}, the gateway now has {gateway.account}"
-            found = Verdict("unknown", "gateway_account_changed", error=error)
-        elif not past_window(event.timestamp, now_ms(), gateway.traits):
+        forbidden = account_forbids(gateway, charge["gateway_account"])
+        found, attempts, gateway_ms = forbidden or TOO_OLD_TO_CALL, 0, None
+        if forbidden is None and not past_window(event.timestamp, now_ms(), gateway.traits):
             request = RefundRequest(
                 decision.idempotency_key, payment.user_id, payment.payment_id, decision.fingerprint,
                 amount, payment.currency, allowed.charge_ref,
@@ -131,8 +129,8 @@ class Refunds:
                 gateway, request, self._settings.gateway_deadline_s
             )
         self._settlement.first_outcome(
-            event, payment, found, account=charge["gateway_account"], at_ms=now_ms(), calls=attempts,
-            gateway_ms=gateway_ms, doubt=not first, charge_ref=allowed.charge_ref,
+            event, payment, found, account=charge["gateway_account"] or gateway.account, at_ms=now_ms(),
+            calls=attempts, gateway_ms=gateway_ms, doubt=not first, charge_ref=allowed.charge_ref,
             fingerprint=decision.fingerprint, reserved_minor=amount,
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ from streamsocial_billing.events import BadInput, gateway_key_of
 from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.gateways.base import Absent, Found, Gateway, Query
 from streamsocial_billing.gateways.base import Answer as GatewayAnswer
-from streamsocial_billing.outcomes import Verdict
+from streamsocial_billing.outcomes import Verdict, account_forbids
 from streamsocial_billing.settling import Settlement
 from tables.payments import Entry, PaymentEntry, SettledBy, is_full
 
@@ -115,8 +115,10 @@ class Resolving:
         )  # fmt: skip
         try:
             await gateway.start()
-            if gateway.account != entry["gateway_account"]:
-                return f"its account is {entry['gateway_account']}, the gateway now has {gateway.account}"
+            forbidden = account_forbids(gateway, entry["gateway_account"])
+            if forbidden is not None:
+                return str(forbidden.error)
+            entry["gateway_account"] = gateway.account  # if it was not known before
             answer = await gateway.find(query, timeout_s=self._ask_s)
         except Exception:
             logger.exception("gateway %s: internal error in a question", gateway.name)

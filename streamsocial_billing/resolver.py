@@ -18,7 +18,13 @@ from streamsocial_billing.events import BadInput, Nudge, gateway_key_of
 from streamsocial_billing.exactly_once import Event, Layer, current_unit
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.gateways.base import ChargeRequest, Gateway, Outcome, Query, RefundRequest
-from streamsocial_billing.outcomes import INTERNAL_ERROR, Verdict, verdict, verdict_of_answer
+from streamsocial_billing.outcomes import (
+    INTERNAL_ERROR,
+    Verdict,
+    account_forbids,
+    verdict,
+    verdict_of_answer,
+)
 from streamsocial_billing.refund_rules import EXCEEDS_CHARGE
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.settling import Settlement
@@ -81,31 +87,31 @@ class Resolver:
         elif entry["held_since"] is not None and self._refunds is not None:
             await self._refunds.release(user_id, payment_id, entry, at_ms)
         else:
-            gateway = self._gateways.get(entry["gateway"])
-            if gateway is not None:
-                await gateway.start()  # some know their account only when they have asked for it
-            if gateway is not None and not entry["gateway_account"]:
-                entry["gateway_account"] = gateway.account  # nobody was called: no account was known then
-            if gateway is None or gateway.account != entry["gateway_account"]:
-                found, calls = _nobody_to_call(entry, gateway), 0
-            else:
-                found, calls = await _Try(user_id, payment_id, entry, gateway, self._call_s).learn(
-                    self._settings.give_up_after_s * 1000
-                )
+            found, calls = await self._learn(user_id, payment_id, entry)
             self._settlement.settle(user_id, payment_id, entry, found, calls=calls, at_ms=now_ms())
 
+    async def _learn(self, user_id: str, payment_id: str, entry: PaymentEntry) -> tuple[Verdict, int]:
+        """What the payment is now, with the calls that it took.
 
-def _nobody_to_call(entry: PaymentEntry, gateway: Gateway | None) -> Verdict:
-    """The route and the account are part of the payment: it goes nowhere else, it waits with an alarm."""
-    if gateway is not None and not gateway.account:
-        return Verdict("unknown", "gateway_unavailable", error="its account is not known yet", waits=True)
-    if gateway is None:
-        why, error = "gateway_not_configured", f"gateway {entry['gateway']} is not configured"
-    else:
-        why = "gateway_account_changed"
-        error = f"its account is {entry['gateway_account']}, the gateway now has {gateway.account}"
-    logger.error("a payment waits: %s", error)
-    return Verdict("unknown", why, error=error)
+        The route and the account are part of the payment: it goes nowhere else, it waits with an alarm.
+        """
+        gateway = self._gateways.get(entry["gateway"])
+        if gateway is None:
+            error = f"gateway {entry['gateway']} is not configured"
+            return _told(Verdict("unknown", "gateway_not_configured", error=error)), 0
+        await gateway.start()  # some know their account only when they have asked for it
+        forbidden = account_forbids(gateway, entry["gateway_account"])
+        if forbidden is not None:
+            return _told(forbidden), 0
+        entry["gateway_account"] = gateway.account  # if it was not known before
+        give_up_after_ms = self._settings.give_up_after_s * 1000
+        return await _Try(user_id, payment_id, entry, gateway, self._call_s).learn(give_up_after_ms)
+
+
+def _told(found: Verdict) -> Verdict:
+    if not found.waits:
+        logger.error("a payment waits: %s", found.error)
+    return found
 
 
 class _Try:

@@ -147,7 +147,7 @@ class _Try:
             return found, 0
         if not proven_absent(entry, self._began_ms, self._gateway.traits):
             return self._asked_again(found), 0
-        if entry["reason"] == EXCEEDS_CHARGE:  # a refund without a reservation must not be called
+        if entry["action"] == "refund" and not entry["reserved_minor"]:  # it must not be called
             return Verdict("rejected", EXCEEDS_CHARGE), 0
         if not old:  # the gateway would only bring the error again that it keeps under our key
             return found, 0

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.asked_gateway import HOUR_S, AskedGateway
+from support.audited import breaks
 from support.gateway_said import foreign, ours
 from support.one_task import OneTask
 
-from streamsocial_billing.audit.watching import ROUND_EVERY_MS, LiveAudit
 from streamsocial_billing.events import PaymentEvent
 from streamsocial_billing.gateway_events import GatewayEvent
 from streamsocial_billing.gateways.base import Ambiguous, ChargeRequest, Outcome
@@ -91,15 +91,6 @@ def run(items: list[Item], crashes: set[int], check: Callable[[OneTask], None]) 
         assert [] == lab.dead_letters()
         check(lab)
         assert [] == breaks(lab)
-
-
-def breaks(lab: OneTask) -> list[str]:
-    """Property 4."""
-    counters: Any = lab.app.tables["task_counters"]
-    live = LiveAudit(lab.layer, counters, lab.settings.topic(PAYMENTS))
-    for look in range(1, 4):
-        lab.loop.run_until_complete(live.run_once(lab.now_ms + look * ROUND_EVERY_MS))
-    return [str(one) for task in live.tasks() for one in task.breaks]
 
 
 def each_once(lab: OneTask, expected: dict[str, str]) -> None:

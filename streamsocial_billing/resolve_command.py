@@ -12,6 +12,7 @@ from streamsocial_billing.answers import DONE, REFUSED, Answers
 from streamsocial_billing.books import Books, now_ms
 from streamsocial_billing.card_numbers import mask_text
 from streamsocial_billing.commands import Command
+from streamsocial_billing.decision import OPEN
 from streamsocial_billing.events import BadInput, gateway_key_of
 from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.gateways.base import Absent, Found, Gateway, Query
@@ -25,8 +26,6 @@ logger = logging.getLogger(__name__)
 RESOLVE: Final = "resolve"
 _REF = re.compile(r"[!-~]{1,255}")
 STATUSES: Final = ("succeeded", "declined", "failed")
-NOBODY_TO_CALL: Final = frozenset({"gateway_account_changed", "gateway_not_configured"})
-"""Reasons of an unknown payment that no try can ever settle here: a person may, before it is parked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Resolving:
             raise BadInput("wrong_type", "resolve is about a user")
         order, name = Order.of(command.details), f"{command.user_id}/{command.details.get('payment_id')}"
         try:
-            entry = _open(self._books.entry(command.user_id, order.payment_id))
+            entry = self._open(self._books.entry(command.user_id, order.payment_id))
             found = await self._found(command.user_id, order, entry)
         except Refused as refused:
             logger.warning("resolve %s by %s is refused: %s", name, command.actor, refused)
@@ -85,6 +84,22 @@ class Resolving:
         )
         logger.warning("%s is %s by %s: %s", name, order.status, command.actor, command.reason)
         self._answers.write(event, command, DONE, f"{name} is {order.status}")
+
+    def _open(self, entry: Entry | None) -> PaymentEntry:
+        """The entry of a payment that waits for a person; raises Refused for any other.
+
+        One that no try can settle here, its gateway or account being gone, need not be parked first.
+        """
+        if entry is None:
+            raise Refused("there is no such payment")
+        if not is_full(entry) or entry["status"] not in OPEN:
+            raise Refused(f"it is {entry['status']}: only a parked payment is settled by hand")
+        gateway = self._gateways.get(entry["gateway"])
+        forbidden = None if gateway is None else account_forbids(gateway, entry["gateway_account"])
+        tried = gateway is not None and (forbidden is None or forbidden.waits)
+        if entry["status"] == "unknown" and tried:
+            raise Refused("it is unknown, and tried on its own until it is known or parked")
+        return entry
 
     async def _found(self, user_id: str, order: Order, entry: PaymentEntry) -> Verdict:
         """The verdict to store; raises Refused where the gateway's word is needed, or is another."""
@@ -136,16 +151,3 @@ def _judged(answer: GatewayAnswer, query: Query) -> Found | str:
             return "the gateway has nothing under our reference"
         case _:
             return f"the gateway gave no answer: {answer.reason}"
-
-
-def _open(entry: Entry | None) -> PaymentEntry:
-    """The entry of a payment that waits for a person; raises Refused for any other."""
-    if entry is None:
-        raise Refused("there is no such payment")
-    if is_full(entry) and entry["status"] == "parked":
-        return entry
-    if is_full(entry) and entry["status"] == "unknown":
-        if entry["reason"] in NOBODY_TO_CALL:
-            return entry
-        raise Refused("it is unknown, and tried on its own until it is known or parked")
-    raise Refused(f"it is {entry['status']}: only a parked payment is settled by hand")

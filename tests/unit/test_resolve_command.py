@@ -189,6 +189,34 @@ def test_a_payment_that_no_try_can_settle_need_not_be_parked_first(
     assert "done" == resolve(lab, "failed")["outcome"]
 
 
+def test_a_payment_that_nobody_tries_any_more_is_settled_by_hand(lab: OneTask, gateway: AskedGateway) -> None:
+    """While the gateway's account is another one nobody is nudged, so the entry does not say why it waits."""
+    lab.send(payment(lab, payment_method="ambiguous"))
+    lab.look()
+    gateway.account = "acct_other"
+    for _ in range(3):
+        lab.wait(600)
+        lab.look()
+    entry = lab.entry("u1", "p1")
+
+    assert ("unknown", "outcome_unknown") == (entry["status"], entry["reason"])
+    assert "done" == resolve(lab, "failed")["outcome"]
+
+
+def test_a_payment_whose_account_is_back_is_not_settled_by_hand(
+    lab: OneTask, gateway: AskedGateway
+) -> None:
+    """It is tried again; what the last try found says nothing of that."""
+    lab.send(payment(lab, payment_method="ambiguous"))
+    gateway.account = "acct_other"
+    lab.wait(6)
+    lab.nudge("u1", "p1")
+    assert "gateway_account_changed" == lab.entry("u1", "p1")["reason"]
+    gateway.account = "acct_scripted"
+
+    assert "tried on its own" in resolve(lab, "failed")["why"]
+
+
 def test_a_stopped_gateway_is_asked_for_a_person(lab: OneTask, gateway: AskedGateway) -> None:
     """A stop keeps money from moving; a question moves none."""
     parked(lab)

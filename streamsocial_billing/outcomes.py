@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from streamsocial_billing.events import gateway_key_of
 from streamsocial_billing.gateways.base import (
     NOT_CALLED,
     Absent,
@@ -19,6 +20,7 @@ from streamsocial_billing.gateways.base import (
     Query,
     Succeeded,
 )
+from tables.payments import PaymentEntry
 
 
 class Verdict(NamedTuple):
@@ -69,6 +71,15 @@ def verdict(outcome: Outcome) -> Verdict:
             )  # fmt: skip
         case Ambiguous(reason, ask_only):
             return Verdict("unknown", "outcome_unknown", ambiguous=True, error=reason, ask_only=ask_only)
+
+
+def question(user_id: str, payment_id: str, entry: PaymentEntry) -> Query:
+    """Asks what the gateway has of a payment under our reference."""
+    action = entry["action"]
+    return Query(
+        gateway_key_of(user_id, action, payment_id), action, user_id, payment_id, entry["amount_minor"],
+        entry["currency"], entry["first_seen_at"], entry["charge_ref"],
+    )  # fmt: skip
 
 
 def verdict_of_answer(answer: Answer, query: Query, before: str | None) -> Verdict:

@@ -13,11 +13,11 @@ from streamsocial_billing.books import Books, now_ms
 from streamsocial_billing.card_numbers import mask_text
 from streamsocial_billing.commands import Command
 from streamsocial_billing.decision import OPEN
-from streamsocial_billing.events import BadInput, gateway_key_of
+from streamsocial_billing.events import BadInput
 from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.gateways.base import Absent, Found, Gateway, Query
 from streamsocial_billing.gateways.base import Answer as GatewayAnswer
-from streamsocial_billing.outcomes import Verdict, account_forbids
+from streamsocial_billing.outcomes import Verdict, account_forbids, question
 from streamsocial_billing.settling import Settlement
 from tables.payments import Entry, PaymentEntry, SettledBy, is_full
 
@@ -123,11 +123,7 @@ class Resolving:
         gateway = self._gateways.get(entry["gateway"])
         if gateway is None:
             return f"gateway {entry['gateway']} is not configured here, so it cannot be asked"
-        query = Query(
-            gateway_key_of(user_id, entry["action"], order.payment_id), entry["action"], user_id,
-            order.payment_id, entry["amount_minor"], entry["currency"], entry["first_seen_at"],
-            entry["charge_ref"],
-        )  # fmt: skip
+        query = question(user_id, order.payment_id, entry)
         try:
             await gateway.start()
             forbidden = account_forbids(gateway, entry["gateway_account"])

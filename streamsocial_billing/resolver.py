@@ -17,11 +17,12 @@ from streamsocial_billing.decision import gives_up, is_due, past_window, proven_
 from streamsocial_billing.events import BadInput, Nudge, gateway_key_of
 from streamsocial_billing.exactly_once import Event, Layer, current_unit
 from streamsocial_billing.exactly_once.nudges import Nudger
-from streamsocial_billing.gateways.base import ChargeRequest, Gateway, Outcome, Query, RefundRequest
+from streamsocial_billing.gateways.base import ChargeRequest, Gateway, Outcome, RefundRequest
 from streamsocial_billing.outcomes import (
     INTERNAL_ERROR,
     Verdict,
     account_forbids,
+    question,
     verdict,
     verdict_of_answer,
 )
@@ -190,7 +191,8 @@ class _Try:
         return found, 0 if found.waits else 1
 
     async def _call(self) -> Outcome:
-        entry, key = self._entry, self._key()
+        entry = self._entry
+        key = gateway_key_of(self._user_id, entry["action"], self._payment_id)
         if entry["action"] == "charge":
             charge = ChargeRequest(
                 key, self._user_id, self._payment_id, entry["fingerprint"], entry["amount_minor"],
@@ -207,11 +209,7 @@ class _Try:
 
     async def _ask(self) -> Verdict:
         """What the gateway has under our reference."""
-        entry = self._entry
-        query = Query(
-            self._key(), entry["action"], self._user_id, self._payment_id, entry["amount_minor"],
-            entry["currency"], entry["first_seen_at"], entry["charge_ref"],
-        )  # fmt: skip
+        entry, query = self._entry, question(self._user_id, self._payment_id, self._entry)
         try:
             await self._gateway.start()
             answer = await self._gateway.find(query, timeout_s=self._call_s)
@@ -219,9 +217,6 @@ class _Try:
         except Exception:
             logger.exception("gateway %s: internal error in a question", self._gateway.name)
             return Verdict("unknown", entry["reason"], error="internal_error")
-
-    def _key(self) -> str:
-        return gateway_key_of(self._user_id, self._entry["action"], self._payment_id)
 
 
 def _proven_unsent(found: Verdict) -> bool:

@@ -15,10 +15,10 @@ from typing import Final
 import orjson
 
 from streamsocial_billing.books import now_ms
-from streamsocial_billing.events import Nudge
 from streamsocial_billing.exactly_once import Layer
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.renewal import is_due
+from streamsocial_billing.sweeping import hint
 
 LOOK_EVERY_S: Final = 1.0
 LOOKED_AT: Final = 1_000
@@ -55,7 +55,7 @@ class RenewalTimer:
             await asyncio.sleep(0)  # payments go on between one task and the next
             due = self._next_due(partition, at_ms)
             if due:
-                await self._nudger.append(partition, map(hint, due))
+                await self._nudger.append(partition, [hint(key, "subscription") for key in due])
                 self._nudged_at.update(dict.fromkeys(due, at_ms))
                 sent += len(due)
         return sent
@@ -72,9 +72,3 @@ class RenewalTimer:
                     self._looked_to[partition] = key
                     break
         return due
-
-
-def hint(key: str) -> tuple[bytes, bytes]:
-    """The nudge for a subscription, by its table key."""
-    user_id, _, subscription_id = key.partition("/")
-    return user_id.encode(), Nudge(user_id, subscription_id, "subscription").to_bytes()

@@ -108,15 +108,13 @@ class World:
         """One operation."""
         lab = self.lab
         if step == "wait":
-            if how > 700 * HOUR_S:  # `payments` is kept for 30 days: so long no worker may be away
-                lab.handle()
-            lab.wait(how)
+            self.pass_time(how)
         elif step == "due":
             self.gateway.moods = list(how)
-            lab.wait(max(0.0, ((self.row()["next_at"] or 0) - lab.now_ms) / 1000))
+            self.pass_time(max(0.0, ((self.row()["next_at"] or 0) - lab.now_ms) / 1000))
             self.look()
         elif step == "due and dies":
-            lab.wait(max(0.0, ((self.row()["next_at"] or 0) - lab.now_ms) / 1000))
+            self.pass_time(max(0.0, ((self.row()["next_at"] or 0) - lab.now_ms) / 1000))
             lab.append(RETRY, b"u1", NUDGE)
             lab.deliver()
             lab.loop.settle(0.001)
@@ -149,6 +147,12 @@ class World:
             self.order(how)
         else:
             self.pay()
+
+    def pass_time(self, seconds: float) -> None:
+        """`payments` is kept for 30 days: so long no worker may be away."""
+        if seconds > 700 * HOUR_S:
+            self.lab.handle()
+        self.lab.wait(seconds)
 
     def look(self) -> None:
         """The timers look, what they nudge is handled, a while passes."""

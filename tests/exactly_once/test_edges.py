@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartiti
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from support.simulator import ROOT
 from support.system import Payments, Stream, System, payment
+from support.until import until
 from support.web_client import get
 
 from broker import LocalBroker
@@ -27,14 +28,6 @@ from streamsocial_billing.settings import PAYMENTS, RETRY
 APP = ROOT / "tests" / "support" / "sources_app.py"
 ENDS_WITHIN_S = 18.0
 WAIT_S = 40.0
-
-
-def until(happened: Callable[[], bool], what: str, within_s: float = WAIT_S) -> None:
-    """Return as soon as it happened."""
-    deadline = time.monotonic() + within_s
-    while not happened():
-        assert time.monotonic() < deadline, f"{what}: not within {within_s:.0f} s"
-        time.sleep(0.05)
 
 
 # -- a stop without a broker

@@ -5,14 +5,15 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from rocksdict import DbClosedError, Rdict, WriteBatch
 from rocksdict import Options as RocksOptions
-from rocksdict import Rdict, WriteBatch
 from support.memory_kafka import Record
 from support.scripted_librdkafka import ScriptedConsumer, ScriptedKafka, ScriptedProducer
 from support.virtual_time import Held, Inline, VirtualTimeLoop
@@ -205,12 +206,13 @@ class World:
         self.lives: list[Process] = []
         self.coordinator_is_back = threading.Event()
         self._patch, self._folder = patch, folder
+        self._databases: list[InterruptedRdict] = []
         patch.setattr(producer, "Producer", partial(ScriptedProducer, self.kafka))
         patch.setattr(producer, "ADD_OFFSETS_EXTRA_S", 0.0)
         patch.setattr(producer, "time", SimpleNamespace(monotonic=self._monotonic))
         patch.setattr(recovery, "Consumer", partial(ScriptedConsumer, self.kafka))
         patch.setattr(layer, "Cluster", lambda *_: ScriptedCluster(self.kafka))
-        patch.setattr(store, "Rdict", partial(InterruptedRdict, self.happens))
+        patch.setattr(store, "Rdict", self._open)
         self.start()
 
     @property
@@ -271,13 +273,16 @@ class World:
         self.now.join()
 
     def end(self) -> None:
-        """End threads, loops."""
+        """End threads, loops, databases: those of a process that died are open in this one."""
         self.coordinator_is_back.set()
         for thread in threading.enumerate():
             if thread.name == "add-offsets":
                 thread.join(5)
         for process in self.lives:
             process.loop.end()
+        for database in self._databases:
+            with suppress(DbClosedError):
+                database.close()
 
     def _commit(self) -> None:
         """Let the commit thread do one commit; if the process is gone, a new one starts."""
@@ -292,6 +297,10 @@ class World:
         self.left = self.left or self._found(committed, aborted)
         if self.attempts[-1] == "crash":
             self.start()
+
+    def _open(self, path: str, options: RocksOptions) -> InterruptedRdict:
+        self._databases.append(InterruptedRdict(self.happens, path, options))
+        return self._databases[-1]
 
     def _monotonic(self) -> float:
         return time.monotonic() + self.kafka.waited_s

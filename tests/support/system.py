@@ -393,7 +393,7 @@ class System:
 
     def audit(self) -> AuditReport:
         """Lost 0, double 0, tables = fold of the results = ledger."""
-        report = run_audit(self.settings, wait_s=30)
+        report = run_audit(self.settings, wait_s=90)  # a breaker pauses up to 30 s
         assert () == report.problems, "\n".join(map(str, report.problems))
         assert self.sent == report.events
         self.check_counters()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaException, Producer
 
 from streamsocial_billing.billing import check_partition
 from streamsocial_billing.books import Books, now_ms
@@ -22,7 +22,7 @@ from streamsocial_billing.card_numbers import mask_text
 from streamsocial_billing.committed import CommittedLog, KafkaProblem, said, unreachable
 from streamsocial_billing.events import BadInput
 from streamsocial_billing.exactly_once import Event
-from streamsocial_billing.intake.producer import aborted, close_quietly, producer_config
+from streamsocial_billing.intake.producer import close_quietly, producer_config, send_confirmed
 from streamsocial_billing.settings import COMMANDS, Settings
 
 CALL_S: Final = 10.0
@@ -124,7 +124,7 @@ def append_command(settings: Settings, command: Command) -> None:
     try:
         producer.init_transactions(CALL_S)
         producer.begin_transaction()
-        _produce(producer, topic, command, count)
+        send_confirmed(producer, _copies(topic, command, count), CALL_S)
         committing = True
         producer.commit_transaction(CALL_S)
     except (KafkaException, SystemError) as error:  # confluent-kafka hides some fatal errors in the latter
@@ -136,24 +136,12 @@ def append_command(settings: Settings, command: Command) -> None:
         close_quietly(producer)
 
 
-def _produce(producer: Producer, topic: str, command: Command, count: int) -> None:
-    """Send the copies, confirm each."""
-    failed: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            failed.append(error)
-
-    value = command.to_bytes()
+def _copies(topic: str, command: Command, count: int) -> list[dict[str, Any]]:
+    """The command's records: one, or one for each of `count` tasks."""
+    record = {"topic": topic, "value": command.to_bytes()}
     if command.user_id is not None:
-        producer.produce(topic, value, command.user_id.encode(), on_delivery=delivered)
-    else:
-        for partition in range(count):
-            key = key_of_every_task(partition)
-            producer.produce(topic, value, key, partition=partition, on_delivery=delivered)
-    if producer.flush(CALL_S) or failed:
-        aborted(producer, CALL_S)
-        raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+        return [record | {"key": command.user_id.encode()}]
+    return [record | {"key": key_of_every_task(number), "partition": number} for number in range(count)]
 
 
 def ordered_now(command: str, actor: str, reason: str, user_id: str | None = None, **details: Any) -> Command:

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from streamsocial_billing.card_numbers import mask_card_numbers
 from streamsocial_billing.committed import CommittedLog, KafkaProblem, said, unreachable
 from streamsocial_billing.events import BadInput, PaymentEvent
-from streamsocial_billing.intake.producer import aborted, close_quietly, producer_config
+from streamsocial_billing.intake.producer import close_quietly, producer_config, send_confirmed
 from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, REPLAYS, Settings
 
 CALL_S: Final = 10.0
@@ -139,20 +139,12 @@ def _append(
     settings: Settings, producer: Producer, letter_id: str, key: bytes | None, value: bytes, actor: str
 ) -> None:
     """Event and marker, each confirmed, in one transaction; no `requested` metric: nobody asked anew."""
-    failed: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            failed.append(error)
-
     marker = orjson.dumps({"letter": letter_id, "actor": actor, "at": time.time_ns() // 1_000_000})
     producer.begin_transaction()
-    headers: dict[str, str | bytes | None] = {"replay_of": letter_id}
-    producer.produce(settings.topic(PAYMENTS), value, key, headers=headers, on_delivery=delivered)
-    producer.produce(settings.topic(REPLAYS), marker, letter_id.encode(), on_delivery=delivered)
-    if producer.flush(CALL_S) or failed:
-        aborted(producer, CALL_S)
-        raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+    headers = {"replay_of": letter_id}
+    event = {"topic": settings.topic(PAYMENTS), "value": value, "key": key, "headers": headers}
+    back = {"topic": settings.topic(REPLAYS), "value": marker, "key": letter_id.encode()}
+    send_confirmed(producer, [event, back], CALL_S)
     producer.commit_transaction(CALL_S)
 
 

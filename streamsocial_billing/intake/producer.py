@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -223,6 +223,31 @@ def producer_config(settings: Settings, transactional_id: str) -> dict[str, Any]
 
 def _heard(_: KafkaError) -> None:
     """Nothing to do: a fatal error also fails the deliveries and every later call, where it is handled."""
+
+
+def send_confirmed(
+    producer: Producer, records: Iterable[Mapping[str, Any]], within_s: float
+) -> list[Message]:  # fmt: skip
+    """Send records (arguments of `produce`) in the open transaction; they are returned as delivered.
+
+    A commit alone would not say that each is there. Raises KafkaException where one is refused or not
+    confirmed `within_s` seconds after the last; the transaction is aborted then.
+    """
+    sent: list[Message] = []
+    failed: list[KafkaError] = []
+
+    def delivered(error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            sent.append(message)
+        else:
+            failed.append(error)
+
+    for record in records:
+        producer.produce(**record, on_delivery=delivered)
+    if producer.flush(within_s) or failed:
+        aborted(producer, within_s)
+        raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001
+    return sent
 
 
 def aborted(producer: Producer, within_s: float) -> bool:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaException, Message, Producer
 
 from streamsocial_billing.committed import CommittedLog, KafkaProblem, Place, said, unreachable
-from streamsocial_billing.intake.producer import aborted, close_quietly, producer_config
+from streamsocial_billing.intake.producer import close_quietly, producer_config, send_confirmed
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, Settings
 
 RUN_KEY: Final = "run"
@@ -107,7 +107,10 @@ def _append(settings: Settings, records: list[Record]) -> None:
         written: dict[Place, int] = {}
         for start in range(0, len(records), CHUNK):
             producer.begin_transaction()
-            _produce(producer, records[start : start + CHUNK], written)
+            chunk = records[start : start + CHUNK]
+            sending = ({"topic": topic, "key": key, "value": value} for topic, key, value in chunk)
+            for sent in send_confirmed(producer, sending, CALL_S):
+                written[sent.topic() or "", sent.partition() or 0] = sent.offset() or 0
             producer.commit_transaction(CALL_S)
         _wait_visible(settings, written)
     except (KafkaException, SystemError) as error:  # confluent-kafka hides some fatal errors in the latter
@@ -127,20 +130,3 @@ def _wait_visible(settings: Settings, written: dict[Place, int]) -> None:
         if all(ends[place][1] > offset for place, offset in written.items()):
             return
         time.sleep(ASK_AGAIN_S)
-
-
-def _produce(producer: Producer, records: Iterable[Record], written: dict[Place, int]) -> None:
-    """Send and confirm; `written` gets the last offset of each partition."""
-    failed: list[KafkaError] = []
-
-    def delivered(error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            failed.append(error)
-        else:
-            written[message.topic() or "", message.partition() or 0] = message.offset() or 0
-
-    for topic, key, value in records:
-        producer.produce(topic, value, key, on_delivery=delivered)
-    if producer.flush(CALL_S) or failed:
-        aborted(producer, CALL_S)
-        raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))  # noqa: SLF001

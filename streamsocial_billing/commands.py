@@ -20,7 +20,7 @@ from streamsocial_billing.billing import check_partition
 from streamsocial_billing.books import Books, now_ms
 from streamsocial_billing.card_numbers import mask_text
 from streamsocial_billing.committed import CommittedLog, KafkaProblem, said, unreachable
-from streamsocial_billing.events import BadInput
+from streamsocial_billing.events import BadInput, json_object
 from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.intake.producer import close_quietly, producer_config, send_confirmed
 from streamsocial_billing.settings import COMMANDS, Settings
@@ -64,12 +64,7 @@ class Command:
     @classmethod
     def from_bytes(cls, value: bytes | None) -> Command:
         """Read a record of `billing-commands`; raises BadInput, never anything else."""
-        try:
-            data = orjson.loads(value or b"")
-        except orjson.JSONDecodeError as error:
-            raise BadInput("not_json", f"{error.msg} at character {error.pos}") from None
-        if not isinstance(data, dict):
-            raise BadInput("not_an_object", "a JSON object is needed")
+        data = json_object(value or b"")
         texts = [data.get(name) for name in ("command", "actor", "reason", "command_id")]
         user_id, details, at = data.get("user_id"), data.get("details") or {}, data.get("at")
         if not all(isinstance(text, str) and len(text) <= MAX_TEXT for text in texts):

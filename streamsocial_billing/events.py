@@ -145,13 +145,25 @@ class Nudge:
 # ---- checks
 
 
+def json_object(value: bytes) -> dict[str, Any]:
+    """The object that these bytes hold as JSON; raises BadInput, never anything else."""
+    data = _parsed(value)
+    if not isinstance(data, dict):
+        raise BadInput("not_an_object", "a JSON object is needed")
+    return data
+
+
+def _parsed(value: bytes) -> Any:
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:  # also NaN, bad UTF-8, lone surrogates, nesting beyond 1024
+        raise BadInput("not_json", f"{error.msg} at character {error.pos}") from None
+
+
 def _object(value: bytes | None) -> dict[str, Any]:
     if not value:
         raise BadInput("empty", "the record has no value")
-    try:
-        data = orjson.loads(value)
-    except orjson.JSONDecodeError as error:  # also NaN, bad UTF-8, lone surrogates, nesting beyond 1024
-        raise BadInput("not_json", f"{error.msg} at character {error.pos}") from None
+    data = _parsed(value)
     if type(data) is not dict:
         raise BadInput("not_an_object", f"a JSON object is needed, not {_json_type(data)}")
     return data

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import orjson
 
 from streamsocial_billing.card_numbers import mask_text
-from streamsocial_billing.events import GATEWAYS, BadInput
+from streamsocial_billing.events import GATEWAYS, BadInput, json_object
 from streamsocial_billing.money import CURRENCIES, is_amount
 
 KINDS: Final = frozenset({"charge", "refund", "dispute"})
@@ -71,12 +71,7 @@ class GatewayEvent:
     @classmethod
     def from_bytes(cls, value: bytes | None, *, key: bytes | None) -> GatewayEvent:
         """Read a record of `gateway-events`; raises BadInput, never anything else."""
-        try:
-            data = orjson.loads(value or b"")
-        except orjson.JSONDecodeError as error:
-            raise BadInput("not_json", f"{error.msg} at character {error.pos}") from None
-        if not isinstance(data, dict):
-            raise BadInput("not_an_object", "a JSON object is needed")
+        data = json_object(value or b"")
         event = _read(cls, data)
         if key != event.user_id.encode():
             raise BadInput("key_mismatch", "the record key is not the event's user_id")

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-import orjson
-
 from streamsocial_billing.committed import KafkaProblem
 from streamsocial_billing.decision import Decision, Open, Reject, Replay
-from streamsocial_billing.events import BadInput, PaymentEvent, fingerprint
+from streamsocial_billing.events import BadInput, PaymentEvent, fingerprint, json_object
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown
 from streamsocial_billing.replies import Reply, later, refusal
 
@@ -61,12 +59,7 @@ def read_payment(key: str | None, body: bytes, now_ms: int) -> PaymentEvent:
         raise BadInput("missing_key", "the header Idempotency-Key is missing: it is the payment_id")
     quoted = _QUOTED.fullmatch(key)
     payment_id = quoted[1] if quoted else key
-    try:
-        data = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadInput("not_json", f"{error.msg} at character {error.pos}") from None
-    if not isinstance(data, dict):
-        raise BadInput("not_an_object", "a JSON object is needed")
+    data = json_object(body)
     if data.get("payment_id") not in (None, payment_id):
         raise BadInput("key_mismatch", "payment_id in the body is not the Idempotency-Key")
     data["payment_id"] = payment_id

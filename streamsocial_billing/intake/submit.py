@@ -9,9 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import orjson
-
-from streamsocial_billing.events import BadInput, PaymentEvent
+from streamsocial_billing.events import BadInput, PaymentEvent, json_object
 from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import CHUNK_EVENTS, IntakeOutcomeUnknown, PaymentProducer
 from streamsocial_billing.settings import Settings
@@ -84,12 +82,7 @@ class _Submission:
     def _event(self, line: bytes | None) -> PaymentEvent:
         if line is None:
             raise BadInput("too_large", f"more than {MAX_LINE_BYTES} bytes")
-        try:
-            data = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise BadInput("not_json", f"{error.msg} at character {error.pos}") from None
-        if not isinstance(data, dict):
-            raise BadInput("not_an_object", "a JSON object is needed")
+        data = json_object(line)
         now_ms = time.time_ns() // 1_000_000
         return PaymentEvent.from_mapping(data, now_ms=now_ms, default_gateway=self._default_gateway)
 

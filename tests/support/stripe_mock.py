@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import threading
 from pathlib import Path
 from types import TracebackType
 
+from support.go_program import go_program
 from support.simulator import ROOT
-from support.stripe_server import skip_or_fail
 from support.system import free_port
 
 VERSION = "v0.203.0"
 MODULE = "github.com/stripe/stripe-mock"
 CACHE = ROOT / ".servers" / f"stripe-mock-{VERSION}"
-BUILD_WITHIN_S = 300
 
 
 def install() -> Path:
     """The program, built once; skips (in CI: fails) where go is missing."""
-    program = CACHE / "stripe-mock"
-    if not program.exists():
-        if shutil.which("go") is None:
-            skip_or_fail(f"stripe-mock {VERSION} needs go: the shapes of requests to Stripe are not tested")
-        CACHE.mkdir(parents=True, exist_ok=True)
-        environ = os.environ | {"GOBIN": str(CACHE), "GOFLAGS": "-mod=mod"}
-        subprocess.run(
-            ["go", "install", f"{MODULE}@{VERSION}"], check=True, capture_output=True, env=environ,
-            timeout=BUILD_WITHIN_S,
-        )  # fmt: skip
-    return program
+    without_go = f"stripe-mock {VERSION} needs go: the shapes of requests to Stripe are not tested"
+    return go_program(CACHE / "stripe-mock", f"{MODULE}@{VERSION}", without_go)
 
 
 class StripeMock:

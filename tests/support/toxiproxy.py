@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
 from urllib.request import ProxyHandler, Request, build_opener
 
+from support.go_program import go_program
 from support.simulator import ROOT
-from support.stripe_server import skip_or_fail
 from support.system import free_port
 
 VERSION = "v2.12.0"
 MODULE = "github.com/Shopify/toxiproxy/v2/cmd/server"
 CACHE = ROOT / ".servers" / f"toxiproxy-{VERSION}"
-BUILD_WITHIN_S = 300
 
 
 def install() -> Path:
     """The program, built once; skips (in CI: fails) where go is missing."""
-    program = CACHE / "server"
-    if not program.exists():
-        if shutil.which("go") is None:
-            skip_or_fail(f"toxiproxy {VERSION} needs go: network faults to a gateway are not tested")
-        CACHE.mkdir(parents=True, exist_ok=True)
-        environ = os.environ | {"GOBIN": str(CACHE), "GOFLAGS": "-mod=mod"}
-        subprocess.run(
-            ["go", "install", f"{MODULE}@{VERSION}"], check=True, capture_output=True, env=environ,
-            timeout=BUILD_WITHIN_S,
-        )  # fmt: skip
-    return program
+    without_go = f"toxiproxy {VERSION} needs go: network faults to a gateway are not tested"
+    return go_program(CACHE / "server", f"{MODULE}@{VERSION}", without_go)
 
 
 class Toxiproxy:

@@ -13,6 +13,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from .batch import Batch, BatchSkipped
 from .cluster import TP, Cluster, TopicFacts
+from .connectivity import Connectivity
 from .counts import Counts, Rebalances
 from .errors import (
     ExactlyOnceError,
@@ -73,6 +74,7 @@ class Layer:
         self.first_assignment = asyncio.Event()
         self.counts: dict[int, Counts] = {}
         self.rebalances = Rebalances()
+        self.connectivity = Connectivity(self._has_contact)
         self.watch = Watch(self)
         self._running = 0
         self._bytes = 0

@@ -66,6 +66,7 @@ class Watch:
     def run_once(self) -> None:
         """Look once; a fault in here must not stop a worker that works."""
         try:
+            self._layer.connectivity.look()
             for level, text in self.look():
                 logger.log(level, "%s", text)
         except Exception:

@@ -41,7 +41,8 @@ class GatewayEvent:
     user_id       whose: from our metadata, of a refund or dispute without it from its charge's
     payment_id    the payment: of a charge or refund of ours its own id, else None
     charge_id     refunds, disputes: the payment_id of the charge, where known
-    amount_minor  minor units of `currency`
+    amount_minor  minor units of `currency`; of a dispute what moved in all so far, by its balance
+                  transactions (gateways/moved.py): `succeeded` what was withdrawn, `declined` what came back
     occurred_at   ms since the epoch, the gateway's clock
     via           `webhook` or `reconciliation`
     """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 import click
@@ -18,10 +17,12 @@ from streamsocial_billing.cli_shared import (
     the_settings,
     waiting,
 )
+from streamsocial_billing.clock_texts import utc
 from streamsocial_billing.commands import ordered_now
 from streamsocial_billing.events import GATEWAYS, BadInput, is_id
 from streamsocial_billing.resolve_command import RESOLVE, STATUSES, Order
-from streamsocial_billing.switching import START, STOP, switches_now
+from streamsocial_billing.switching import START, STOP, newest_of, ordered, switches_now
+from tables.gateway_switches import repeated_order
 
 NAME = click.argument("name", type=GATEWAY_NAME)
 WAIT = waiting("the workers' answers")
@@ -107,8 +108,9 @@ def _list() -> int:
         if not stopped:
             click.echo(f"{name}: not stopped")
             continue
-        last = max(stopped, key=lambda row: row["at"])
-        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(last["at"] / 1000))
-        tasks = f"{len(stopped)} of {settings.partitions} tasks"
-        click.echo(f"{name}: stopped since {since} by {last['actor']}: {last['reason']} ({tasks})")
+        newest = newest_of(stopped)
+        click.echo(f"{name}: {ordered(newest)} ({len(stopped)} of {settings.partitions} tasks)")
+        again = repeated_order(newest)
+        if again is not None:
+            click.echo(f"    stopped again at {utc(again['at'])} by {again['actor']}: {again['reason']}")
     return 0

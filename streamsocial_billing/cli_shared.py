@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Callable
@@ -73,11 +74,15 @@ def _some_text(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
 
 
 def _me() -> str:
-    return os.environ.get("USER") or "unknown"
+    """The login; behind sudo that of the person. Nobody is kept for ever as "unknown"."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # in a container that has no entry for its user
+        raise click.UsageError("who orders this? This user has no login name: give --actor NAME") from None
 
 
 ACTOR: Callable[..., Any] = click.option(
-    "--actor", default=_me, callback=_some_text, help="Who does it. Default: $USER."
+    "--actor", default=_me, callback=_some_text, help="Who does it; kept for ever. Default: the login."
 )
 REASON: Callable[..., Any] = click.option(
     "--reason", required=True, callback=_some_text, help="Why; kept for ever."

@@ -17,7 +17,7 @@ from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.breaker import STATES, Rules
 from streamsocial_billing.gateways.guarded import Guarded
 from streamsocial_billing.settings import RETRY, Settings
-from tables.gateway_switches import GatewaySwitch, switch_key
+from tables.gateway_switches import GatewaySwitch, first_order, switch_key
 
 logger = logging.getLogger(__name__)
 
@@ -158,9 +158,10 @@ def is_newer(one: GatewaySwitch, other: GatewaySwitch) -> bool:
 
 def _tell_switch(before: GatewaySwitch | None, now: GatewaySwitch) -> None:
     if (before is not None and before["stopped"]) != now["stopped"]:
+        first = first_order(now)
         logger.warning(
             "gateway %s is %s by %s: %s", now["gateway"], "stopped" if now["stopped"] else "started",
-            now["actor"], now["reason"],
+            first["actor"], first["reason"],
         )  # fmt: skip
 
 

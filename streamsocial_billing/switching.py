@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import orjson
 
 from streamsocial_billing.answers import DONE, REFUSED, Answers
 from streamsocial_billing.books import now_ms
+from streamsocial_billing.clock_texts import utc
 from streamsocial_billing.commands import Command, key_of_every_task
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.events import GATEWAYS, BadInput
 from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.gatekeeping import TABLE, is_newer
 from streamsocial_billing.settings import Settings
-from tables.gateway_switches import GatewaySwitch, switch_key
+from tables.gateway_switches import GatewaySwitch, first_order, switch_key
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +60,24 @@ class Switching:
             why = f"{before['actor']} ordered later, at {before['at']}: that stands"
             self._answers.write(event, command, REFUSED, why)
             return
+        done = f"{name} is {'stopped' if stopped else 'started'}"
+        if before is not None and repeats(switch, before):
+            switch["first"] = first_order(before)
+            done = f"{name} is already {ordered(before)}"
         self._switches[key] = switch
-        self._answers.write(event, command, DONE, f"{name} is {'stopped' if stopped else 'started'}")
+        self._answers.write(event, command, DONE, done)
+
+
+def repeats(switch: GatewaySwitch, before: GatewaySwitch) -> bool:
+    """True if the order leaves everything as the one before it had left it."""
+    return (switch["stopped"], switch["account"]) == (before["stopped"], before["account"])
+
+
+def ordered(switch: GatewaySwitch) -> str:
+    """Since when the gateway is as it is, by whom, why."""
+    first = first_order(switch)
+    state = "stopped" if switch["stopped"] else "started"
+    return f"{state} since {utc(first['at'])} by {first['actor']}: {first['reason']}"
 
 
 def switches_now(settings: Settings) -> dict[str, list[GatewaySwitch]]:
@@ -73,3 +91,10 @@ def switches_now(settings: Settings) -> dict[str, list[GatewaySwitch]]:
     for row in rows.values():
         found.setdefault(row["gateway"], []).append(row)
     return found
+
+
+def newest_of(rows: Sequence[GatewaySwitch]) -> GatewaySwitch:
+    """The row that stands for all tasks: the newest order, since when the first of them knew the state."""
+    newest = max(rows, key=lambda row: (row["at"], row["command_id"]))
+    alike = [row for row in rows if row["command_id"] == newest["command_id"]]
+    return min(alike, key=lambda row: first_order(row)["at"])

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import faust
 
 
+class SwitchOrder(TypedDict):
+    """Who ordered it, why, when (milliseconds since the epoch)."""
+
+    actor: str
+    reason: str
+    at: int
+
+
 class GatewaySwitch(TypedDict):
-    """The value under `every:{partition}/{gateway}`: the newest order about a gateway.
+    """The value under `every:{partition}/{gateway}`: the newest order about a gateway, and the first alike.
 
     Every task has a row of its own, written in the unit of its copy of the command (`gateways stop`,
     `gateways start`): a task that moves or starts again knows it with its other state, before its first
@@ -25,6 +33,24 @@ class GatewaySwitch(TypedDict):
     at: int
     """When it was ordered: milliseconds since the epoch."""
     command_id: str
+    first: NotRequired[SwitchOrder]
+    """The order that brought the present state, where the newest one only repeated it. Missing: the newest
+    one did, or a release that did not keep it wrote the row. Read it with `first_order`."""
+
+
+def first_order(switch: GatewaySwitch) -> SwitchOrder:
+    """The order that brought the gateway into its present state: since when, by whom, why."""
+    return switch.get("first") or newest_order(switch)
+
+
+def repeated_order(switch: GatewaySwitch) -> SwitchOrder | None:
+    """The newest order, if it only repeated the one before; else None."""
+    return newest_order(switch) if switch.get("first") else None
+
+
+def newest_order(switch: GatewaySwitch) -> SwitchOrder:
+    """The newest order of all, whatever it changed."""
+    return {"actor": switch["actor"], "reason": switch["reason"], "at": switch["at"]}
 
 
 def switch_key(partition: int, gateway: str) -> str:

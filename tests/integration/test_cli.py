@@ -58,9 +58,38 @@ def test_what_cannot_be_meant_is_one_line_that_names_it(
     assert err.endswith(" --help)\n")
 
 
+NAMES = ("SUDO_USER", "LOGNAME", "USER", "LNAME", "USERNAME")
+
+
+# everything is imported first: the nameless user may have no access to this checkout
+NAMELESS = (
+    "import os; from streamsocial_billing import cli; app = cli.the_app(); app.finalize(); app.worker_init();"
+    "app.worker_init_post_autodiscover(); os.setuid(54_321); cli.main()"
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
+@pytest.mark.parametrize(
+    "command",
+    [
+        RESOLVE, (*ADD, "--reason", "x"), ("dlq", "replay", "0-0"),
+        ("gateways", "stop", "simulated", "--reason", "x"),
+    ],
+)  # fmt: skip
+def test_an_order_without_an_actor_is_refused(command: tuple[str, ...], tmp_path: Path) -> None:
+    """A user without a login name, as in many containers: one line that names --actor, never "unknown"."""
+    environment = {name: text for name, text in os.environ.items() if name not in NAMES}
+    done = subprocess.run(
+        [sys.executable, "-c", NAMELESS, *command], cwd=tmp_path, capture_output=True, text=True,
+        env=environment | {"BILLING_BROKER": "kafka://127.0.0.1:1"}, check=False, timeout=60,
+    )  # fmt: skip
+    assert (2, "", 1) == (done.returncode, done.stdout, done.stderr.count("\n"))
+    assert "give --actor NAME" in done.stderr
+
+
 def test_an_order_names_its_missing_broker_whoever_gives_it(tmp_path: Path) -> None:
-    """An empty $USER is nobody's name, not a wrong option."""
-    code, out, err = said(tmp_path, *RESOLVE, USER="")
+    """The login is who orders it, also where no variable names it."""
+    code, out, err = said(tmp_path, *RESOLVE, **dict.fromkeys(NAMES, ""))
     assert (1, "", 1) == (code, out, err.count("\n"))
     assert "Kafka at 127.0.0.1:1 does not answer" in err
     assert "BILLING_BROKER" in err

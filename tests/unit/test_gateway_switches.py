@@ -10,14 +10,15 @@ from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 from support.orders import answers, order, switch
 
+from streamsocial_billing.clock_texts import utc
 from streamsocial_billing.commands import Command, key_of_every_task
 from streamsocial_billing.events import PaymentEvent
 from streamsocial_billing.gateways.base import Ambiguous, NotSent, Outcome
 from streamsocial_billing.gateways.scripted import ScriptedGateway
 from streamsocial_billing.resolver import NUDGES_PER_LOOK
 from streamsocial_billing.settings import COMMANDS, PAYMENTS
-from streamsocial_billing.switching import STOP
-from tables.gateway_switches import switch_key
+from streamsocial_billing.switching import STOP, newest_of
+from tables.gateway_switches import GatewaySwitch, first_order, repeated_order, switch_key
 
 DAY_S = 24 * HOUR_S
 
@@ -119,6 +120,49 @@ def test_of_two_orders_the_later_stands_in_whatever_order_they_arrive(lab: OneTa
     assert not lab.row("gateway_switches", switch_key(0, "simulated"))["stopped"]
     assert "done" == switch(lab, stop=True, at=at + 1)["outcome"]
     assert lab.row("gateway_switches", switch_key(0, "simulated"))["stopped"]
+
+
+def test_a_second_stop_keeps_who_stopped_first_when_and_why(lab: OneTask) -> None:
+    """It is answered with the first; the row has both, the newest repeat beside; a start ends it."""
+    at = lab.now_ms
+    switch(lab, stop=True)
+    for number, actor in enumerate(("bob", "eve"), start=1):
+        repeat = Command(STOP, actor, "me too", at + number, details={"gateway": "simulated"})
+        answer = order(lab, repeat)
+        expected = f"simulated is already stopped since {utc(at)} by ann: maintenance"
+        assert ("done", expected) == (answer["outcome"], answer["why"])
+    row = lab.row("gateway_switches", switch_key(0, "simulated"))
+    assert ({"actor": "ann", "reason": "maintenance", "at": at}, "eve") == (row["first"], row["actor"])
+    assert {"actor": "eve", "reason": "me too", "at": at + 2} == repeated_order(row)
+    lab.gatekeeper.look()
+    assert "stopped" == lab.gatekeeper.status()[1].state
+
+    switch(lab, stop=False, at=at + 3)
+    row = lab.row("gateway_switches", switch_key(0, "simulated"))
+    assert ("ann", at + 3, None) == (row["actor"], first_order(row)["at"], repeated_order(row))
+
+
+def test_a_repeat_on_a_row_of_an_older_release_keeps_that_row_s_order_as_the_first(lab: OneTask) -> None:
+    """Such a row has no `first`: who, when, why are its own."""
+    at = lab.now_ms
+    switch(lab, stop=True)
+    key = switch_key(0, "simulated")
+    old = lab.row("gateway_switches", key)
+    assert "first" not in old
+    assert (at, None) == (first_order(old)["at"], repeated_order(old))
+    switch(lab, stop=True, at=at + 1)
+    assert at == lab.row("gateway_switches", key)["first"]["at"]
+
+
+def test_the_tasks_agree_since_when_a_gateway_is_stopped() -> None:
+    """A task that knows the newest order stands for all; of those the one that knows the first."""
+    old: GatewaySwitch = {
+        "gateway": "stripe", "stopped": True, "account": None, "actor": "ann", "reason": "x", "at": 1,
+        "command_id": "a",
+    }  # fmt: skip
+    late: GatewaySwitch = {**old, "actor": "bob", "at": 5, "command_id": "b"}
+    both: GatewaySwitch = {**late, "first": {"actor": "ann", "reason": "x", "at": 1}}
+    assert both == newest_of([old, late, both])
 
 
 @pytest.mark.parametrize(

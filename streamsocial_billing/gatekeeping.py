@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
+from streamsocial_billing.books import now_ms
 from streamsocial_billing.census import Census, Tally
 from streamsocial_billing.exactly_once import Layer, find_unit
 from streamsocial_billing.gateways.base import Gateway
@@ -33,13 +34,18 @@ class GatewayStatus:
     """One gateway as this worker sees it; `state` is one of ALL_STATES, a person's stop before all others.
 
     `openings`: how often the breaker opened since the process began. `foreign`: accounts of open payments
-    that are not the gateway's.
+    that are not the gateway's. `since_ms`: when it came to be called no more, ms since the epoch; None while it
+    is called. `actor`: who stopped it, empty if nobody did. `reason`: why it is not called: what that person
+    wrote, or the reason code of the last call that failed.
     """
 
     name: str
     state: str
     openings: int
     foreign: tuple[str, ...]
+    since_ms: int | None = None
+    actor: str = ""
+    reason: str = ""
 
 
 class Gatekeeper:
@@ -62,6 +68,7 @@ class Gatekeeper:
         self._newest: dict[str, GatewaySwitch] = {}
         self._told: dict[str, GatewaySwitch] = {}
         self._foreign: dict[str, tuple[str, ...]] = {}
+        self._foreign_since_ms: dict[str, int] = {}
         Gatekeeper._of_app[app] = self
 
     @classmethod
@@ -136,6 +143,7 @@ class Gatekeeper:
                     "gateway %s is stopped: its account is %s, open payments belong to %s; to go on with it: "
                     "gateways start %s --account %s", name, account, ", ".join(foreign), name, account,
                 )  # fmt: skip
+                self._foreign_since_ms[name] = now_ms()
             self._foreign[name] = foreign
 
     def status(self) -> list[GatewayStatus]:
@@ -144,11 +152,23 @@ class Gatekeeper:
         return [self._status(name) for name in sorted(names)]
 
     def _status(self, name: str) -> GatewayStatus:
-        guarded, why = self.guarded.get(name), self._why_not(name, self._newest.get(name))
-        if guarded is None:  # not configured here, but stopped
+        guarded, switch = self.guarded.get(name), self._newest.get(name)
+        why = self._why_not(name, switch)
+        openings, foreign = guarded.breaker.openings if guarded else 0, self._foreign.get(name, ())
+        if why == "stopped" and switch is not None:
+            return GatewayStatus(
+                name, why, openings, foreign, switch["at"], switch["actor"], switch["reason"]
+            )  # fmt: skip
+        if guarded is None:  # not configured here, and nobody has stopped it
             return GatewayStatus(name, why or "closed", 0, ())
-        breaker, foreign = guarded.breaker, self._foreign.get(name, ())
-        return GatewayStatus(name, why or breaker.state, breaker.openings, foreign)
+        if why == "account_changed":
+            reason = f"its account is {guarded.account}, open payments belong to {', '.join(foreign)}"
+            return GatewayStatus(name, why, openings, foreign, self._foreign_since_ms.get(name), "", reason)
+        breaker, open_for_s = guarded.breaker, guarded.open_for_s()
+        if open_for_s is None:
+            return GatewayStatus(name, breaker.state, openings, foreign)
+        since_ms = now_ms() - round(open_for_s * 1000)
+        return GatewayStatus(name, breaker.state, openings, foreign, since_ms, "", breaker.last_failure)
 
 
 def is_newer(one: GatewaySwitch, other: GatewaySwitch) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 AWAY_AFTER_S: Final = 2.0
-"""No contact for less than this is a coordinator that moves, or a worker that has just begun to look for it."""
+"""No contact for less than this is a coordinator that moves, or a worker that has just begun to look."""
 
 Change = Literal["away", "back"]
 

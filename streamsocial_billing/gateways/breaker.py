@@ -41,7 +41,8 @@ class Breaker:
     """The state of one gateway.
 
     `openings` counts how often it opened, probes that failed not included; `failed_probes` those since it
-    was closed.
+    was closed. `left_closed_at`: when it opened, monotonic seconds, failed probes not counting; None while it
+    is closed. `last_failure`: the reason code of the last call that failed, empty before the first.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -49,6 +50,8 @@ class Breaker:
         self.state: State = "closed"
         self.openings = 0
         self.failed_probes = 0
+        self.left_closed_at: float | None = None
+        self.last_failure = ""
         self._period = 0
         self._pause_s = rules.first_pause_s
         self._probe_at = 0.0
@@ -69,13 +72,15 @@ class Breaker:
             self._enter("half_open")
         return self._period
 
-    def ended(self, period: int, payment: str, well: bool | None, now: float) -> None:
+    def ended(self, period: int, payment: str, well: bool | None, now: float, why: str = "") -> None:
         """Take notice of a call's end; `well` None: it says nothing about the gateway (cancelled, say).
 
-        A call that was admitted before the last change of state says nothing about the state now.
+        `why` is the reason code of a call that failed. A call that was admitted before the last change of state says nothing about the state now.
         """
         if period != self._period:
             return
+        if well is False:
+            self.last_failure = why
         if self.state == "half_open":
             self._probed(well, now)
         elif well is not None:
@@ -85,6 +90,7 @@ class Breaker:
         if well:
             self._pause_s = self._rules.first_pause_s
             self.failed_probes = 0
+            self.left_closed_at = None
             self._enter("closed")
             return
         if well is False:
@@ -104,6 +110,7 @@ class Breaker:
         self._failing_in_a_row.add(payment)
         if len(self._failing_in_a_row) >= self._rules.in_a_row or self._most_fail(now):
             self.openings += 1
+            self.left_closed_at = now
             self._probe_at = now + self._pause_s
             self._enter("open")
 

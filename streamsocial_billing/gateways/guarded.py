@@ -78,6 +78,11 @@ class Guarded:
         """How many calls the breaker would admit now: math.inf, 1, 0."""
         return self.breaker.takes(time.monotonic())
 
+    def open_for_s(self) -> float | None:
+        """How long ago the breaker opened, probes that failed since then not counting; None: it is closed."""
+        at = self.breaker.left_closed_at
+        return None if at is None else time.monotonic() - at
+
     async def start(self) -> None:
         """See `Gateway.start`; some ask the gateway then, which nobody does while it is not called."""
         if self.takes() and self._why_not(self.name) is None:
@@ -125,12 +130,14 @@ class Guarded:
             period = None if why else self._admit()
             if period is None:
                 return NotSent(why or "breaker_open")
-            well, probing = None, self.breaker.state == "half_open"
+            well, reason, probing = None, "", self.breaker.state == "half_open"
             try:
                 outcome = await call(timeout_s - (time.monotonic() - began))
                 well = went_well(outcome)
+                if isinstance(outcome, NotSent | Ambiguous):
+                    reason = outcome.reason
             finally:
-                self._ended(period, key, well)
+                self._ended(period, key, well, reason)
             if probing and isinstance(outcome, NotSent):  # it uses up no try of the payment that went ahead
                 return NotSent("breaker_open", outcome.retry_after_s)
             return outcome
@@ -147,9 +154,9 @@ class Guarded:
         self._tell(before)
         return period
 
-    def _ended(self, period: int, key: str, well: bool | None) -> None:
+    def _ended(self, period: int, key: str, well: bool | None, reason: str) -> None:
         before = self.breaker.state
-        self.breaker.ended(period, key, well, time.monotonic())
+        self.breaker.ended(period, key, well, time.monotonic(), reason)
         self._tell(before)
 
     def _tell(self, before: str) -> None:

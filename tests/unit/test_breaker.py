@@ -51,6 +51,18 @@ def test_so_many_payments_failing_in_a_row_open_it() -> None:
     assert (None, 0, 1) == (breaker.admit(0.5), breaker.takes(0.5), breaker.openings)
 
 
+def test_it_knows_since_when_it_is_open_and_why() -> None:
+    """Probes that fail neither begin that time anew nor hide the newest reason; once closed it forgets it."""
+    breaker = Breaker(RULES)
+    for number in range(RULES.in_a_row):
+        breaker.ended(breaker.admit(5.0) or 0, f"p{number}", False, 5.0, "unreachable")
+    assert (5.0, "unreachable") == (breaker.left_closed_at, breaker.last_failure)
+    breaker.ended(breaker.admit(7.0) or 0, "p9", False, 7.0, "timeout")
+    assert ("open", 5.0, "timeout") == (breaker.state, breaker.left_closed_at, breaker.last_failure)
+    assert call(breaker, "p10", True, now=20.0)
+    assert ("closed", None) == (breaker.state, breaker.left_closed_at)
+
+
 def test_one_payment_that_fails_again_and_again_does_not_open_it() -> None:
     """Its card, its data, its luck: it says nothing about the others."""
     breaker = Breaker(RULES)

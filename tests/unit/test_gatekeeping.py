@@ -69,6 +69,31 @@ def samples(gatekeeper: Gatekeeper, buried: Any = None) -> dict[tuple[str, tuple
     }  # fmt: skip
 
 
+# ---- why a gateway is not called, and since when
+
+
+def test_a_breaker_that_is_open_says_since_when_and_why(lab: OneTask) -> None:
+    """The moment it opened, the reason code of the last call that failed; nothing of it while it is closed."""
+    assert [(None, "")] * 2 == [(one.since_ms, one.reason) for one in lab.gatekeeper.status()]
+    for number in range(8):
+        lab.send(payment(lab, f"p{number}", payment_method="not_sent"))
+    opened_ms = lab.now_ms
+    lab.wait(1)
+    _, one = lab.gatekeeper.status()
+    assert ("simulated", "open", "", "unreachable") == (one.name, one.state, one.actor, one.reason)
+    assert one.since_ms is not None
+    assert opened_ms - 60_000 <= one.since_ms <= opened_ms
+
+
+def test_a_gateway_that_a_person_stopped_says_who_when_and_why(lab: OneTask) -> None:
+    """As it stands in the order."""
+    at = lab.now_ms
+    switch(lab, stop=True)
+    lab.gatekeeper.look()
+    _, one = lab.gatekeeper.status()
+    assert ("stopped", at, "ann", "maintenance") == (one.state, one.since_ms, one.actor, one.reason)
+
+
 # ---- accounts
 
 

@@ -34,9 +34,9 @@ class GatewayStatus:
     """One gateway as this worker sees it; `state` is one of ALL_STATES, a person's stop before all others.
 
     `openings`: how often the breaker opened since the process began. `foreign`: accounts of open payments
-    that are not the gateway's. `since_ms`: when it came to be called no more, ms since the epoch; None while it
-    is called. `actor`: who stopped it, empty if nobody did. `reason`: why it is not called: what that person
-    wrote, or the reason code of the last call that failed.
+    that are not the gateway's. `since_ms`: when it came to be called no more, ms since the epoch; None while
+    it is called. `actor`: who stopped it, empty if nobody did. `reason`: why it is not called: what that
+    person wrote, or the reason code of the last call that failed.
     """
 
     name: str
@@ -156,9 +156,8 @@ class Gatekeeper:
         why = self._why_not(name, switch)
         openings, foreign = guarded.breaker.openings if guarded else 0, self._foreign.get(name, ())
         if why == "stopped" and switch is not None:
-            return GatewayStatus(
-                name, why, openings, foreign, switch["at"], switch["actor"], switch["reason"]
-            )  # fmt: skip
+            first = first_order(switch)
+            return GatewayStatus(name, why, openings, foreign, first["at"], first["actor"], first["reason"])
         if guarded is None:  # not configured here, and nobody has stopped it
             return GatewayStatus(name, why or "closed", 0, ())
         if why == "account_changed":

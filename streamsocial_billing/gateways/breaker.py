@@ -75,7 +75,8 @@ class Breaker:
     def ended(self, period: int, payment: str, well: bool | None, now: float, why: str = "") -> None:
         """Take notice of a call's end; `well` None: it says nothing about the gateway (cancelled, say).
 
-        `why` is the reason code of a call that failed. A call that was admitted before the last change of state says nothing about the state now.
+        `why` is the reason code of a call that failed. A call that was admitted before the last change of
+        state says nothing about the state now.
         """
         if period != self._period:
             return

@@ -15,13 +15,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from support.asked_gateway import AskedGateway
 from support.one_task import OneTask
-from support.orders import switch
+from support.orders import order, switch
 
 from streamsocial_billing.census import Census
+from streamsocial_billing.commands import Command
 from streamsocial_billing.events import PaymentEvent
 from streamsocial_billing.gatekeeping import ALL_STATES, Gatekeeper
 from streamsocial_billing.gateways.base import NotSent
 from streamsocial_billing.gateways.scripted import ScriptedGateway
+from streamsocial_billing.switching import STOP
 from streamsocial_billing.views.payment_metrics import PaymentMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +75,7 @@ def samples(gatekeeper: Gatekeeper, buried: Any = None) -> dict[tuple[str, tuple
 
 
 def test_a_breaker_that_is_open_says_since_when_and_why(lab: OneTask) -> None:
-    """The moment it opened, the reason code of the last call that failed; nothing of it while it is closed."""
+    """When it opened, the reason code of the last call that failed; nothing of it while it is closed."""
     assert [(None, "")] * 2 == [(one.since_ms, one.reason) for one in lab.gatekeeper.status()]
     for number in range(8):
         lab.send(payment(lab, f"p{number}", payment_method="not_sent"))
@@ -86,9 +88,11 @@ def test_a_breaker_that_is_open_says_since_when_and_why(lab: OneTask) -> None:
 
 
 def test_a_gateway_that_a_person_stopped_says_who_when_and_why(lab: OneTask) -> None:
-    """As it stands in the order."""
+    """As it stands in the order that stopped it; one that only repeats it changes nothing of that."""
     at = lab.now_ms
     switch(lab, stop=True)
+    lab.wait(60)
+    order(lab, Command(STOP, "bob", "me too", lab.now_ms, details={"gateway": "simulated"}))
     lab.gatekeeper.look()
     _, one = lab.gatekeeper.status()
     assert ("stopped", at, "ann", "maintenance") == (one.state, one.since_ms, one.actor, one.reason)

@@ -33,12 +33,15 @@ from tables.task_counters import (
     FINAL_RESULTS,
     FIRST_RESULTS,
     OPENED,
+    OUTCOMES,
+    PARKED,
     REFUNDED,
 )
 
 logger = logging.getLogger(__name__)
 
 NO_TOPIC = "external"  # results of what a gateway made, in the counters
+REPEATS = OUTCOMES + "repeats"
 CUT_BYTES = 64 * 1024  # of a dead letter that would not fit whole (payments.md, "Bad input")
 ABOUT = (
     "action",
@@ -118,15 +121,21 @@ class Books:
         )  # fmt: skip
         came_from = source["topic"] if source is not None else NO_TOPIC
         self.counters.add(FINAL_RESULTS if resolves else _named(FIRST_RESULTS, came_from))
-        if not replayed:
+        if replayed:
+            self.counters.add(REPEATS)
+        else:
             self._count_outcome(about, found.status, resolves)
 
     def _count_outcome(self, about: Mapping[str, Any], status: str, resolves: bool) -> None:
         """Count what a result says itself, not what the tables do: they are the audit's other side."""
+        outcome = status
         if status == "succeeded":
-            moved = REFUNDED if about["action"] == "refund" else CHARGED
+            outcome, moved = ("refunded", REFUNDED) if about["action"] == "refund" else ("charged", CHARGED)
             self.counters.add(_named(moved, about["currency"]), about["amount_minor"])
-        elif status in OPEN and not resolves:
+        if status not in OPEN:
+            if about["origin"] != "external":  # those are counted as FIRST_RESULTS of NO_TOPIC
+                self.counters.add(_named(OUTCOMES, outcome))
+        elif not resolves:
             self.counters.add(OPENED)
 
     def answer(
@@ -145,6 +154,7 @@ class Books:
         self.payments[key] = written(entry)
         if entry["status"] in OPEN:
             self.open_payments[key] = _open_payment(entry)
+            self._count_parked(None, entry)
         if entry["business_ref"] is not None and entry["action"] == "charge" and holds(entry):
             self.business_refs[business_key(user_id, entry["business_ref"])] = {"payment_id": payment_id}
 
@@ -152,10 +162,18 @@ class Books:
         """Store the changed entry of a payment; it is listed among the open ones until it is settled."""
         key = payment_key(user_id, payment_id)
         self.payments[key] = written(entry)
+        listed: OpenPayment | None = self.open_payments.get(key)
         if entry["status"] in OPEN:
             self.open_payments[key] = _open_payment(entry)
-        elif self.open_payments.get(key) is not None:
+        elif listed is not None:
             del self.open_payments[key]
+        self._count_parked(listed, entry)
+
+    def _count_parked(self, listed: OpenPayment | None, entry: PaymentEntry) -> None:
+        """Count a payment that becomes parked, or no longer is; `listed` is its row before."""
+        was = listed is not None and listed.get("status") == "parked"
+        if was != (entry["status"] == "parked"):
+            self.counters.add(PARKED, -1 if was else 1)
 
     def put(self, user_id: str, payment_id: str, entry: Entry) -> None:
         """Store an entry whose status stays what it was."""

@@ -17,6 +17,13 @@ FINAL_RESULTS = "final_results"
 """Results that settle an open payment (`resolves` is true)."""
 OPENED = "opened"
 """First results that leave a payment open: unknown or parked, no replay."""
+OUTCOMES = "outcomes/"
+"""Before `charged`, `refunded`, `declined`, `failed`, `rejected`: events of `payments` that ended so, each
+once, when its first or its resolving result is final. Before `repeats`: replayed results. Younger than the
+counters above, so what an older release handled is not among them (audit/outcomes.py)."""
+PARKED = "parked"
+"""Open payments that became parked, less those that were settled or became unknown again. Counted from the
+release on that brought it, so only its changes mean something: negative at times."""
 CHARGED = "charged/"
 """Before a currency: minor units that results say were charged, replays left out."""
 REFUNDED = "refunded/"

@@ -7,6 +7,8 @@ the agents' entry, what came of it where results are written, what is known of i
 - `open`: payments listed in `open_payments` = opened by first results - settled by final results
 - `results`: results counted by the rows of `charges` = first results + final results
 - `charged`, `refunded`: money in the rows of `charges` = money of the results, per currency
+- `outcomes`: results by status in the rows of `charges` = results counted by outcome. What an older release
+  handled is in the rows alone: where there is any, the rows may have more, never less
 
 Offsets are never subtracted: transaction markers take offsets too.
 """
@@ -14,30 +16,21 @@ Offsets are never subtracted: transaction markers take offsets too.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 import orjson
 
-from tables.task_counters import (
-    CHARGED,
-    DEAD_LETTERS,
-    EVENTS,
-    FINAL_RESULTS,
-    FIRST_RESULTS,
-    OPENED,
-    REFUNDED,
-)
+from streamsocial_billing.audit.outcomes import Numbers, answered, breakdown, by_rest, still_open
+from tables.task_counters import CHARGED, FINAL_RESULTS, FIRST_RESULTS, REFUNDED
 
-INVARIANTS: Final = ("answered", "open", "results", "charged", "refunded", "readable")
+INVARIANTS: Final = ("answered", "open", "results", "charged", "refunded", "outcomes", "readable")
 """Their names; `readable`: every row could be read."""
-Numbers = Mapping[str, int]
-"""A task's counters, by name (tables/task_counters.py)."""
 
 
 class Break(NamedTuple):
-    """An invariant that does not hold; `of` is the currency of money, else empty."""
+    """An invariant that does not hold; `of`: the currency of money, the status of outcomes, else empty."""
 
     invariant: str
     of: str
@@ -55,6 +48,8 @@ class Rows:
 
     users: int = 0
     results: int = 0
+    by_status: Counter[str] = field(default_factory=Counter)
+    """Results as the rows of `charges` count them: by status, replayed ones under `replayed`."""
     open: Counter[str] = field(default_factory=Counter)
     """Open payments by status; `unknown` where a release before this one wrote none."""
     charged: Counter[str] = field(default_factory=Counter)
@@ -82,48 +77,9 @@ class Rows:
         for currency, money in state["money"].items():
             self.charged[currency] += money["charged_minor"]
             self.refunded[currency] += money["refunded_minor"]
+        self.by_status.update(state["counts"])
         self.results += results
         self.users += 1
-
-
-class Answered(NamedTuple):
-    """The events of `payments` that a task has handled, by what came of them."""
-
-    handled: int
-    results: int
-    dead_letters: int
-
-    @property
-    def lost(self) -> int:
-        """Handled, no answer."""
-        return max(0, self.handled - self.results - self.dead_letters)
-
-    @property
-    def double(self) -> int:
-        """Answers too many."""
-        return max(0, self.results + self.dead_letters - self.handled)
-
-    def as_json(self) -> dict[str, int]:
-        """For those who read `/audit`."""
-        return {
-            "handled": self.handled, "answered": self.results, "dead_letters": self.dead_letters,
-            "lost": self.lost, "double": self.double,
-        }  # fmt: skip
-
-
-def answered(numbers: Numbers, topic: str) -> Answered:
-    """What came of the events of a source topic."""
-    return Answered(*(numbers.get(kind + topic, 0) for kind in (EVENTS, FIRST_RESULTS, DEAD_LETTERS)))
-
-
-def still_open(numbers: Numbers) -> int:
-    """Payments that were left open, not settled yet."""
-    return numbers.get(OPENED, 0) - numbers.get(FINAL_RESULTS, 0)
-
-
-def by_rest(numbers: Numbers, kind: str) -> dict[str, int]:
-    """The numbers of a kind, by what follows it in their names: topics, currencies."""
-    return {name.removeprefix(kind): n for name, n in sorted(numbers.items()) if name.startswith(kind)}
 
 
 def breaks_of_counters(numbers: Numbers, topic: str) -> Iterator[Break]:
@@ -131,9 +87,12 @@ def breaks_of_counters(numbers: Numbers, topic: str) -> Iterator[Break]:
     found = answered(numbers, topic)
     if found.lost or found.double:
         yield Break("answered", "", found.handled, found.results + found.dead_letters)
+    known = breakdown(numbers, topic)
+    if known.uncounted < 0:
+        yield Break("outcomes", "", found.results, found.results - known.uncounted)
 
 
-def breaks_of_rows(numbers: Numbers, rows: Rows) -> Iterator[Break]:
+def breaks_of_rows(numbers: Numbers, rows: Rows, topic: str) -> Iterator[Break]:
     """What does not hold between the counters and the rows of the tables, both as one commit left them."""
     if rows.unreadable:
         yield Break("readable", "", 0, rows.unreadable)
@@ -148,3 +107,18 @@ def breaks_of_rows(numbers: Numbers, rows: Rows) -> Iterator[Break]:
         for currency in sorted(counted.keys() | found.keys()):
             if counted.get(currency, 0) != found[currency]:
                 yield Break(name, currency, counted.get(currency, 0), found[currency])
+    yield from _breaks_of_outcomes(numbers, rows, topic)
+
+
+def _breaks_of_outcomes(numbers: Numbers, rows: Rows, topic: str) -> Iterator[Break]:
+    """By status of results; the rows may know more only where a release that counted none wrote some."""
+    known = breakdown(numbers, topic)
+    counted = {
+        "succeeded": known.charged + known.refunded + known.external,
+        "declined": known.declined, "failed": known.failed, "rejected": known.rejected,
+        "replayed": known.repeats,
+    }  # fmt: skip
+    for status, number in counted.items():
+        in_rows = rows.by_status[status]
+        if number > in_rows or (known.uncounted <= 0 and number < in_rows):
+            yield Break("outcomes", status, number, in_rows)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from streamsocial_billing.audit.live import (
     Break,
-    Numbers,
     Rows,
-    answered,
     breaks_of_counters,
     breaks_of_rows,
 )
+from streamsocial_billing.audit.outcomes import Numbers, answered, breakdown, open_now
 from streamsocial_billing.books import now_ms
 from streamsocial_billing.exactly_once import Counters, Layer
 from streamsocial_billing.exactly_once.counters import read
@@ -37,6 +36,7 @@ class Checked:
     at_ms       when that was, ms since the epoch
     rows        what the rows amounted to when they were walked through; None: not yet
     rows_at_ms  the moment of which those rows are
+    open        open payments by status at the last look; empty before their rows were walked through once
     breaks      what does not hold
     """
 
@@ -45,6 +45,7 @@ class Checked:
     at_ms: int
     rows: Rows | None
     rows_at_ms: int
+    open: Mapping[str, int]
     breaks: tuple[Break, ...]
 
 
@@ -56,7 +57,12 @@ class Walk:
     began_ms: int
     numbers: Numbers | None = None
     rows: Rows = field(default_factory=Rows)
-    left: list[str] = field(default_factory=lambda: ["open_payments", "charges"])
+    left: list[str] = field(default_factory=lambda: ["charges", "open_payments"])  # the last one first
+
+    @property
+    def listed(self) -> dict[str, int] | None:
+        """Open payments by status in the rows, once all of them were seen."""
+        return None if "open_payments" in self.left else dict(self.rows.open)
 
     def go_on(self, counters: str, most: int) -> bool:
         """Add up the next rows; in a thread.
@@ -92,6 +98,7 @@ class LiveAudit:
         self._topic = topic
         self._walks: dict[int, Walk] = {}
         self._began_ms: dict[int, int] = {}
+        self._listed: dict[int, tuple[Numbers, dict[str, int]]] = {}
         self._of_rows: dict[int, tuple[Break, ...]] = {}
         self._checked: dict[int, Checked] = {}
 
@@ -130,6 +137,7 @@ class LiveAudit:
             self._checked.pop(partition, None)
             self._began_ms.pop(partition, None)
             self._of_rows.pop(partition, None)
+            self._listed.pop(partition, None)
 
     def _check(self, partition: int, at_ms: int, walked: Walk | None = None) -> None:
         """Compare the counters among themselves; keep what the last walk has found."""
@@ -141,8 +149,10 @@ class LiveAudit:
         rows, rows_at = (before.rows, before.rows_at_ms) if before else (None, 0)
         if walked is not None:
             rows, rows_at = walked.rows, walked.began_ms
+        listed = self._listed.get(partition)
+        still = open_now(numbers, *listed) if listed is not None else {}
         breaks = (*breaks_of_counters(numbers, self._topic), *self._of_rows.get(partition, ()))
-        self._checked[partition] = Checked(partition, numbers, at_ms, rows, rows_at, breaks)
+        self._checked[partition] = Checked(partition, numbers, at_ms, rows, rows_at, still, breaks)
         _tell(partition, set(before.breaks) if before else set(), breaks)
 
     async def _walk(self, partition: int, at_ms: int) -> None:
@@ -161,10 +171,14 @@ class LiveAudit:
         except StoreFailed:  # a disk that cannot be read stops the task at its next read
             self._forget([partition])
             return
-        if through and self._walks.get(partition) is walk:
+        if self._walks.get(partition) is not walk:
+            return
+        if walk.listed is not None:
+            self._listed[partition] = walk.numbers or {}, walk.listed
+        if through:
             del self._walks[partition]
             walk.view.close()
-            self._of_rows[partition] = tuple(breaks_of_rows(walk.numbers or {}, walk.rows))
+            self._of_rows[partition] = tuple(breaks_of_rows(walk.numbers or {}, walk.rows, self._topic))
             self._check(partition, at_ms, walk)
 
 
@@ -177,13 +191,13 @@ def _tell(partition: int, before: set[Break], now: Iterable[Break]) -> None:
 
 def as_json(checked: Checked, topic: str) -> dict[str, Any]:
     """One task for those who read `/audit`; `topic` is the full name of `payments`."""
-    rows, payments = checked.rows, answered(checked.numbers, topic)
     return {
         "partition": checked.partition,
         "checked_at": checked.at_ms,
         "rows_at": checked.rows_at_ms,
-        "payments": payments.as_json(),
+        "payments": answered(checked.numbers, topic).as_json(),
+        "outcomes": breakdown(checked.numbers, topic).as_json(),
         "counters": dict(checked.numbers),
-        "open": dict(rows.open) if rows else {},
+        "open": dict(checked.open),
         "breaks": [found._asdict() for found in checked.breaks],
     }

@@ -16,8 +16,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from yarl import URL
 
-from streamsocial_billing.audit.live import INVARIANTS, by_rest, still_open
-from streamsocial_billing.audit.watching import LiveAudit, as_json
+from streamsocial_billing.audit.live import INVARIANTS
+from streamsocial_billing.audit.outcomes import Breakdown, breakdown, by_rest, still_open
+from streamsocial_billing.audit.watching import Checked, LiveAudit, as_json
 from streamsocial_billing.books import now_ms
 from streamsocial_billing.exactly_once import Layer
 from streamsocial_billing.exactly_once.metrics import Metrics
@@ -39,19 +40,21 @@ def page_of_audit(app: Any, layer: Layer, live: LiveAudit, metrics: Metrics) -> 
         tasks = [as_json(checked, live.topic) for checked in live.tasks()]
         if request.query.get("workers") == "all":
             tasks += await elsewhere(app, layer)
-        body = {"at": now_ms(), **summary(tasks, layer.partitions)}
+        body = {"at": now_ms(), **summary(tasks, layer.partitions, live.topic)}
         return Response(body=orjson.dumps(body), content_type="application/json")
 
 
-def summary(tasks: Sequence[Task], partitions: int) -> dict[str, Any]:
-    """The sums over tasks, each counted once."""
+def summary(tasks: Sequence[Task], partitions: int, topic: str) -> dict[str, Any]:
+    """The sums over tasks, each counted once; `topic` is the full name of `payments`."""
     known = {task["partition"]: task for task in sorted(tasks, key=lambda task: task["checked_at"])}
     kept = [task for _, task in sorted(known.items())]
     numbers: Counter[str] = Counter()
     listed: Counter[str] = Counter()
     payments: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     for task in kept:
         payments.update(task["payments"])
+        outcomes.update(breakdown(task["counters"], topic).as_json())  # an older worker sends no `outcomes`
         numbers.update(task["counters"])
         listed.update(task["open"])
     breaks = [{"partition": task["partition"], **one} for task in kept for one in task["breaks"]]
@@ -62,6 +65,7 @@ def summary(tasks: Sequence[Task], partitions: int) -> dict[str, Any]:
         "checked_at": min((task["checked_at"] for task in kept), default=None),
         "rows_at": min((task["rows_at"] for task in kept), default=None),
         "payments": {name: payments[name] for name in OF_PAYMENTS},
+        "outcomes": {name: outcomes[name] for name in Breakdown._fields},
         "open": {"counted": still_open(numbers), "unknown": listed["unknown"], "parked": listed["parked"]},
         "events": by_rest(numbers, EVENTS),
         "money": _money(numbers),
@@ -119,12 +123,21 @@ class AuditMetrics(Collector):
             for task in tasks:
                 family.add_metric([str(task.partition)], task.numbers.get(counter, 0))
             yield family
+        yield self._outcomes(tasks)
         yield from self._gauges()
+
+    def _outcomes(self, tasks: Sequence[Checked]) -> Metric:
+        text = "Events of payments that were handled, by what became of them; all but the open ones."
+        family = CounterMetricFamily("billing_audit_outcomes", text, labels=["partition", "outcome"])
+        for task in tasks:
+            for outcome, number in breakdown(task.numbers, self._live.topic).ended().items():
+                family.add_metric([str(task.partition), outcome], number)
+        return family
 
     def _gauges(self) -> Iterator[Metric]:
         tasks = self._live.tasks()
         breaks = _gauge("breaks", "Invariants that do not hold: each currency is one.", "invariant")
-        listed = _gauge("open", "Open payments in the tables, as of the last walk.", "status")
+        listed = _gauge("open", "Open payments now.", "status")
         checked = _gauge("checked_timestamp_seconds", "The last look at the counters.")
         walked = _gauge("rows_timestamp_seconds", "The moment of which the last walk through the rows was.")
         for task in tasks:
@@ -132,8 +145,8 @@ class AuditMetrics(Collector):
             found = Counter(one.invariant for one in task.breaks)
             for invariant in INVARIANTS:
                 breaks.add_metric([partition, invariant], found[invariant])
-            for status in ("unknown", "parked"):
-                listed.add_metric([partition, status], task.rows.open[status] if task.rows else 0)
+            for status, number in task.open.items():
+                listed.add_metric([partition, status], number)
             checked.add_metric([partition], task.at_ms / 1000)
             walked.add_metric([partition], task.rows_at_ms / 1000)
         yield from (breaks, listed, checked, walked)

@@ -25,26 +25,31 @@ ROOT = Path(__file__).resolve().parents[2]
 GOOD = {
     "events/payments": 7, "first_results/payments": 6, "dead_letters/payments": 1, "events/payments-retry": 9,
     "opened": 3, "final_results": 1, "charged/EUR": 700, "charged/JPY": 5, "refunded/EUR": 200,
+    "outcomes/charged": 2, "outcomes/refunded": 1, "outcomes/repeats": 1,
 }  # fmt: skip
 
 
 def rows() -> Rows:
     """What agrees with GOOD."""
+    by_status = Counter(succeeded=3, replayed=1, unknown=2, parked=1)
     return Rows(
-        2, 7, Counter(unknown=1, parked=1), Counter(EUR=700, JPY=5), Counter(EUR=200)
+        2, 7, by_status, Counter(unknown=1, parked=1), Counter(EUR=700, JPY=5), Counter(EUR=200)
     )  # fmt: skip
 
 
 def test_books_that_agree_have_no_break() -> None:
     """Replays, nudges, dead letters of other topics among them."""
     numbers = GOOD | {"dead_letters/payments-retry": 4}
-    assert [] == [*breaks_of_counters(numbers, "payments"), *breaks_of_rows(numbers, rows())]
+    assert [] == [*breaks_of_counters(numbers, "payments"), *breaks_of_rows(numbers, rows(), "payments")]
 
 
 MUTATED: list[tuple[dict[str, int], dict[str, Any], list[Break]]] = [
     ({"events/payments": 8}, {}, [Break("answered", "", 8, 7)]),
     ({"dead_letters/payments": 2}, {}, [Break("answered", "", 7, 8)]),
-    ({"opened": 4}, {}, [Break("open", "", 3, 2)]),
+    ({"opened": 4}, {}, [Break("outcomes", "", 6, 7), Break("open", "", 3, 2)]),
+    ({"outcomes/declined": 1}, {}, [Break("outcomes", "", 6, 7), Break("outcomes", "declined", 1, 0)]),
+    ({}, {"by_status": Counter(succeeded=2, failed=1, replayed=1, unknown=2, parked=1)},
+     [Break("outcomes", "succeeded", 3, 2), Break("outcomes", "failed", 0, 1)]),
     ({}, {"open": Counter(parked=1)}, [Break("open", "", 2, 1)]),
     ({}, {"results": 8}, [Break("results", "", 7, 8)]),
     ({"charged/EUR": 701}, {}, [Break("charged", "EUR", 701, 700)]),
@@ -61,11 +66,11 @@ MUTATED: list[tuple[dict[str, int], dict[str, Any], list[Break]]] = [
 def test_each_invariant_names_the_side_that_was_changed(
     numbers: dict[str, int], sides: dict[str, Any], expected: list[Break]
 ) -> None:
-    """One figure changed on one side: one break, of that invariant, with both figures."""
+    """One figure changed on one side: it is named with both figures, wherever something disagrees with it."""
     found, counted = rows(), GOOD | numbers
     for name, value in sides.items():
         setattr(found, name, value)
-    assert expected == [*breaks_of_counters(counted, "payments"), *breaks_of_rows(counted, found)]
+    assert expected == [*breaks_of_counters(counted, "payments"), *breaks_of_rows(counted, found, "payments")]
 
 
 def test_every_invariant_has_a_side_that_breaks_it() -> None:
@@ -144,6 +149,7 @@ def test_a_task_counts_what_came_in_and_what_came_of_it(audited: Lab) -> None:
         "events/payments": 6, "first_results/payments": 4, "dead_letters/payments": 2,
         "events/payments-retry": 1, "events/billing-commands": 1, "dead_letters/billing-commands": 1,
         "charged/EUR": 300, "charged/JPY": 50,
+        "outcomes/charged": 2, "outcomes/rejected": 1, "outcomes/repeats": 1,
     }  # fmt: skip
     assert expected == audited.numbers
     assert [] == audited.breaks()
@@ -207,7 +213,7 @@ def test_rows_that_are_changed_behind_its_back_are_noticed(audited: Lab) -> None
     lab.put("charges", "u1", state | {"money": {"EUR": {"charged_minor": 299, "refunded_minor": 1}}})
     assert ["charged", "refunded"] == audited.breaks()
     lab.put("charges", "u1", state | {"counts": {"succeeded": 2}})
-    assert ["results"] == audited.breaks()
+    assert ["results", "outcomes"] == audited.breaks()
     lab.put("charges", "u1", state)
     lab.put("open_payments", "u1/p9", {"next_try_at": None, "status": "parked"})
     assert ["open"] == audited.breaks()
@@ -262,7 +268,8 @@ def test_the_timer_ends_with_its_walks_closed(audited: Lab) -> None:
 
 def summary_of(live: LiveAudit) -> Any:
     """What `/audit` says."""
-    return orjson.loads(orjson.dumps(summary([as_json(one, live.topic) for one in live.tasks()], 8)))
+    tasks = [as_json(one, live.topic) for one in live.tasks()]
+    return orjson.loads(orjson.dumps(summary(tasks, 8, live.topic)))
 
 
 def test_the_summary_adds_up_tasks_and_counts_each_once(audited: Lab) -> None:
@@ -272,7 +279,7 @@ def test_the_summary_adds_up_tasks_and_counts_each_once(audited: Lab) -> None:
     (task,) = summary_of(audited.live)["tasks"]
     older = task | {"checked_at": task["checked_at"] - 1, "counters": {}}
     other = task | {"partition": 3, "checked_at": 5}
-    body = summary([task, older, other], 8)
+    body = summary([task, older, other], 8, audited.live.topic)
     assert ([0, 3], 8, 5, True) == (body["here"], body["partitions"], body["checked_at"], body["ok"])
     assert (2, 2, 0, 0) == tuple(body["payments"][k] for k in ("handled", "answered", "lost", "double"))
     assert {"EUR": {"charged_minor": 600, "refunded_minor": 0, "exponent": 2}} == body["money"]

@@ -59,7 +59,8 @@ class Awaiting:
         row = self._row(user_id, charge_id)
         if not row["told"]:
             return []
-        told = [GatewayEvent(**one) for one in row["told"]]
+        names = GatewayEvent.__dataclass_fields__  # a newer release may have written more
+        told = [GatewayEvent(**{n: v for n, v in one.items() if n in names}) for one in row["told"]]
         row["told"] = []
         self._put(user_id, charge_id, row)
         return told
@@ -69,6 +70,13 @@ class Awaiting:
         row = self._row(user_id, charge_id)
         row["refunded_minor"] += amount_minor
         self._put(user_id, charge_id, row)
+
+    def take_back(self, user_id: str, charge_id: str, amount_minor: int) -> None:
+        """So much of what went back has come back; nothing where the charge is not waited for any more."""
+        row = self._row(user_id, charge_id)
+        if row["refunded_minor"]:
+            row["refunded_minor"] -= amount_minor
+            self._put(user_id, charge_id, row)
 
     def take_refunded(self, user_id: str, charge_id: str) -> int:
         """What went back before the charge was known; minor units."""

@@ -23,9 +23,9 @@ from streamsocial_billing.events import (
 )
 from streamsocial_billing.exactly_once import Event, RecordTooLarge, Topic
 from streamsocial_billing.outcomes import Verdict
-from tables.business_refs import business_key
+from tables.business_refs import BusinessRef, business_key
 from tables.open_payments import OpenPayment
-from tables.payments import Entry, PaymentEntry, payment_key, read_entry, written
+from tables.payments import Entry, PaymentEntry, SmallEntry, payment_key, read_entry, written
 from tables.task_counters import (
     CHARGED,
     DEAD_LETTERS,
@@ -93,10 +93,29 @@ class Books:
         if event.business_ref is None or event.action != "charge":
             return None
         named = self.business_refs.get(business_key(event.user_id, event.business_ref))
-        if named is None or named["payment_id"] == event.payment_id:
+        if named is None:
             return None
-        other: str = named["payment_id"]
-        return other if holds(self.entry(event.user_id, other)) else None
+        return next(iter(self._holders(event.user_id, named, event.payment_id)), None)
+
+    def hold_again(self, user_id: str, payment_id: str, charge: PaymentEntry | SmallEntry) -> str | None:
+        """A charge has money again that had gone back: it holds its business_ref, if it has one.
+
+        Returns the payment_id of another charge that holds it too: it was paid twice, and stays held until
+        both are free.
+        """
+        if charge["business_ref"] is None or not holds(charge):
+            return None
+        key = business_key(user_id, charge["business_ref"])
+        named = self.business_refs.get(key)
+        others = [] if named is None else self._holders(user_id, named, payment_id)
+        first, *also = [*others, payment_id]
+        self.business_refs[key] = {"payment_id": first} | ({"also": also} if also else {})
+        return others[0] if others else None
+
+    def _holders(self, user_id: str, named: BusinessRef, but: str) -> list[str]:
+        """The charges of a row that hold its business_ref now, all `but` one."""
+        listed = [named["payment_id"], *named.get("also", ())]
+        return [one for one in listed if one != but and holds(self.entry(user_id, one))]
 
     def write(
         self, payment: PaymentEvent | PaymentEntry, user_id: str, payment_id: str, found: Verdict, *,

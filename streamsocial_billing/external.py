@@ -1,25 +1,30 @@
-"""Books refunds, disputes that were made at the gateway, not by us."""
+"""Books what the gateway did by itself: refunds and disputes made there, refunds that failed afterwards."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
 
+from streamsocial_billing.awaiting import Awaiting
 from streamsocial_billing.books import Books
 from streamsocial_billing.decision import after_outcome
 from streamsocial_billing.events import PaymentEvent
 from streamsocial_billing.gateway_events import GatewayEvent
 from streamsocial_billing.outcomes import Verdict
 from streamsocial_billing.refund_rules import Charged, after_end
-from tables.payments import ObservedEntry, PaymentEntry
+from tables.payments import ObservedEntry, PaymentEntry, is_full, is_small
 
 logger = logging.getLogger(__name__)
 
 DISPUTE: Final = "dispute"
 DISPUTE_WON: Final = "dispute_won"
+REFUND_FAILED: Final = "refund_failed"
+"""Reasons of external results: money that a dispute took, that came back of it, that a refund which failed
+after it had succeeded brought back."""
 NO_FINGERPRINT: Final = "external"
 """Instead of a fingerprint: no event is the same as something that had none."""
 
@@ -41,60 +46,138 @@ def book_external(books: Books, told: GatewayEvent, charge_id: str, charge: Char
     if charge["action"] != "charge" or (ref and told.charge_ref and ref != told.charge_ref):
         logger.info("%s/%s: %s is about another charge: ignored", told.user_id, charge_id, told.gateway_ref)
         return "foreign"
-    payment_id = external_id(told.gateway, told.gateway_ref)
-    before = books.entry(told.user_id, payment_id)
-    if told.status == "succeeded":
-        if before is not None:
-            return "known"
-        _book_taken(books, told, charge_id, charge, payment_id, at_ms)
-        return "booked"
-    if told.kind != "dispute" or told.status == "pending":
-        return "noted"  # a refund that failed or is not decided moved nothing: there is nothing to book
-    if before is None:
-        # it ended before it took anything, or we hear of its end first: then its beginning counts no more
-        books.put(told.user_id, payment_id, _ended_first(told, at_ms))
+    if told.status == "pending":
         return "noted"
-    if "seen" in before or before["status"] != "succeeded":
-        return "known"
-    return _book_won(books, told, charge_id, charge, payment_id, at_ms)
+    booking = _Booking(books, told, charge_id, charge, at_ms)
+    return booking.dispute() if told.kind == "dispute" else booking.refund()
 
 
-def _book_taken(
-    books: Books, told: GatewayEvent, charge_id: str, charge: Charged, payment_id: str, at_ms: int
-) -> None:
-    """Money went back to the user: a refund in the books, which the charge's cap feels."""
-    counts = _counts(told, charge)
-    room = charge["amount_minor"] - charge["refunded_minor"] if counts else 0
-    if room < told.amount_minor:
-        logger.error(
-            "%s/%s: %s took back %d %s, the charge (%s, %d %s at %s) had room for %d",
-            told.user_id, charge_id, told.gateway_ref, told.amount_minor, told.currency, charge["status"],
-            charge["amount_minor"], charge["currency"], charge["gateway"], max(room, 0),
-        )  # fmt: skip
-    used = told.amount_minor if counts else 0
-    if used:
-        books.put(told.user_id, charge_id, after_end(charge, freed_minor=0, refunded_minor=used))
-    reason = DISPUTE if told.kind == "dispute" else None
-    entry = _entry(told, charge_id, charge, payment_id, "refund", reason, at_ms)
-    entry["refunded_minor"] = used
-    _write(books, told.user_id, payment_id, entry, at_ms)
-
-
-def _book_won(
-    books: Books, told: GatewayEvent, charge_id: str, charge: Charged, dispute_id: str, at_ms: int
+def book_refund_failed(
+    books: Books, told: GatewayEvent, refund: Charged, charge_id: str, at_ms: int
 ) -> str:
-    """Money came back to us: outcomes never change, so it is a charge of its own, with no card behind it."""
-    payment_id = external_id(told.gateway, told.gateway_ref, "won")
-    dispute = books.entry(told.user_id, dispute_id)
-    if dispute is None or "seen" in dispute or books.entry(told.user_id, payment_id) is not None:
+    """A refund that had succeeded did fail: its amount is back in our balance, once for each refund.
+
+    Outcomes never change, so it is a charge of its own, with no card behind it. The charge has room for
+    another refund again.
+    """
+    ref = refund["gateway_ref"] or told.gateway_ref
+    payment_id = external_id(told.gateway, ref, "failed")
+    if books.entry(told.user_id, payment_id) is not None:
         return "known"
-    used = dispute["refunded_minor"]
-    if used:
-        books.put(told.user_id, charge_id, after_end(charge, freed_minor=0, refunded_minor=-used))
-    entry = _entry(told, charge_id, charge, payment_id, "charge", DISPUTE_WON, at_ms)
-    entry["amount_minor"] = entry["refunded_minor"] = dispute["amount_minor"]  # nobody refunds this one
+    # what the gateway made knows its part itself: it may have taken what was of another currency
+    external = refund["fingerprint"] == NO_FINGERPRINT
+    _give_back(books, told.user_id, charge_id, refund["refunded_minor" if external else "amount_minor"])
+    told = replace(told, amount_minor=refund["amount_minor"], currency=refund["currency"])
+    entry = _entry(told, charge_id, refund, payment_id, "charge", REFUND_FAILED, at_ms)
+    entry["refunded_minor"] = entry["amount_minor"]  # nobody refunds this one
+    logger.warning(
+        "%s/%s: its refund %s failed after it had succeeded (%s): %d %s are back",
+        told.user_id, charge_id, ref, told.reason, told.amount_minor, told.currency,
+    )  # fmt: skip
     _write(books, told.user_id, payment_id, entry, at_ms)
     return "booked"
+
+
+@dataclass(frozen=True, slots=True)
+class _Booking:
+    """One message about what the gateway made, of a charge that has its outcome."""
+
+    books: Books
+    told: GatewayEvent
+    charge_id: str
+    charge: Charged
+    at_ms: int
+
+    def refund(self) -> str:
+        """A refund that failed has failed for good, so a success that is told later is older news."""
+        told, payment_id = self.told, external_id(self.told.gateway, self.told.gateway_ref)
+        before = self.books.entry(told.user_id, payment_id)
+        if told.status == "succeeded":
+            return "known" if before is not None else self._take(payment_id, told.amount_minor)
+        if before is None:
+            self.books.put(told.user_id, payment_id, _ended_first(told, REFUND_FAILED, self.at_ms))
+            return "noted"
+        if "seen" in before or before["status"] != "succeeded":
+            return "known"
+        return book_refund_failed(self.books, told, before, self.charge_id, self.at_ms)
+
+    def dispute(self) -> str:
+        """By what moved in all so far: each message adds what the books do not have yet."""
+        told, first = self.told, external_id(self.told.gateway, self.told.gateway_ref)
+        before = self.books.entry(told.user_id, first)
+        if before is not None and "seen" in before:
+            # a list says what is so now, so an inquiry that took money after it was closed is booked
+            if told.status != "succeeded" or told.via != "reconciliation":
+                return "known"
+            return self._take(first, told.amount_minor)
+        if told.status == "succeeded":
+            taken, payment_id = self._so_far(first, "taken")
+            more = told.amount_minor - taken
+            return self._take(payment_id, more) if more > 0 else "known"
+        if before is None:
+            # it ended before it took anything, or we hear of its end first: then its beginning counts no more
+            self.books.put(told.user_id, first, _ended_first(told, DISPUTE_WON, self.at_ms))
+            return "noted"
+        taken, _ = self._so_far(first, "taken")
+        won = external_id(told.gateway, told.gateway_ref, "won")
+        returned, payment_id = self._so_far(won, "won")
+        more = min(told.amount_minor, taken) - returned
+        return self._return(payment_id, more, before["refunded_minor"] > 0) if more > 0 else "known"
+
+    def _so_far(self, first: str, word: str) -> tuple[int, str]:
+        """What the books have of this side of the dispute, minor units; the id of the next entry of it."""
+        total, payment_id = 0, first
+        while (entry := self.books.entry(self.told.user_id, payment_id)) is not None and "seen" not in entry:
+            total += entry["amount_minor"]
+            payment_id = external_id(self.told.gateway, self.told.gateway_ref, word, str(total))
+        return total, payment_id
+
+    def _take(self, payment_id: str, amount_minor: int) -> str:
+        """Money went back to the user: a refund in the books, which the charge's cap feels."""
+        told, charge = replace(self.told, amount_minor=amount_minor), self.charge
+        counts = _counts(told, charge)
+        room = charge["amount_minor"] - charge["refunded_minor"] if counts else 0
+        if room < amount_minor:
+            logger.error(
+                "%s/%s: %s took back %d %s, the charge (%s, %d %s at %s) had room for %d",
+                told.user_id, self.charge_id, told.gateway_ref, amount_minor, told.currency, charge["status"],
+                charge["amount_minor"], charge["currency"], charge["gateway"], max(room, 0),
+            )  # fmt: skip
+        used = amount_minor if counts else 0
+        if used:
+            changed = after_end(charge, freed_minor=0, refunded_minor=used)
+            self.books.put(told.user_id, self.charge_id, changed)
+        reason = DISPUTE if told.kind == "dispute" else None
+        entry = _entry(told, self.charge_id, charge, payment_id, "refund", reason, self.at_ms)
+        entry["refunded_minor"] = used
+        _write(self.books, told.user_id, payment_id, entry, self.at_ms)
+        return "booked"
+
+    def _return(self, payment_id: str, amount_minor: int, counts: bool) -> str:
+        """Money came back to us: outcomes never change, so it is a charge of its own, with no card behind."""
+        told = replace(self.told, amount_minor=amount_minor)
+        if counts:
+            _give_back(self.books, told.user_id, self.charge_id, amount_minor)
+        entry = _entry(told, self.charge_id, self.charge, payment_id, "charge", DISPUTE_WON, self.at_ms)
+        entry["refunded_minor"] = amount_minor  # nobody refunds this one
+        _write(self.books, told.user_id, payment_id, entry, self.at_ms)
+        return "booked"
+
+
+def _give_back(books: Books, user_id: str, charge_id: str, amount_minor: int) -> None:
+    """What had gone back is here again: the charge has room for it, and holds its business_ref."""
+    charge = books.entry(user_id, charge_id)
+    if not (is_full(charge) or is_small(charge)):
+        Awaiting(books).take_back(user_id, charge_id, amount_minor)
+        return
+    changed = after_end(charge, freed_minor=0, refunded_minor=-amount_minor)
+    books.put(user_id, charge_id, changed)
+    other = books.hold_again(user_id, charge_id, changed)
+    if other is not None:
+        logger.error(
+            "%s: %s was paid by %s, whose refund came back, and by %s since: a person has to look",
+            user_id, changed["business_ref"], charge_id, other,
+        )  # fmt: skip
 
 
 def _counts(told: GatewayEvent, charge: Charged) -> bool:
@@ -104,17 +187,17 @@ def _counts(told: GatewayEvent, charge: Charged) -> bool:
 
 
 def _entry(
-    told: GatewayEvent, charge_id: str, charge: Charged, payment_id: str, action: str, reason: str | None,
+    told: GatewayEvent, charge_id: str, of: Charged, payment_id: str, action: str, reason: str | None,
     at_ms: int,
 ) -> PaymentEntry:  # fmt: skip
     """A succeeded payment that no event asked for."""
     stand_in = PaymentEvent(
-        payment_id=payment_id, user_id=told.user_id, action=action, product=charge["product"],
+        payment_id=payment_id, user_id=told.user_id, action=action, product=of["product"],
         amount_minor=told.amount_minor, currency=told.currency, payment_method="external",
         gateway=told.gateway, business_ref=None, refund_of=charge_id, requested_at=told.occurred_at,
     )  # fmt: skip
     entry = after_outcome(
-        stand_in, status="succeeded", reason=reason, gateway_account=charge["gateway_account"],
+        stand_in, status="succeeded", reason=reason, gateway_account=of["gateway_account"],
         gateway_ref=told.gateway_ref, attempts=0, ever_ambiguous=False, last_error=None, source=None,
         appended_ms=at_ms, now_ms=at_ms, charge_ref=told.charge_ref, known_fingerprint=NO_FINGERPRINT,
     )  # fmt: skip
@@ -122,9 +205,9 @@ def _entry(
     return entry
 
 
-def _ended_first(told: GatewayEvent, at_ms: int) -> ObservedEntry:
+def _ended_first(told: GatewayEvent, reason: str, at_ms: int) -> ObservedEntry:
     return {
-        "status": "observed", "seen": "declined", "reason": DISPUTE_WON, "action": "refund",
+        "status": "observed", "seen": "declined", "reason": reason, "action": "refund",
         "gateway": told.gateway, "gateway_account": told.account, "gateway_ref": told.gateway_ref,
         "amount_minor": told.amount_minor, "currency": told.currency, "soft": False, "observed_at": at_ms,
     }  # fmt: skip

@@ -20,7 +20,7 @@ from streamsocial_billing.books import Books, now_ms
 from streamsocial_billing.decision import DEDUP_RETENTION_MS, OPEN
 from streamsocial_billing.events import BadInput, gateway_key_of
 from streamsocial_billing.exactly_once import Event
-from streamsocial_billing.external import book_external
+from streamsocial_billing.external import book_external, book_refund_failed
 from streamsocial_billing.gateway_events import GatewayEvent
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.outcomes import Verdict
@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 RANK: Final = {"pending": 0, "declined": 1, "succeeded": 2}
 """What is told never lowers what was told before: that something moved outweighs everything else."""
+REFUND_RANK: Final = {"pending": 0, "succeeded": 1, "declined": 2}
+"""Of one refund: it may fail after it succeeded, never the other way round."""
 
 GATEWAY_TOLD: Final = Counter(
     "billing_gateway_told",
@@ -109,7 +111,26 @@ class Observer:
             return _contradicts(told, payment_id, entry)
         if is_full(entry) and entry["status"] in OPEN:
             return self._open(told, payment_id, entry, at_ms)
+        if told.kind == "refund" and entry["gateway_ref"] in (None, told.gateway_ref):
+            effect = self._refund_ended(told, payment_id, entry, at_ms)
+            if effect is not None:
+                return effect
         return _final(told, payment_id, entry)
+
+    def _refund_ended(
+        self, told: GatewayEvent, payment_id: str, entry: PaymentEntry | SmallEntry, at_ms: int
+    ) -> str | None:
+        """What is told of a refund of ours that has its outcome; None: nothing that is special to refunds."""
+        match entry["status"], told.status:
+            case "declined", "succeeded" if entry["gateway_ref"] is not None and _agrees(told, entry):
+                return "known"  # older news: a refund that failed has failed for good
+            case "succeeded", "declined":
+                # an entry that an earlier release made small does not say its charge; a repair does
+                charge_id = entry.get("refund_of") or told.charge_id
+                if charge_id is None or not _agrees(told, entry):
+                    return _contradicts(told, payment_id, entry)
+                return book_refund_failed(self._books, told, entry, charge_id, at_ms)
+        return None
 
     def _before_its_event(
         self, told: GatewayEvent, payment_id: str, before: ObservedEntry | None, at_ms: int
@@ -119,7 +140,9 @@ class Observer:
             had = before["action"], before["gateway"], before["amount_minor"], before["currency"]
             if had != (told.kind, told.gateway, told.amount_minor, told.currency):
                 return _contradicts(told, payment_id, before)
-            if RANK[told.status] <= RANK[before["seen"]]:
+            same_refund = told.kind == "refund" and told.gateway_ref == before["gateway_ref"]
+            rank = REFUND_RANK if same_refund else RANK
+            if rank[told.status] <= rank[before["seen"]]:
                 return "known"
         gateway = self._gateways.get(told.gateway)
         account = told.account or (gateway.account if gateway is not None else "")

@@ -40,11 +40,21 @@ def sweep(books: Books, user_id: str, payment_id: str, entry: Entry | None, at_m
         books.payments[key] = smaller(entry)
         return
     if is_small(entry) and entry["business_ref"] is not None:
-        named = business_key(user_id, entry["business_ref"])
-        holder = books.business_refs.get(named)
-        if holder is not None and holder["payment_id"] == payment_id:
-            del books.business_refs[named]
+        _let_go(books, business_key(user_id, entry["business_ref"]), payment_id)
     del books.payments[key]
+
+
+def _let_go(books: Books, named: str, payment_id: str) -> None:
+    """Take a charge out of the row of its business_ref."""
+    row = books.business_refs.get(named)
+    if row is None:
+        return
+    left = [one for one in (row["payment_id"], *row.get("also", ())) if one != payment_id]
+    if not left:
+        del books.business_refs[named]
+    elif len(left) <= len(row.get("also", ())):
+        first, *also = left
+        books.business_refs[named] = {"payment_id": first} | ({"also": also} if also else {})
 
 
 def is_over(entry: Entry, at_ms: int) -> bool:
@@ -58,8 +68,8 @@ def is_over(entry: Entry, at_ms: int) -> bool:
 
 
 def smaller(entry: PaymentEntry) -> SmallEntry:
-    """What replays and late refunds need."""
-    return {
+    """What replays, late refunds and a late failure of a refund need."""
+    small: SmallEntry = {
         "small": True,
         "fingerprint": entry["fingerprint"],
         "fingerprint_version": entry["fingerprint_version"],
@@ -79,6 +89,9 @@ def smaller(entry: PaymentEntry) -> SmallEntry:
         "attempts": entry["attempts"],
         "processed_at": entry["processed_at"],
     }
+    if entry["refund_of"] is not None:
+        small["refund_of"] = entry["refund_of"]
+    return small
 
 
 def _is_over(value: bytes, at_ms: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import faust
 
@@ -17,6 +17,9 @@ class BusinessRef(TypedDict):
 
     payment_id: str
     """The charge."""
+    also: NotRequired[list[str]]
+    """Charges that got it back beside that one: their refund failed, or their dispute was won, after another
+    charge had taken the business_ref."""
 
 
 def business_key(user_id: str, business_ref: str) -> str:

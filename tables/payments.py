@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import Any, Final, TypedDict, TypeGuard, cast, final
+from typing import Any, Final, NotRequired, TypedDict, TypeGuard, cast, final
 
 import faust
 
@@ -136,6 +136,8 @@ class SmallEntry(TypedDict):
     conflicts_with: str | None
     attempts: int
     processed_at: int
+    refund_of: NotRequired[str]
+    """Refunds only, and not in entries that an earlier release made small."""
 
 
 @final

@@ -11,6 +11,8 @@
 9. No charge gave back more than it captured, in the results or at the gateway; its entry says how much.
 
 A dispute is in no list of the gateway that is read here: what was told of it counts on the gateway's side.
+A refund that failed after it succeeded is, at the gateway, a refund that failed: its two results are held
+against that row, and count on the gateway's side if it says so.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ TABLE_PAYMENTS: Final = "payments changelog fold differs"
 TABLE_CHARGES: Final = "charges changelog fold differs"
 DISPUTES: Final = frozenset({"dispute", "dispute_won"})
 """Reasons of results that are of the gateway's making, yet in none of its lists."""
+REFUND_FAILED: Final = "refund_failed"
+"""Reason of the result that brings back what a refund took which failed after it had succeeded."""
 
 
 class Problem(NamedTuple):
@@ -146,13 +150,33 @@ def no_payment_moves_twice(books: Books) -> Iterator[Problem]:
 def every_charge_has_its_result(books: Books) -> Iterator[Problem]:
     """Check 5 of charges."""
     results = [one for one in books.results if one.moved and one.action == "charge"]
-    yield from _pairs("charge", results, list(_charged(books)))
+    kept = [one for one in results if not _came_back(one)]
+    yield from _pairs("charge", kept, list(_charged(books)))
 
 
 def every_refund_has_its_result(books: Books) -> Iterator[Problem]:
     """Check 5 of refunds."""
     results = [one for one in books.results if one.moved and one.action == "refund"]
-    yield from _pairs("refund", results, list(_refunded(books)))
+    failed = _failed_later(books)
+    kept = [one for one in results if one.gateway_ref not in failed]
+    yield from _pairs("refund", kept, list(_refunded(books)))
+
+
+def every_refund_that_failed_had_succeeded(books: Books) -> Iterator[Problem]:
+    """Check 5 of refunds that failed afterwards: they had succeeded, the gateway has them as failed."""
+    refunds = {one.gateway_ref: one for one in books.results if one.moved and one.action == "refund"}
+    at_gateway = {row.id: row for row in books.refunds}
+    for one in filter(_came_back, books.results):
+        refund, row = refunds.get(one.gateway_ref), at_gateway.get(one.gateway_ref or "")
+        if refund is None:
+            yield Problem("failure without refund", one.payment, f"{one.gateway_ref} had not succeeded")
+        elif (refund.amount_minor, refund.currency) != (one.amount_minor, one.currency):
+            detail = f"refunded {refund.amount_minor} {refund.currency}, came back {one.amount_minor}"
+            yield Problem("amount differs", one.payment, detail)
+        if row is None or row.status != "failed":
+            status = "nowhere" if row is None else f"as {row.status}"
+            detail = f"the gateway has {one.gateway_ref} {status}"
+            yield Problem("failure without its refund's failure", one.payment, detail)
 
 
 def _pairs(
@@ -236,10 +260,12 @@ def money_is_the_same_everywhere(books: Books) -> Iterator[Problem]:
 def money_per_currency(books: Books, action: str = "charge") -> dict[str, tuple[int, int, int]]:
     """Minor units charged (or, `action` refund, given back) by results, the gateway's ledger, the tables."""
     sides: tuple[Counter[str], Counter[str], Counter[str]] = Counter(), Counter(), Counter()
+    failed = _failed_later(books)
     for one in books.results:
         if one.moved and one.action == action:
             sides[0][one.currency] += one.amount_minor
-            if one.external and one.reason in DISPUTES:
+            disputed = one.external and one.reason in DISPUTES
+            if disputed or (one.gateway_ref in failed and (action == "refund" or _came_back(one))):
                 sides[1][one.currency] += one.amount_minor
     for row in _charged(books) if action == "charge" else _refunded(books):
         sides[1][row.currency] += row.amount_minor
@@ -279,6 +305,17 @@ def _given_back(books: Books) -> Counter[str]:
             charge = f"{one.payment.partition('/')[0]}/{one.refund_of}"
             back[charge] += one.amount_minor if one.action == "refund" else -one.amount_minor
     return back
+
+
+def _came_back(one: Result) -> bool:
+    """True for what a refund brought back that failed after it had succeeded."""
+    return one.external and one.moved and one.reason == REFUND_FAILED
+
+
+def _failed_later(books: Books) -> set[str | None]:
+    """The gateway's ids of the refunds that failed after they had succeeded, if the gateway says so too."""
+    succeeded = {row.id for row in _refunded(books)}
+    return {one.gateway_ref for one in books.results if _came_back(one)} - succeeded
 
 
 def _charged(books: Books) -> Iterator[LedgerCharge]:
@@ -324,6 +361,7 @@ CHECKS: Final[tuple[Callable[[Books], Iterator[Problem]], ...]] = (
     no_payment_moves_twice,
     every_charge_has_its_result,
     every_refund_has_its_result,
+    every_refund_that_failed_had_succeeded,
     table_payments_holds_the_outcomes,
     table_charges_is_the_fold,
     money_is_the_same_everywhere,

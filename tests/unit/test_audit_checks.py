@@ -128,6 +128,80 @@ def test_good_books_with_refunds_have_no_problem() -> None:
     assert {"USD": (550, 550, 550)} == money_per_currency(books)
 
 
+def books_with_a_failed_refund() -> Books:
+    """The same; then the refund of 200 failed."""
+    books = books_with_refunds()
+    books.results.append(result(
+        "u1/x1_f", 0, amount_minor=200, gateway_ref="re_u1/r1", reason="refund_failed", refund_of="p1",
+        action="charge", external=True, source=None,
+    ))  # fmt: skip
+    books.refunds[0] = refund("u1/r1", 200, status="failed")
+    one = books.results[-1]
+    books.metrics["x1_f", one.status, False] += 1
+    books.states["u1"] = charge_state_after(
+        books.states["u1"], "u1", one.status, 200, "USD", False, "x1_f", 1, "charge"  # type: ignore[arg-type]
+    )  # fmt: skip
+    books.entries["u1/x1_f"] = Entry(one.status, 200, "USD", one.gateway_ref)
+    books.entries["u1/p1"] = books.entries["u1/p1"]._replace(refunded_minor=100)
+    return books
+
+
+def test_good_books_with_a_refund_that_failed_have_no_problem() -> None:
+    """It succeeded, then it failed: at the gateway nothing moved."""
+    books = books_with_a_failed_refund()
+
+    assert [] == list(problems_of(books))
+    assert {"USD": (350, 350, 350)} == money_per_currency(books, "refund")
+    assert {"USD": (750, 750, 750)} == money_per_currency(books)
+
+
+def refund_not_failed_there(books: Books) -> None:
+    books.refunds[0] = refund("u1/r1", 200)
+
+
+def refund_not_there_at_all(books: Books) -> None:
+    del books.refunds[0]
+
+
+def failure_not_told(books: Books) -> None:
+    del books.results[-1]
+
+
+def failure_without_refund(books: Books) -> None:
+    del books.results[1]
+
+
+def failure_of_another_amount(books: Books) -> None:
+    books.results[-1] = books.results[-1]._replace(amount_minor=199)
+
+
+def failure_without_room(books: Books) -> None:
+    books.entries["u1/p1"] = books.entries["u1/p1"]._replace(refunded_minor=300)
+
+
+@pytest.mark.parametrize(
+    ("plant", "kind", "about"),
+    [
+        (refund_not_failed_there, "failure without its refund's failure", "u1/x1_f"),
+        (refund_not_failed_there, "money differs", "USD"),
+        (refund_not_there_at_all, "failure without its refund's failure", "u1/x1_f"),
+        (failure_not_told, "result without refund", "u1/r1"),
+        (failure_without_refund, "failure without refund", "u1/x1_f"),
+        (failure_of_another_amount, "amount differs", "u1/x1_f"),
+        (failure_without_room, "payments changelog fold differs", "u1/p1"),
+    ],
+)
+def test_a_planted_problem_of_a_failed_refund_is_named(
+    plant: Callable[[Books], None], kind: str, about: str
+) -> None:
+    """Neither side is believed without the other."""
+    books = books_with_a_failed_refund()
+
+    plant(books)
+
+    assert [] != [one for one in problems_of(books) if one.kind == kind and about in one.about]
+
+
 def test_good_books_have_no_problem() -> None:
     """Replays, declines, settled unknowns, dead letters: all of that is as it must be."""
     assert [] == list(problems_of(good_books()))

@@ -58,6 +58,8 @@ PAID: list[Item] = [CHARGE, REFUND, PENDING, ours("charge", "succeeded", "c1", "
 TOLD_OF_REFUND: list[Item] = [*PAID, ours("refund", "succeeded", "r1", "re_scripted_1", amount_minor=200)]
 DISPUTED: list[Item] = [*PAID, foreign("dispute", "succeeded", "dp_1", amount_minor=150),
             foreign("dispute", "declined", "dp_1", amount_minor=150)]  # fmt: skip
+FAILED: list[Item] = [*TOLD_OF_REFUND, foreign("refund", "declined", "re_x", amount_minor=100),
+          ours("refund", "declined", "r1", "re_scripted_1", amount_minor=200)]  # fmt: skip
 DECLINED: list[Item] = [CHARGE, REFUND, PENDING, ours("charge", "declined", "c1", "ch_1", reason="lost_card")]
 
 
@@ -141,6 +143,20 @@ def test_money_that_moved_is_the_same_in_any_order(items: list[Item]) -> None:
         run(order, dies, check)
 
     any_order()
+
+
+@settings(max_examples=80, deadline=None)
+@given(orders(FAILED), crashes)
+def test_refunds_that_failed_gave_nothing_back_in_any_order(order: list[Item], dies: set[int]) -> None:
+    """Paid 500; a refund of ours and one at the gateway succeeded, then failed: told in any order."""
+
+    def check(lab: OneTask) -> None:
+        each_once(lab, {"c1": "succeeded", "r1": lab.entry("u1", "r1")["status"]})
+        failures = Counter(one["gateway_ref"] for one in lab.results() if one["reason"] == "refund_failed")
+        assert max(failures.values(), default=1) == 1
+        assert (500, 0) == (net(lab), nothing_waits(lab))
+
+    run(order, dies, check)
 
 
 @settings(max_examples=40, deadline=None)

@@ -35,6 +35,9 @@ from streamsocial_billing.settings import (
     Settings,
 )
 from streamsocial_billing.settling import Settlement
+from streamsocial_billing.status.overview import Overview
+from streamsocial_billing.status.peers import Peers, asking
+from streamsocial_billing.status.report import Reporter
 from streamsocial_billing.subscriptions import Subscriptions
 from streamsocial_billing.switching import START, STOP, Switching
 from streamsocial_billing.topics import create_topics
@@ -42,6 +45,7 @@ from streamsocial_billing.views.api import declare_views
 from streamsocial_billing.views.audit import page_of_audit
 from streamsocial_billing.views.payment_metrics import PaymentMetrics
 from streamsocial_billing.views.receiving import declare_receivers
+from streamsocial_billing.views.status import page_of_status
 from streamsocial_billing.views.subscriptions import page_of_subscriptions
 from tables.awaited_charges import declare_awaited_charges
 from tables.business_refs import declare_business_refs
@@ -137,12 +141,15 @@ def create_app(
 
     # timers, views
     live = LiveAudit(layer, counters, settings.topic(PAYMENTS))
-    run_beside(app, layer, Nudger(settings.client_config(), settings.topic(RETRY)), gatekeeper, live)
+    overview = Overview(Reporter(app, layer, gatekeeper, live), Peers(asking(app)))
+    nudger = Nudger(settings.client_config(), settings.topic(RETRY))
+    run_beside(app, layer, nudger, gatekeeper, live, overview)
     told = Metrics(layer)
     told.registry.register(GATEWAY_TOLD)
     told.registry.register(PaymentMetrics(gatekeeper, books.buried))
     declare_views(app, layer, settings, books.charges, books.payments, told, gatekeeper)
-    page_of_audit(app, layer, live, told)
+    page_of_status(app, overview)
+    page_of_audit(app, layer, live, told, overview)
     page_of_subscriptions(app, layer, settings, subscribed)
     declare_receivers(app, settings, gateways, billing.decide, told.registry)
     return app

@@ -12,10 +12,13 @@ from streamsocial_billing.gatekeeping import Gatekeeper
 from streamsocial_billing.observing import is_forgettable
 from streamsocial_billing.resolver import DueTimer
 from streamsocial_billing.scheduling import RenewalTimer
+from streamsocial_billing.status.overview import Overview
 from streamsocial_billing.sweeping import SweepTimer
 
 
-def run_beside(app: Any, layer: Layer, nudger: Nudger, gatekeeper: Gatekeeper, live: LiveAudit) -> None:
+def run_beside(
+    app: Any, layer: Layer, nudger: Nudger, gatekeeper: Gatekeeper, live: LiveAudit, overview: Overview
+) -> None:
     """Start the timers with the worker; at its end close `nudger` and the gateways."""
     due = DueTimer(layer, nudger, gatekeeper.takes, gatekeeper.census)
     _until_the_end(app, "nudge_due_payments", due.run)
@@ -25,6 +28,7 @@ def run_beside(app: Any, layer: Layer, nudger: Nudger, gatekeeper: Gatekeeper, l
     _until_the_end(app, "sweep_old_messages", messages.run)
     _until_the_end(app, "watch_gateways", gatekeeper.run)
     _until_the_end(app, "audit_all_the_time", live.run)
+    _until_the_end(app, "look_at_the_system", overview.run)
 
     @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
     async def close_gateways(*_: Any, **__: Any) -> None:

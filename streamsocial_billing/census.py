@@ -65,6 +65,10 @@ class Census:
             for gone in walks.keys() - here:
                 del walks[gone]
 
+    def by_partition(self) -> dict[int, Tally]:
+        """The last whole walk through each task here; to be read only."""
+        return dict(self._whole)
+
     def total(self) -> Tally:
         """All tasks here together."""
         total = Tally()

@@ -1,6 +1,7 @@
 """Assigning whole tasks: a partition number of every source topic goes to one member."""
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,6 +56,8 @@ class TaskAssignor(AbstractPartitionAssignor, PartitionAssignorT):  # type: igno
         self.replicas = replicas
         self._mine: list[int] = []
         self._urls: dict[int, URL] = {}
+        self.assigned_at_ms: int | None = None
+        """When the last assignment came, ms since the epoch; None: there was none yet."""
 
     @property
     def name(self) -> str:
@@ -92,6 +95,7 @@ class TaskAssignor(AbstractPartitionAssignor, PartitionAssignorT):  # type: igno
     def on_assignment(self, assignment: Any) -> None:
         """Take in what the leader decided."""
         self._mine = sorted({p for _, numbers in assignment.assignment for p in numbers})
+        self.assigned_at_ms = int(time.time() * 1000)
         about = orjson.loads(assignment.user_data or b"{}")
         self._urls = {int(p): URL(url) for p, url in about.get("urls", {}).items()}
 

@@ -31,7 +31,7 @@ from .opening import Membrane, Opening
 from .options import Options
 from .slot import Slot
 from .store import View
-from .task import HandlerFailed, Task
+from .task import HandlerFailed, Task, Waiting
 from .watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -50,6 +50,7 @@ class Fetched(NamedTuple):
         token: the incarnation for which the consumer stands where it stands.
         start, end: the consumer's position before and after: `events` is all there is in between.
         error: why nothing can be read on from `start`.
+        log_end: up to where the log could be read at the broker's last answer, None where that is not known.
     """
 
     token: int
@@ -57,6 +58,7 @@ class Fetched(NamedTuple):
     events: list[Any]
     end: int
     error: Exception | None = None
+    log_end: int | None = None
 
 
 class Layer:
@@ -190,6 +192,7 @@ class Layer:
                 source.queued += 1
                 made.append((topic, Batch(self, task, source, got.events)))
             source.position = max(source.position, got.end)
+            source.log_end = got.log_end or source.log_end
             if not got.events and source.idle_position() is not None:
                 task.moved()
         return made
@@ -319,6 +322,14 @@ class Layer:
             return await asyncio.to_thread(slot.task.view, tables)
         except StoreFailed:
             return None  # it closes this moment
+
+    def waiting(self, topic: str) -> dict[int, Waiting]:
+        """What waits in each task that runs here, of one source topic; by partition."""
+        return {
+            partition: source.waiting()
+            for partition, slot in sorted(self.slots.items())
+            for source in slot.sources() if source.topic == topic
+        }  # fmt: skip
 
     def running_partitions(self) -> list[int]:
         """The partitions whose tasks run here."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 from .commit import Committer, Sealed, seal
@@ -51,6 +51,21 @@ class Follower(Protocol):
         """Take notice that the incarnation is over."""
 
 
+class Waiting(NamedTuple):
+    """Events of a source partition that are not committed.
+
+    Attributes:
+        admitted: those that have a place in a handler's row: exact.
+        unread: offsets behind them, up to the log's end at the last fetch: at most so many events, since
+            transaction markers take offsets too.
+        oldest_ms: the time stamp of the first of them, ms since the epoch; None where that is not known.
+    """
+
+    admitted: int
+    unread: int
+    oldest_ms: int | None
+
+
 @dataclass(slots=True)
 class Source:
     """One source partition of a task, in this incarnation.
@@ -63,6 +78,7 @@ class Source:
         queued: batches delivered to the agent, not yet admitted.
         delivered: offset after the last event delivered to the agent.
         run: uncommitted units in delivery order.
+        log_end: up to where the log could be read at the last fetch; 0: not fetched yet.
     """
 
     topic: str
@@ -73,6 +89,14 @@ class Source:
     queued: int = 0
     delivered: int = 0
     run: deque[Unit] = field(default_factory=deque)
+    log_end: int = 0
+
+    def waiting(self) -> Waiting:
+        """How much is not committed; looks only."""
+        delivered = self.position - self.admit_from if self.queued else 0
+        unread = max(0, delivered) + max(0, self.log_end - self.position)
+        oldest_ms = self.run[0].event.timestamp if self.run else None
+        return Waiting(len(self.run), unread, oldest_ms)
 
     def idle_position(self) -> int | None:
         """Where to commit when everything delivered is finished, or None if that stands already."""

@@ -143,7 +143,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             # aiokafka would go on behind what it could not read: nothing more before the next seek
             del self._tokens[tp]
             return Fetched(token, start, [], start, exc)
-        return Fetched(token, start, drained.get(partition, []), state.position)
+        return Fetched(token, start, drained.get(partition, []), state.position, log_end=state.lso)
 
     async def watch_partitions(self, *, now: bool) -> None:
         """Ask for the sources' partition counts: after each fetch that brought events, else every second.

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-import aiohttp
 import orjson
 from aiohttp.web import Response
 from faust.web import Request, View
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from yarl import URL
 
 from streamsocial_billing.audit.live import INVARIANTS
 from streamsocial_billing.audit.outcomes import Breakdown, breakdown, by_rest, still_open
@@ -23,31 +20,51 @@ from streamsocial_billing.books import now_ms
 from streamsocial_billing.exactly_once import Layer
 from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.money import EXPONENTS
+from streamsocial_billing.status.overview import Overview, Seen
+from streamsocial_billing.status.words import counted
+from streamsocial_billing.status.words import partitions as numbered
 from tables.task_counters import CHARGED, DEAD_LETTERS, EVENTS, FINAL_RESULTS, FIRST_RESULTS, OPENED, REFUNDED
 
-HOP_S = 2.0
-"""How long another worker may take to answer."""
 OF_PAYMENTS = ("handled", "answered", "dead_letters", "lost", "double")
 Task = dict[str, Any]
 
 
-def page_of_audit(app: Any, layer: Layer, live: LiveAudit, metrics: Metrics) -> None:
+def page_of_audit(app: Any, layer: Layer, live: LiveAudit, metrics: Metrics, overview: Overview) -> None:
     """`/audit`: the tasks of this worker; `/audit?workers=all`: of all that answer. No user data."""
     metrics.registry.register(AuditMetrics(live))
 
     @app.page("/audit")  # type: ignore[untyped-decorator]
     async def audit(view: View, request: Request) -> Response:
-        tasks = [as_json(checked, live.topic) for checked in live.tasks()]
-        if request.query.get("workers") == "all":
-            tasks += await elsewhere(app, layer)
-        body = {"at": now_ms(), **summary(tasks, layer.partitions, live.topic)}
-        return Response(body=orjson.dumps(body), content_type="application/json")
+        everywhere = request.query.get("workers") == "all"
+        if everywhere:
+            body = everywhere_now(await overview.ask(), live.topic)
+        else:
+            tasks = [as_json(checked, live.topic) for checked in live.tasks()]
+            body = summary(tasks, layer.partitions, live.topic, missing=[*layer.slots])
+        return Response(body=orjson.dumps({"at": now_ms(), **body}), content_type="application/json")
 
 
-def summary(tasks: Sequence[Task], partitions: int, topic: str) -> dict[str, Any]:
-    """The sums over tasks, each counted once; `topic` is the full name of `payments`."""
+def everywhere_now(seen: Seen, topic: str) -> dict[str, Any]:
+    """The live audit of all partitions; of those that nobody reports now, what was reported last."""
+    return summary(list(seen.books.values()), seen.state.total, topic, seen.now, range(seen.state.total))
+
+
+def summary(
+    tasks: Sequence[Task], partitions: int, topic: str, now: Collection[int] | None = None,
+    missing: Iterable[int] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """The sums over tasks, each counted once.
+
+    Args:
+        tasks: what is known of each partition, also of those that nobody reports now.
+        partitions: how many there are.
+        topic: the full name of `payments`.
+        now: the partitions that are reported now; None: all of `tasks`.
+        missing: partitions that should be; those that are not are no longer `ok`.
+    """
     known = {task["partition"]: task for task in sorted(tasks, key=lambda task: task["checked_at"])}
     kept = [task for _, task in sorted(known.items())]
+    here = sorted(known.keys() if now is None else known.keys() & set(now))
     numbers: Counter[str] = Counter()
     listed: Counter[str] = Counter()
     payments: Counter[str] = Counter()
@@ -58,12 +75,16 @@ def summary(tasks: Sequence[Task], partitions: int, topic: str) -> dict[str, Any
         numbers.update(task["counters"])
         listed.update(task["open"])
     breaks = [{"partition": task["partition"], **one} for task in kept for one in task["breaks"]]
+    ok, reason = _verdict(breaks, here, sorted({*missing} - {*here}))
+    checked = [task for task in kept if task["partition"] in here]
     return {
-        "ok": not breaks,
+        "ok": ok,
+        "reason": reason,
         "partitions": partitions,
-        "here": [task["partition"] for task in kept],
-        "checked_at": min((task["checked_at"] for task in kept), default=None),
-        "rows_at": min((task["rows_at"] for task in kept), default=None),
+        "here": here,
+        "remembered": {str(p): task["checked_at"] for p, task in sorted(known.items()) if p not in here},
+        "checked_at": min((task["checked_at"] for task in checked), default=None),
+        "rows_at": min((task["rows_at"] for task in checked), default=None),
         "payments": {name: payments[name] for name in OF_PAYMENTS},
         "outcomes": {name: outcomes[name] for name in Breakdown._fields},
         "open": {"counted": still_open(numbers), "unknown": listed["unknown"], "parked": listed["parked"]},
@@ -72,6 +93,20 @@ def summary(tasks: Sequence[Task], partitions: int, topic: str) -> dict[str, Any
         "breaks": breaks,
         "tasks": kept,
     }
+
+
+def _verdict(
+    breaks: Collection[Any], here: Collection[int], missing: Collection[int]
+) -> tuple[bool | None, str]:
+    """False: the books are wrong. None: nobody knows, since something is not checked now. Then the reason."""
+    if breaks:
+        return False, f"{counted(len(breaks), 'open break')}"
+    if not here:
+        return None, "no partition is checked here now"
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        return None, f"{numbered(missing)} {verb} not checked now"
+    return True, ""
 
 
 def _money(numbers: Counter[str]) -> dict[str, dict[str, int]]:
@@ -84,22 +119,6 @@ def _money(numbers: Counter[str]) -> dict[str, dict[str, int]]:
         }
         for currency in sorted(charged.keys() | refunded.keys())
     }
-
-
-async def elsewhere(app: Any, layer: Layer) -> list[Task]:
-    """The tasks of the other workers that answer now: one question to each, passed on by nobody."""
-    urls = {app.assignor.url_of(p) for p in range(layer.partitions) if p not in layer.slots}
-    found = await asyncio.gather(*(_ask(app, url) for url in urls if url is not None))
-    return [task for tasks in found for task in tasks]
-
-
-async def _ask(app: Any, url: URL) -> list[Task]:
-    try:
-        async with asyncio.timeout(HOP_S), app.http_client.get(url.join(URL("/audit"))) as answer:
-            tasks: list[Task] = orjson.loads(await answer.read())["tasks"]
-            return tasks
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
-        return []  # its partitions are missing in the answer
 
 
 class AuditMetrics(Collector):

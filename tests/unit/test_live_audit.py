@@ -285,6 +285,33 @@ def test_the_summary_adds_up_tasks_and_counts_each_once(audited: Lab) -> None:
     assert {"EUR": {"charged_minor": 600, "refunded_minor": 0, "exponent": 2}} == body["money"]
 
 
+def test_nothing_checked_is_not_ok(audited: Lab) -> None:
+    """No partition here: neither true nor false, with the reason; a monitor that asks for true sees it."""
+    empty = summary([], 8, audited.live.topic)
+    assert (None, [], "no partition is checked here now") == (empty["ok"], empty["here"], empty["reason"])
+    audited.look()
+    (task,) = summary_of(audited.live)["tasks"]
+    part = summary([task], 8, audited.live.topic, missing=range(3))
+    assert (None, "partitions 1-2 are not checked now") == (part["ok"], part["reason"])
+    wrong = task | {"breaks": [Break("charged", "EUR", 2, 1)._asdict()]}
+    found = summary([wrong], 8, audited.live.topic, missing=range(3))
+    assert (False, "1 open break") == (found["ok"], found["reason"])
+    here = summary([task], 8, audited.live.topic, missing=[0])
+    assert (True, "") == (here["ok"], here["reason"])
+
+
+def test_a_partition_that_nobody_reports_now_keeps_its_last_figures(audited: Lab) -> None:
+    """A worker's death makes no sum smaller: what it reported last stays, and is named as such."""
+    audited.lab.send(payment("u1", "p1", amount_minor=300, currency="EUR"))
+    audited.look()
+    (task,) = summary_of(audited.live)["tasks"]
+    gone = task | {"partition": 3, "checked_at": 5}
+    body = summary([task, gone], 8, audited.live.topic, now={0}, missing=range(4))
+    assert ([0], {"3": 5}, task["checked_at"]) == (body["here"], body["remembered"], body["checked_at"])
+    assert (2, 600) == (body["payments"]["handled"], body["money"]["EUR"]["charged_minor"])
+    assert (None, "partitions 1-3 are not checked now") == (body["ok"], body["reason"])
+
+
 def test_the_metrics_have_the_same_numbers(audited: Lab) -> None:
     """Counters by task, a gauge for each invariant, 0 until it breaks."""
     audited.lab.send(payment("u1", "p1", amount_minor=300, currency="EUR"))

@@ -18,7 +18,7 @@ from streamsocial_billing.events import (
 )
 from streamsocial_billing.gateways.base import Traits
 from streamsocial_billing.outcomes import Verdict
-from tables.charges import ChargeState, Money
+from tables.charges import ChargeState, Money, RefundsApart
 from tables.payments import (
     Entry,
     ObservedEntry,
@@ -367,6 +367,7 @@ def charge_state_after(
     """
     counted = "replayed" if replayed else status
     counts = dict(state["counts"]) if state else {}
+    apart = _refunds_apart(state, counted if action == "refund" else None)
     counts[counted] = counts.get(counted, 0) + 1
     money = dict(state["money"]) if state else {}
     if status == "succeeded" and not replayed:
@@ -378,4 +379,14 @@ def charge_state_after(
     last = state["last_payment"] if state else None
     if not replayed:
         last = {"payment_id": payment_id, "status": status, "at": at_ms}
-    return {"user_id": user_id, "money": money, "counts": counts, "last_payment": last}
+    return {"user_id": user_id, "money": money, "counts": counts, **apart, "last_payment": last}
+
+
+def _refunds_apart(state: ChargeState | None, counted: str | None) -> RefundsApart:
+    """The counts of refunds after one more result, `counted` being the name of a refund's."""
+    refunds = dict(state.get("refund_counts", {})) if state else {}
+    if counted is not None:
+        refunds[counted] = refunds.get(counted, 0) + 1
+    if state is None or ("refund_counts" in state and "older_counts" not in state):
+        return {"refund_counts": refunds}
+    return {"refund_counts": refunds, "older_counts": dict(state.get("older_counts", state["counts"]))}

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 RETRY_AFTER_S: Final = 1
+JSON: Final = "application/json"
+PROBLEM: Final = "application/problem+json"
+"""The content type of refusals (RFC 9457)."""
+PROBLEM_TYPE: Final = "urn:problem-type:streamsocial-billing:"
+"""What `type` begins with; the code follows. A name, not an address: docs/http.md explains each code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,16 +21,28 @@ class Reply:
     status: int
     body: Mapping[str, Any]
     headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = JSON
 
 
-def refusal(status: int, error: str, detail: str, **more: Any) -> Reply:
-    """A refusal: `error` is a code for machines, `detail` a text for people; neither holds a card number."""
-    return Reply(status, {"error": error, "detail": detail, **more})
+def refusal(
+    status: int, error: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any
+) -> Reply:
+    """A refusal in problem details (RFC 9457), `error` with `more` as extensions.
+
+    `error` is a code for machines, `detail` a text for people; nothing here holds a card number.
+    """
+    title = error.replace("_", " ").capitalize()
+    body = {
+        "type": PROBLEM_TYPE + error, "title": title, "status": status, "detail": detail, "error": error,
+        **more,
+    }  # fmt: skip
+    return Reply(status, body, headers or {}, PROBLEM)
 
 
 def no_access() -> Reply:
     """Neither the API token nor a request from the machine itself (`views.access`)."""
-    return refusal(401, "no_access", "needs the API token, or to come from this machine itself")
+    detail = "needs the API token, or to come from this machine itself"
+    return refusal(401, "no_access", detail, {"WWW-Authenticate": "Bearer"})
 
 
 def owner_unavailable(partition: int, advice: str = "ask again") -> Reply:
@@ -36,4 +53,4 @@ def owner_unavailable(partition: int, advice: str = "ask again") -> Reply:
 
 def later(error: str, detail: str) -> Reply:
     """503 with the seconds after which sending the same again makes sense."""
-    return Reply(503, {"error": error, "detail": detail}, {"Retry-After": str(RETRY_AFTER_S)})
+    return refusal(503, error, detail, {"Retry-After": str(RETRY_AFTER_S)})

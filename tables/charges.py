@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
 
 import faust
 
@@ -25,7 +27,16 @@ class LastPayment(TypedDict):
     """When the outcome was decided: milliseconds since the epoch."""
 
 
-class ChargeState(TypedDict):
+class RefundsApart(TypedDict):
+    """Which results were refunds."""
+
+    refund_counts: NotRequired[dict[str, int]]
+    """Those of `counts` that are refunds. Absent: an older release wrote the row."""
+    older_counts: NotRequired[dict[str, int]]
+    """What `counts` was when refunds were first counted apart: charges or refunds, the row cannot say."""
+
+
+class ChargeState(RefundsApart):
     """What one user was charged: the value under `user_id`, a fold of the user's records on `charge-results`.
 
     Written by the billing agent only, in the unit of each result. Kept for ever; the changelog is compacted.
@@ -37,9 +48,17 @@ class ChargeState(TypedDict):
     """By currency, ISO 4217 upper-case; only currencies in which money moved."""
     counts: dict[str, int]
     """Results so far by status; a replay counts as `replayed` only. A payment that was unknown first counts
-    under `unknown`, then once more under its final status."""
+    under `unknown`, then once more under its final status. Charges and refunds together."""
     last_payment: LastPayment | None
     """None while there were only replays."""
+
+
+def counts_by_action(state: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """`counts` as `charge`, `refund`, and `not_recorded`: counted before the row told the two apart."""
+    refunds = Counter(state.get("refund_counts", {}))
+    older = Counter(state.get("older_counts", {}) if "refund_counts" in state else state["counts"])
+    charges = Counter(state["counts"]) - refunds - older
+    return {"charge": dict(charges), "refund": dict(refunds), "not_recorded": dict(older)}
 
 
 def declare_charges(app: faust.App, **options: Any) -> Any:

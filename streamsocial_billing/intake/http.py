@@ -6,8 +6,8 @@ import asyncio
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
 from streamsocial_billing.committed import KafkaProblem
@@ -15,6 +15,7 @@ from streamsocial_billing.decision import Decision, Open, Reject, Replay
 from streamsocial_billing.events import BadInput, PaymentEvent, fingerprint, json_object
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown
 from streamsocial_billing.replies import Reply, later, refusal
+from streamsocial_billing.shown import answered_payment, differing, not_comparable
 
 WAIT_S: Final = 4.0
 """How long a request waits for its transaction; below the time-out of a hop between workers."""
@@ -34,6 +35,9 @@ class Decide(Protocol):
     def __call__(self, payment: PaymentEvent, *, at_ms: int, appended_ms: int) -> Decision: ...
 
 
+Stored = Mapping[str, Any]
+Find = Callable[[str, str], Stored | None]
+"""The committed entry of (user_id, payment_id): `Books.entry`."""
 Append = Callable[[PaymentEvent], "asyncio.Future[KafkaProblem | None]"]
 
 
@@ -41,7 +45,7 @@ Append = Callable[[PaymentEvent], "asyncio.Future[KafkaProblem | None]"]
 class _Appended:
     """A payment on its way to its entry."""
 
-    fingerprint: str
+    payment: PaymentEvent
     outcome: asyncio.Future[KafkaProblem | None]
     forget_at: float
 
@@ -72,8 +76,11 @@ class HttpIntake:
     What it answers is no promise: between this look and the agent's another event may come.
     """
 
-    def __init__(self, decide: Decide, append: Append, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, decide: Decide, find: Find, append: Append, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._decide = decide
+        self._find = find
         self._append = append
         self._clock = clock
         self._appended: OrderedDict[tuple[str, str], _Appended] = OrderedDict()
@@ -83,26 +90,26 @@ class HttpIntake:
         decision = self._decide(payment, at_ms=now_ms, appended_ms=now_ms)
         if isinstance(decision, Replay | Open | Reject):
             self._appended.pop((payment.user_id, payment.payment_id), None)
-            return _known(payment, decision)
+            return _known(payment, decision, self._find(payment.user_id, payment.payment_id))
         return await self._accept(payment)
 
     async def _accept(self, payment: PaymentEvent) -> Reply:
         """Append it, unless a repeat of it is on its way already."""
-        name, meant = (payment.user_id, payment.payment_id), fingerprint(payment)
+        name = payment.user_id, payment.payment_id
         self._forget()
         known = self._appended.get(name)
         if known is None or known.has_failed():
-            known = _Appended(meant, self._append(payment), self._clock() + REMEMBER_S)
+            known = _Appended(payment, self._append(payment), self._clock() + REMEMBER_S)
             self._appended[name] = known
             self._appended.move_to_end(name)
-        elif known.fingerprint != meant:
-            return refusal(422, "idempotency_mismatch", "another payment came under this key")
+        elif fingerprint(known.payment) != fingerprint(payment):
+            return _mismatch(payment, asdict(known.payment))
         await asyncio.wait([known.outcome], timeout=WAIT_S)
         if not known.outcome.done():
             return later("outcome_unknown", AGAIN)
         problem = known.outcome.result()
         if problem is None:
-            return _told(202, payment, "accepted")
+            return _told(202, payment, "accepted", None)
         if self._appended.get(name) is known:
             del self._appended[name]
         if isinstance(problem, IntakeOutcomeUnknown):
@@ -119,26 +126,36 @@ class HttpIntake:
             self._appended.popitem(last=False)
 
 
-def _known(payment: PaymentEvent, decision: Replay | Open | Reject) -> Reply:
+def _known(payment: PaymentEvent, decision: Replay | Open | Reject, entry: Stored | None) -> Reply:
     """What needs no new event."""
     match decision:
-        case Replay(status, reason, gateway_ref, attempts, conflicts_with):
-            outcome = {"reason": reason, "gateway_ref": gateway_ref, "attempt": attempts}
-            told = _told(200, payment, status, replayed=True, **outcome, conflicts_with=conflicts_with)
-            return Reply(told.status, told.body, {"Idempotent-Replayed": "true"})
-        case Open(status, reason, gateway_ref, attempts):
-            outcome = {"reason": reason, "gateway_ref": gateway_ref, "attempt": attempts}
-            return _told(202, payment, status, replayed=True, **outcome)
-        case Reject(reason, _, _, conflicts_with):
-            more = {} if conflicts_with is None else {"conflicts_with": conflicts_with}
-            return refusal(REFUSALS.get(reason, 400), reason, "refused; this request charged nothing", **more)
+        case Replay(status):
+            return _told(200, payment, status, entry, **{"Idempotent-Replayed": "true"})
+        case Open(status):
+            return _told(202, payment, status, entry)
+        case Reject("idempotency_mismatch"):
+            return _mismatch(payment, entry or {})
+        case Reject(reason, _, _, str(holder)):
+            why = f"payment {holder} holds this business_ref"
+            return _refused(reason, why, reason=why, conflicts_with=holder)
+        case Reject(reason):
+            return _refused(reason, "refused")
 
 
-def _told(http: int, payment: PaymentEvent, status: str, **outcome: Any) -> Reply:
-    """What is told of a payment, in the words of a ChargeResult."""
-    about = {
-        "payment_id": payment.payment_id, "user_id": payment.user_id, "action": payment.action,
-        "product": payment.product, "amount_minor": payment.amount_minor, "currency": payment.currency,
-        "gateway": payment.gateway, "business_ref": payment.business_ref, "refund_of": payment.refund_of,
-    }  # fmt: skip
-    return Reply(http, {**about, "status": status, **outcome})
+def _mismatch(payment: PaymentEvent, first: Stored) -> Reply:
+    """422 that names the fields, not what is in them."""
+    names = differing(payment, first)
+    said = " and ".join(names) or " or ".join(not_comparable(payment, first))
+    verb = "differ" if len(names) > 1 else "differs"
+    why = f"{said} {verb} from the first payment under this key"
+    return _refused("idempotency_mismatch", why, reason=why, differs=names)
+
+
+def _refused(error: str, why: str, **more: Any) -> Reply:
+    return refusal(REFUSALS.get(error, 400), error, f"{why}; this request charged nothing", **more)
+
+
+def _told(http: int, payment: PaymentEvent, status: str, entry: Stored | None, **headers: str) -> Reply:
+    """What is told of a payment, in the words of a ChargeResult, and where it can be read."""
+    where = {"Location": f"/payments/{payment.user_id}/{payment.payment_id}"}
+    return Reply(http, answered_payment(payment, status, entry), where | headers)

@@ -1,6 +1,6 @@
 """The views: look-ups in the two tables, health, readiness, metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -13,12 +13,13 @@ from streamsocial_billing.exactly_once.router import Passed
 from streamsocial_billing.gatekeeping import Gatekeeper
 from streamsocial_billing.replies import Reply, later, no_access, owner_unavailable, refusal
 from streamsocial_billing.settings import Settings
+from streamsocial_billing.shown import charge_state, stored_payment
 from streamsocial_billing.views.access import may_read
 from streamsocial_billing.views.reconciliation import page_of_reconciliation
 from streamsocial_billing.views.responding import respond
 from tables.payments import payment_key
 
-Find = Callable[[], bytes | None]
+Find = Callable[[], Mapping[str, Any] | None]
 
 
 def declare_views(
@@ -37,12 +38,19 @@ def page_of_tables(app: Any, layer: Layer, settings: Settings, charges: Any, pay
 
     @app.page("/users/{user_id}/charges")  # type: ignore[untyped-decorator]
     async def user_charges(view: View, request: Request, user_id: str) -> Response:
-        return await answer(router, settings, request, user_id, lambda: charges.raw(user_id))
+        def found() -> Mapping[str, Any] | None:
+            state = charges.get(user_id)
+            return None if state is None else charge_state(state)
+
+        return await answer(router, settings, request, user_id, found)
 
     @app.page("/payments/{user_id}/{payment_id}")  # type: ignore[untyped-decorator]
     async def payment(view: View, request: Request, user_id: str, payment_id: str) -> Response:
-        key = payment_key(user_id, payment_id)
-        return await answer(router, settings, request, user_id, lambda: payments.raw(key))
+        def found() -> Mapping[str, Any] | None:
+            entry = payments.get(payment_key(user_id, payment_id))
+            return None if entry is None else stored_payment(user_id, payment_id, entry)
+
+        return await answer(router, settings, request, user_id, found)
 
 
 def page_of_state(app: Any, layer: Layer, metrics: Metrics, gatekeeper: Gatekeeper) -> None:
@@ -93,7 +101,7 @@ async def answer(router: Router, settings: Settings, request: Any, user_id: str,
         return respond(later("recovering", str(exc)))
     if found is None:
         return respond(refusal(404, "not_found", "nothing is known under this name"))
-    return Response(body=found, content_type="application/json")
+    return respond(Reply(200, found))
 
 
 def passed_back(passed: Passed) -> Response:

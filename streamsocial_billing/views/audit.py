@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-import orjson
 from aiohttp.web import Response
 from faust.web import Request, View
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -20,9 +19,11 @@ from streamsocial_billing.books import now_ms
 from streamsocial_billing.exactly_once import Layer
 from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.money import EXPONENTS
+from streamsocial_billing.replies import Reply
 from streamsocial_billing.status.overview import Overview, Seen
 from streamsocial_billing.status.words import counted
 from streamsocial_billing.status.words import partitions as numbered
+from streamsocial_billing.views.responding import respond
 from tables.task_counters import CHARGED, DEAD_LETTERS, EVENTS, FINAL_RESULTS, FIRST_RESULTS, OPENED, REFUNDED
 
 OF_PAYMENTS = ("handled", "answered", "dead_letters", "lost", "double")
@@ -41,7 +42,7 @@ def page_of_audit(app: Any, layer: Layer, live: LiveAudit, metrics: Metrics, ove
         else:
             tasks = [as_json(checked, live.topic) for checked in live.tasks()]
             body = summary(tasks, layer.partitions, live.topic, missing=[*layer.slots])
-        return Response(body=orjson.dumps({"at": now_ms(), **body}), content_type="application/json")
+        return respond(Reply(200, {"at": now_ms(), **body}))
 
 
 def everywhere_now(seen: Seen, topic: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from streamsocial_billing.events import BadInput, PaymentEvent
 from streamsocial_billing.exactly_once import Router
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.intake.appending import appending
-from streamsocial_billing.intake.http import AGAIN, Decide, HttpIntake, read_payment
+from streamsocial_billing.intake.http import AGAIN, Decide, Find, HttpIntake, read_payment
 from streamsocial_billing.replies import later, no_access, owner_unavailable, refusal
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.views.access import may_write
@@ -38,12 +38,13 @@ class BodyFailed(Exception):
 
 
 def declare_receivers(
-    app: Any, settings: Settings, gateways: Mapping[str, Gateway], decide: Decide, registry: CollectorRegistry
-) -> None:
+    app: Any, settings: Settings, gateways: Mapping[str, Gateway], decide: Decide, find: Find,
+    registry: CollectorRegistry,
+) -> None:  # fmt: skip
     """Add `POST /payments` with `POST /webhooks/{gateway}`; close what they append with at the end."""
     payments = appending(settings, lambda: Path(str(app.conf.datadir)))
     events = appending_events(settings)
-    page_of_payments(app, settings, HttpIntake(decide, payments.add), registry)
+    page_of_payments(app, settings, HttpIntake(decide, find, payments.add), registry)
     sources = configured_sources(settings, gateways)
     count = webhook_counter(registry, sources)
     page_of_webhooks(app, Receiver(

@@ -4,11 +4,12 @@ import orjson
 from aiohttp.web import Response
 
 from streamsocial_billing.replies import Reply
+from streamsocial_billing.times import with_iso
 
 
 def respond(reply: Reply) -> Response:
-    """The same status, body, headers."""
+    """The same status, headers, body; beside each time in milliseconds the same as ISO 8601."""
     return Response(
-        status=reply.status, body=orjson.dumps(reply.body), content_type="application/json",
+        status=reply.status, body=orjson.dumps(with_iso(dict(reply.body))), content_type=reply.content_type,
         headers=dict(reply.headers),
     )  # fmt: skip

@@ -18,13 +18,13 @@ def page_of_subscriptions(app: Any, layer: Layer, settings: Settings, subscripti
     """`/users/{user_id}/subscriptions`, routed by user_id: a JSON object, subscription_id -> Subscription."""
     router: Router = app.router
 
-    def found(user_id: str) -> bytes | None:
+    def found(user_id: str) -> dict[str, Any] | None:
         prefix = f"{user_id}/"
         subscriptions.raw(prefix)  # LookupError where the user's task is not here: no empty answer instead
         partition = subscriptions.partition_of(prefix)
         items = layer.committed_items(partition, "subscriptions", SHOWN, prefix)
         own = {key.removeprefix(prefix): value for key, value in items if key.startswith(prefix)}
-        return orjson.dumps({key: orjson.Fragment(value) for key, value in own.items()}) if own else None
+        return {key: orjson.loads(value) for key, value in own.items()} or None
 
     @app.page("/users/{user_id}/subscriptions")  # type: ignore[untyped-decorator]
     async def user_subscriptions(view: View, request: Request, user_id: str) -> Response:

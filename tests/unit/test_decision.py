@@ -321,6 +321,7 @@ def test_a_state_begins_with_the_first_result() -> None:
         "user_id": "u1",
         "money": {"USD": {"charged_minor": 500, "refunded_minor": 0}},
         "counts": {"succeeded": 1},
+        "refund_counts": {},
         "last_payment": {"payment_id": "p1", "status": "succeeded", "at": 5},
     } == charge_state_after(None, "u1", "succeeded", 500, "USD", False, "p1", 5)
 

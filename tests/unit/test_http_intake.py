@@ -17,7 +17,9 @@ from streamsocial_billing.intake.http import REMEMBER_S, HttpIntake, read_paymen
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown
 from streamsocial_billing.intake.together import Together
 from streamsocial_billing.replies import Reply
-from tables.payments import Entry, ObservedEntry
+from streamsocial_billing.shown import PAYMENT_FIELDS
+from streamsocial_billing.sweeping import smaller
+from tables.payments import Entry, ObservedEntry, is_full
 
 PAYMENT = payment("alice", "p1", business_ref="sub:1")
 NOW = PAYMENT.requested_at
@@ -32,13 +34,16 @@ class Lab:
         self.appended: list[PaymentEvent] = []
         self.futures: list[Future] = []
         self.now_s = 0.0
-        self.intake = HttpIntake(self._decide, self._append, lambda: self.now_s)
+        self.intake = HttpIntake(self._decide, self._find, self._append, lambda: self.now_s)
 
     def _decide(self, payment: PaymentEvent, *, at_ms: int, appended_ms: int) -> Any:
         return decide(
             payment, self.entry, now_ms=at_ms, appended_ms=appended_ms, held_by=self.held_by,
             dedup_retention_ms=DEDUP_RETENTION_MS, configured_gateways=frozenset({"simulated"}),
         )  # fmt: skip
+
+    def _find(self, user_id: str, payment_id: str) -> Entry | None:
+        return self.entry
 
     def _append(self, payment: PaymentEvent) -> Future:
         self.appended.append(payment)
@@ -69,7 +74,8 @@ async def test_a_final_payment_is_told_again(status: str) -> None:
     """200 with the mark of a replay; nothing is appended."""
     lab = Lab(entry(status, "because"))
     reply = await lab.send()
-    assert (200, {"Idempotent-Replayed": "true"}, []) == (reply.status, reply.headers, lab.appended)
+    headers = {"Idempotent-Replayed": "true", "Location": "/payments/alice/p1"}
+    assert (200, headers, []) == (reply.status, reply.headers, lab.appended)
     assert (status, "because", True, "ch_1", 1) == tuple(
         reply.body[name] for name in ("status", "reason", "replayed", "gateway_ref", "attempt")
     )
@@ -109,6 +115,44 @@ async def test_a_refusal_appends_nothing(lab: Any, payment_: PaymentEvent, statu
     reply = await made.send(payment=payment_)
     assert (status, error, []) == (reply.status, reply.body["error"], made.appended)
     assert ("p0" if status == 409 else None) == reply.body.get("conflicts_with")
+    assert (status in (409, 422)) == ("reason" in reply.body)
+
+
+async def test_a_mismatch_names_the_fields_that_differ_not_their_values() -> None:
+    """Of the stored payment, of one on its way; a token is named, never shown."""
+    other = payment("alice", "p1", business_ref="sub:1", amount_minor=1, payment_method="pm_secret")
+    stored, on_its_way = Lab(entry("succeeded")), Lab()
+    await on_its_way.send()
+    for lab in (stored, on_its_way):
+        reply = await lab.send(payment=other)
+        assert (422, ["amount_minor", "payment_method"]) == (reply.status, reply.body["differs"])
+        assert "amount_minor and payment_method differ from the first payment" in reply.body["reason"]
+        assert "pm_" not in str(reply.body)
+
+
+async def test_a_mismatch_with_a_small_entry_names_what_is_no_longer_kept() -> None:
+    """After 35 days the method is known by the fingerprint alone: that is all that can be said."""
+    first = entry("succeeded")
+    assert is_full(first)
+    other = payment("alice", "p1", payment_method="pm_2", business_ref="sub:1")
+    reply = await Lab(smaller(first)).send(payment=other)
+    assert (422, []) == (reply.status, reply.body["differs"])
+    assert "payment_method differs from the first payment under this key" == reply.body["reason"]
+
+
+async def test_a_refused_business_ref_names_the_payment_that_holds_it() -> None:
+    """In words, and in `conflicts_with`."""
+    reply = await Lab(held_by="p0").send()
+    assert (409, "payment p0 holds this business_ref") == (reply.status, reply.body["reason"])
+
+
+@pytest.mark.parametrize("known", [None, entry("succeeded"), entry("unknown", "outcome_unknown")])
+async def test_every_answer_about_a_payment_has_the_same_fields(known: Entry | None) -> None:
+    """Accepted, open, final: those of a result, with the place to read it."""
+    reply = await Lab(known).send()
+    assert (set(PAYMENT_FIELDS), "/payments/alice/p1") == (set(reply.body), reply.headers["Location"])
+    assert PAYMENT.requested_at == reply.body["requested_at"]
+    assert (known is not None) == reply.body["replayed"]
 
 
 async def test_repeats_wait_for_the_one_append() -> None:

@@ -306,7 +306,7 @@ def test_any_bytes_are_refused_in_words(system: System) -> None:
     def refused(body: bytes, key: str) -> None:
         answer = post(system.worker.web_port, "/payments", body, Idempotency_Key=key)
         assert 400 == answer.status
-        assert {"error", "detail"} == set(answer.json())
+        assert {"type", "title", "status", "error", "detail"} == set(answer.json())
 
     refused()
     assert before == len(committed(system.settings, PAYMENTS))

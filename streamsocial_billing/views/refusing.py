@@ -1,0 +1,42 @@
+"""Refusals that no page of ours makes: a path that is not there, a method, a body, an error of ours."""
+
+import logging
+
+from aiohttp.typedefs import Handler
+from aiohttp.web import HTTPException, HTTPMethodNotAllowed, Request, StreamResponse, middleware
+
+from streamsocial_billing.replies import Reply, refusal
+from streamsocial_billing.views.responding import respond
+
+logger = logging.getLogger(__name__)
+
+
+@middleware
+async def in_our_words(request: Request, handler: Handler) -> StreamResponse:
+    """Answer as the handler does, refusals of aiohttp and unexpected errors as problem details."""
+    try:
+        return await handler(request)
+    except HTTPException as error:
+        if error.status < 400:
+            raise
+        return respond(_of_aiohttp(error))
+    except Exception:
+        logger.exception("%s %s: internal error", request.method, _page(request))
+        return respond(refusal(500, "internal_error", "an error of ours; this worker's log says more"))
+
+
+def _of_aiohttp(error: HTTPException) -> Reply:
+    if isinstance(error, HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return refusal(405, "method_not_allowed", f"this page takes {allowed}", {"Allow": allowed})
+    if error.status == 404:
+        return refusal(404, "no_such_page", "no page has this path")
+    if error.status == 413:
+        return refusal(413, "too_large", "the body is too large")
+    return refusal(error.status, error.reason.lower().replace(" ", "_"), error.reason)
+
+
+def _page(request: Request) -> str:
+    """The page by its pattern: a path may hold a user's id."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "?"

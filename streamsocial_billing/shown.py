@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
 from streamsocial_billing.events import PaymentEvent
-from tables.charges import counts_by_action
 
 PAYMENT_FIELDS: Final = (
     "payment_id", "user_id", "action", "product", "status", "reason", "replayed", "amount_minor", "currency",
@@ -67,3 +67,11 @@ def not_comparable(payment: PaymentEvent, first: Mapping[str, Any]) -> list[str]
 def charge_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """A row of `charges`, with its counts by action."""
     return {**state, "counts_by_action": counts_by_action(state)}
+
+
+def counts_by_action(state: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """`counts` as `charge`, `refund`, and `not_recorded`: counted before the row told the two apart."""
+    refunds = Counter(state.get("refund_counts", {}))
+    older = Counter(state.get("older_counts", {}) if "refund_counts" in state else state["counts"])
+    charges = Counter(state["counts"]) - refunds - older
+    return {"charge": dict(charges), "refund": dict(refunds), "not_recorded": dict(older)}

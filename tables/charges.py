@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
 import faust
@@ -51,14 +49,6 @@ class ChargeState(RefundsApart):
     under `unknown`, then once more under its final status. Charges and refunds together."""
     last_payment: LastPayment | None
     """None while there were only replays."""
-
-
-def counts_by_action(state: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """`counts` as `charge`, `refund`, and `not_recorded`: counted before the row told the two apart."""
-    refunds = Counter(state.get("refund_counts", {}))
-    older = Counter(state.get("older_counts", {}) if "refund_counts" in state else state["counts"])
-    charges = Counter(state["counts"]) - refunds - older
-    return {"charge": dict(charges), "refund": dict(refunds), "not_recorded": dict(older)}
 
 
 def declare_charges(app: faust.App, **options: Any) -> Any:

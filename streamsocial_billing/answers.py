@@ -1,23 +1,20 @@
 """What became of each command: records on `billing-command-answers`, written in the command's unit.
 
 So an order and its answer commit together, a refusal is as much on record as a deed, and who ordered reads
-from Kafka alone whether it was done (decision 20).
+from Kafka alone whether it was done (decisions 20, 29).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from streamsocial_billing.books import now_ms
-from streamsocial_billing.commands import Command, append_command
-from streamsocial_billing.committed import CommittedLog, KafkaProblem
+from streamsocial_billing.card_numbers import mask_text
+from streamsocial_billing.commands import Command, key_of_every_task
 from streamsocial_billing.exactly_once import Event, Topic
-from streamsocial_billing.settings import ANSWERS, COMMANDS, Settings
 
 DONE: Final = "done"
 REFUSED: Final = "refused"
@@ -31,6 +28,11 @@ class Answer:
     why        a sentence for people: what was done, or why not
     partition  of the task
     at         ms since the epoch
+    code       for machines: why it was refused (`unknown_subscription`), or, though it was done, what is in
+               the way of the rest (`gateway_not_configured`); None: nothing, or a refusal without a code
+    payment_id the payment that the command sent, if it sent one; its result is on `charge-results`
+
+    Answers of a release before these two fields lack them.
     """
 
     command_id: str
@@ -41,6 +43,14 @@ class Answer:
     outcome: str
     why: str
     at: int
+    code: str | None = None
+    payment_id: str | None = None
+
+    @classmethod
+    def from_bytes(cls, value: bytes | None) -> Answer:
+        """Read a record of `billing-command-answers`."""
+        told = orjson.loads(value or b"")
+        return cls(**{name: told[name] for name in cls.__dataclass_fields__ if name in told})
 
 
 class Answers:
@@ -49,43 +59,25 @@ class Answers:
     def __init__(self, topic: Topic) -> None:
         self._topic = topic
 
-    def write(self, event: Event, command: Command, outcome: str, why: str) -> None:
-        """The one answer to a command's copy."""
+    def done(
+        self, event: Event, command: Command, why: str, payment_id: str | None = None,
+        code: str | None = None,
+    ) -> None:  # fmt: skip
+        """The one answer to a copy of a command that was carried out."""
+        self._write(event, command, DONE, why, code, payment_id)
+
+    def refused(self, event: Event, command: Command, why: str, code: str | None = None) -> None:
+        """The one answer to a copy of a command that changed nothing."""
+        self._write(event, command, REFUSED, why, code, None)
+
+    def _write(
+        self, event: Event, command: Command, outcome: str, why: str, code: str | None,
+        payment_id: str | None,
+    ) -> None:  # fmt: skip
         answer = Answer(
             command.command_id, command.command, command.actor, command.user_id, event.partition, outcome,
-            why, now_ms(),
+            mask_text(why), now_ms(), code, payment_id,
         )  # fmt: skip
-        self._topic.put_into_unit(event.key, orjson.dumps(answer))
-
-
-def order(settings: Settings, command: Command, wait_s: float) -> list[Answer]:
-    """Append a command; its answers, one for each copy, as soon as all of them are committed.
-
-    Raises KafkaProblem: it was not ordered, or it was and `wait_s` seconds later an answer is missing.
-    """
-    log, topic = CommittedLog(settings), settings.topic(ANSWERS)
-    counts = log.partitions([topic, settings.topic(COMMANDS)])
-    ends = log.ends([(topic, partition) for partition in range(counts[topic])])
-    append_command(settings, command)
-    copies = counts[settings.topic(COMMANDS)] if command.user_id is None else 1
-    starts = {place: stable for place, (_, stable) in ends.items()}
-    found: list[Answer] = []
-    for answer in _answers(log, topic, starts, wait_s):
-        if answer.command_id == command.command_id:
-            found.append(answer)
-        if len(found) == copies:
-            return found
-    raise KafkaProblem(
-        f"ordered, but answered by {len(found)} of {copies} tasks after {wait_s:g} s; it stands: a worker "
-        "carries it out as soon as one runs there, or wrote a dead letter (dlq list)"
-    )
-
-
-def _answers(log: CommittedLog, topic: str, starts: Any, wait_s: float) -> Iterator[Answer]:
-    deadline = time.monotonic() + wait_s
-    for message in log.follow(topic, starts):
-        if message is not None:
-            told = orjson.loads(message.value() or b"")
-            yield Answer(**{name: told[name] for name in Answer.__dataclass_fields__})
-        if time.monotonic() > deadline:
-            return
+        user_id = command.user_id
+        key = key_of_every_task(event.partition) if user_id is None else user_id.encode()
+        self._topic.put_into_unit(key, orjson.dumps(answer))

@@ -11,7 +11,6 @@ from streamsocial_billing.audit.watching import LiveAudit
 from streamsocial_billing.beside import run_beside
 from streamsocial_billing.billing import Billing
 from streamsocial_billing.books import Books
-from streamsocial_billing.commands import Commands, OnCommand
 from streamsocial_billing.exactly_once import batched, output
 from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.exactly_once.nudges import Nudger
@@ -19,6 +18,7 @@ from streamsocial_billing.framework_options import faust_options, layer_options
 from streamsocial_billing.gatekeeping import Gatekeeper
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.breaker import Rules
+from streamsocial_billing.obeying import Commands, OnCommand
 from streamsocial_billing.observing import GATEWAY_TOLD, Observer
 from streamsocial_billing.refunds import Refunds
 from streamsocial_billing.resolve_command import RESOLVE, Resolving
@@ -107,12 +107,12 @@ def create_app(
         settings, books, guarded, lambda: layer.partitions, settlement, refunds,
         kinds={"subscription": subscriptions.nudged, "gateway_event": observer.forget},
     )  # fmt: skip
-    switching = Switching(switches, Answers(answers))
-    by_hand = Resolving(books, gateways, settlement, Answers(answers), settings.gateway_deadline_s / 2)
+    switching = Switching(switches)
+    by_hand = Resolving(books, gateways, settlement, settings.gateway_deadline_s / 2)
     handlers: dict[str, OnCommand] = {
         **subscriptions.commands(), STOP: switching.stop, START: switching.start, RESOLVE: by_hand.resolve,
     }  # fmt: skip
-    commands = Commands(books, lambda: layer.partitions, handlers)
+    commands = Commands(books, lambda: layer.partitions, Answers(answers), handlers)
 
     # agents
     @app.agent(payments)

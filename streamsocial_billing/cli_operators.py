@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 import click
 from faust.cli.faust import cli as faust_cli
 
-from streamsocial_billing.answers import DONE, order
-from streamsocial_billing.cli_shared import (
-    ACTOR,
-    GATEWAY_NAME,
-    REASON,
-    one_line_errors,
-    the_settings,
-    waiting,
-)
+from streamsocial_billing.cli_ordering import carry_out, ordering
+from streamsocial_billing.cli_shared import GATEWAY_NAME, one_line_errors, the_settings
 from streamsocial_billing.clock_texts import utc
 from streamsocial_billing.commands import ordered_now
 from streamsocial_billing.events import GATEWAYS, BadInput, is_id
@@ -25,7 +15,6 @@ from streamsocial_billing.switching import START, STOP, newest_of, ordered, swit
 from tables.gateway_switches import repeated_order
 
 NAME = click.argument("name", type=GATEWAY_NAME)
-WAIT = waiting("the workers' answers")
 
 
 @faust_cli.group(invoke_without_command=True)
@@ -38,34 +27,31 @@ def gateways(ctx: click.Context) -> None:
 
 @gateways.command("stop")
 @NAME
-@REASON
-@ACTOR
-@WAIT
-def gateways_stop(name: str, reason: str, actor: str, wait_s: float) -> None:
-    """Call NAME no more, anywhere, until it is started: its payments wait."""
-    _order(STOP, actor, reason, None, wait_s, gateway=name)
+@ordering
+def gateways_stop(name: str, reason: str, actor: str, wait_s: float, no_wait: bool) -> None:
+    """Stop calling NAME, on every worker, until it is started: its payments wait."""
+    carry_out(ordered_now(STOP, actor, reason, gateway=name), wait_s, no_wait=no_wait)
 
 
 @gateways.command("start")
 @NAME
 @click.option("--account", help="Go on with this account, though open payments belong to another one.")
-@REASON
-@ACTOR
-@WAIT
-def gateways_start(name: str, account: str | None, reason: str, actor: str, wait_s: float) -> None:
+@ordering
+def gateways_start(
+    name: str, account: str | None, reason: str, actor: str, wait_s: float, no_wait: bool
+) -> None:
     """Call NAME again: what waits is tried at once."""
-    _order(START, actor, reason, None, wait_s, gateway=name, account=account)
+    started = ordered_now(START, actor, reason, gateway=name, account=account)
+    carry_out(started, wait_s, no_wait=no_wait)
 
 
 @faust_cli.command()
 @click.argument("payment", metavar="USER/PAYMENT")
-@click.option("--status", required=True, type=click.Choice(STATUSES))
+@click.option("--status", required=True, type=click.Choice(STATUSES), help="What it is from now on; final.")
 @click.option("--gateway-ref", help="The gateway's id of the charge or refund; needed for succeeded.")
-@REASON
-@ACTOR
-@WAIT
+@ordering
 def resolve(
-    payment: str, status: str, gateway_ref: str | None, reason: str, actor: str, wait_s: float
+    payment: str, status: str, gateway_ref: str | None, reason: str, actor: str, wait_s: float, no_wait: bool
 ) -> None:
     """Settle a parked payment. For succeeded the gateway is asked first, and must say the same."""
     user_id, slash, payment_id = payment.partition("/")
@@ -78,24 +64,7 @@ def resolve(
         Order.of(details)
     except BadInput as bad:
         raise click.UsageError(bad.detail) from None
-    _order(RESOLVE, actor, reason, user_id, wait_s, **details)
-
-
-def _order(command: str, actor: str, reason: str, user_id: str | None, wait_s: float, **details: Any) -> None:
-    """Order it; print each answer once. Exit code 1 if one is a refusal, or missing."""
-
-    def work() -> int:
-        answers = order(the_settings(), ordered_now(command, actor, reason, user_id, **details), wait_s)
-        said: dict[str, list[int]] = {}
-        for one in answers:
-            text = one.why if one.outcome == DONE else f"refused: {one.why}"
-            said.setdefault(text, []).append(one.partition)
-        for text, tasks in said.items():
-            where = "" if user_id is not None else f" ({len(tasks)} of {len(answers)} tasks)"
-            click.echo(f"{text}{where}", file=sys.stdout if "refused" not in text[:7] else sys.stderr)
-        return 0 if all(one.outcome == DONE for one in answers) else 1
-
-    one_line_errors(work)
+    carry_out(ordered_now(RESOLVE, actor, reason, user_id, **details), wait_s, no_wait=no_wait)
 
 
 def _list() -> int:

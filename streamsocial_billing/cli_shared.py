@@ -53,7 +53,9 @@ def one_line_errors(call: Callable[[], int]) -> NoReturn:
         code = 0
     except KeyboardInterrupt:
         code = 130
-    except (KafkaProblem, ExactlyOnceError, OSError) as exc:
+    except KafkaProblem as exc:
+        give_up(exc, exc.exit_code)
+    except (ExactlyOnceError, OSError) as exc:
         give_up(exc)
     except KafkaException as exc:
         give_up(f"Kafka at {the_settings().broker}: {exc.args[0].str()}")

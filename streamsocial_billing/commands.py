@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
 from confluent_kafka import KafkaException, Producer
 
-from streamsocial_billing.billing import check_partition
-from streamsocial_billing.books import Books, now_ms
-from streamsocial_billing.card_numbers import mask_text
+from streamsocial_billing.card_numbers import is_card, mask_text
 from streamsocial_billing.committed import CommittedLog, KafkaProblem, said, unreachable
-from streamsocial_billing.events import BadInput, json_object
-from streamsocial_billing.exactly_once import Event
+from streamsocial_billing.events import BadInput, is_id, json_object
 from streamsocial_billing.intake.producer import close_quietly, producer_config, send_confirmed
 from streamsocial_billing.settings import COMMANDS, Settings
 
@@ -35,7 +32,7 @@ class Command:
     """One order of a person.
 
     command     what to do; names the handler
-    command_id  unique, for the log
+    command_id  unique; its answers carry it
     actor       who ordered it
     reason      why, in that person's words
     at          milliseconds since the epoch
@@ -61,9 +58,18 @@ class Command:
             }
         )  # fmt: skip
 
+    def subject(self) -> str:
+        """What is ordered of whom, for the log: "unsubscribe alice/42"."""
+        named = (self.details.get(name) for name in ("payment_id", "subscription_id", "gateway"))
+        what = next((mask_text(one[:64]) for one in named if isinstance(one, str)), "")
+        return f"{self.command} {'/'.join(part for part in (self.user_id, what) if part)}".strip()
+
     @classmethod
     def from_bytes(cls, value: bytes | None) -> Command:
-        """Read a record of `billing-commands`; raises BadInput, never anything else."""
+        """Read a record of `billing-commands`; raises BadInput, never anything else.
+
+        What this reads can be answered: it has a command_id, and no id is a card number.
+        """
         data = json_object(value or b"")
         texts = [data.get(name) for name in ("command", "actor", "reason", "command_id")]
         user_id, details, at = data.get("user_id"), data.get("details") or {}, data.get("at")
@@ -72,37 +78,13 @@ class Command:
         if not isinstance(details, dict) or type(at) is not int or not isinstance(user_id, str | None):
             raise BadInput("wrong_type", "details is an object, at ms since the epoch, user_id a text")
         command, actor, reason, command_id = map(str, texts)
-        return cls(command, mask_text(actor), mask_text(reason), at, user_id, details, command_id)
-
-
-OnCommand = Callable[[Event, Command], Awaitable[None]]
-"""What carries a command out, inside its unit; raises BadInput before it wrote anything."""
-
-
-class Commands:
-    """Handles the records of `billing-commands` by their `command`; what nobody knows is a dead letter."""
-
-    def __init__(
-        self, books: Books, partitions: Callable[[], int], handlers: Mapping[str, OnCommand]
-    ) -> None:
-        self._books = books
-        self._partitions = partitions
-        self._handlers = handlers
-
-    async def obey(self, event: Event) -> None:
-        """One record of `billing-commands`."""
-        self._books.handled(event)
-        try:
-            command = Command.from_bytes(event.value)
-            if command.command not in self._handlers:
-                raise BadInput("unknown_command", f"no command has this name: {command.command[:40]!a}")
-            if command.user_id is not None:
-                if event.key != command.user_id.encode():
-                    raise BadInput("key_mismatch", "the record key is not the command's user_id")
-                check_partition(event, self._partitions())
-            await self._handlers[command.command](event, command)
-        except BadInput as bad:
-            await self._books.bury(event, bad, now_ms())
+        if not command_id:
+            raise BadInput("missing_field", "command_id is empty: nobody could find the answer")
+        if user_id is not None and not is_id(user_id):
+            raise BadInput("bad_id", "user_id is not 1-64 of A-Za-z0-9_-")
+        if is_card(command_id) or (user_id is not None and is_card(user_id)):
+            raise BadInput("card_number", "an id is a card number")
+        return cls(mask_text(command), mask_text(actor), mask_text(reason), at, user_id, details, command_id)
 
 
 def key_of_every_task(partition: int) -> bytes:

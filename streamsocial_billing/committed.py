@@ -26,7 +26,12 @@ START_A_WORKER: Final = "start a worker first, it creates the topics"
 
 
 class KafkaProblem(Exception):
-    """Raised when Kafka cannot be read or written as asked: one line that names what to do."""
+    """Raised when Kafka cannot be read or written as asked: one line that names what to do.
+
+    `exit_code` is what a command that it ends has.
+    """
+
+    exit_code = 1
 
 
 class CommittedLog:
@@ -96,13 +101,16 @@ class CommittedLog:
             consumer.close()
 
     def follow(
-        self, topic: str, starts: Mapping[Place, int] | None = None
+        self, topic: str, starts: Mapping[Place, int] | None = None, *, only: Iterable[Place] | None = None
     ) -> Generator[Message | None, None, None]:
         """Every committed record of a topic, for ever; None whenever nothing came for 100 ms.
 
-        `starts`: from these offsets on, a place that is not among them from its beginning.
+        `starts`: from these offsets on, a place that is not among them from its beginning. `only`: nothing of
+        the topic but these places.
         """
-        places = [(topic, partition) for partition in range(self.partitions([topic])[topic])]
+        if only is None:
+            only = ((topic, partition) for partition in range(self.partitions([topic])[topic]))
+        places = list(only)
         begin = dict.fromkeys(places, OFFSET_BEGINNING) | dict(starts or {})
         consumer = Consumer(consumer_config(self._settings))
         try:

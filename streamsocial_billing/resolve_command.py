@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streamsocial_billing.answers import DONE, REFUSED, Answers
 from streamsocial_billing.books import Books, now_ms
 from streamsocial_billing.card_numbers import mask_text
 from streamsocial_billing.commands import Command
@@ -17,6 +16,7 @@ from streamsocial_billing.events import BadInput
 from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.gateways.base import Absent, Found, Gateway, Query
 from streamsocial_billing.gateways.base import Answer as GatewayAnswer
+from streamsocial_billing.obeying import Done, Refused
 from streamsocial_billing.outcomes import Verdict, account_forbids, question
 from streamsocial_billing.settling import Settlement
 from tables.payments import Entry, PaymentEntry, SettledBy, is_full
@@ -49,41 +49,30 @@ class Order:
         return cls(payment_id, str(status), ref)
 
 
-class Refused(Exception):
-    """Raised when the payment stays as it is; the text says why, for the person who ordered it."""
-
-
 class Resolving:
     """Handles `resolve`. `gateways` are asked even while they are stopped: it is a person who asks."""
 
     def __init__(
-        self, books: Books, gateways: Mapping[str, Gateway], settlement: Settlement, answers: Answers,
-        ask_s: float,
-    ) -> None:  # fmt: skip
+        self, books: Books, gateways: Mapping[str, Gateway], settlement: Settlement, ask_s: float
+    ) -> None:
         self._books = books
         self._gateways = gateways
         self._settlement = settlement
-        self._answers = answers
         self._ask_s = ask_s
 
-    async def resolve(self, event: Event, command: Command) -> None:
+    async def resolve(self, event: Event, command: Command) -> Done:
         """Settle the payment, or leave it; the answer says which, and why."""
         if command.user_id is None:
             raise BadInput("wrong_type", "resolve is about a user")
         order, name = Order.of(command.details), f"{command.user_id}/{command.details.get('payment_id')}"
-        try:
-            entry = self._open(self._books.entry(command.user_id, order.payment_id))
-            found = await self._found(command.user_id, order, entry)
-        except Refused as refused:
-            logger.warning("resolve %s by %s is refused: %s", name, command.actor, refused)
-            self._answers.write(event, command, REFUSED, str(refused))
-            return
+        entry = self._open(self._books.entry(command.user_id, order.payment_id))
+        found = await self._found(command.user_id, order, entry)
         by: SettledBy = {"actor": command.actor, "reason": command.reason, "at": command.at}
         self._settlement.settle(
             command.user_id, order.payment_id, entry, found, calls=0, at_ms=now_ms(), by=by
         )
         logger.warning("%s is %s by %s: %s", name, order.status, command.actor, command.reason)
-        self._answers.write(event, command, DONE, f"{name} is {order.status}")
+        return Done(f"{name} is {order.status}")
 
     def _open(self, entry: Entry | None) -> PaymentEntry:
         """The entry of a payment that waits for a person; raises Refused for any other.

@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from streamsocial_billing.commands import append_command, ordered_now
+from streamsocial_billing.clock_texts import utc
+from streamsocial_billing.commands import Command, ordered_now
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once import partition_of
+from streamsocial_billing.money import format_minor
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.subscription_terms import check_order
+from tables.subscriptions import Subscription
 
 
-def order(settings: Settings, command: str, user_id: str, actor: str, reason: str, **details: Any) -> str:
-    """Append an order to `billing-commands`; says what was ordered.
+def subscription_order(command: str, user_id: str, actor: str, reason: str, **details: Any) -> Command:
+    """An order of this moment; details that are None are left out.
 
-    Details that are None are left out. Raises BadInput for an order that could never be carried out (nothing
-    is appended then), KafkaProblem.
+    Raises BadInput for an order that could never be carried out.
     """
     given = {name: value for name, value in details.items() if value is not None}
     ordered = ordered_now(command, actor, reason, user_id, **given)
     check_order(ordered)
-    append_command(settings, ordered)
-    return f"{command} {user_id}/{given['subscription_id']} is ordered ({ordered.command_id})"
+    return ordered
 
 
-def subscriptions_of(settings: Settings, user_id: str) -> dict[str, Any]:
+def charge_text(charge: Mapping[str, Any], sub: Subscription | None) -> str:
+    """What became of the payment that an order sent, and of the subscription by it.
+
+    `charge` is its final ChargeResult, `sub` the subscription after it.
+    """
+    amount = format_minor(charge["amount_minor"], charge["currency"])
+    said = f"charge of {amount} {charge['status']}"
+    if charge["reason"] is not None:
+        said += f": {_words(charge['reason'])}"
+    if charge["status"] == "succeeded" or sub is None:
+        return said
+    said += f"; the subscription is {_words(sub['state'])}"
+    if sub["state"] == "past_due" and sub["next_at"] is not None:
+        said += f", next try at {utc(sub['next_at'])}"
+    if sub["state"] == "unpaid":
+        said += ", no further try before a new payment method"
+    return said
+
+
+def _words(code: str) -> str:
+    return code.replace("_", " ")
+
+
+def subscriptions_of(settings: Settings, user_id: str) -> dict[str, Subscription]:
     """The user's subscriptions as committed, by subscription_id; reads the table's changelog.
 
     No worker need run. Raises KafkaProblem.

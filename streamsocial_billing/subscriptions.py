@@ -8,11 +8,14 @@ from typing import Any, Final
 
 from streamsocial_billing import renewal
 from streamsocial_billing.books import Books, now_ms
-from streamsocial_billing.commands import Command, OnCommand
+from streamsocial_billing.clock_texts import utc
+from streamsocial_billing.commands import Command
 from streamsocial_billing.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.events import MAX_AHEAD_MS, BadInput, requested_metric
 from streamsocial_billing.exactly_once import Event, Topic
 from streamsocial_billing.gateways.base import Gateway
+from streamsocial_billing.money import format_minor
+from streamsocial_billing.obeying import Done, OnCommand
 from streamsocial_billing.subscription_terms import (
     Terms,
     changed_payment,
@@ -25,7 +28,7 @@ from tables.subscriptions import Subscription, subscription_key
 
 logger = logging.getLogger(__name__)
 
-CHANGED_AFTER: Final = "the subscription is over: order a new one, under a new id"
+CHANGED_AFTER: Final = "add a new one, under a new id"
 
 
 class Subscriptions:
@@ -58,42 +61,41 @@ class Subscriptions:
         if sub is not None and renewal.is_due(sub, at_ms):
             self._send(user_id, subscription_id, sub, at_ms)
 
-    def _send(self, user_id: str, subscription_id: str, sub: Subscription, at_ms: int) -> None:
-        """The next payment, with its metric and the change of the subscription: one unit."""
-        gateway = self._gateways.get(sub["gateway"])
+    def _send(self, user_id: str, subscription_id: str, sub: Subscription, at_ms: int) -> Subscription:
+        """The next payment, with its metric and the change of the subscription: one unit.
+
+        Returns the subscription as stored.
+        """
         if sub["pending"] is not None:
-            self._send_again(user_id, subscription_id, sub, at_ms)
-        elif gateway is None:  # it would be refused without a trace: it waits for its gateway here
+            return self._send_again(user_id, subscription_id, sub, at_ms)
+        if sub["gateway"] not in self._gateways:  # it would be refused without a trace: it waits here
             logger.error(
                 "%s/%s waits: gateway %s is not configured", user_id, subscription_id, sub["gateway"]
             )
-            self._put(user_id, subscription_id, renewal.looked_at_again(sub, at_ms))
-        else:
-            changed = renewal.sent(user_id, subscription_id, sub, at_ms)
-            self._emit(user_id, changed, at_ms)
-            self._put(user_id, subscription_id, changed)
+            return self._put(user_id, subscription_id, renewal.looked_at_again(sub, at_ms))
+        changed = renewal.sent(user_id, subscription_id, sub, at_ms)
+        self._emit(user_id, changed, at_ms)
+        return self._put(user_id, subscription_id, changed)
 
-    def _send_again(self, user_id: str, subscription_id: str, sub: Subscription, at_ms: int) -> None:
+    def _send_again(self, user_id: str, subscription_id: str, sub: Subscription, at_ms: int) -> Subscription:
         """What was sent an hour ago has no outcome: the same event once more, as long as that is safe."""
         pending = sub["pending"]
         if pending is None:
             raise ValueError("no payment is under way")
         entry = self._books.entry(user_id, pending["payment_id"])
         if entry is not None and not is_observed(entry):
-            self._answered_unseen(user_id, subscription_id, sub, entry, at_ms)
-            return
+            return self._answered_unseen(user_id, subscription_id, sub, entry, at_ms)
         gateway = self._gateways.get(pending["gateway"])
         if gateway is not None and not renewal.may_send_again(sub, at_ms, gateway.traits):
             logger.error(
                 "%s/%s: payment %s has no outcome. Unless one comes, see whether the gateway has it, then "
                 "submit it by hand", user_id, subscription_id, pending["payment_id"],
             )  # fmt: skip
-            self._put(user_id, subscription_id, renewal.looked_at_again(sub, None))
-            return
+            return self._put(user_id, subscription_id, renewal.looked_at_again(sub, None))
         if gateway is not None:
             logger.warning("%s/%s: %s is sent again", user_id, subscription_id, pending["payment_id"])
             self._emit(user_id, sub, at_ms)
-        self._put(user_id, subscription_id, renewal.looked_at_again(sub, at_ms))
+        return self._put(user_id, subscription_id, renewal.looked_at_again(sub, at_ms))
 
     def _emit(self, user_id: str, sub: Subscription, at_ms: int) -> None:
         payment = renewal.event_of(user_id, sub, at_ms)
@@ -102,13 +104,14 @@ class Subscriptions:
 
     def _answered_unseen(
         self, user_id: str, subscription_id: str, sub: Subscription, entry: Any, at_ms: int
-    ) -> None:
+    ) -> Subscription:
         """What was sent has an outcome, but no hook told it: see whose it is."""
         if entry["business_ref"] == renewal.business_ref_of(subscription_id, sub):
-            self.learn(user_id, _payment_id(sub), entry, at_ms)  # by a worker of a release without hooks
-            return
+            # a worker of a release without hooks wrote it
+            self.learn(user_id, _payment_id(sub) or "", entry, at_ms)
+            return self._get(user_id, subscription_id) or sub
         logger.error("%s/%s: the id of its payment was used by a caller", user_id, subscription_id)
-        self._put(user_id, subscription_id, renewal.not_ours(sub, at_ms))
+        return self._put(user_id, subscription_id, renewal.not_ours(sub, at_ms))
 
     # -- what came of it
 
@@ -132,40 +135,57 @@ class Subscriptions:
 
     # -- orders
 
-    async def _subscribe(self, event: Event, command: Command) -> None:
+    async def _subscribe(self, event: Event, command: Command) -> Done:
         at_ms, user_id = now_ms(), user_of(command)
         terms = Terms.of(command.details, user_id=user_id, now_ms=at_ms)
         known = self._get(user_id, terms.subscription_id)
         if known is not None:
-            if known["terms"] != terms.digest():
-                raise BadInput("subscription_differs", f"{terms.subscription_id} exists with other terms")
-            return
+            return _ordered_before(user_id, terms, known)
         if command.at > at_ms + MAX_AHEAD_MS:
             raise BadInput("requested_in_future", f"the order is of {command.at}, over 5 min after {at_ms}")
         if at_ms - command.at > DEDUP_RETENTION_MS:
             raise BadInput("expired", f"the order is of {command.at}, too long before {at_ms}")
-        self._keep(user_id, terms.subscription_id, terms.begun(command.at, at_ms), at_ms)
+        begun = terms.begun(command.at, at_ms)
+        added = f"subscription {user_id}/{terms.subscription_id} added"
+        if begun["next_at"] is not None and not renewal.is_due(begun, at_ms):
+            added += f"; first charge at {utc(begun['next_at'])}"
+        return self._keep_and_tell(user_id, terms.subscription_id, begun, at_ms, added)
 
-    async def _unsubscribe(self, event: Event, command: Command) -> None:
+    async def _unsubscribe(self, event: Event, command: Command) -> Done:
         at_once = command.details.get("at_once", False)
         user_id, subscription_id, sub = self._ordered(command, {"at_once"})
         if type(at_once) is not bool:
             raise BadInput("wrong_type", "at_once is not a boolean")
         at_ms = now_ms()
-        self._put(user_id, subscription_id, renewal.cancelled(sub, at_once=at_once, at_ms=at_ms))
+        changed = renewal.cancelled(sub, at_once=at_once, at_ms=at_ms)
+        self._put(user_id, subscription_id, changed)
+        before = "was already " if sub["state"] in renewal.OVER else ""
+        said = f"subscription {user_id}/{subscription_id} {before}{changed['state']}"
+        ends_at, pending = changed["ends_at"], changed["pending"]
+        said += "" if ends_at is None else f"; {'ends' if ends_at > at_ms else 'ended'} at {utc(ends_at)}"
+        if pending is not None:
+            said += f"; payment {pending['payment_id']} is under way, its result is still taken in"
+        return Done(said)
 
-    async def _change_plan(self, event: Event, command: Command) -> None:
+    async def _change_plan(self, event: Event, command: Command) -> Done:
         user_id, subscription_id, sub = self._ordered(command, {"amount_minor"}, alive=True)
         at_ms = now_ms()
         amount = changed_payment(sub, user_id, command.details, "amount_minor", at_ms).amount_minor
         self._put(user_id, subscription_id, renewal.with_amount(sub, amount, at_ms))
+        price = format_minor(amount, sub["currency"])
+        return Done(f"subscription {user_id}/{subscription_id} costs {price} from the next period on")
 
-    async def _update_payment_method(self, event: Event, command: Command) -> None:
+    async def _update_payment_method(self, event: Event, command: Command) -> Done:
         user_id, subscription_id, sub = self._ordered(command, {"payment_method", "gateway"}, alive=True)
         at_ms = now_ms()
         payment = changed_payment(sub, user_id, command.details, "payment_method", at_ms)
         changed = renewal.with_method(sub, payment.payment_method, payment.gateway, at_ms)
-        self._keep(user_id, subscription_id, changed, at_ms)
+        said = f"payment method of subscription {user_id}/{subscription_id} changed"
+        if sub["pending"] is not None:
+            said += f"; payment {sub['pending']['payment_id']} is still tried with the old one"
+            self._put(user_id, subscription_id, changed)
+            return Done(said)
+        return self._keep_and_tell(user_id, subscription_id, changed, at_ms, said)
 
     def _ordered(
         self, command: Command, names: set[str], *, alive: bool = False
@@ -178,22 +198,40 @@ class Subscriptions:
         if sub is None:
             raise BadInput("unknown_subscription", f"{user_id} has no subscription {subscription_id}")
         if alive and sub["state"] in renewal.OVER:
-            raise BadInput("subscription_over", CHANGED_AFTER)
+            name = f"{user_id}/{subscription_id}"
+            raise BadInput("subscription_over", f"subscription {name} is {sub['state']}; {CHANGED_AFTER}")
         return user_id, subscription_id, sub
 
-    def _keep(self, user_id: str, subscription_id: str, sub: Subscription, at_ms: int) -> None:
+    def _keep_and_tell(
+        self, user_id: str, subscription_id: str, sub: Subscription, at_ms: int, said: str
+    ) -> Done:
         """Store it; what is due at once does not wait for the scheduler."""
-        if renewal.is_due(sub, at_ms) and sub["pending"] is None:
-            self._send(user_id, subscription_id, sub, at_ms)
-        else:
+        if not renewal.is_due(sub, at_ms):
             self._put(user_id, subscription_id, sub)
+            return Done(said)
+        payment_id = _payment_id(self._send(user_id, subscription_id, sub, at_ms))
+        if payment_id is None:
+            why = f"{said}; not charged yet: gateway {sub['gateway']} is not configured"
+            return Done(why, code="gateway_not_configured")
+        return Done(said, payment_id)
 
     def _get(self, user_id: str, subscription_id: str) -> Subscription | None:
         found: Subscription | None = self._table.get(subscription_key(user_id, subscription_id))
         return found
 
-    def _put(self, user_id: str, subscription_id: str, sub: Subscription) -> None:
+    def _put(self, user_id: str, subscription_id: str, sub: Subscription) -> Subscription:
         self._table[subscription_key(user_id, subscription_id)] = sub
+        return sub
+
+
+def _ordered_before(user_id: str, terms: Terms, known: Subscription) -> Done:
+    """The answer to an order under an id that is known; raises BadInput unless it says the same again."""
+    name = f"{user_id}/{terms.subscription_id}"
+    if known["terms"] != terms.digest():
+        raise BadInput("subscription_differs", f"subscription {name} exists with other terms")
+    if known["state"] in renewal.OVER:
+        raise BadInput("subscription_over", f"subscription {name} is {known['state']}; {CHANGED_AFTER}")
+    return Done(f"subscription {name} exists with these terms; it is {known['state'].replace('_', ' ')}")
 
 
 def _tell(
@@ -216,5 +254,6 @@ def _tell(
         )  # fmt: skip
 
 
-def _payment_id(sub: Subscription) -> str:
-    return "" if sub["pending"] is None else sub["pending"]["payment_id"]
+def _payment_id(sub: Subscription) -> str | None:
+    """Of the payment under way."""
+    return None if sub["pending"] is None else sub["pending"]["payment_id"]

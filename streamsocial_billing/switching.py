@@ -8,7 +8,6 @@ from typing import Any, Final, cast
 
 import orjson
 
-from streamsocial_billing.answers import DONE, REFUSED, Answers
 from streamsocial_billing.books import now_ms
 from streamsocial_billing.clock_texts import utc
 from streamsocial_billing.commands import Command, key_of_every_task
@@ -16,6 +15,7 @@ from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.events import GATEWAYS, BadInput
 from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.gatekeeping import TABLE, is_newer
+from streamsocial_billing.obeying import Done, Refused
 from streamsocial_billing.settings import Settings
 from tables.gateway_switches import GatewaySwitch, first_order, switch_key
 
@@ -30,19 +30,18 @@ AHEAD_MS: Final = 300_000
 class Switching:
     """Handles both commands; the table holds one row per gateway and task."""
 
-    def __init__(self, switches: Any, answers: Answers) -> None:
+    def __init__(self, switches: Any) -> None:
         self._switches = switches
-        self._answers = answers
 
-    async def stop(self, event: Event, command: Command) -> None:
+    async def stop(self, event: Event, command: Command) -> Done:
         """From the commit of this unit on, no event of this task calls the gateway."""
-        self._turn(event, command, stopped=True)
+        return self._turn(event, command, stopped=True)
 
-    async def start(self, event: Event, command: Command) -> None:
+    async def start(self, event: Event, command: Command) -> Done:
         """What waits is tried as soon as it is due."""
-        self._turn(event, command, stopped=False)
+        return self._turn(event, command, stopped=False)
 
-    def _turn(self, event: Event, command: Command, *, stopped: bool) -> None:
+    def _turn(self, event: Event, command: Command, *, stopped: bool) -> Done:
         name, account = command.details.get("gateway"), command.details.get("account")
         if event.key != key_of_every_task(event.partition):
             raise BadInput("key_mismatch", "the record key is not that of its task")
@@ -57,15 +56,13 @@ class Switching:
         key = switch_key(event.partition, name)
         before = cast("GatewaySwitch | None", self._switches.get(key))
         if before is not None and is_newer(before, switch):
-            why = f"{before['actor']} ordered later, at {before['at']}: that stands"
-            self._answers.write(event, command, REFUSED, why)
-            return
+            raise Refused(f"{before['actor']} ordered later, at {utc(before['at'])}: that stands")
         done = f"{name} is {'stopped' if stopped else 'started'}"
         if before is not None and repeats(switch, before):
             switch["first"] = first_order(before)
             done = f"{name} is already {ordered(before)}"
         self._switches[key] = switch
-        self._answers.write(event, command, DONE, done)
+        return Done(done)
 
 
 def repeats(switch: GatewaySwitch, before: GatewaySwitch) -> bool:

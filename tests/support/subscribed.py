@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import START_MS, OneTask
+from support.orders import answers
 
 from streamsocial_billing.events import PaymentEvent
 from streamsocial_billing.gateways.base import Ambiguous, Found
@@ -72,3 +73,9 @@ def found(status: str, payment_id: str, *, soft: bool = False) -> Found:
 def letters(lab: OneTask) -> list[str]:
     """The reasons of the dead letters."""
     return [one["reason"] for one in lab.dead_letters()]
+
+
+def refusals(lab: OneTask) -> list[str]:
+    """The codes of the refused orders; none of them is a dead letter."""
+    assert [] == letters(lab)
+    return [one["code"] for one in answers(lab) if one["outcome"] == "refused"]

@@ -116,7 +116,7 @@ def test_of_two_orders_the_later_stands_in_whatever_order_they_arrive(lab: OneTa
     at = lab.now_ms
     switch(lab, stop=False, at=at)
     late = switch(lab, stop=True, at=at - 1)
-    assert ("refused", f"ann ordered later, at {at}: that stands") == (late["outcome"], late["why"])
+    assert ("refused", f"ann ordered later, at {utc(at)}: that stands") == (late["outcome"], late["why"])
     assert not lab.row("gateway_switches", switch_key(0, "simulated"))["stopped"]
     assert "done" == switch(lab, stop=True, at=at + 1)["outcome"]
     assert lab.row("gateway_switches", switch_key(0, "simulated"))["stopped"]
@@ -176,15 +176,15 @@ def test_the_tasks_agree_since_when_a_gateway_is_stopped() -> None:
         ({"gateway": "paypal"}, 300_001, key_of_every_task(0), "bad_time"),
     ],
 )
-def test_a_bad_order_is_a_dead_letter(
+def test_a_bad_order_is_refused(
     lab: OneTask, details: dict[str, Any], ahead_ms: int, key: bytes, reason: str
 ) -> None:
-    """Nothing is stopped by it."""
+    """Nothing is stopped by it; its answer says why, no dead letter is needed."""
     bad = Command(STOP, "ann", "why", lab.now_ms + ahead_ms, details=details)
     lab.append(COMMANDS, key, bad.to_bytes())
     lab.handle()
-    assert [reason] == [letter["reason"] for letter in lab.dead_letters()]
-    assert ([], {}) == (answers(lab), lab.disks["gateway_switches"].values)
+    assert [("refused", reason)] == [(one["outcome"], one["code"]) for one in answers(lab)]
+    assert ([], {}) == (lab.dead_letters(), lab.disks["gateway_switches"].values)
 
 
 def test_an_order_about_a_gateway_that_is_not_configured_is_kept(lab: OneTask) -> None:
@@ -202,6 +202,7 @@ def test_an_answer_says_who_ordered_what_and_what_became_of_it(lab: OneTask) -> 
     assert {
         "command_id": command.command_id, "command": "gateways stop", "actor": "ann", "user_id": None,
         "partition": 0, "outcome": "done", "why": "paypal is stopped", "at": command.at,
+        "code": None, "payment_id": None,
     } == order(lab, command) | {"at": command.at}  # fmt: skip
 
 

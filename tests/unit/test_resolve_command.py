@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
 import pytest
 from support.asked_gateway import AskedGateway
 from support.one_task import OneTask
@@ -237,12 +238,44 @@ def test_a_stopped_gateway_is_asked_for_a_person(lab: OneTask, gateway: AskedGat
         ("u2", {"payment_id": "p1", "status": "failed"}, "key_mismatch"),
     ],
 )
-def test_a_bad_order_is_a_dead_letter(
+def test_a_bad_order_is_refused(
     lab: OneTask, user_id: str | None, details: dict[str, Any], reason: str
 ) -> None:
-    """Nobody but our command line writes there; what it cannot have written changes nothing."""
+    """What our command line cannot have written changes nothing; it can be read, so it is answered."""
     parked(lab)
     lab.append(COMMANDS, b"u1", Command("resolve", "ann", "why", lab.now_ms, user_id, details).to_bytes())
     lab.handle()
-    assert [reason] == [letter["reason"] for letter in lab.dead_letters()]
-    assert ("parked", []) == (lab.entry("u1", "p1")["status"], answers(lab))
+    assert [("refused", reason)] == [(one["outcome"], one["code"]) for one in answers(lab)]
+    assert ("parked", []) == (lab.entry("u1", "p1")["status"], lab.dead_letters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"command_id": ""}, "missing_field"),
+        ({"command_id": None}, "wrong_type"),
+        ({"command_id": "4242424242424242"}, "card_number"),
+        ({"user_id": "4242424242424242"}, "card_number"),
+        ({"user_id": "a b"}, "bad_id"),
+        ({"reason": "x" * 501}, "wrong_type"),
+        ({"at": "now"}, "wrong_type"),
+    ],
+)
+def test_an_order_that_cannot_be_answered_is_a_dead_letter(
+    lab: OneTask, changes: dict[str, Any], reason: str
+) -> None:
+    """Nobody could find its answer, or the answer would spread a card number."""
+    details = {"payment_id": "p1", "status": "failed", "gateway_ref": None}
+    good = orjson.loads(Command("resolve", "ann", "why", lab.now_ms, "u1", details).to_bytes())
+    lab.append(COMMANDS, b"u1", orjson.dumps(good | changes))
+    lab.append(COMMANDS, b"u1", b"no JSON")
+    lab.handle()
+    assert [reason, "not_json"] == [letter["reason"] for letter in lab.dead_letters()]
+    assert [] == answers(lab)
+
+
+def test_an_order_that_no_release_knows_is_refused(lab: OneTask) -> None:
+    """A newer command line, an older worker: the answer says it at once."""
+    lab.command("refund-all")
+    (answer,) = answers(lab)
+    assert ("refused", "unknown_command") == (answer["outcome"], answer["code"])

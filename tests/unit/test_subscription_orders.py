@@ -6,7 +6,8 @@ from typing import Any
 import orjson
 import pytest
 from support.asked_gateway import HOUR_S, AskedGateway
-from support.one_task import OneTask
+from support.one_task import START_MS, OneTask
+from support.orders import answers
 from support.subscribed import (
     DAY_S,
     OURS,
@@ -16,15 +17,21 @@ from support.subscribed import (
     letters,
     pay,
     refs,
+    refusals,
     sub,
     subscribe,
     unknown,
 )
 
+from streamsocial_billing.card_numbers import holds_card
+from streamsocial_billing.clock_texts import utc
 from streamsocial_billing.commands import Command
 from streamsocial_billing.events import PaymentEvent
 from streamsocial_billing.periods import start_of
+from streamsocial_billing.renewal import renewal_id
 from streamsocial_billing.settings import COMMANDS, PAYMENTS
+
+LATER_MS = START_MS + 3_600_000
 
 
 @pytest.fixture
@@ -39,21 +46,25 @@ def lab(gateway: AskedGateway) -> Iterator[OneTask]:
 
 
 def test_the_same_order_twice_is_one_subscription(lab: OneTask) -> None:
-    """Equal terms: nothing. Other terms under its id: a dead letter, the subscription stays."""
+    """Equal terms: nothing. Other terms under its id: refused, the subscription stays."""
     subscribe(lab)
     row = sub(lab)
     lab.wait(60)
     subscribe(lab)
-    assert ([], row, 1) == (letters(lab), sub(lab), len(lab.results()))
+    assert ([], row, 1) == (refusals(lab), sub(lab), len(lab.results()))
+    assert "subscription u1/42 exists with these terms; it is active" == answers(lab)[-1]["why"]
     subscribe(lab, amount_minor=1)
-    assert (["subscription_differs"], row) == (letters(lab), sub(lab))
+    assert (["subscription_differs"], row) == (refusals(lab), sub(lab))
+    assert "subscription u1/42 exists with other terms" == answers(lab)[-1]["why"]
 
 
 def test_a_cancelled_subscription_does_not_come_back_by_its_old_order(lab: OneTask) -> None:
-    """Its payments' ids were used: a new one has a new id."""
+    """Its payments' ids were used: a new one has a new id, and the refusal says so."""
     subscribe(lab)
     lab.command("unsubscribe", subscription_id="42", at_once=True)
     subscribe(lab)
+    said = "subscription u1/42 is cancelled; add a new one, under a new id"
+    assert (["subscription_over"], said) == (refusals(lab), answers(lab)[-1]["why"])
     days(lab, 40)
     assert ("cancelled", 1) == (sub(lab)["state"], len(lab.sent(PAYMENTS)))
 
@@ -194,17 +205,57 @@ def test_another_payment_for_an_unpaid_period_brings_it_back(lab: OneTask) -> No
         ("update-payment-method", {"subscription_id": "42", "gateway": "stripe"}, "missing_field"),
     ],
 )
-def test_an_order_that_cannot_be_carried_out_is_a_dead_letter(
+def test_an_order_that_cannot_be_carried_out_is_refused_with_its_reason(
     lab: OneTask, command: str, details: dict[str, Any], reason: str
 ) -> None:
-    """With its reason; nothing changes."""
+    """In an answer, as who ordered it waits for one; no dead letter, nothing changes."""
     subscribe(lab)
     row = sub(lab)
     if command == "subscribe":
         subscribe(lab, **({"subscription_id": "43"} | details))
     else:
         lab.command(command, **details)
-    assert ([reason], row, 1) == (letters(lab), sub(lab), len(lab.sent(PAYMENTS)))
+    assert ([reason], row, 1) == (refusals(lab), sub(lab), len(lab.sent(PAYMENTS)))
+    assert not holds_card(answers(lab)[-1]["why"])
+
+
+def test_a_mistyped_subscription_is_refused_by_name(lab: OneTask) -> None:
+    """`subscriptions cancel u1 nope`: the customer is charged on, so the operator has to learn it."""
+    lab.command("unsubscribe", subscription_id="nope")
+    (answer,) = answers(lab)
+    assert ("refused", "u1 has no subscription nope") == (answer["outcome"], answer["why"])
+
+
+def test_an_order_that_charges_names_its_payment(lab: OneTask) -> None:
+    """Who ordered it reads that payment's result; an order that charges nothing names none."""
+    subscribe(lab)
+    subscribe(lab, subscription_id="later", starts_at=lab.now_ms + 3_600_000)
+    lab.command("change-plan", subscription_id="42", amount_minor=1999)
+    lab.command("update-payment-method", subscription_id="42", payment_method="soft")
+    days(lab, 31)
+    lab.command("update-payment-method", subscription_id="42", payment_method="pm_card_visa")
+    lab.command("unsubscribe", subscription_id="42")
+    first, later, plan, active, past_due, cancelled = answers(lab)
+    assert OURS == first["payment_id"]
+    assert ["subscription u1/42 added", f"subscription u1/later added; first charge at {utc(LATER_MS)}"] == [
+        first["why"], later["why"],
+    ]  # fmt: skip
+    assert [None] * 4 == [one["payment_id"] for one in (later, plan, active, cancelled)]
+    assert past_due["payment_id"] == renewal_id("u1", "sub:42:2026-01", 2)
+    assert "subscription u1/42 costs 19.99 USD from the next period on" == plan["why"]
+    assert "subscription u1/42 cancelled; ends at " in cancelled["why"]
+    lab.command("unsubscribe", subscription_id="42")
+    assert "subscription u1/42 was already cancelled; ends at " in answers(lab)[-1]["why"]
+
+
+def test_an_order_whose_charge_waits_for_its_gateway_says_so(lab: OneTask) -> None:
+    """It is done, and the answer's code tells a program that nothing was charged yet."""
+    subscribe(lab, gateway="stripe")
+    (answer,) = answers(lab)
+    assert ("done", "gateway_not_configured", None) == (
+        answer["outcome"], answer["code"], answer["payment_id"],
+    )  # fmt: skip
+    assert answer["why"].endswith("not charged yet: gateway stripe is not configured")
 
 
 @pytest.mark.parametrize(("age_s", "reason"), [(36 * DAY_S, "expired"), (-400, "requested_in_future")])
@@ -215,7 +266,7 @@ def test_an_order_of_another_time_is_refused(lab: OneTask, age_s: float, reason:
     order = Command("subscribe", "ann", "because", at, "u1", details)
     lab.append(COMMANDS, b"u1", order.to_bytes())
     lab.handle()
-    assert ([reason], None) == (letters(lab), lab.row("subscriptions", "u1/42"))
+    assert ([reason], None) == (refusals(lab), lab.row("subscriptions", "u1/42"))
 
 
 @pytest.mark.parametrize("command", ["change-plan", "update-payment-method"])
@@ -227,4 +278,4 @@ def test_a_subscription_that_is_over_cannot_be_changed(lab: OneTask, command: st
         lab.command(command, subscription_id="42", amount_minor=5)
     else:
         lab.command(command, subscription_id="42", payment_method="pm_x")
-    assert ["subscription_over"] == letters(lab)
+    assert ["subscription_over"] == refusals(lab)

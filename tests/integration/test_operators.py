@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -57,8 +58,13 @@ def test_a_stopped_gateway_gets_no_call_whatever_restarts_until_it_is_started(
 
         assert {("unknown", False, False): 40} == dict(statuses(system.all_results()))
         assert 0 == sum(system.calls(event) for event in events)
+        again = ordered(system, "gateways", "stop", "simulated", "--reason", "me too", "--actor", "bob")
+        assert (0, "") == (again.returncode, again.stderr)
+        assert "simulated is already stopped since 2" in again.stdout
+        assert "their incident 4711 (4 of 4 tasks)" in again.stdout
         listed = ordered(system, "gateways").stdout
         assert "their incident 4711 (4 of 4 tasks)" in listed
+        assert " by bob: me too\n" in listed
         assert "stripe: not stopped" in listed
 
         started = ordered(system, "gateways", "start", "simulated", "--reason", "over")
@@ -103,14 +109,23 @@ def test_a_parked_payment_is_settled_by_hand_as_the_gateway_says(
 def test_an_order_that_nobody_can_carry_out_yet_stands(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
-    """Without a worker the command line says so; the worker that comes obeys."""
+    """Without a worker the command line ends with 3, and says so; the worker that comes carries it out."""
     with System(broker, tmp_path, unique_name, partitions=2) as system:
         system.start()
         system.worker.kill()
         event = payment("user-1", "pay-1")
-        lonely = ordered(system, "gateways", "stop", "simulated", "--reason", "x", "--wait", "1")
-        assert 1 == lonely.returncode
-        assert "ordered, but answered by 0 of 2 tasks after 1 s; it stands" in lonely.stderr
+        stop = ("gateways", "stop", "simulated", "--reason", "x")
+        lonely = ordered(system, *stop, "--wait", "1")
+        assert (3, "", 1) == (lonely.returncode, lonely.stdout, lonely.stderr.count("\n"))
+        assert "but answered by 0 of 2 tasks after 1 s: the order stands" in lonely.stderr
+        unanswered = ordered(
+            system, "resolve", "user-1/pay-1", "--status", "failed", "--reason", "x", "--wait", "1"
+        )
+        assert (3, "", 1) == (unanswered.returncode, unanswered.stdout, unanswered.stderr.count("\n"))
+        assert "but not answered yet after 1 s: the order stands" in unanswered.stderr
+        script = ordered(system, *stop, "--no-wait")
+        assert (0, "") == (script.returncode, script.stderr)
+        assert re.fullmatch("[0-9a-f]{32}\n", script.stdout)
         system.start()
         system.worker.wait_for_line("gateway simulated is stopped by .*: x")
         assert "(2 of 2 tasks)" in ordered(system, "gateways").stdout

@@ -94,17 +94,21 @@ def test_subscriptions_due_at_once_are_sent_once_each_though_workers_die_amid_it
         assert {("active", 1)} == {(row["state"], row["period"]) for row in rows(system).values()}
 
 
+WHO = ("--actor", "ann", "--reason", "a test")
+TERMS = ("--amount-minor", "999", "--currency", "USD", "--payment-method")
+
+
 @pytest.mark.timeout(180)
 def test_an_operator_orders_looks_changes_cancels(broker: str, tmp_path: Path, unique_name: str) -> None:
-    """Each order by its command; the view and `list` say the same; what cannot be is refused in one line."""
-    who = ("--actor", "ann", "--reason", "a test")
-    terms = ("--amount-minor", "999", "--currency", "USD", "--payment-method", "pm_card_insufficient_funds")
+    """Each order says what became of it and of its charge; the view and `list` say the same."""
     with System(broker, tmp_path, unique_name) as system:
         system.start()
-        added = subscriptions(system, "add", "alice", "42", *terms, *who)
-        assert (0, "subscribe alice/42 is ordered") == (added.returncode, added.stdout.split(" (")[0])
-        system.sent = 1
-        system.wait_answered()
+        added = subscriptions(system, "add", "alice", "42", *TERMS, "pm_card_insufficient_funds", *WHO)
+        assert (1, "", 1) == (added.returncode, added.stdout, added.stderr.count("\n"))
+        assert added.stderr.startswith(
+            "subscription alice/42 added; charge of 9.99 USD declined: insufficient funds; the subscription "
+            "is past due, next try at 2"
+        )
         [line] = subscriptions(system, "list", "alice").stdout.splitlines()
         listed = orjson.loads(line)
         assert ("42", "past_due", "insufficient_funds") == (
@@ -113,19 +117,66 @@ def test_an_operator_orders_looks_changes_cancels(broker: str, tmp_path: Path, u
         answer = get(system.worker.web_port, "/users/alice/subscriptions")
         assert (200, {"42": listed}) == (answer.status, answer.json())
         assert 404 == get(system.worker.web_port, "/users/alic/subscriptions").status
-        subscriptions(system, "change", "alice", "42", "--payment-method", "pm_card_visa", *who)
-        system.sent = 2
-        system.wait_answered()
-        subscriptions(system, "cancel", "alice", "42", *who)
-        bad = subscriptions(system, "add", "alice", "4111111111111111", *terms, *who)
-        assert (1, 1, True) == (bad.returncode, bad.stderr.count("\n"), "card_number" in bad.stderr)
-        nobody = subscriptions(system, "cancel", "alice", "43", *who)
-        assert 0 == nobody.returncode
-        assert system.dead_letters.wait(lambda: len(system.dead_letters.records) == 1)
+        changed = subscriptions(system, "change", "alice", "42", "--payment-method", "pm_card_visa", *WHO)
+        assert (0, "", "payment method of subscription alice/42 changed; charge of 9.99 USD succeeded\n") == (
+            changed.returncode, changed.stderr, changed.stdout,
+        )  # fmt: skip
+        cancelled = subscriptions(system, "cancel", "alice", "42", *WHO)
+        assert (0, "") == (cancelled.returncode, cancelled.stderr)
+        assert cancelled.stdout.startswith("subscription alice/42 cancelled; ends at 2")
         [row] = rows(system).values()
         assert ("cancelled", 1, None) == (row["state"], row["period"], row["next_at"])
         system.stop_workers()
         system.check_disk()
+
+
+@pytest.mark.timeout(180)
+def test_a_refused_order_is_named_with_its_reason_and_ends_with_1(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """A mistyped id, other terms, a change of a cancelled one: nothing changes, no dead letter is written."""
+    with System(broker, tmp_path, unique_name) as system:
+        system.start()
+        added = subscriptions(system, "add", "gina", "42", *TERMS, "pm_card_visa", *WHO)
+        assert (0, "subscription gina/42 added; charge of 9.99 USD succeeded\n", "") == (
+            added.returncode, added.stdout, added.stderr,
+        )  # fmt: skip
+        same = subscriptions(system, "add", "gina", "42", *TERMS, "pm_card_visa", *WHO)
+        assert "exists with these terms; it is active" in same.stdout
+        subscriptions(system, "cancel", "gina", "42", *WHO)
+        other = ("--amount-minor", "1", "--currency", "USD", "--payment-method", "pm_card_visa")
+        refused = {
+            ("cancel", "gina", "nope"): "gina has no subscription nope",
+            ("add", "gina", "42", *other): "subscription gina/42 exists with other terms",
+            ("change", "gina", "42", "--amount-minor", "5"):
+                "subscription gina/42 is cancelled; add a new one, under a new id",
+        }  # fmt: skip
+        before = rows(system)
+        for arguments, why in refused.items():
+            done = subscriptions(system, *arguments, *WHO)
+            assert (1, "", f"refused: {why}\n") == (done.returncode, done.stdout, done.stderr)
+        bad = subscriptions(system, "add", "gina", "4111111111111111", *TERMS, "pm_card_visa", *WHO)
+        assert (1, 1, True) == (bad.returncode, bad.stderr.count("\n"), "card_number" in bad.stderr)
+        assert (before, []) == (rows(system), system.dead_letters.records)
+        system.worker.kill()
+        late = subscriptions(system, "cancel", "gina", "42", *WHO, "--wait", "1")
+        assert (3, "", True) == (late.returncode, late.stdout, "not answered yet" in late.stderr)
+        script = subscriptions(system, "cancel", "gina", "42", *WHO, "--no-wait")
+        assert (0, 33, "") == (script.returncode, len(script.stdout), script.stderr)
+
+
+@pytest.mark.timeout(180)
+def test_an_order_whose_charge_is_open_says_so(broker: str, tmp_path: Path, unique_name: str) -> None:
+    """The gateway is stopped: added, exit code 3, the payment named as unknown."""
+    with System(broker, tmp_path, unique_name) as system:
+        system.start()
+        environ = {**os.environ, **system.worker.environment}
+        stop = ("gateways", "stop", "simulated", *WHO)
+        subprocess.run([*system.worker.program, *stop], env=environ, check=True, capture_output=True)
+        added = subscriptions(system, "add", "hugo", "42", *TERMS, "pm_card_visa", *WHO, "--wait", "8")
+        assert (3, "") == (added.returncode, added.stdout)
+        assert added.stderr.startswith("subscription hugo/42 added; its payment r1_")
+        assert added.stderr.endswith(" is unknown after 8 s\n")
 
 
 @pytest.mark.timeout(180)

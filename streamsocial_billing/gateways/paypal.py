@@ -18,6 +18,7 @@ import aiohttp
 import orjson
 
 from streamsocial_billing.gateways.base import (
+    MIN_TRY_S,
     Absent,
     Ambiguous,
     Answer,
@@ -44,6 +45,8 @@ from streamsocial_billing.gateways.http import (
     outcome_of_exception,
     retry_after_s,
 )
+from streamsocial_billing.gateways.paypal_words import custom_ids, words_on
+from streamsocial_billing.gateways.request_shapes import newest_first
 from streamsocial_billing.money import EXPONENTS
 
 PAGE = 500
@@ -118,7 +121,8 @@ class PayPalGateway:
         if value is None:
             return Invalid("amount_not_representable")
         ends = time.monotonic() + timeout_s
-        outcome, reply = await self._send(request, "/v2/checkout/orders", _order(request, value), timeout_s)
+        orders = [_order(request, value, custom) for custom in _custom_ids(request)]
+        outcome, reply = await self._in_its_shape(request, "/v2/checkout/orders", orders, ends)
         if reply is None or reply.get("status") not in ("CREATED", "APPROVED"):
             return outcome
         path = f"/v2/checkout/orders/{reply['id']}/capture"
@@ -131,9 +135,10 @@ class PayPalGateway:
         value = decimal_text(request.amount_minor, request.currency)
         if value is None:
             return Invalid("amount_not_representable")
-        body = {"amount": _money(value, request.currency), **_ours(request)}
+        ends, amount = time.monotonic() + timeout_s, _money(value, request.currency)
+        bodies = [{"amount": amount, **_ours(request, custom)} for custom in _custom_ids(request)]
         path = f"/v2/payments/captures/{request.charge_ref}/refund"
-        return (await self._send(request, path, body, timeout_s))[0]
+        return (await self._in_its_shape(request, path, bodies, ends))[0]
 
     async def find(self, query: Query, *, timeout_s: float) -> Answer:
         """By our reference in the transaction search; absent there means little before its delay is over."""
@@ -177,7 +182,7 @@ class PayPalGateway:
             return Absent()
         if status != 200 or reply is None:
             return Ambiguous(f"http_{status}")
-        return words_of(str(reply.get("custom_id") or "")) or Absent()
+        return words_on(reply) or Absent()
 
     async def verify_webhook(
         self, webhook_id: str, question: Mapping[str, str], body: bytes, *, timeout_s: float
@@ -231,6 +236,13 @@ class PayPalGateway:
         if status != 200 or reply is None:
             raise ListFailed(f"{self}: the transactions could not be listed (HTTP {status}); try again")
         return reply
+
+    async def _in_its_shape(
+        self, request: Request, path: str, bodies: list[dict[str, Any]], ends: float
+    ) -> tuple[Outcome, dict[str, Any] | None]:
+        return await newest_first(
+            bodies, lambda body: self._send(request, path, body, max(ends - time.monotonic(), MIN_TRY_S))
+        )
 
     async def _send(
         self, request: Request, path: str, body: dict[str, Any], timeout_s: float
@@ -374,26 +386,22 @@ def _money(value: str, currency: str) -> dict[str, str]:
     return {"currency_code": currency, "value": value}
 
 
-def _ours(request: Request) -> dict[str, str]:
+def _custom_ids(request: Request) -> list[str]:
+    """`custom_id` in each shape that this request ever had, the newest first."""
+    return custom_ids(request.idempotency_key, request.user_id, request.payment_id)
+
+
+def _ours(request: Request, custom_id: str) -> dict[str, str]:
     """`invoice_id` is our reference; PayPal refuses the same one twice, also after it forgot the key."""
-    ref = request.idempotency_key
-    return {"invoice_id": ref, "custom_id": f"{ref}:{request.user_id}:{request.payment_id}"}
+    return {"invoice_id": request.idempotency_key, "custom_id": custom_id}
 
 
-def _order(request: ChargeRequest, value: str) -> dict[str, Any]:
+def _order(request: ChargeRequest, value: str, custom_id: str) -> dict[str, Any]:
     return {
         "intent": "CAPTURE",
-        "purchase_units": [{"amount": _money(value, request.currency), **_ours(request)}],
+        "purchase_units": [{"amount": _money(value, request.currency), **_ours(request, custom_id)}],
         "payment_source": {"token": {"id": request.payment_method, "type": "PAYMENT_METHOD_TOKEN"}},
     }
-
-
-def words_of(custom: str) -> Owner | None:
-    """Our words in a `custom_id`, as `_ours` put them there; None if they are not three."""
-    match custom.split(":"):
-        case [ref, user_id, payment_id] if ref and user_id and payment_id:
-            return Owner(user_id, payment_id, ref)
-    return None
 
 
 _STATUSES = {"S": "succeeded", "V": "succeeded", "D": "failed", "P": "pending"}

@@ -8,6 +8,7 @@ exceptions stop at `outcome_of_error`; replies are judged by `stripe_shapes.STAT
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -17,6 +18,7 @@ import stripe
 
 from streamsocial_billing.gateways import stripe_shapes
 from streamsocial_billing.gateways.base import (
+    MIN_TRY_S,
     Absent,
     Ambiguous,
     Answer,
@@ -39,6 +41,7 @@ from streamsocial_billing.gateways.http import (
     open_session,
     outcome_of_exception,
 )
+from streamsocial_billing.gateways.request_shapes import newest_first
 from streamsocial_billing.money import CURRENCIES, EXPONENTS
 
 logger = logging.getLogger(__name__)
@@ -159,26 +162,20 @@ class StripeGateway:
 
     async def charge(self, request: ChargeRequest, *, timeout_s: float) -> Outcome:
         """POST /v1/charges once; see `Gateway.charge`."""
-        params: Any = {
+        return await self._send(request, timeout_s, [{
             "amount": request.amount_minor,
             "currency": request.currency.lower(),
             "metadata": _metadata(request),
             **_source(request.payment_method),
-        }
-        return await self._send(request, timeout_s, lambda options: self._client.v1.charges.create_async(
-            params, options
-        ))  # fmt: skip
+        }], self._client.v1.charges.create_async)  # fmt: skip
 
     async def refund(self, request: RefundRequest, *, timeout_s: float) -> Outcome:
         """POST /v1/refunds once; see `Gateway.refund`."""
-        params: Any = {
+        return await self._send(request, timeout_s, [{
             "charge": request.charge_ref,
             "amount": request.amount_minor,
             "metadata": _metadata(request),
-        }
-        return await self._send(request, timeout_s, lambda options: self._client.v1.refunds.create_async(
-            params, options
-        ))  # fmt: skip
+        }], self._client.v1.refunds.create_async)  # fmt: skip
 
     async def find(self, query: Query, *, timeout_s: float) -> Answer:
         """Charges: the search, which may lag, then the list. Refunds: the list of their charge."""
@@ -226,9 +223,10 @@ class StripeGateway:
                 raise ListFailed(f"{self}: a {kind} is not readable: {error!r}") from error
 
     async def _send(
-        self, request: ChargeRequest | RefundRequest, timeout_s: float,
-        call: Callable[[Any], Awaitable[stripe.StripeObject]],
+        self, request: ChargeRequest | RefundRequest, timeout_s: float, shapes: list[dict[str, Any]],
+        create: Callable[[Any, Any], Awaitable[stripe.StripeObject]],
     ) -> Outcome:  # fmt: skip
+        """`shapes`: the parameters in each shape that this request ever had, the newest first."""
         unfit = not_representable(request.amount_minor, request.currency)
         if unfit is not None:
             return unfit
@@ -238,15 +236,19 @@ class StripeGateway:
             unknown = await self._whose(left_s)
             if unknown is not None:
                 return unknown
-            with_timeout = _timeout_s.set(left_s)
-            try:
-                made = await call({"idempotency_key": request.idempotency_key})
-                reply = _raw(made)
-                return stripe_shapes.outcome_of_reply(request, 200, {}, reply)
-            except Exception as error:
-                return outcome_of_error(request, error)
-            finally:
-                _timeout_s.reset(with_timeout)
+            ends = time.monotonic() + left_s
+
+            async def call(params: dict[str, Any]) -> tuple[Outcome, None]:
+                with_timeout = _timeout_s.set(max(ends - time.monotonic(), MIN_TRY_S))
+                try:
+                    made = await create(params, {"idempotency_key": request.idempotency_key})
+                    return stripe_shapes.outcome_of_reply(request, 200, {}, _raw(made)), None
+                except Exception as error:
+                    return outcome_of_error(request, error), None
+                finally:
+                    _timeout_s.reset(with_timeout)
+
+            return (await newest_first(shapes, call))[0]
 
     async def _whose(self, timeout_s: float) -> NotSent | None:
         """Why no call may be made; None if the account is known."""

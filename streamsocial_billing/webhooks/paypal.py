@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from streamsocial_billing.gateways.base import Owner
-from streamsocial_billing.gateways.paypal import SOFT, minor_of, words_of
-from streamsocial_billing.webhooks.told import Told, Unreadable, code_of, part_of, text_of
+from streamsocial_billing.gateways.moved import Moved
+from streamsocial_billing.gateways.paypal import SOFT, minor_of
+from streamsocial_billing.gateways.paypal_words import words_on
+from streamsocial_billing.webhooks.told import Subject, Told, Unreadable, code_of, part_of, text_of
 
 HEADERS: Final[dict[str, tuple[str, re.Pattern[str]]]] = {
     "PAYPAL-AUTH-ALGO": ("auth_algo", re.compile(r"[a-zA-Z0-9]{1,100}")),
@@ -39,6 +40,7 @@ money under its own id: what a lost one costs is told as a reversal or a refund,
 
 REFUNDS: Final = {
     "COMPLETED": "succeeded", "PENDING": "pending", "FAILED": "declined", "CANCELLED": "declined",
+    "REVERSED": "declined",
 }  # fmt: skip
 _CAPTURE: Final = re.compile(r"/v[12]/payments/(?:captures?|sale)/([A-Za-z0-9-]{1,64})$")
 
@@ -54,15 +56,24 @@ def question(headers: Mapping[str, str]) -> dict[str, str] | None:
     return asked
 
 
+def subject(message: Mapping[str, Any]) -> Subject | None:
+    """What an event is about, None if it says nothing of a payment that we map."""
+    row = TYPES.get(text_of(message, "event_type"))
+    if row is None:
+        return None
+    it, case = part_of(message, "resource"), _is_case(message)
+    return Subject(
+        kind=row[0], charge_ref=_charge_ref(row[0], it, case=case), words=None if case else words_on(it)
+    )
+
+
 def read(message: Mapping[str, Any]) -> Told | None:
     """What an event says, None if it says nothing of a payment that we map; raises Unreadable."""
-    name = text_of(message, "event_type")
-    row = TYPES.get(name)
+    row = TYPES.get(text_of(message, "event_type"))
     if row is None:
         return None
     kind, status = row
-    it = part_of(message, "resource")
-    case = name.startswith("CUSTOMER.DISPUTE.")
+    it, case = part_of(message, "resource"), _is_case(message)
     status = status or _status(it)
     reason = _reason(it, status, case=case, kind=kind)
     money = part_of(it, "dispute_amount" if case else "amount")
@@ -71,16 +82,21 @@ def read(message: Mapping[str, Any]) -> Told | None:
         event_id=text_of(message, "id"), kind=kind, status=status, reason=reason,
         soft=kind == "charge" and (reason or "").upper() in SOFT,
         gateway_ref=text_of(it, "dispute_id" if case else "id"),
-        charge_ref=_disputed(it) if case else None if kind == "charge" else _refunded(it),
+        charge_ref=_charge_ref(kind, it, case=case),
         amount_minor=None if minor is None else minor[0],
         currency=text_of(money, "currency_code").upper(),
-        occurred_at=_created_ms(message), words=None if case else _words(it),
+        occurred_at=_created_ms(message), words=None if case else words_on(it),
+        moved=Moved(status, 0, 0) if case else None,
     )  # fmt: skip
 
 
-def _words(it: Mapping[str, Any]) -> Owner | None:
-    said = it.get("custom_id")
-    return words_of(said) if isinstance(said, str) else None
+def _is_case(message: Mapping[str, Any]) -> bool:
+    return text_of(message, "event_type").startswith("CUSTOMER.DISPUTE.")
+
+
+def _charge_ref(kind: str, it: Mapping[str, Any], *, case: bool) -> str | None:
+    """The capture that a refund or a dispute is about."""
+    return _disputed(it) if case else None if kind == "charge" else _refunded(it)
 
 
 def _status(it: Mapping[str, Any]) -> str:

@@ -18,10 +18,11 @@ from streamsocial_billing.gateways.base import Absent, Ambiguous, NotSent, Owner
 from streamsocial_billing.replies import Reply, later, refusal
 from streamsocial_billing.webhooks import paypal, stripe
 from streamsocial_billing.webhooks.told import (
+    Subject,
     Told,
     Unreadable,
     Whose,
-    gateway_event,
+    gateway_events,
     whose,
     whose_by_charge,
 )
@@ -53,6 +54,9 @@ class Source(Protocol):
 
     async def signed(self, headers: Mapping[str, str], body: bytes) -> bool | Unanswered:
         """True if the gateway sent these bytes; `headers` find a name in any case."""
+
+    def subject(self, message: Mapping[str, Any]) -> Subject | None:
+        """What the message is about, None if it is of nothing that we map; raises Unreadable."""
 
     def read(self, message: Mapping[str, Any]) -> Told | None:
         """What the message says, None if nothing that we map; raises Unreadable."""
@@ -93,6 +97,7 @@ class StripeSource:
         """By our own look."""
         return stripe.signed(body, headers.get(stripe.HEADER, ""), self._secrets, self._clock())
 
+    subject = staticmethod(stripe.subject)
     read = staticmethod(stripe.read)
 
     async def owner_of(self, charge_ref: str) -> Owner | Absent | Unanswered:
@@ -115,6 +120,7 @@ class PayPalSource:
         await self._client.start()
         return await self._client.verify_webhook(self._webhook_id, question, body, timeout_s=ASK_S)
 
+    subject = staticmethod(paypal.subject)
     read = staticmethod(paypal.read)
 
     async def owner_of(self, charge_ref: str) -> Owner | Absent | Unanswered:
@@ -181,33 +187,36 @@ class Receiver:
             message = _json(body)
             if not isinstance(message, dict):
                 raise Unreadable("no JSON object")
-            told = source.read(message)
-            if told is None:
-                return self._taken(gateway, "ignored")
-            return await self._owned(gateway, source, told)
+            return await self._owned(gateway, source, message)
         except (Unreadable, BadInput) as error:
             # not 2xx: the gateway shows it, and sends it again for days, while somebody mends the table
             logger.error("webhook of %s is signed, but not readable: %s", gateway, error)
             return self._done(gateway, "unreadable", refusal(422, "unreadable", str(error)))
 
-    async def _owned(self, gateway: str, source: Source, told: Told) -> Reply:
-        of = whose(told)
-        if of is None and told.kind != "charge" and told.charge_ref is not None:
-            words = await source.owner_of(told.charge_ref)
+    async def _owned(self, gateway: str, source: Source, message: Mapping[str, Any]) -> Reply:
+        """Whose it is comes first: what is not ours need not be readable."""
+        about = source.subject(message)
+        if about is None:
+            return self._taken(gateway, "ignored")
+        of = whose(about)
+        if of is None and about.kind != "charge" and about.charge_ref is not None:
+            words = await source.owner_of(about.charge_ref)
             if isinstance(words, NotSent | Ambiguous):
-                return self._unanswered(gateway, f"whose {told.charge_ref} is", words)
+                return self._unanswered(gateway, f"whose {about.charge_ref} is", words)
             of = whose_by_charge(words) if isinstance(words, Owner) else None
         if of is None:
             return self._taken(gateway, "foreign")
-        return await self._appended(gateway, told, of)
+        told = source.read(message)
+        return self._taken(gateway, "ignored") if told is None else await self._appended(gateway, told, of)
 
     async def _appended(self, gateway: str, told: Told, of: Whose) -> Reply:
-        future = self._append(gateway_event(gateway, told, of))
-        await asyncio.wait([future], timeout=WAIT_S)
-        problem = future.result() if future.done() else KafkaProblem(f"no answer in {WAIT_S:g} s")
-        if problem is not None:
-            logger.warning("webhook of %s is not appended: %s", gateway, problem)
-            return self._done(gateway, "unavailable", later("not_appended", "Kafka does not take it now"))
+        for event in gateway_events(gateway, told, of):  # one after the other: their order counts
+            future = self._append(event)
+            await asyncio.wait([future], timeout=WAIT_S)
+            problem = future.result() if future.done() else KafkaProblem(f"no answer in {WAIT_S:g} s")
+            if problem is not None:
+                logger.warning("webhook of %s is not appended: %s", gateway, problem)
+                return self._done(gateway, "unavailable", later("not_appended", "Kafka does not take it now"))
         return self._taken(gateway, "appended")
 
     def _unanswered(self, gateway: str, what: str, why: Unanswered) -> Reply:

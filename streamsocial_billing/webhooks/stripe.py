@@ -11,9 +11,10 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from streamsocial_billing.gateways import moved
 from streamsocial_billing.gateways.base import Owner
 from streamsocial_billing.gateways.stripe_shapes import SOFT, decline_reason, metadata_of
-from streamsocial_billing.webhooks.told import Told, Unreadable, code_of, part_of, text_of
+from streamsocial_billing.webhooks.told import Subject, Told, Unreadable, code_of, part_of, text_of
 
 TOLERANCE_S: Final = 300
 HEADER: Final = "Stripe-Signature"
@@ -34,15 +35,11 @@ TYPES: Final[dict[str, tuple[str, str | None]]] = {
     "charge.dispute.funds_reinstated": ("dispute", "declined"),
     "charge.dispute.closed": ("dispute", None),
 }
-"""Kind and status by type; None: the object's own status, by STATUSES. The money of a dispute moves when it
-is withdrawn, not when it is opened: an inquiry is opened too."""
+"""Kind and status by type; None: the object's own status, by STATUSES. What a refund or a dispute moved is
+said by `gateways/moved.py`; a dispute's row counts only where it does not list its balance transactions."""
 
 STATUSES: Final[dict[str, dict[str, str]]] = {
     "charge": {"succeeded": "succeeded", "pending": "pending", "failed": "declined"},
-    "refund": {
-        "succeeded": "succeeded", "pending": "pending", "requires_action": "pending", "failed": "declined",
-        "canceled": "declined",
-    },
     "dispute": {
         "lost": "succeeded", "won": "declined", "warning_closed": "declined", "prevented": "declined",
     },
@@ -73,19 +70,23 @@ def signed(body: bytes, header: str, secrets: Sequence[str], now_s: float) -> bo
     return found
 
 
+def subject(message: Mapping[str, Any]) -> Subject | None:
+    """What an event is about, None if it says nothing of a payment that we map."""
+    found = _object(message)
+    if found is None:
+        return None
+    kind, it = found
+    return Subject(kind=kind, charge_ref=None if kind == "charge" else _charge_ref(it), words=words_of(it))
+
+
 def read(message: Mapping[str, Any]) -> Told | None:
     """What an event says, None if it says nothing of a payment that we map; raises Unreadable."""
-    row = TYPES.get(text_of(message, "type"))
-    if row is None:
+    found = _object(message)
+    if found is None:
         return None
-    kind, status = row
-    it = part_of(part_of(message, "data"), "object")
-    if it.get("object") == "charge" and kind == "refund":
-        refund = _newest_refund(it)
-        if refund is None:
-            return None
-        it = refund
-    status = status or _status(kind, it)
+    kind, it = found
+    gone = _dispute(text_of(message, "type"), it) if kind == "dispute" else None
+    status = gone.status if gone is not None else TYPES[text_of(message, "type")][1] or _status(kind, it)
     declined = status == "declined" and kind != "dispute"
     reason = code_of(decline_reason(dict(it)), "declined") if declined else None
     amount = it.get("amount")
@@ -95,8 +96,33 @@ def read(message: Mapping[str, Any]) -> Told | None:
         soft=kind == "charge" and reason in SOFT, gateway_ref=text_of(it, "id"),
         charge_ref=None if kind == "charge" else _charge_ref(it),
         amount_minor=amount if type(amount) is int else None, currency=text_of(it, "currency").upper(),
-        occurred_at=_created_ms(message), words=words_of(it),
+        occurred_at=_created_ms(message), words=words_of(it), moved=gone,
     )  # fmt: skip
+
+
+def _object(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """Kind and object of an event, None if it says nothing of a payment that we map."""
+    row = TYPES.get(text_of(message, "type"))
+    if row is None:
+        return None
+    it = part_of(part_of(message, "data"), "object")
+    if it.get("object") == "charge" and row[0] == "refund":
+        refund = _newest_refund(it)
+        return None if refund is None else (row[0], refund)
+    return row[0], it
+
+
+def _dispute(name: str, it: Mapping[str, Any]) -> moved.Moved:
+    """What it moved: by its balance transactions, else as the type or the end of the dispute says."""
+    listed = moved.stripe_dispute(it)
+    if listed is not None:
+        return listed
+    amount, status = it.get("amount"), TYPES[name][1]
+    if status is None:
+        _status("dispute", it)
+        return moved.stripe_dispute_by_status(it)
+    whole = amount if type(amount) is int and status != "pending" else 0
+    return moved.Moved(status, whole, whole if status == "declined" else 0)
 
 
 def words_of(it: Mapping[str, Any]) -> Owner | None:
@@ -109,7 +135,11 @@ def words_of(it: Mapping[str, Any]) -> Owner | None:
 
 
 def _status(kind: str, it: Mapping[str, Any]) -> str:
-    said = STATUSES[kind].get(str(it.get("status")))
+    if kind == "refund":
+        gone = moved.stripe_refund(it)
+        said = None if gone is None else gone.status
+    else:
+        said = STATUSES[kind].get(str(it.get("status")))
     if said is None:
         raise Unreadable(f"a {kind} with a status that is not known")
     return "pending" if kind == "charge" and it.get("captured") is False else said

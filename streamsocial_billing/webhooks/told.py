@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streamsocial_billing.card_numbers import mask_text
-from streamsocial_billing.events import gateway_key_of
 from streamsocial_billing.gateway_events import GatewayEvent
 from streamsocial_billing.gateways.base import Owner
+from streamsocial_billing.gateways.moved import Moved
+from streamsocial_billing.ours import kind_of_reference
 
 
 class Unreadable(ValueError):
@@ -17,11 +18,23 @@ class Unreadable(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What a message of a type that we map is about: as much as tells whose it is, and cannot be unreadable.
+
+    `words` are ours as the object carries them, None where it carries none (made at the gateway itself).
+    """
+
+    kind: str
+    charge_ref: str | None = None
+    words: Owner | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """One message, mapped; the fields mean what they mean in GatewayEvent.
 
-    `words` are ours as the object carries them, None where it carries none (made at the gateway itself).
-    `amount_minor` is None where it is no whole number of a currency that we know.
+    `words` as in Subject. `amount_minor` is None where it is no whole number of a currency that we know.
+    `moved`: what a dispute moved in all so far, where that is known.
     """
 
     event_id: str
@@ -36,6 +49,7 @@ class Told:
     currency: str
     occurred_at: int
     words: Owner | None
+    moved: Moved | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +68,10 @@ def action_of(words: Owner | None) -> str | None:
     Our reference is a function of the other two, so foreign words that look alike do not pass, and a refund
     made at the gateway that echoes its charge's words is not taken for one that we ordered.
     """
-    if words is None:
-        return None
-    for action in ("charge", "refund"):
-        if words.ref == gateway_key_of(words.user_id, action, words.payment_id):
-            return action
-    return None
+    return None if words is None else kind_of_reference(words.ref, words.user_id, words.payment_id)
 
 
-def whose(told: Told) -> Whose | None:
+def whose(told: Subject | Told) -> Whose | None:
     """Whose it is by its own words; None if they do not say."""
     words, action = told.words, action_of(told.words)
     if words is None or action is None:
@@ -77,8 +86,22 @@ def whose_by_charge(words: Owner) -> Whose | None:
     return Whose(words.user_id, charge_id=words.payment_id) if action_of(words) == "charge" else None
 
 
+def gateway_events(gateway: str, told: Told, of: Whose) -> list[GatewayEvent]:
+    """The records, in the order in which they count: one, and of a dispute one more for what came back."""
+    if told.moved is None:
+        return [gateway_event(gateway, told, of)]
+    _, withdrawn, returned, _ = told.moved
+    if withdrawn == 0:  # an inquiry, whatever became of it
+        return [gateway_event(gateway, replace(told, status="pending"), of)]
+    taken = replace(told, status="succeeded", amount_minor=withdrawn)
+    back = replace(
+        told, event_id=f"{told.event_id}:returned", status="declined", amount_minor=returned
+    )  # fmt: skip
+    return [gateway_event(gateway, one, of) for one in ([taken, back] if returned else [taken])]
+
+
 def gateway_event(gateway: str, told: Told, of: Whose) -> GatewayEvent:
-    """The record, as a reader will read it (raises BadInput where it would not be one)."""
+    """A record, as a reader will read it (raises BadInput where it would not be one)."""
     event = GatewayEvent(
         event_id=told.event_id, gateway=gateway, account=told.account, kind=told.kind, status=told.status,
         reason=told.reason, soft=told.soft, gateway_ref=told.gateway_ref, charge_ref=told.charge_ref,

@@ -17,6 +17,8 @@ from support.webhook_payloads import (
     PAYPAL_HEADERS,
     SECRET,
     USER,
+    paypal_capture,
+    paypal_case,
     paypal_event,
     paypal_refund,
     stripe_charge,
@@ -174,6 +176,62 @@ async def test_a_signed_message_that_is_not_readable_is_422(message: object) -> 
     lab = Lab(Client())
     assert 422 == (await lab.stripe(message)).status
     assert ([], {("stripe", "unreadable"): 1}) == (lab.records, lab.counts)
+
+
+NOT_OURS: dict[str, Any] = {"metadata": {}}
+FOREIGN_WORDS: dict[str, Any] = {"custom_id": "order-1", "invoice_id": "WC-123"}
+UNKNOWN_STATUSES: list[tuple[str, dict[str, Any]]] = [
+    ("stripe", stripe_event("charge.succeeded", stripe_charge(status="new", **NOT_OURS))),
+    ("stripe", stripe_event("charge.succeeded", stripe_charge(currency=None, **NOT_OURS))),
+    ("stripe", stripe_event("charge.refunded", stripe_charge(refunds={"data": [{"status": "new"}]}))),
+    ("stripe", stripe_event("refund.updated", stripe_refund(status="new", **NOT_OURS))),
+    ("stripe", stripe_event("refund.updated", stripe_refund(status="new", charge=None, **NOT_OURS))),
+    ("stripe", stripe_event("charge.dispute.closed", stripe_dispute(status="new"))),
+    ("stripe", stripe_event("charge.dispute.created", stripe_dispute(id=None, amount="much"))),
+    ("paypal", paypal_event("PAYMENT.CAPTURE.REFUNDED", paypal_refund(status="NEW", **FOREIGN_WORDS))),
+    ("paypal", paypal_event("PAYMENT.CAPTURE.COMPLETED", paypal_capture(amount=None, **FOREIGN_WORDS))),
+    ("paypal", paypal_event("PAYMENT.REFUND.FAILED", paypal_refund(id=None, **FOREIGN_WORDS))),
+    ("paypal", paypal_event("CUSTOMER.DISPUTE.CREATED", paypal_case(dispute_amount={"value": "x"}))),
+    ("paypal", paypal_event("CUSTOMER.DISPUTE.CREATED", paypal_case(), create_time="now")),
+]
+
+
+@pytest.mark.parametrize(("gateway", "message"), UNKNOWN_STATUSES)
+async def test_row_what_is_not_ours_need_not_be_readable(gateway: str, message: dict[str, Any]) -> None:
+    """An account shared with another shop: 200 and counted, whatever the object holds."""
+    lab = Lab(Client(owner=Owner("them", "order-1", "WC-123")))
+    reply = await (lab.stripe(message) if gateway == "stripe" else lab.paypal(message))
+    assert (200, {"outcome": "foreign"}) == (reply.status, reply.body)
+    assert ([], {(gateway, "foreign"): 1}) == (lab.records, lab.counts)
+
+
+@pytest.mark.parametrize(("gateway", "message"), UNKNOWN_STATUSES[5:])
+async def test_row_what_is_ours_must_be_readable(gateway: str, message: dict[str, Any]) -> None:
+    """The same objects of a charge of ours: 422, so that the gateway shows them."""
+    lab = Lab(Client())
+    reply = await (lab.stripe(message) if gateway == "stripe" else lab.paypal(message))
+    ours = message.get("event_type") != "PAYMENT.CAPTURE.COMPLETED"  # a charge says itself whose it is
+    assert (422 if ours else 200) == reply.status
+
+
+async def test_row_a_dispute_that_was_reinstated_in_part_is_two_records_in_their_order() -> None:
+    """First what was withdrawn in all, then what came back in all."""
+    rows = [{"amount": -500, "currency": "eur", "fee": 0}, {"amount": 200, "currency": "eur", "fee": 0}]
+    it = stripe_dispute(status="lost", amount=500, balance_transactions=rows)
+    lab = Lab(Client())
+    assert 200 == (await lab.stripe(stripe_event("charge.dispute.closed", it))).status
+    assert [("evt_1Nabc", "succeeded", 500), ("evt_1Nabc:returned", "declined", 200)] == [
+        (one.event_id, one.status, one.amount_minor) for one in lab.records
+    ]
+    assert {("stripe", "appended"): 1} == lab.counts
+
+
+async def test_a_dispute_whose_first_record_is_not_confirmed_appends_no_second() -> None:
+    """What came back counts only after what was taken; the gateway sends both again."""
+    rows = [{"amount": -500, "currency": "eur"}, {"amount": 500, "currency": "eur"}]
+    lab = Lab(Client(), KafkaProblem("down"))
+    message = stripe_event("charge.dispute.closed", stripe_dispute(status="won", balance_transactions=rows))
+    assert (503, 1) == ((await lab.stripe(message)).status, len(lab.records))
 
 
 async def test_a_record_that_is_not_confirmed_is_503() -> None:

@@ -24,9 +24,19 @@ from support.webhook_payloads import (
     stripe_refund,
 )
 
+from streamsocial_billing.events import gateway_key_of
 from streamsocial_billing.gateways.base import Owner
+from streamsocial_billing.gateways.paypal_words import custom_ids
 from streamsocial_billing.webhooks import paypal, stripe
-from streamsocial_billing.webhooks.told import Told, Unreadable, Whose, gateway_event, whose, whose_by_charge
+from streamsocial_billing.webhooks.told import (
+    Told,
+    Unreadable,
+    Whose,
+    gateway_event,
+    gateway_events,
+    whose,
+    whose_by_charge,
+)
 
 Row = tuple[str, str, str | None, bool, str, str | None, int]
 """Kind, status, reason, soft, gateway_ref, charge_ref, amount."""
@@ -126,6 +136,81 @@ def test_each_message_of_paypal_has_one_meaning(kind: str, it: dict[str, Any], e
     assert ("EUR", 1_764_600_000_000) == (told.currency, told.occurred_at)
 
 
+def movements(*amounts: int, **more: object) -> list[dict[str, Any]]:
+    """The balance transactions of a dispute: minor units, withdrawn ones negative; 15.00 are its fee."""
+    return [
+        {"id": f"txn_{number}", "object": "balance_transaction", "amount": amount, "currency": "eur",
+         "fee": 1500 if amount < 0 else 0, "type": "adjustment", **more}
+        for number, amount in enumerate(amounts)
+    ]  # fmt: skip
+
+
+WITHDRAWN, REINSTATED = "charge.dispute.funds_withdrawn", "charge.dispute.funds_reinstated"
+DISPUTES: list[tuple[str, str, tuple[int, ...], list[tuple[str, int]]]] = [
+    ("charge.dispute.created", "warning_needs_response", (), [("pending", 999)]),
+    ("charge.dispute.closed", "warning_closed", (), [("pending", 999)]),
+    ("charge.dispute.closed", "lost", (), [("pending", 999)]),
+    ("charge.dispute.created", "needs_response", (-500,), [("succeeded", 500)]),
+    (WITHDRAWN, "warning_under_review", (-500,), [("succeeded", 500)]),
+    (REINSTATED, "under_review", (-500, 200), [("succeeded", 500), ("declined", 200)]),
+    ("charge.dispute.closed", "lost", (-500, 200), [("succeeded", 500), ("declined", 200)]),
+    ("charge.dispute.closed", "won", (-500, 500), [("succeeded", 500), ("declined", 500)]),
+    (WITHDRAWN, "needs_response", (-500, 500, -500), [("succeeded", 1000), ("declined", 500)]),
+]
+
+
+@pytest.mark.parametrize(("kind", "status", "amounts", "expected"), DISPUTES)
+def test_row_what_a_dispute_moved_is_what_its_balance_transactions_say(
+    kind: str, status: str, amounts: tuple[int, ...], expected: list[tuple[str, int]]
+) -> None:
+    """Never its type or its status: an inquiry moves nothing, a lost one may have been reinstated in part."""
+    it = stripe_dispute(status=status, balance_transactions=movements(*amounts))
+    told = stripe.read(stripe_event(kind, it))
+    assert told is not None
+    events = gateway_events("stripe", told, Whose(USER, charge_id=PAID))
+
+    assert expected == [(event.status, event.amount_minor) for event in events]
+    assert len(events) == len({event.event_id for event in events})
+
+
+def test_row_a_dispute_of_an_account_in_another_currency_is_followed_by_shares() -> None:
+    """The balance is in dollars, the charge in euro: 2/5 of it came back."""
+    rows = movements(-1100, 440, currency="usd")
+    told = stripe.read(stripe_event(REINSTATED, stripe_dispute(balance_transactions=rows, amount=500)))
+    assert told is not None
+    events = gateway_events("stripe", told, Whose(USER, charge_id=PAID))
+
+    assert [("succeeded", 500, "EUR"), ("declined", 200, "EUR")] == [
+        (event.status, event.amount_minor, event.currency) for event in events
+    ]
+
+
+def test_row_a_case_at_paypal_moves_nothing_under_its_own_id() -> None:
+    """However it is resolved: what it costs comes under another one."""
+    told = paypal.read(paypal_event("CUSTOMER.DISPUTE.RESOLVED", paypal_case()))
+    assert told is not None
+    assert ["pending"] == [one.status for one in gateway_events("paypal", told, Whose(USER, charge_id=PAID))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "it"),
+    [
+        ("refund.failed", stripe_refund(status="failed", failure_reason="lost_or_stolen_card")),
+        ("refund.updated", stripe_refund(failure_balance_transaction="txn_9")),
+        ("charge.refund.updated", stripe_refund(status="canceled")),
+        ("PAYMENT.REFUND.FAILED", paypal_refund(status="FAILED")),
+        ("PAYMENT.CAPTURE.REFUNDED", paypal_refund(status="FAILED")),
+        ("PAYMENT.CAPTURE.REFUNDED", paypal_refund(status="REVERSED")),
+    ],
+)
+def test_row_a_refund_that_failed_is_declined_however_it_is_said(kind: str, it: dict[str, Any]) -> None:
+    """By its status, or by the balance transaction that gives its amount back."""
+    at_paypal = kind.startswith("PAYMENT.")
+    told = paypal.read(paypal_event(kind, it)) if at_paypal else stripe.read(stripe_event(kind, it))
+    assert told is not None
+    assert ("refund", "declined") == (told.kind, told.status)
+
+
 def test_every_type_of_the_tables_is_tried() -> None:
     """No row is without a message."""
     assert set(stripe.TYPES) == {kind for kind, _, _ in STRIPE}
@@ -159,6 +244,18 @@ def test_a_refund_that_echoes_its_charges_words_is_not_ours_but_the_charges() ->
     it = paypal_refund(custom_id=f"{CHARGE_KEY}:{USER}:{PAID}")
     expected = Whose(USER, charge_id=PAID)
     assert expected == asked(paypal_event("PAYMENT.CAPTURE.REFUNDED", it), paypal.read)
+
+
+def test_row_words_that_do_not_fit_into_127_characters_say_whose_it_is() -> None:
+    """Both ids of 64 characters: the reference in `invoice_id` proves what `custom_id` says."""
+    user, payment = "u" * 64, "p" * 64
+    for kind, action, it in [
+        ("PAYMENT.CAPTURE.COMPLETED", "charge", paypal_capture()),
+        ("PAYMENT.CAPTURE.REFUNDED", "refund", paypal_refund()),
+    ]:
+        ref = gateway_key_of(user, action, payment)
+        words = {"invoice_id": ref, "custom_id": custom_ids(ref, user, payment)[0]}
+        assert Whose(user, payment, ref) == asked(paypal_event(kind, it | words), paypal.read)
 
 
 @pytest.mark.parametrize(

@@ -58,12 +58,15 @@ class CommittedLog:
 
     def lag(self, group: str, ends: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
         """Offsets between the group's committed ones and these ends, only where there are any."""
-        committed = self._ask(lambda: self._cluster.committed(group, list(ends)))
-        behind = {}
-        for place, (start, stable) in ends.items():
-            offset = committed.get(place)
-            behind[place] = stable - (start if offset is None else offset)
+        committed = self.committed(group, ends)
+        behind = {place: stable - committed[place] for place, (_, stable) in ends.items()}
         return {place: count for place, count in behind.items() if count > 0}
+
+    def committed(self, group: str, ends: Mapping[Place, tuple[int, int]]) -> dict[Place, int]:
+        """The group's committed offset of each place; its log's first one where nothing was committed."""
+        found = self._ask(lambda: self._cluster.committed(group, list(ends)))
+        offsets = {place: (found.get(place), start) for place, (start, _) in ends.items()}
+        return {place: start if offset is None else offset for place, (offset, start) in offsets.items()}
 
     def read(self, span: Mapping[Place, tuple[int, int]]) -> Iterator[Message]:
         """Every committed record from the first offset up to, not with, the second one of each place.

@@ -32,7 +32,7 @@ from typing import Any, Final
 import orjson
 
 from streamsocial_billing.audit.books import NOT_STORED, Books
-from streamsocial_billing.audit.checks import Problem, problems_of
+from streamsocial_billing.audit.checks import Problem, problems_of, unsettled
 from torture.segments import Place, Written, committed_offset
 
 MEMORY_BOUND_BYTES: Final = 700 * 1024 * 1024
@@ -101,8 +101,9 @@ def intake_is_all_or_nothing(history: History) -> Iterator[Problem]:
 
 
 def books_agree(history: History) -> Iterator[Problem]:
-    """Property 2, by the product's own audit."""
+    """Property 2, by the product's own audit; a system that was healed has nothing open, nothing waiting."""
     yield from problems_of(history.books)
+    yield from unsettled(history.books)
 
 
 def units_are_atomic(history: History) -> Iterator[Problem]:

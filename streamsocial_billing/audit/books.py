@@ -42,6 +42,7 @@ class Result(NamedTuple):
     refund_of: str | None = None
     external: bool = False
     """The gateway made it, no event did."""
+    gateway: str = "simulated"
 
     @property
     def moved(self) -> bool:
@@ -86,6 +87,11 @@ class Entry(NamedTuple):
     gateway_ref: str | None
     refunded_minor: int = 0
     external: bool = False
+    gateway: str = "simulated"
+    reason: str | None = None
+    last_error: str | None = None
+    since: int | None = None
+    """When its first event was appended, ms since the epoch."""
 
 
 @dataclass(slots=True)
@@ -95,6 +101,9 @@ class Books:
     sent: dict[Source, Sent] = field(default_factory=dict)
     log_start: dict[int, int] = field(default_factory=dict)
     """First offset of each partition of `payments`: older events are gone by retention."""
+    handled_to: dict[int, int] = field(default_factory=dict)
+    """The workers' committed offset of each partition of `payments`, asked before anything was read: an event
+    from there on may still wait for its answer. Without it all events are taken for handled."""
     results: list[Result] = field(default_factory=list)
     dead: Counter[Source] = field(default_factory=Counter)
     dead_elsewhere: int = 0
@@ -107,6 +116,8 @@ class Books:
     ledger: list[LedgerCharge] = field(default_factory=list)
     refunds: list[LedgerRefund] = field(default_factory=list)
     """What the gateway gave back."""
+    listed: frozenset[str] = frozenset({"simulated"})
+    """The gateways whose charges and refunds are all in `ledger` and `refunds`."""
     unreadable: list[str] = field(default_factory=list)
     """Records of our own topics that are not what they should be, by place."""
     strangers: list[str] = field(default_factory=list)
@@ -116,6 +127,20 @@ class Books:
         """Payments with an open result that nothing has settled."""
         settled = {one.payment for one in self.results if one.resolves}
         return {one.payment for one in self.results if one.opens and one.payment not in settled}
+
+    def waiting(self) -> dict[Source, Sent]:
+        """Events that no worker has handled yet: no answer, nor has anybody committed past them."""
+        late = {
+            source: sent for source, sent in self.sent.items()
+            if source[1] >= self.handled_to.get(source[0], source[1] + 1) and source not in self.dead
+        }  # fmt: skip
+        answered = {one.source for one in self.results} if late else set()
+        return {source: sent for source, sent in late.items() if source not in answered}
+
+    def pending(self) -> set[str]:
+        """Payments whose money may have moved already, though no final result says so."""
+        waiting = {sent.payment for sent in self.waiting().values() if sent.payment is not None}
+        return waiting | self.open_payments()
 
 
 def add_event(books: Books, source: Source, value: bytes | None) -> None:
@@ -153,6 +178,7 @@ def add_result(books: Books, topic: str, place: str, value: bytes | None) -> Non
                 (source["partition"], source["offset"]) if ours else None,
                 data.get("refund_of"),
                 data.get("origin", "event") == "external",
+                data.get("gateway", "simulated"),
             )
         )
     except (KeyError, TypeError):
@@ -191,6 +217,8 @@ def fold_entry(books: Books, place: str, key: bytes | None, value: bytes | None)
         books.entries[payment] = Entry(
             data["status"], data["amount_minor"], data["currency"], data["gateway_ref"],
             data.get("refunded_minor", 0), data.get("origin") == "external",
+            data.get("gateway", "simulated"), data.get("reason"), data.get("last_error"),
+            data.get("first_seen_at"),
         )  # fmt: skip
     except KeyError:
         books.unreadable.append(place)

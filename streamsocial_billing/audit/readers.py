@@ -34,6 +34,10 @@ class AuditError(KafkaProblem):
     """Raised when one side of the books, Kafka's or the gateway's, cannot be read: one line, what to do."""
 
 
+class LedgerUnread(AuditError):
+    """Raised when the gateway's ledger cannot be read."""
+
+
 class KafkaSide:
     """The Kafka side of the books, read on from where the last reading ended."""
 
@@ -56,6 +60,8 @@ class KafkaSide:
             raise AuditError(str(error)) from None
         self._places = [(topic, partition) for topic in counts for partition in range(counts[topic])]
         self._read_to: dict[Place, int] = {}
+        self.behind: dict[str, int] = {}
+        """By source topic, the offsets that the workers had not handled when it was last read."""
 
     def read_on(self) -> int:
         """Read everything committed until now; returns the workers' lag, all partitions together.
@@ -65,13 +71,19 @@ class KafkaSide:
         """
         try:
             before = self._ends(set(map(self._settings.topic, SOURCES)))
-            lag = sum(self._log.lag(self._settings.app_id, before).values())
+            committed = self._log.committed(self._settings.app_id, before)
+            self.behind = {
+                topic: sum(max(0, end - committed[t, p]) for (t, p), (_, end) in before.items() if t == topic)
+                for topic in {topic for topic, _ in before}
+            }
+            handled_to = {p: offset for (topic, p), offset in committed.items() if topic == self._payments}
             now = self._ends(self._add.keys())
             arrived = [place for place, ends in before.items() if place in now and now[place][1] > ends[1]]
             self._read(now)
+            self._books.handled_to = handled_to
         except KafkaProblem as error:
             raise AuditError(str(error)) from None
-        return lag + len(arrived)
+        return sum(self.behind.values()) + len(arrived)
 
     def _ends(self, topics: Any) -> dict[Place, tuple[int, int]]:
         return self._log.ends([place for place in self._places if place[0] in topics])
@@ -103,22 +115,22 @@ def read_ledger(url: str, page: int) -> tuple[list[LedgerCharge], list[LedgerRef
     """Every charge, every refund of the simulated gateway, `page` (1 to 1000) at a time, newest first.
 
     Refunds first, so that each one's charge is there. Pages hang together by the last id, so what is made
-    meanwhile shifts none. Raises AuditError.
+    meanwhile shifts none. Raises LedgerUnread.
     """
     opener = build_opener(ProxyHandler({}))  # a proxy of the environment is not on the way to the gateway
     try:
         refunds = [ledger_refund(data) for data in _rows(opener, f"{url}/v1/refunds", page)]
         return [ledger_charge(data) for data in _rows(opener, f"{url}/v1/charges", page)], refunds
     except HTTPError as error:
-        raise AuditError(f"the gateway at {url} answers {error.code} to a list of what it moved") from None
+        raise LedgerUnread(f"the gateway at {url} answers {error.code} to a list of what it moved") from None
     except (URLError, OSError) as error:
         why = getattr(error, "reason", None) or error
-        raise AuditError(
+        raise LedgerUnread(
             f"the gateway at {url} does not answer ({why}): start it (streamsocial-billing gateway) or set "
             "BILLING_GATEWAY_URL"
         ) from None
     except (ValueError, KeyError, TypeError):
-        raise AuditError(f"what answers at {url} is not the gateway: set BILLING_GATEWAY_URL") from None
+        raise LedgerUnread(f"what answers at {url} is not the gateway: set BILLING_GATEWAY_URL") from None
 
 
 def _rows(opener: Any, url: str, page: int) -> Iterator[dict[str, Any]]:

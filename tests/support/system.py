@@ -28,6 +28,7 @@ from support.simulator import ROOT, SimulatorProcess
 
 from streamsocial_billing.audit import AuditReport, run_audit
 from streamsocial_billing.audit.disk import tables_on_disk
+from streamsocial_billing.audit.outcomes import breakdown
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.events import PaymentEvent, gateway_key
 from streamsocial_billing.exactly_once.cluster import Cluster
@@ -395,12 +396,13 @@ class System:
         """Lost 0, double 0, tables = fold of the results = ledger."""
         report = run_audit(self.settings, wait_s=90)  # a breaker pauses up to 30 s
         assert () == report.problems, "\n".join(map(str, report.problems))
+        assert report.ok and report.settled, report
         assert self.sent == report.events
-        self.check_counters()
+        self.check_counters(report)
         return report
 
-    def check_counters(self) -> None:
-        """The tasks' own counters: every event came in once, was answered once."""
+    def check_counters(self, report: AuditReport) -> None:
+        """The tasks' own counters: every event came in once, was answered once, as the audit says."""
         log, topic = CommittedLog(self.settings), self.settings.changelog("task_counters")
         last = {}
         for message in log.read(log.ends([(topic, p) for p in range(self.settings.partitions)])):
@@ -409,6 +411,9 @@ class System:
         payments = self.settings.topic(PAYMENTS)
         answered = counted[f"first_results/{payments}"] + counted[f"dead_letters/{payments}"]
         assert (self.sent, self.sent) == (counted[f"events/{payments}"], answered)
+        found = breakdown(counted, payments).as_json()
+        assert (self.sent, 0) == (found.pop("handled"), found.pop("uncounted"))
+        assert found == {name: report.outcomes[name] for name in found}
 
     def check_order(self) -> None:
         """Each payment was answered in the order of its events (results of one user lie in one partition)."""

@@ -26,23 +26,35 @@ from streamsocial_billing.reconciliation import InputRefused, Wish
 @click.option("--as-of", help="Ageing counts to this moment, `now` say; else to the newest record.")
 @click.option("--since", help="Read the gateways' lists from this date on; else from our first result on.")
 @click.option(
+    "--report-zone",
+    help="Time zone of the settlement files (Europe/Berlin), where a report's times are not UTC.",
+)
+@click.option(
+    "--decimal-separator", type=click.Choice(["auto", ".", ","]), default="auto", show_default=True,
+    help="What stands before the decimals in settlement files; auto: as each file shows.",
+)
+@click.option(
     "--link-base", default="http://127.0.0.1:6066", show_default=True, help="A worker, for links to payments."
 )
 def reconcile(
-    files: tuple[Path, ...], dry_run: bool, output: Path, as_of: str | None, since: str | None, link_base: str
-) -> None:
+    files: tuple[Path, ...], dry_run: bool, output: Path, as_of: str | None, since: str | None,
+    report_zone: str | None, decimal_separator: str, link_base: str,
+) -> None:  # fmt: skip
     """Hold our books against gateways and settlement files.
 
     What can be repaired is repaired by events. Exit code 0: clean, 1: open breaks, 2: an input is bad or
     cannot be read, nothing was changed.
     """
-    from streamsocial_billing.reconciliation.command import BAD_INPUT, moment, run_command
+    from streamsocial_billing.reconciliation.command import BAD_INPUT, moment, run_command, zone_of
+    from streamsocial_billing.reconciliation.settlement.lines import Reading
 
     def work() -> int:
         try:
+            decimal = None if decimal_separator == "auto" else decimal_separator
+            reading = Reading(decimal, zone_of(report_zone) if report_zone else None)
             wish = Wish(
                 output=output, files=files, dry_run=dry_run, as_of=moment(as_of) if as_of else None,
-                since=moment(since) if since else 0, link_base=link_base,
+                since=moment(since) if since else 0, link_base=link_base, reading=reading,
             )  # fmt: skip
             return run_command(the_settings(), wish, sys.stdout, sys.stderr)
         except (InputRefused, KafkaProblem, ValueError, OSError) as exc:

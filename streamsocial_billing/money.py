@@ -34,16 +34,46 @@ CURRENCIES: Final = frozenset(EXPONENTS)
 """The currencies that an event may carry, upper-case."""
 
 
+# Not charged any more, or never: what others were paid in on a shared account, years ago or today. ISO 4217
+# list three (historic) and its codes of funds; exponents as they were when the currency ended.
+_WITHDRAWN_TWO = """
+    ANG ATS AZM BGL BGN BOV CHE CHW COU CSD CUC CYP DEM EEK FIM FRF GHC GWP HRK IEP LTL LVL MRO MTL MXV MZM
+    NLG PEI PLZ ROL RUR SDD SIT SKK SLL SRG STD SVC TMM TRL USN USS VEB VEF XBA YUM ZMK ZWD ZWL ZWR
+"""
+_WITHDRAWN_ZERO = "ADP BEF BYR ESP GRD ITL LUF MGF PTE TPE UYI"
+_OF_PROVIDERS = "EURC PYUSD USDB USDC"
+"""Codes that only gateways use; what Stripe names neither zero- nor three-decimal has two digits."""
+
+KNOWN_EXPONENTS: Final[dict[str, int]] = (
+    dict.fromkeys(_WITHDRAWN_TWO.split(), 2)
+    | dict.fromkeys(_WITHDRAWN_ZERO.split(), 0)
+    | dict.fromkeys(_OF_PROVIDERS.split(), 2)
+    | {"CLF": 4, "UYW": 4}
+    | EXPONENTS
+)
+"""EXPONENTS with what may be met but not charged: withdrawn currencies, funds, codes of gateways alone."""
+
+
+def exponent_of(currency: str) -> int | None:
+    """Digits after the point of any currency that may be met; None for a code that nobody here knows."""
+    return KNOWN_EXPONENTS.get(currency)
+
+
 def is_amount(value: object) -> TypeGuard[int]:
     """True for a chargeable number of minor units: an int (no bool, no float) from 1 to MAX_AMOUNT_MINOR."""
     return type(value) is int and 0 < value <= MAX_AMOUNT_MINOR
 
 
 def format_minor(amount: int, currency: str) -> str:
-    """`amount` minor units for people, as in "12.34 USD"; raises KeyError for an unknown currency."""
+    """`amount` minor units for people, as in "12.34 USD"; as they came where the currency is not known.
+
+    Never fails for a currency: what others were paid in must not stop a report.
+    """
     if type(amount) is not int:
         raise TypeError(f"money is a whole number of minor units, not {type(amount).__name__}")
-    exponent = EXPONENTS[currency]
+    exponent = exponent_of(currency)
+    if exponent is None:
+        return f"{amount} {currency} (as it came)"
     major, minor = divmod(abs(amount), 10**exponent)
     point = f".{minor:0{exponent}d}" if exponent else ""
     return f"{'-' if amount < 0 else ''}{major}{point} {currency}"

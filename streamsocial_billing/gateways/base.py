@@ -58,7 +58,8 @@ class Query:
     """Asks what the gateway knows under our reference; only an answer that agrees with the rest counts.
 
     `idempotency_key` is our reference, `action` charge or refund, `charge_ref` the gateway's id of the
-    refunded charge (refunds only), `since_ms` the append time of the payment's first event.
+    refunded charge (refunds only), `since_ms` the append time of the payment's first event, `until_ms` when
+    its last call was surely over: nothing later need be read (None: it may be called at this moment).
     """
 
     idempotency_key: str
@@ -69,6 +70,7 @@ class Query:
     currency: str
     since_ms: int
     charge_ref: str | None = None
+    until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +105,12 @@ class Absent:
 class Movement:
     """One row of the gateway's own list; minor units, ms since the epoch.
 
-    `kind` is `charge`, `refund` or `dispute`, `status` `succeeded` (money moved), `failed` or `pending`.
+    `kind` is `charge`, `refund` or `dispute`, `status` `succeeded` (money moved), `failed` or `pending`;
+    `dispute_won` gives back a dispute that has an id of its own (`charge_ref`: that id, or the charge's).
+    `unreadable`: a row without our reference that makes no sense here, whatever of it could be read.
     `ref`, `payment_id`, `user_id` are our metadata, None on what is not ours; `charge_ref` is set on refunds
-    and disputes; `fee_minor` where the gateway's list tells it.
+    and disputes; `fee_minor` where the gateway's list tells it in the same currency; `returned_minor` is what
+    came back of `amount_minor` (gateways/moved.py).
     """
 
     gateway_ref: str
@@ -119,6 +124,7 @@ class Movement:
     user_id: str | None = None
     charge_ref: str | None = None
     fee_minor: int | None = None
+    returned_minor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +134,20 @@ class Owner:
     user_id: str
     payment_id: str
     ref: str
+
+
+MAX_LISTED_MINOR = 10**15
+"""The largest amount that a list is believed to have; more is no reading of ours."""
+
+
+def unreadable(
+    gateway_ref: object, kind: str, currency: object, created_ms: int, charge_ref: object = None
+) -> Movement:
+    """A row of others that makes no sense: it is counted, and stops nothing."""
+    return Movement(
+        str(gateway_ref)[:255], kind, "unreadable", 0, str(currency).upper()[:20], created_ms,
+        charge_ref=charge_ref if isinstance(charge_ref, str) else None,
+    )  # fmt: skip
 
 
 class ListFailed(Exception):
@@ -141,12 +161,14 @@ class Traits:
     key_safe_window_s   3/4 of how long the gateway remembers an idempotency key (payments.md, "Age guard")
     consistency_delay_s how long a charge may stay out of `find` after it happened
     min_minor, max_minor  smallest, largest amount per currency, in minor units; a missing one: no bound
+    list_reach_s        how far back its list goes; None: to the beginning
     """
 
     key_safe_window_s: float
     consistency_delay_s: float
     min_minor: dict[str, int] = field(default_factory=dict)
     max_minor: dict[str, int] = field(default_factory=dict)
+    list_reach_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

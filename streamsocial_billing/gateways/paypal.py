@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -45,13 +45,13 @@ from streamsocial_billing.gateways.http import (
     outcome_of_exception,
     retry_after_s,
 )
+from streamsocial_billing.gateways.paypal_search import FIRST_OF_QUESTION_S, REACH_S, TooLarge, search
 from streamsocial_billing.gateways.paypal_words import custom_ids, words_on
 from streamsocial_billing.gateways.request_shapes import newest_first
 from streamsocial_billing.money import EXPONENTS
 
 PAGE = 500
 PAGE_TIMEOUT_S = 30.0
-LONGEST_SEARCH = timedelta(days=31)
 CLOCK_SKEW_MS = 300_000
 TOKEN_MARGIN_S = 60
 
@@ -63,6 +63,7 @@ DIGITS = dict.fromkeys(
 TRAITS = Traits(
     key_safe_window_s=16_200,  # 3/4 of the 6 h for which orders keep a PayPal-Request-Id
     consistency_delay_s=4 * 3600,  # the transaction search: "up to three hours"
+    list_reach_s=REACH_S,
 )
 
 SOFT = frozenset({"0500", "5100", "5120", "5650", "INSTRUMENT_DECLINED"})
@@ -142,11 +143,12 @@ class PayPalGateway:
 
     async def find(self, query: Query, *, timeout_s: float) -> Answer:
         """By our reference in the transaction search; absent there means little before its delay is over."""
+        now_ms = time.time_ns() // 1_000_000
+        since_ms = query.since_ms - CLOCK_SKEW_MS
+        until_ms = now_ms if query.until_ms is None else min(now_ms, query.until_ms + CLOCK_SKEW_MS)
         try:
             async with asyncio.timeout(timeout_s):
-                until_ms = time.time_ns() // 1_000_000
-                since_ms = query.since_ms - CLOCK_SKEW_MS
-                async for one in self.movements(since_ms, until_ms):
+                async for one in search(self._transactions, since_ms, until_ms, now_ms, FIRST_OF_QUESTION_S):
                     if one.ref == query.idempotency_key and one.kind == query.action:
                         status = "declined" if one.status == "failed" else one.status
                         return Found(
@@ -159,19 +161,9 @@ class PayPalGateway:
             return Ambiguous("timeout")
         return Absent()
 
-    async def movements(self, since_ms: int, until_ms: int) -> AsyncIterator[Movement]:
-        """The transaction search, at most 31 days a question, page by page."""
-        start, end = (datetime.fromtimestamp(ms / 1000, UTC) for ms in (since_ms, until_ms))
-        while start < end:
-            stop, page, pages = min(end, start + LONGEST_SEARCH), 1, 1
-            while page <= pages:
-                reply = await self._transactions(start, stop, page)
-                pages, page = int(reply.get("total_pages", 1)), page + 1
-                for row in reply.get("transaction_details", []):
-                    moved = _movement(row)
-                    if moved is not None and since_ms <= moved.created_ms < until_ms:
-                        yield moved
-            start = stop
+    def movements(self, since_ms: int, until_ms: int) -> AsyncIterator[Movement]:
+        """The transaction search, window by window; three years back at most."""
+        return search(self._transactions, since_ms, until_ms, time.time_ns() // 1_000_000)
 
     async def owner_of(self, charge_ref: str, *, timeout_s: float) -> Owner | Absent | NotSent | Ambiguous:
         """Our words on a capture; Absent where there is none, or none of ours."""
@@ -233,6 +225,8 @@ class PayPalGateway:
         except (aiohttp.ClientError, TimeoutError) as error:
             why = outcome_of_exception(error).reason
             raise ListFailed(f"{self}: the transactions could not be listed ({why}); try again") from error
+        if status == 400 and "RESULTSET_TOO_LARGE" in str(reply):
+            raise TooLarge
         if status != 200 or reply is None:
             raise ListFailed(f"{self}: the transactions could not be listed (HTTP {status}); try again")
         return reply
@@ -402,32 +396,3 @@ def _order(request: ChargeRequest, value: str, custom_id: str) -> dict[str, Any]
         "purchase_units": [{"amount": _money(value, request.currency), **_ours(request, custom_id)}],
         "payment_source": {"token": {"id": request.payment_method, "type": "PAYMENT_METHOD_TOKEN"}},
     }
-
-
-_STATUSES = {"S": "succeeded", "V": "succeeded", "D": "failed", "P": "pending"}
-"""V: reversed later, which is a movement of its own."""
-
-
-def _movement(row: dict[str, Any]) -> Movement | None:
-    """A payment received (T00xx), a refund (T1107), a chargeback (T1201); None for every other movement."""
-    try:
-        info = row["transaction_info"]
-        code = str(info["transaction_event_code"])
-        kind = "charge" if code.startswith("T00") else {"T1107": "refund", "T1201": "dispute"}.get(code)
-        amount = minor_of(info["transaction_amount"])
-        if kind is None:
-            return None
-        if amount is None:
-            raise ValueError("transaction_amount")
-        created = datetime.fromisoformat(info["transaction_initiation_date"])
-        ref, user_id, payment_id = [*str(info.get("custom_field") or "").split(":"), "", ""][:3]
-        fee = minor_of(info["fee_amount"]) if "fee_amount" in info else None
-        return Movement(
-            str(info["transaction_id"]), kind, _STATUSES[info["transaction_status"]],
-            abs(amount[0]), amount[1],
-            int(created.timestamp() * 1000), info.get("invoice_id") or ref or None, payment_id or None,
-            user_id or None, None if kind == "charge" else info.get("paypal_reference_id"),
-            None if fee is None else abs(fee[0]),
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError) as error:
-        raise ListFailed(f"a transaction of paypal is not readable: {error!r}") from error

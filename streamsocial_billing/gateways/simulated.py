@@ -106,7 +106,7 @@ class SimulatedGateway:
                 rows, more = await self._page(url, after)
                 for row in rows:
                     moved = _movement(kind, row)
-                    if since_ms <= moved.created_ms < until_ms:
+                    if moved.status == "unreadable" or since_ms <= moved.created_ms < until_ms:
                         yield moved
                 after = str(rows[-1]["id"]) if rows else None
                 if not more or stripe_shapes.created_ms(rows[-1]) < since_ms - OUT_OF_ORDER_MS:

@@ -214,12 +214,12 @@ class StripeGateway:
             try:
                 async for row in self._rows(kind, {"created": created, **more}):
                     moved = stripe_shapes.movement_of(kind, row)
-                    if since_ms <= moved.created_ms < until_ms:
+                    if moved.status == "unreadable" or since_ms <= moved.created_ms < until_ms:
                         yield moved
             except stripe.StripeError as error:
                 why = question_failed(error).reason
                 raise ListFailed(f"{self}: {kind}s could not be listed ({why}); try again") from error
-            except (KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise ListFailed(f"{self}: a {kind} is not readable: {error!r}") from error
 
     async def _send(
@@ -283,10 +283,12 @@ class StripeGateway:
             found = stripe_shapes.answer_of_list(query, await self._search(key))
             if isinstance(found, Found):
                 return found
-        since_s = query.since_ms // 1000 - CLOCK_SKEW_S
+        created = {"gte": query.since_ms // 1000 - CLOCK_SKEW_S}
+        if query.until_ms is not None:
+            created["lt"] = -(-query.until_ms // 1000) + CLOCK_SKEW_S
         narrowed = {} if query.charge_ref is None else {"charge": query.charge_ref}
         rows = [
-            row async for row in self._rows(query.action, {"created": {"gte": since_s}, **narrowed})
+            row async for row in self._rows(query.action, {"created": created, **narrowed})
             if stripe_shapes.metadata_of(row).get("ref") == key
         ]  # fmt: skip
         return stripe_shapes.answer_of_list(query, rows)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from streamsocial_billing.gateways.base import (
+    MAX_LISTED_MINOR,
     Absent,
     Ambiguous,
     Answer,
@@ -24,8 +25,16 @@ from streamsocial_billing.gateways.base import (
     Query,
     RefundRequest,
     Succeeded,
+    unreadable,
 )
 from streamsocial_billing.gateways.http import retry_after_s
+from streamsocial_billing.gateways.moved import (
+    Moved,
+    stripe_dispute,
+    stripe_dispute_by_status,
+    stripe_refund,
+)
+from streamsocial_billing.ours import our_reference
 
 Request = ChargeRequest | RefundRequest
 
@@ -44,6 +53,8 @@ REFUND_REFUSALS = frozenset({
 })  # fmt: skip
 """400s that say something of the charge, not of our request: the refund is declined, nothing moved."""
 
+LAST_MS = 253_402_300_800_000
+"""The end of the year 9999: no calendar here goes on."""
 REPLAY_MARK = "idempotent-replayed"
 
 
@@ -179,19 +190,70 @@ def created_ms(row: dict[str, Any]) -> int:
 
 
 def movement_of(kind: str, row: dict[str, Any]) -> Movement:
-    """One row of a list; raises KeyError, TypeError or ValueError where it is not readable."""
-    metadata = metadata_of(row)
-    said = row["status"]
-    status = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}.get(said, "pending")
-    if kind == "dispute":  # lost money until it is won
-        status = "failed" if said in ("won", "warning_closed", "prevented") else "succeeded"
-    fee = row.get("balance_transaction")
-    charge = row.get("charge")
-    if type(row["amount"]) is not int:
-        raise TypeError("amount")
+    """One row of a list; raises KeyError, TypeError or ValueError where one of ours is not readable.
+
+    A row without our reference never fails: it comes as `unreadable` where it makes no sense.
+    """
+    ref = our_reference(metadata_of(row).get("ref"))
+    try:
+        return _movement(kind, row, ref)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        if ref is not None:
+            raise ValueError(f"{error!r} of {row.get('id')}") from error
+    return unreadable(row.get("id"), kind, row.get("currency"), _created_or_0(row), _charge_ref(row))
+
+
+def _movement(kind: str, row: dict[str, Any], ref: str | None) -> Movement:
+    status, amount, returned = _moved(kind, row)
+    if not 0 <= amount <= MAX_LISTED_MINOR:
+        raise ValueError("amount")
+    if not isinstance(row["id"], str) or not isinstance(row["currency"], str):
+        raise TypeError("id, currency")
+    metadata = metadata_of(row) if ref is not None else {}
     return Movement(
-        str(row["id"]), kind, status, row["amount"], str(row["currency"]).upper(), created_ms(row),
-        metadata.get("ref"), metadata.get("payment_id"), metadata.get("user_id"),
-        charge if isinstance(charge, str) else None,
-        fee["fee"] if isinstance(fee, dict) and type(fee.get("fee")) is int else None,
+        row["id"], kind, status, amount, row["currency"].upper(), created_ms(row), ref,
+        metadata.get("payment_id"), metadata.get("user_id"), _charge_ref(row), _fee(row), returned,
     )  # fmt: skip
+
+
+def _moved(kind: str, row: dict[str, Any]) -> tuple[str, int, int]:
+    """Status as a list has it, minor units that moved, minor units that came back."""
+    amount = row["amount"]
+    if type(amount) is not int:
+        raise TypeError("amount")
+    if kind == "charge":
+        ends = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}
+        captured = row.get("amount_captured")
+        part = captured if type(captured) is int and 0 < captured < amount else amount
+        return "pending" if row.get("captured") is False else ends.get(row["status"], "pending"), part, 0
+    if kind == "refund":
+        moved = stripe_refund(row) or Moved("pending", 0, 0)
+    else:
+        moved = stripe_dispute(row) or stripe_dispute_by_status(row)
+    status = "failed" if moved.status == "declined" else moved.status
+    return status, moved.withdrawn_minor if kind == "dispute" and moved.withdrawn_minor else amount, (
+        moved.returned_minor if kind == "dispute" else 0)  # fmt: skip
+
+
+def _charge_ref(row: dict[str, Any]) -> str | None:
+    charge = row.get("charge")
+    if isinstance(charge, dict):
+        charge = charge.get("id")
+    return charge if isinstance(charge, str) else None
+
+
+def _fee(row: dict[str, Any]) -> int | None:
+    """What Stripe took, where the balance has the charge's own currency."""
+    of = row.get("balance_transaction")
+    if not isinstance(of, dict) or type(of.get("fee")) is not int:
+        return None
+    same = of.get("currency", row["currency"]) == row["currency"]
+    return of["fee"] if same and abs(of["fee"]) <= MAX_LISTED_MINOR else None
+
+
+def _created_or_0(row: dict[str, Any]) -> int:
+    try:
+        at = created_ms(row)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return 0
+    return at if 0 <= at < LAST_MS else 0

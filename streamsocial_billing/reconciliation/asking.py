@@ -12,6 +12,10 @@ from streamsocial_billing.events import gateway_key_of
 from streamsocial_billing.gateways.base import Found, Gateway, Query
 from streamsocial_billing.reconciliation.breaks import TIMING, break_id
 from streamsocial_billing.reconciliation.gateway_lists import ASK_MOST, ask_once, ask_twice, told
+from streamsocial_billing.reconciliation.results import OPEN
+
+CALLED_BEFORE_MS: Final = 2 * 86_400_000
+"""How long before its last word a payment may have been called: it is given up after a day."""
 
 _ASKED: Final = """
 SELECT k.id, k.class, k.body, a.user_id, a.payment_id, a.action, a.amount, a.currency, a.at, a.status,
@@ -37,9 +41,11 @@ async def ask(db: sqlite3.Connection, gateways: Mapping[str, Gateway]) -> None:
 
 def _query(row: Mapping[str, Any]) -> Query:
     key = gateway_key_of(row["user_id"], row["action"], row["payment_id"])
+    final = row["status"] not in OPEN  # then its calls were over before its result
     return Query(
-        key, row["action"], row["user_id"], row["payment_id"], row["amount"], row["currency"], row["at"],
-        row["charge_ref"] if row["action"] == "refund" else None,
+        key, row["action"], row["user_id"], row["payment_id"], row["amount"], row["currency"],
+        row["at"] - CALLED_BEFORE_MS, row["charge_ref"] if row["action"] == "refund" else None,
+        row["at"] if final else None,
     )  # fmt: skip
 
 

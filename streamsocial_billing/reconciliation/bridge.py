@@ -31,6 +31,8 @@ STEPS: Final = (
     Step("amounts_differ", "+", "differences of amount"),
     Step("gateway_gross", "=", "Charged, by the gateway's list"),
     Step("not_settled", "-", "in no settlement file yet"),
+    Step("converted_out", "-", "settled in another currency"),
+    Step("converted_in", "+", "charges of another currency, settled in this one"),
     Step("only_settled", "+", "in a settlement file alone"),
     Step("foreign_settled", "+", "charges in it that are not ours"),
     Step("settled_differ", "+", "differences between list and file"),
@@ -39,6 +41,7 @@ STEPS: Final = (
     Step("refunds", "-", "refunds"),
     Step("disputes", "-", "disputes"),
     Step("adjustments", "+", "adjustments"),
+    Step("conversions", "+", "converted from or into another currency"),
     Step("lines_net", "=", "Net of all lines"),
     Step("not_paid", "-", "lines of no payout that is named yet"),
     Step("payout_differs", "+", "payouts, as far as their lines do not make them up"),
@@ -55,7 +58,7 @@ BESIDE: Final = (
     Step("foreign", "·", "the gateway's charges that are not ours"),
 )
 HELD: Final = "('charge_unknown', 'unknown_charge')"
-_OURS: Final = "b.kind = 'charge' AND b.status = 'succeeded' AND b.ref LIKE 'ss1!_%' ESCAPE '!'"
+_OURS: Final = "b.kind = 'charge' AND b.status = 'succeeded' AND b.ours"
 _A: Final = "a.action = 'charge' AND a.moved > 0"
 _PAIRED: Final = f"FROM a JOIN b ON b.id = a.b AND b.currency = a.currency WHERE {_A} AND {_OURS}"
 _LINES: Final = "FROM kept.lines WHERE kind"
@@ -70,8 +73,14 @@ _SUMS: Final = {
     "only_ours": f"""SELECT a.gateway, a.currency, sum(a.amount * (a.moved - (b.id IS NOT NULL))) FROM a
         LEFT JOIN b ON b.id = a.b AND b.currency = a.currency AND {_OURS} WHERE {_A} GROUP BY 1, 2""",
     "not_settled": f"""SELECT b.gateway, b.currency, sum(b.amount) FROM b WHERE {_OURS}
+        AND NOT EXISTS (SELECT 1 FROM lm WHERE lm.b = b.id) GROUP BY 1, 2""",
+    "converted_out": f"""SELECT b.gateway, b.currency, sum(b.amount) FROM b WHERE {_OURS}
+        AND EXISTS (SELECT 1 FROM lm WHERE lm.b = b.id)
         AND NOT EXISTS (SELECT 1 FROM lm JOIN kept.lines l ON l.id = lm.line
             WHERE lm.b = b.id AND l.currency = b.currency) GROUP BY 1, 2""",
+    "converted_in": f"""SELECT l.gateway, l.currency, sum(l.gross) FROM lm
+        JOIN kept.lines l ON l.id = lm.line JOIN b ON b.id = lm.b AND b.currency <> l.currency
+        WHERE {_OURS} AND l.kind = 'charge' GROUP BY 1, 2""",
     "settled_theirs": f"""SELECT b.gateway, b.currency, sum(b.amount) FROM b WHERE {_OURS}
         AND EXISTS (SELECT 1 FROM lm JOIN kept.lines l ON l.id = lm.line
             WHERE lm.b = b.id AND l.currency = b.currency) GROUP BY 1, 2""",
@@ -79,16 +88,16 @@ _SUMS: Final = {
         JOIN kept.lines l ON l.id = lm.line JOIN b ON b.id = lm.b AND b.currency = l.currency
         WHERE {_OURS} AND l.kind = 'charge' GROUP BY 1, 2""",
     "only_settled": """SELECT l.gateway, l.currency, sum(l.gross) FROM kept.lines l
-        LEFT JOIN lm ON lm.line = l.id LEFT JOIN b ON b.id = lm.b AND b.currency = l.currency
-        WHERE l.kind = 'charge' AND b.id IS NULL GROUP BY 1, 2""",
+        LEFT JOIN lm ON lm.line = l.id WHERE l.kind = 'charge' AND lm.b IS NULL GROUP BY 1, 2""",
     "foreign_settled": f"""SELECT l.gateway, l.currency, sum(l.gross) FROM lm
-        JOIN kept.lines l ON l.id = lm.line JOIN b ON b.id = lm.b AND b.currency = l.currency
+        JOIN kept.lines l ON l.id = lm.line JOIN b ON b.id = lm.b
         WHERE l.kind = 'charge' AND NOT coalesce({_OURS}, 0) GROUP BY 1, 2""",
     "settled_gross": f"SELECT gateway, currency, sum(gross) {_LINES} = 'charge' GROUP BY 1, 2",
     "fees": f"SELECT gateway, currency, sum(fee) {_LINES} <> 'payout' GROUP BY 1, 2",
     "refunds": f"SELECT gateway, currency, -sum(gross) {_LINES} = 'refund' GROUP BY 1, 2",
     "disputes": f"SELECT gateway, currency, -sum(gross) {_LINES} = 'dispute' GROUP BY 1, 2",
     "adjustments": f"SELECT gateway, currency, sum(gross) {_LINES} = 'adjustment' GROUP BY 1, 2",
+    "conversions": f"SELECT gateway, currency, sum(gross) {_LINES} = 'conversion' GROUP BY 1, 2",
     "lines_net": f"SELECT gateway, currency, sum(net) {_LINES} <> 'payout' GROUP BY 1, 2",
     "paid_out": f"SELECT gateway, currency, sum(net) {_LINES} = 'payout' GROUP BY 1, 2",
     "payout_differs": """SELECT p.gateway, p.currency, sum(p.paid - coalesce(l.net, 0)) FROM (
@@ -110,14 +119,17 @@ _SUMS: Final = {
     "our_refunds": """SELECT gateway, currency, sum(amount * moved) FROM a
         WHERE action = 'refund' AND moved > 0 GROUP BY 1, 2""",
     "gateway_refunds": """SELECT gateway, currency, sum(amount) FROM b
-        WHERE kind = 'refund' AND status = 'succeeded' GROUP BY 1, 2""",
-    "gateway_disputes": """SELECT gateway, currency, sum(amount) FROM b
-        WHERE kind = 'dispute' AND status = 'succeeded' GROUP BY 1, 2""",
+        WHERE kind = 'refund' AND status = 'succeeded' AND ours GROUP BY 1, 2""",
+    "gateway_disputes": """SELECT gateway, currency, sum(amount - returned) FROM b
+        WHERE kind = 'dispute' AND status = 'succeeded' AND ours GROUP BY 1, 2""",
     "foreign": f"""SELECT gateway, currency, sum(amount) FROM b
         WHERE kind = 'charge' AND status = 'succeeded' AND NOT coalesce({_OURS}, 0) GROUP BY 1, 2""",
 }  # fmt: skip
 _PAYOUTS: Final = """CREATE TEMP TABLE payouts AS SELECT DISTINCT gateway, currency, payout_id FROM kept.lines
     WHERE kind = 'payout' AND payout_id IS NOT NULL"""
+
+
+_OF_FILES: Final = ("settled_gross", "lines_net", "paid_out", "fees", "refunds", "disputes", "conversions")
 
 
 @dataclass(slots=True)
@@ -159,5 +171,5 @@ def _bridge(where: Where, found: dict[str, int]) -> Bridge:
     amounts = dict(found)
     amounts["amounts_differ"] = amounts.pop("paired_theirs") - amounts.pop("paired_ours")
     amounts["settled_differ"] = amounts.pop("settled_lines") - amounts.pop("settled_theirs")
-    settled = any(found[name] for name in ("settled_gross", "lines_net", "paid_out", "fees", "refunds"))
+    settled = any(found[name] for name in _OF_FILES)
     return Bridge(*where, amounts, settled)

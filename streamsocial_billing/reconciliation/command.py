@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, tzinfo
 from typing import Final, TextIO
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +40,14 @@ def moment(text: str) -> int:
         raise ValueError(str(bad)) from None
 
 
+def zone_of(name: str) -> tzinfo:
+    """A time zone by its name in the tz database, or UTC; raises ValueError."""
+    try:
+        return UTC if name.upper() in ("UTC", "Z") else ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"no time zone is called {name!a} here: name one as in Europe/Berlin") from None
+
+
 def _tell(done: Done, wish: Wish, console: Console) -> None:
     summary = done.summary
     for name in done.repeated_files:
@@ -49,6 +59,13 @@ def _tell(done: Done, wish: Wish, console: Console) -> None:
             ages = (str(found.ages.get(age) or "") for age in AGE_BUCKETS)
             table.add_row(name, str(found.count), money, *ages)
         console.print(table)
+    if summary.not_ours:
+        by_leg = {leg: sum(one["count"] for one in summary.not_ours if one["leg"] == leg)
+                  for leg in ("list", "files")}  # fmt: skip
+        console.print(
+            f"not ours, counted apart: {by_leg['list']:,} in the gateways' lists, "
+            f"{by_leg['files']:,} in settlement files"
+        )
     for bridge in summary.bridges:
         for problem in bridge.problems():
             console.print(f"the bridge does not add up, tell the developers: {problem}")

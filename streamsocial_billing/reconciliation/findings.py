@@ -15,14 +15,14 @@ Row = Mapping[str, Any]
 
 _PAIRS: Final = """
 SELECT a.fold, a.user_id AS a_user, a.payment_id AS a_payment, a.action, a.status AS a_status,
-    a.amount AS ours, a.currency AS a_currency, a.at, a.moved, a.refund_of, b.*
+    a.amount AS ours, a.currency AS a_currency, a.at, a.moved, a.refund_of, a.returned AS a_returned, b.*
 FROM a JOIN b ON b.id = a.b
 WHERE {which} ORDER BY a.fold"""
 _DIFFER: Final = (
     "(a.amount <> b.amount OR a.currency <> b.currency) AND (a.moved > 0 OR b.status = 'succeeded')"
 )
 _CONTRADICT: Final = """a.amount = b.amount AND a.currency = b.currency AND NOT (
-    (a.moved > 0 AND b.status = 'succeeded')
+    (a.moved > 0 AND b.status = 'succeeded' AND a.returned = b.returned)
     OR (a.moved = 0 AND a.status NOT IN ('unknown', 'parked') AND b.status <> 'succeeded'))"""
 _OTHER_CHARGE: Final = """
 SELECT a.fold, a.user_id AS a_user, a.payment_id AS a_payment, a.at, c.gateway_ref AS wanted, b.*
@@ -39,13 +39,13 @@ SELECT b.*,
     row_number() OVER (PARTITION BY b.gateway, b.ref, b.kind ORDER BY b.created, b.gateway_ref) AS nth,
     EXISTS (SELECT 1 FROM a WHERE a.ref = b.ref AND a.gateway = b.gateway AND a.b IS NOT NULL) AS taken,
     o.payment IS NOT NULL AS observed, t.gateway IS NOT NULL AS told,
-    (SELECT min(c.fold) FROM a AS c WHERE c.gateway = b.gateway AND c.gateway_ref = b.charge_ref
-        AND c.action = 'charge') AS charge_fold,
-    EXISTS (SELECT 1 FROM b AS c WHERE c.gateway = b.gateway AND c.gateway_ref = b.charge_ref
-        AND c.ref IS NOT NULL) AS charge_ours
-FROM b LEFT JOIN observed o ON o.gateway = b.gateway AND o.gateway_ref = b.gateway_ref
+    coalesce((SELECT min(c.fold) FROM a AS c WHERE c.gateway = b.gateway AND c.gateway_ref = b.charge_ref
+        AND c.action = 'charge'), (SELECT min(c.fold) FROM a AS c WHERE c.gateway = b.gateway
+        AND c.ref = b.charge_key AND c.action = 'charge')) AS charge_fold
+FROM b LEFT JOIN observed o
+    ON o.gateway = b.gateway AND o.gateway_ref = b.gateway_ref AND o.seen = 'succeeded'
 LEFT JOIN told t ON t.gateway = b.gateway AND t.gateway_ref = b.gateway_ref
-WHERE b.a IS NULL AND b.status = 'succeeded' AND (b.ref IS NOT NULL OR b.charge_ref IS NOT NULL)
+WHERE b.a IS NULL AND b.status = 'succeeded' AND b.ours AND b.kind <> 'dispute_won'
 ORDER BY b.gateway, b.created, b.gateway_ref"""
 _LATE_OBSERVED: Final = """
 SELECT * FROM observed o WHERE at <= ? AND seen <> 'declined'
@@ -96,7 +96,7 @@ def _statuses(db: sqlite3.Connection, rules: Rules) -> Iterator[Break]:
         elif is_open and row["status"] == "succeeded":
             yield _status_break(rules, row, "missing_internal", "by hand: `resolve` with the gateway_ref")
         elif row["kind"] == "dispute":
-            yield _status_break(rules, row, "dispute_unbooked", "by hand: book what came back")
+            yield _dispute_break(rules, row)
         else:
             yield _status_break(rules, row, "status_mismatch", _what_to_do(row))
 
@@ -110,27 +110,54 @@ def _what_to_do(row: Row) -> str:
     return "by hand: ask the gateway; a final outcome never changes by itself"
 
 
+def _dispute_break(rules: Rules, row: Row) -> Break:
+    """What came back of a dispute is not what our books say: what is missing there is booked."""
+    theirs = row["amount"] if row["status"] != "succeeded" else row["returned"]
+    ours = row["a_returned"]
+    legs = (row["gateway"], row["fold"], row["gateway_ref"], *([str(theirs)] if row["returned"] else []))
+    event = None
+    if row["moved"] and theirs > ours:
+        event = repair_event(
+            rules, "dispute_unbooked", legs, dict(row) | {"ref": None, "amount": theirs}, status="declined",
+            user_id=row["a_user"], payment_id=None, charge_id=row["refund_of"],
+        )  # fmt: skip
+    back = format_minor(ours, row["currency"]), format_minor(theirs, row["currency"])
+    return _status_body(
+        row, "dispute_unbooked", legs, abs(theirs - ours),
+        f"came back by our books: {back[0]}, by the gateway: {back[1]}",
+        _repaired_by("dispute_unbooked", legs) if event
+        else "by hand: our books say that more came back than the gateway says", event,
+    )  # fmt: skip
+
+
 def _status_break(rules: Rules, row: Row, class_: str, by_hand: str) -> Break:
     legs = (row["gateway"], row["gateway_ref"]) if class_ == "missing_internal" else (
         row["gateway"], row["fold"], row["gateway_ref"])  # fmt: skip
     event = None
     open_here = row["a_status"] in ("unknown", "parked") and row["status"] != "pending"
-    returned = class_ == "dispute_unbooked"
-    if class_ != TIMING and (open_here or returned):
+    failed = row["kind"] == "refund" and row["a_status"] == "succeeded" and row["status"] == "failed"
+    if class_ != TIMING and (open_here or failed):
         status = "succeeded" if row["status"] == "succeeded" else "declined"
         event = repair_event(
-            rules, class_, legs, dict(row) | {"ref": None} if returned else row, status=status,
-            user_id=row["a_user"], payment_id=None if returned else row["a_payment"],
-            charge_id=row["refund_of"],
+            rules, class_, legs, row, status=status, user_id=row["a_user"],
+            payment_id=None if row["ref"] is None else row["a_payment"], charge_id=row["refund_of"],
         )  # fmt: skip
+    return _status_body(
+        row, class_, legs, row["amount"], f"our books: {row['a_status']}, the gateway: {row['status']}",
+        _repaired_by(class_, legs) if event else by_hand, event,
+    )  # fmt: skip
+
+
+def _status_body(
+    row: Row, class_: str, legs: tuple[str, ...], at_stake: int, detail: str, action: str,
+    event: dict[str, Any] | None,
+) -> Break:  # fmt: skip
     return Break(
         class_=class_, legs=legs, gateway=row["gateway"], kind=row["kind"], currency=row["currency"],
-        at_stake=row["amount"], since=min(row["at"], row["created"]),
-        ours=row["ours"] if row["moved"] else None,
+        at_stake=at_stake, since=min(row["at"], row["created"]), ours=row["ours"] if row["moved"] else None,
         theirs=row["amount"] if row["status"] == "succeeded" else None, user_id=row["a_user"],
-        payment_id=row["a_payment"], gateway_ref=row["gateway_ref"],
-        detail=f"our books: {row['a_status']}, the gateway: {row['status']}",
-        action=_repaired_by(class_, legs) if event else by_hand, event=event,
+        payment_id=row["a_payment"], gateway_ref=row["gateway_ref"], detail=detail, action=action,
+        event=event,
     )  # fmt: skip
 
 
@@ -154,7 +181,8 @@ def _missing_external(db: sqlite3.Connection, rules: Rules) -> Iterator[Break]:
     """What the gateway has not; asked about by the caller before it counts."""
     for row in db.execute(_ALONE.format(which="moved > 0")):
         young = rules.young(row["at"], row["gateway"])
-        if row["at"] < rules.since + rules.window and rules.since:
+        since = rules.listed_since(row["gateway"])
+        if since and row["at"] < since + rules.window:
             continue
         near = () if young else _near(db, rules, row)
         yield Break(
@@ -214,10 +242,9 @@ def _duplicate_internal(db: sqlite3.Connection) -> Iterator[Break]:
 def _unknown_to_us(db: sqlite3.Connection, rules: Rules) -> Iterator[Break]:
     """Movements that no row of our books has; those of others, which carry no reference of ours, are none."""
     for row in db.execute(_UNKNOWN_TO_US):
-        ours = row["ref"] is not None and row["ref"].startswith("ss1_")
-        if row["observed"] or not (ours or row["charge_fold"] or row["charge_ours"]):
+        if row["observed"]:
             continue
-        if ours and row["kind"] != "dispute":
+        if row["ref"] is not None:
             yield _ours_unknown_to_us(rules, row)
         else:
             yield _made_at_the_gateway(rules, row)
@@ -249,9 +276,9 @@ def _ours_unknown_to_us(rules: Rules, row: Row) -> Break:
 
 def _made_at_the_gateway(rules: Rules, row: Row) -> Break:
     """A refund or dispute of a charge of ours that was made at the gateway."""
-    user, charge = row["user_id"], _payment_of(row["charge_fold"])
+    user, charge = row["user_id"], row["payment_id"]  # by the charge's words that the gateway copied
     if row["charge_fold"] is not None:
-        user = row["charge_fold"].partition("/")[0]
+        user, _, charge = row["charge_fold"].partition("/")
     young = rules.young(row["created"], row["gateway"]) or row["created"] >= rules.told_by(user)
     if young or row["told"]:
         return _of_movement(row, TIMING, user, charge, "its webhook is not handled yet", "nothing: under way")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from streamsocial_billing.gateways.base import Absent, Answer, Found, Gateway, ListFailed, Movement, Query
+from streamsocial_billing.ours import is_our_reference, kind_of_reference
 from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.store import ADD_B, BATCH_ROWS
 
@@ -46,10 +47,21 @@ async def load_lists(
 
 
 def row_of(gateway: str, moved: Movement) -> tuple[object, ...]:
-    """A row of `b`."""
+    """A row of `b`: what does not bear our reference keeps nothing of its metadata.
+
+    A refund or dispute that bears its charge's reference was made at the gateway, which copied it.
+    """
+    ref, charge_key, user_id, payment_id = moved.ref, None, moved.user_id, moved.payment_id
+    if not is_our_reference(ref):
+        ref = user_id = payment_id = None
+    elif moved.kind != "charge" and (
+        moved.kind != "refund" or kind_of_reference(ref, user_id, payment_id) == "charge"
+    ):
+        ref, charge_key = None, ref
     return (
         gateway, moved.gateway_ref, moved.kind, moved.status, moved.amount_minor, moved.currency,
-        moved.created_ms, moved.ref, moved.payment_id, moved.user_id, moved.charge_ref, moved.fee_minor,
+        moved.created_ms, ref, payment_id, user_id, moved.charge_ref, moved.fee_minor, moved.returned_minor,
+        charge_key, int(ref is not None or charge_key is not None),
     )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ WHERE rank = 1"""
 
 _LINES: Final = """
 INSERT INTO lm (line, b, a)
-SELECT l.id, b.id, NULL FROM kept.lines l
+SELECT l.id, coalesce(b.dispute, b.id), NULL FROM kept.lines l
 JOIN b ON b.gateway = l.gateway AND b.gateway_ref = l.gateway_ref WHERE l.kind <> 'payout'"""
 
 _LINES_BY_REF: Final = """
@@ -59,6 +59,43 @@ SELECT line, NULL, a FROM (
     WHERE l.kind <> 'payout' AND NOT EXISTS (SELECT 1 FROM lm WHERE lm.line = l.id))
 WHERE rank = 1"""
 
+# PayPal copies a charge's reference onto the refund that its dashboard makes: it is not a refund of ours
+_COPIED: Final = """
+UPDATE b SET charge_key = ref, ref = NULL WHERE kind = 'refund' AND ref IS NOT NULL AND (
+    EXISTS (SELECT 1 FROM a WHERE a.ref = b.ref AND a.gateway = b.gateway AND a.action = 'charge')
+    OR EXISTS (SELECT 1 FROM b AS c WHERE c.ref = b.ref AND c.gateway = b.gateway AND c.kind = 'charge'))"""
+
+# PayPal: what gave a dispute back has an id of its own, and names the dispute or its charge
+_WON: Final = """
+CREATE TEMP TABLE won AS
+SELECT id, dispute, amount FROM (
+    SELECT w.id, d.id AS dispute, w.amount, row_number() OVER (
+        PARTITION BY w.id ORDER BY d.gateway_ref = w.charge_ref DESC, d.created, d.gateway_ref) AS rank
+    FROM b AS w JOIN b AS d ON d.gateway = w.gateway AND d.kind = 'dispute' AND d.currency = w.currency
+        AND (d.gateway_ref = w.charge_ref OR d.charge_ref = w.charge_ref)
+    WHERE w.kind = 'dispute_won' AND w.status = 'succeeded')
+WHERE rank = 1"""
+_GIVE_BACK: Final = """
+UPDATE b SET returned = min(b.amount, t.amount),
+    status = CASE WHEN t.amount >= b.amount THEN 'failed' ELSE b.status END
+FROM (SELECT dispute, sum(amount) AS amount FROM won GROUP BY 1) t
+WHERE b.id = t.dispute"""
+_NAME_DISPUTE: Final = "UPDATE b SET dispute = t.dispute FROM won t WHERE b.id = t.id"
+
+_OURS_IN_BOOKS: Final = "UPDATE b SET ours = 1 WHERE ours = 0 AND a IS NOT NULL"
+_OURS_BY_CHARGE: Final = """
+UPDATE b SET ours = 1 WHERE ours = 0 AND charge_ref IS NOT NULL AND (
+    EXISTS (SELECT 1 FROM a AS c WHERE c.gateway = b.gateway AND c.gateway_ref = b.charge_ref
+        AND c.action IN ('charge', 'dispute'))
+    OR EXISTS (SELECT 1 FROM b AS c WHERE c.gateway = b.gateway AND c.gateway_ref = b.charge_ref
+        AND c.ours AND c.kind IN ('charge', 'dispute')))"""
+
+# Stripe's list of payouts does not say which are automatic: those are whose id lines bear
+_AUTOMATIC: Final = """
+UPDATE kept.lines SET payout_id = gateway_ref
+WHERE gateway = 'stripe' AND kind = 'payout' AND payout_id IS NULL AND gateway_ref IN (
+    SELECT l.payout_id FROM kept.lines l WHERE l.gateway = 'stripe' AND l.kind <> 'payout')"""
+
 _ALL_BUT_ONE: Final = """
 DELETE FROM b WHERE id IN (SELECT id FROM b WHERE gateway = ? AND gateway_ref = ?
     ORDER BY status DESC, created, amount, id LIMIT -1 OFFSET 1)"""
@@ -68,7 +105,12 @@ def match(db: sqlite3.Connection) -> None:
     """Pass 1, pass 2, then the settlement lines."""
     _drop_repeats(db)
     for statement in (
+        _AUTOMATIC,
         "CREATE INDEX b_ref ON b (ref) WHERE ref IS NOT NULL",
+        "CREATE INDEX a_ref ON a (ref) WHERE ref IS NOT NULL",
+        _COPIED,
+        "CREATE INDEX b_charge_ref ON b (gateway, charge_ref) WHERE kind = 'dispute'",
+        _WON, _GIVE_BACK, _NAME_DISPUTE, "DROP TABLE won",
         _BY_THEIR_REF,
         "CREATE INDEX a_b ON a (b)",
         _TWINS,
@@ -80,7 +122,7 @@ def match(db: sqlite3.Connection) -> None:
         "UPDATE b SET a = p.a FROM pairs p WHERE b.id = p.b",
         "DROP TABLE pairs",
         "CREATE INDEX a_gateway_ref ON a (gateway, gateway_ref)",
-        "CREATE INDEX a_ref ON a (ref) WHERE ref IS NOT NULL",
+        _OURS_IN_BOOKS, _OURS_BY_CHARGE, _OURS_BY_CHARGE,  # a dispute's end is ours by its dispute
         "UPDATE a SET status = 'parked' WHERE status = 'unknown' AND fold IN (SELECT payment FROM parked)",
         _LINES, _LINES_BY_REF, _LINES_TO_BOOKS,
         "CREATE INDEX lm_b ON lm (b)",

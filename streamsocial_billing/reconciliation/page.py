@@ -51,6 +51,7 @@ def _parts(summary: Summary, breaks: Iterable[dict[str, Any]], link_base: str) -
     yield from _classes(summary)
     yield from _bridge(summary.bridges)
     yield from _list(summary, breaks, link_base)
+    yield from _not_ours(summary)
     yield from _inputs(summary)
     yield "</html>"
 
@@ -81,7 +82,7 @@ def _bridge(bridges: list[Bridge]) -> Iterator[str]:
 
 
 def _bridge_of_gateway(gateway: str, bridges: list[Bridge]) -> Iterator[str]:
-    heads = "".join(f"<th class='n'>{one.currency}</th>" for one in bridges)
+    heads = "".join(f"<th class='n'>{escape(one.currency)}</th>" for one in bridges)
     yield "<div class='scroll'><table class='bridge'>"
     yield f"<thead><tr><th>{escape(gateway)}</th>{heads}</tr></thead><tbody>"
     for step in STEPS:
@@ -119,7 +120,7 @@ def _classes(summary: Summary) -> Iterator[str]:
     yield "<div class='scroll'><table class='classes'><thead><tr><th>class</th><th class='n'>breaks</th>"
     yield f"<th class='n'>money at stake</th>{ages}</tr></thead><tbody>"
     for name, found in summary.found.items():
-        money = "<br>".join(f"{shown(amount, code)} {code}" for code, amount in found.money.items())
+        money = "<br>".join(f"{shown(amount, code)} {escape(code)}" for code, amount in found.money.items())
         counts = "".join(f"<td class='n'>{found.ages.get(age) or ''}</td>" for age in AGE_BUCKETS)
         yield (
             f"<tr><td><code>{name}</code><br><span class='about'>{escape(MEANINGS[name])}</span></td>"
@@ -147,7 +148,7 @@ def _list(summary: Summary, breaks: Iterable[dict[str, Any]], link_base: str) ->
 
 def _break_row(one: dict[str, Any], link_base: str) -> str:
     tags = "".join(f"<br><span class='tag'>{escape(tag)}</span>" for tag in one["tags"])
-    at_stake = f"{shown(one['at_stake_minor'], one['currency'])} {one['currency']}"
+    at_stake = f"{shown(one['at_stake_minor'], one['currency'])} {escape(one['currency'])}"
     place = escape(one["gateway"])
     if one["gateway_ref"]:
         place += f"<br><code>{escape(one['gateway_ref'])}</code>"
@@ -169,6 +170,23 @@ def _payment(one: dict[str, Any], link_base: str) -> str:
         return escape(user)
     to = f"{link_base.rstrip('/')}/payments/{quote(user, safe='')}/{quote(payment, safe='')}"
     return f"<a href='{escape(to, quote=True)}'>{escape(user)} / {escape(payment)}</a>"
+
+
+def _not_ours(summary: Summary) -> Iterator[str]:
+    """What bears no reference of ours, as it came: never a break."""
+    if not summary.not_ours:
+        return
+    yield "<h2>Not ours</h2><p class='about'>Without a reference of ours: counted, never a break.</p>"
+    yield "<div class='scroll'><table><thead><tr><th>gateway</th><th>where</th><th>kind</th>"
+    yield "<th class='n'>count</th><th class='n'>minor units</th><th>currency</th></tr></thead><tbody>"
+    for one in summary.not_ours:
+        where = "its list" if one["leg"] == "list" else "settlement files"
+        yield (
+            f"<tr><td>{escape(one['gateway'])}</td><td>{where}</td><td>{escape(one['kind'])}</td>"
+            f"<td class='n'>{one['count']:,}</td><td class='n'>{one['amount_minor']:,}</td>"
+            f"<td>{escape(one['currency'])}</td></tr>"
+        )
+    yield "</tbody></table></div>"
 
 
 def _inputs(summary: Summary) -> Iterator[str]:

@@ -6,14 +6,14 @@ import csv
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
 import orjson
 
-from streamsocial_billing.money import EXPONENTS, format_minor
+from streamsocial_billing.money import exponent_of, format_minor
 from streamsocial_billing.reconciliation.breaks import CLASSES, DAY_MS, age_bucket
 from streamsocial_billing.reconciliation.bridge import Bridge
 
@@ -46,12 +46,14 @@ class Summary:
     header    of what it is: as_of, since, offsets of the cut, files; JSON
     legs      how many records each leg had
     found     by class; classes without a break are left out
+    not_ours  what bears no reference of ours, counted (not_ours.py)
     """
 
     header: dict[str, Any]
     legs: dict[str, int]
     found: dict[str, Found]
     bridges: list[Bridge]
+    not_ours: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def as_of(self) -> int:
@@ -80,6 +82,7 @@ class Summary:
                 {"gateway": one.gateway, "currency": one.currency, "settled": one.settled, **one.amounts}
                 for one in self.bridges
             ],
+            "not_ours": self.not_ours,
         }  # fmt: skip
 
     def as_record(self) -> dict[str, Any]:
@@ -134,8 +137,8 @@ def _major(amount: int | None, currency: str) -> str:
 
 
 def shown(amount: int, currency: str) -> str:
-    """Minor units for people, with thousands set apart: 1,234.50."""
-    exponent = EXPONENTS[currency]
+    """Minor units for people, with thousands set apart: 1,234.50; as they came in an unknown currency."""
+    exponent = exponent_of(currency) or 0
     whole, rest = divmod(abs(amount), 10**exponent)
     sign = "\N{MINUS SIGN}" if amount < 0 else ""
     return f"{sign}{whole:,}.{rest:0{exponent}}" if exponent else f"{sign}{whole:,}"

@@ -29,7 +29,9 @@ NOT_STORED: Final = frozenset(
 OPEN: Final = ("unknown", "parked")
 DISPUTE: Final = "dispute"
 DISPUTE_WON: Final = "dispute_won"
-"""Reasons of external results (external.py): money that a dispute took, and that came back."""
+REFUND_FAILED: Final = "refund_failed"
+"""Reasons of external results (external.py): money that a dispute took, and that came back; money of a refund
+that failed after it had succeeded."""
 CLOCK_SKEW_MS: Final = 2000
 """How far a gateway's clock, in whole seconds at Stripe, may lie before ours."""
 Tick = Callable[[int], None]
@@ -153,7 +155,7 @@ def result_row(value: bytes | None, place: str) -> tuple[Any, ...] | None:
             return None
         user, payment, action = one["user_id"], one["payment_id"], one["action"]
         external = one.get("origin", "event") == "external"
-        if external and one["reason"] in (DISPUTE, DISPUTE_WON):
+        if external and one["reason"] in (DISPUTE, DISPUTE_WON, REFUND_FAILED):
             action = one["reason"]  # booked as a refund, and as a charge when it came back
         return (
             f"{user}/{payment}", user, payment, action, one["gateway"], one["status"], one["reason"],
@@ -166,9 +168,26 @@ def result_row(value: bytes | None, place: str) -> tuple[Any, ...] | None:
         raise InputRefused(f"{place}: not a charge result ({error!r}): who wrote it?") from None
 
 
+# a dispute that moved money several times has a result for each: one row, with what it took in all
+_ONE_DISPUTE: Final = """
+CREATE TEMP TABLE taken AS
+SELECT min(id) AS id, gateway, gateway_ref, sum(amount) AS amount FROM a
+WHERE action = 'dispute' AND moved > 0 GROUP BY gateway, gateway_ref HAVING count(*) > 1"""
+_SUM_DISPUTES: Final = """
+UPDATE a SET amount = t.amount FROM taken t WHERE a.id = t.id"""
+_DROP_DISPUTES: Final = """
+DELETE FROM a WHERE action = 'dispute' AND id NOT IN (SELECT id FROM taken)
+    AND (gateway, gateway_ref) IN (SELECT gateway, gateway_ref FROM taken)"""
 _CAME_BACK: Final = """
-UPDATE a SET status = 'declined', moved = 0 WHERE action = 'dispute'
-    AND (gateway, gateway_ref) IN (SELECT gateway, gateway_ref FROM a WHERE action = 'dispute_won')"""
+CREATE TEMP TABLE back AS
+SELECT gateway, gateway_ref, CASE action WHEN 'dispute_won' THEN 'dispute' ELSE 'refund' END AS of,
+    sum(amount) AS amount
+FROM a WHERE action IN ('dispute_won', 'refund_failed') GROUP BY 1, 2, 3"""
+_RETURNED: Final = """
+UPDATE a SET returned = t.amount,
+    status = CASE WHEN t.amount >= a.amount THEN 'declined' ELSE a.status END,
+    moved = CASE WHEN t.amount >= a.amount THEN 0 ELSE a.moved END
+FROM back t WHERE a.action = t.of AND a.gateway = t.gateway AND a.gateway_ref = t.gateway_ref"""
 
 
 def fold_results(db: sqlite3.Connection) -> None:
@@ -180,8 +199,11 @@ def fold_results(db: sqlite3.Connection) -> None:
         kept = rows[last_word([status for _, status, _ in rows])][0]
         db.execute("UPDATE a SET moved = ? WHERE id = ?", (sum(moved for _, _, moved in rows), kept))
         db.execute("DELETE FROM a WHERE fold = ? AND id <> ?", (fold, kept))
-    db.execute(_CAME_BACK)
-    db.execute("DELETE FROM a WHERE action = 'dispute_won'")
+    for statement in (
+        _ONE_DISPUTE, _SUM_DISPUTES, _DROP_DISPUTES, "DROP TABLE taken", _CAME_BACK, _RETURNED,
+        "DROP TABLE back", "DELETE FROM a WHERE action IN ('dispute_won', 'refund_failed')",
+    ):  # fmt: skip
+        db.execute(statement)
 
 
 def last_word(results: list[str]) -> int:

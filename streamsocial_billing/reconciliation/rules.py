@@ -27,6 +27,7 @@ class Rules:
     settlement_days business days from a charge to its line in a settlement file
     accounts        of each gateway
     lags            consistency delay of each gateway's list, ms
+    reach           where each gateway's list begins, if it does not go back for ever
     """
 
     as_of: int
@@ -38,6 +39,11 @@ class Rules:
     settlement_days: int = 2
     accounts: Mapping[str, str] = field(default_factory=dict)
     lags: Mapping[str, int] = field(default_factory=dict)
+    reach: Mapping[str, int] = field(default_factory=dict)
+
+    def listed_since(self, gateway: str) -> int:
+        """What is older is not looked for in this gateway's list; 0: it is read from the beginning."""
+        return max(self.since, self.reach.get(gateway, 0))
 
     def young(self, at: int, gateway: str) -> bool:
         """True for what may only not have reached the other side yet."""

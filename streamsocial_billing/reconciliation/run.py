@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +20,7 @@ from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.findings import between_books_and_lists
 from streamsocial_billing.reconciliation.gateway_lists import LOOK_BACK_MS, load_lists
 from streamsocial_billing.reconciliation.matching import index_for_proposals, match
+from streamsocial_billing.reconciliation.not_ours import not_ours, refuse_unreadable
 from streamsocial_billing.reconciliation.page import write_page
 from streamsocial_billing.reconciliation.publish import publish
 from streamsocial_billing.reconciliation.report import (
@@ -33,7 +34,8 @@ from streamsocial_billing.reconciliation.report import (
 from streamsocial_billing.reconciliation.results import Cut, OurBooks
 from streamsocial_billing.reconciliation.rules import Rules
 from streamsocial_billing.reconciliation.settled import between_lists_and_files
-from streamsocial_billing.reconciliation.settlement.importing import load
+from streamsocial_billing.reconciliation.settlement.importing import load_all
+from streamsocial_billing.reconciliation.settlement.lines import Reading
 from streamsocial_billing.reconciliation.showing import Quiet, Showing
 from streamsocial_billing.reconciliation.store import insert_many, opened
 from streamsocial_billing.settings import GATEWAY_EVENTS, Settings
@@ -53,6 +55,7 @@ class Wish:
                so that a repeat without new data gives the same bytes
     since      the gateways' lists begin here; 0: where our books begin
     link_base  a worker's address, for the links to payments
+    reading    what the files do not say themselves: decimal separator, zone of the times
     """
 
     output: Path
@@ -61,6 +64,7 @@ class Wish:
     as_of: int | None = None
     since: int = 0
     link_base: str = "http://127.0.0.1:6066"
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(slots=True)
@@ -79,7 +83,7 @@ def reconcile(
     show = showing if showing is not None else Quiet()
     with opened(wish.output) as db, asyncio.Runner() as runner:
         try:
-            repeated = _load_files(db, wish.files, show)
+            repeated = _load_files(db, wish, show)
             cut = _load_books(settings, db, show)
             runner.run(_load_lists(db, gateways, wish, cut, show))
             rules = _find(settings, db, gateways, wish, cut, show)
@@ -95,14 +99,14 @@ def reconcile(
         return done
 
 
-def _load_files(db: sqlite3.Connection, files: Iterable[Path], show: Showing) -> list[str]:
+def _load_files(db: sqlite3.Connection, wish: Wish, show: Showing) -> list[str]:
     """Load the files; returns the names of those that were loaded before."""
-    repeated = []
-    for path in files:
+
+    def begins(path: Path) -> Callable[[int], None]:
         show.stage(f"settlement file {path.name}")
-        if not load(db, path, show.tick):
-            repeated.append(path.name)
-    return repeated
+        return show.tick
+
+    return load_all(db, wish.files, wish.reading, begins)
 
 
 def _load_books(settings: Settings, db: sqlite3.Connection, show: Showing) -> Cut:
@@ -140,6 +144,7 @@ def _find(
 ) -> Rules:  # fmt: skip
     show.stage("matching")
     match(db)
+    refuse_unreadable(db)
     index_for_proposals(db)
     newest = db.execute("SELECT max(created) FROM b").fetchone()[0] or 0
     rules = Rules(
@@ -149,6 +154,10 @@ def _find(
         settlement_days=settings.settlement_days,
         accounts={name: one.account for name, one in gateways.items()},
         lags={name: int(one.traits.consistency_delay_s * 1000) for name, one in gateways.items()},
+        reach={
+            name: cut.at_ms - int(one.traits.list_reach_s * 1000)
+            for name, one in gateways.items() if one.traits.list_reach_s is not None
+        },
     )  # fmt: skip
     show.stage("breaks")
     keep_breaks(db, rules, between_books_and_lists(db, rules))
@@ -192,7 +201,7 @@ def _summary(
         name: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - constants
         for name, table in (("results", "a"), ("movements", "b"), ("lines", "kept.lines"))
     } | {"unhandled": cut.unhandled}  # fmt: skip
-    return Summary(header, legs, count_breaks(db, rules.as_of), bridges(db))
+    return Summary(header, legs, count_breaks(db, rules.as_of), bridges(db), not_ours(db))
 
 
 def _write_reports(db: sqlite3.Connection, summary: Summary, wish: Wish) -> None:

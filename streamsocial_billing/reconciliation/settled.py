@@ -8,33 +8,43 @@ from typing import Any, Final
 
 from streamsocial_billing.money import format_minor
 from streamsocial_billing.reconciliation.breaks import TIMING, Break, exponent_suspect
+from streamsocial_billing.reconciliation.not_ours import LINE_IS_OURS
 from streamsocial_billing.reconciliation.rules import Rules
 
 Row = Mapping[str, Any]
 
 _EXPECTED: Final = """
-    CASE WHEN b.status <> 'succeeded' THEN 0 WHEN b.kind = 'charge' THEN b.amount ELSE -b.amount END"""
+    CASE WHEN b.status <> 'succeeded' THEN 0 WHEN b.kind = 'charge' THEN b.amount
+        ELSE b.returned - b.amount END"""
+# settled in another currency: what the customer paid stands beside it, and is what the list knows. Of a
+# dispute it is the whole amount whatever moved: there nothing is compared. What is pending may be settled
 _SETTLED: Final = f"""
-SELECT b.*, a.user_id AS a_user, a.payment_id AS a_payment, count(*) AS lines, sum(l.gross) AS gross,
-    sum(l.fee) AS line_fee, min(l.at) AS line_at, min(l.payout_id) AS payout_id,
-    min(l.currency) AS line_currency, {_EXPECTED} AS expected,
-    min(l.currency) <> max(l.currency) OR min(l.currency) <> b.currency AS foreign_currency
+SELECT b.*, a.user_id AS a_user, a.payment_id AS a_payment, count(*) AS lines,
+    sum(coalesce(l.facing, l.gross)) AS gross, sum(l.fee) AS line_fee, min(l.at) AS line_at,
+    min(l.payout_id) AS payout_id, min(coalesce(l.facing_currency, l.currency)) AS line_currency,
+    {_EXPECTED} AS expected, max(l.facing IS NOT NULL) AS followed,
+    min(coalesce(l.facing_currency, l.currency)) <> max(coalesce(l.facing_currency, l.currency))
+        OR min(coalesce(l.facing_currency, l.currency)) <> b.currency AS foreign_currency
 FROM lm JOIN b ON b.id = lm.b JOIN kept.lines l ON l.id = lm.line LEFT JOIN a ON a.id = b.a
-WHERE lm.b IS NOT NULL GROUP BY lm.b
-HAVING sum(l.gross) <> expected OR foreign_currency
-    OR (b.kind = 'charge' AND b.status = 'succeeded' AND b.fee IS NOT NULL AND sum(l.fee) <> b.fee)
+WHERE lm.b IS NOT NULL AND b.ours AND b.status <> 'pending' GROUP BY lm.b
+HAVING (NOT (followed AND b.kind = 'dispute')
+        AND (sum(coalesce(l.facing, l.gross)) <> expected OR foreign_currency))
+    OR (b.kind = 'charge' AND b.status = 'succeeded' AND b.fee IS NOT NULL AND NOT followed
+        AND sum(l.fee) <> b.fee)
 ORDER BY b.gateway, b.gateway_ref"""  # noqa: S608 - constants
 _AGAINST_BOOKS: Final = """
-SELECT a.*, sum(l.gross) AS gross, min(l.currency) AS line_currency, min(l.at) AS line_at,
+SELECT a.*, sum(coalesce(l.facing, l.gross)) AS gross,
+    min(coalesce(l.facing_currency, l.currency)) AS line_currency, min(l.at) AS line_at,
     min(l.payout_id) AS payout_id
 FROM lm JOIN a ON a.id = lm.a JOIN kept.lines l ON l.id = lm.line
 WHERE lm.a IS NOT NULL AND a.moved > 0 GROUP BY lm.a
-HAVING abs(sum(l.gross)) <> a.amount OR min(l.currency) <> a.currency ORDER BY a.fold"""
+HAVING abs(sum(coalesce(l.facing, l.gross))) <> a.amount - a.returned OR line_currency <> a.currency
+ORDER BY a.fold"""
 _UNSETTLED: Final = """
 SELECT b.* FROM b
 JOIN (SELECT gateway, min(at) AS first FROM kept.lines WHERE kind = 'charge' GROUP BY gateway) f
     ON f.gateway = b.gateway AND b.created >= f.first
-WHERE b.kind = 'charge' AND b.status = 'succeeded' AND b.ref IS NOT NULL AND b.created <= ?
+WHERE b.kind = 'charge' AND b.status = 'succeeded' AND b.ours AND b.created <= ?
     AND NOT EXISTS (SELECT 1 FROM lm WHERE lm.b = b.id) ORDER BY b.gateway, b.gateway_ref"""
 _PAYOUTS: Final = """
 SELECT p.gateway, p.payout_id, p.currency, p.paid, p.at, coalesce(l.net, 0) AS net,
@@ -45,13 +55,13 @@ LEFT JOIN (SELECT gateway, payout_id, currency, sum(net) AS net, count(*) AS lin
     WHERE kind <> 'payout' AND payout_id IS NOT NULL GROUP BY gateway, payout_id, currency) l
     ON l.gateway = p.gateway AND l.payout_id = p.payout_id AND l.currency = p.currency
 WHERE p.paid <> coalesce(l.net, 0) ORDER BY p.gateway, p.payout_id, p.currency"""
-_ORPHANS: Final = """
+_ORPHANS: Final = f"""
 SELECT l.*, row_number() OVER (
     PARTITION BY l.gateway, l.kind, l.gateway_ref, l.ref, l.payout_id, l.currency, l.gross ORDER BY l.id
 ) AS nth
 FROM kept.lines l LEFT JOIN lm ON lm.line = l.id
-WHERE lm.line IS NULL AND l.kind IN ('charge', 'refund', 'dispute') AND l.at >= ?
-ORDER BY l.gateway, l.kind, l.gateway_ref, l.ref, l.payout_id, l.currency, l.gross, nth"""
+WHERE lm.line IS NULL AND l.kind IN ('charge', 'refund', 'dispute') AND l.at >= ? AND ({LINE_IS_OURS})
+ORDER BY l.gateway, l.kind, l.gateway_ref, l.ref, l.payout_id, l.currency, l.gross, nth"""  # noqa: S608 - constants
 
 
 def between_lists_and_files(db: sqlite3.Connection, rules: Rules) -> Iterator[Break]:
@@ -65,7 +75,8 @@ def between_lists_and_files(db: sqlite3.Connection, rules: Rules) -> Iterator[Br
     for row in db.execute(_PAYOUTS):
         yield _payout(row)
     for row in db.execute(_ORPHANS, (rules.since,)):
-        yield _orphan(rules, row)
+        if row["at"] >= rules.listed_since(row["gateway"]):
+            yield _orphan(rules, row)
 
 
 def _settled(row: Row) -> Iterator[Break]:

@@ -14,26 +14,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from streamsocial_billing.money import EXPONENTS
 from streamsocial_billing.reconciliation.errors import InputRefused
 
 CACHE_KIB: Final = 64 * 1024
 """Pages that SQLite may hold in memory, for both files together about twice that."""
 BATCH_ROWS: Final = 5000
-KEPT_VERSION: Final = 1
+KEPT_VERSION: Final = 2
 KEPT_NAME: Final = "settlements.sqlite"
 
 # a  our books, one row for each payment (or external movement)      b  the gateway's list
 # l  settlement lines (kept)         lm  which b or a a line belongs to
+# ref is a reference of ours everywhere (ours.py), or NULL: `ref IS NOT NULL` is the predicate in SQL
+# b.charge_key: the charge's reference that a refund or dispute bears; b.ours: it bears one, is in our books,
+# or its charge is; returned: what came back of amount
 _WORK: Final = """
 CREATE TABLE a (
     id INTEGER PRIMARY KEY, fold TEXT NOT NULL, user_id TEXT NOT NULL, payment_id TEXT, action TEXT NOT NULL,
     gateway TEXT NOT NULL, status TEXT NOT NULL, reason TEXT, amount INTEGER NOT NULL, currency TEXT NOT NULL,
     gateway_ref TEXT, ref TEXT, at INTEGER NOT NULL, moved INTEGER NOT NULL, origin TEXT NOT NULL,
-    refund_of TEXT, b INTEGER, twin INTEGER);
+    refund_of TEXT, b INTEGER, twin INTEGER, returned INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE b (
     id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, gateway_ref TEXT NOT NULL, kind TEXT NOT NULL,
     status TEXT NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, created INTEGER NOT NULL,
-    ref TEXT, payment_id TEXT, user_id TEXT, charge_ref TEXT, fee INTEGER, a INTEGER);
+    ref TEXT, payment_id TEXT, user_id TEXT, charge_ref TEXT, fee INTEGER, returned INTEGER NOT NULL,
+    charge_key TEXT, ours INTEGER NOT NULL, dispute INTEGER, a INTEGER);
 CREATE TABLE observed (
     payment TEXT PRIMARY KEY, user_id TEXT, payment_id TEXT, gateway TEXT, gateway_ref TEXT, action TEXT,
     seen TEXT, amount INTEGER, currency TEXT, at INTEGER);
@@ -52,9 +57,32 @@ CREATE TABLE kept.files (
 CREATE TABLE kept.lines (
     id INTEGER PRIMARY KEY, file INTEGER NOT NULL, place INTEGER NOT NULL, gateway TEXT NOT NULL,
     line_id TEXT, kind TEXT NOT NULL, gateway_ref TEXT, charge_ref TEXT, ref TEXT, gross INTEGER NOT NULL,
-    fee INTEGER NOT NULL, net INTEGER NOT NULL, currency TEXT NOT NULL, payout_id TEXT, at INTEGER NOT NULL);
+    fee INTEGER NOT NULL, net INTEGER NOT NULL, currency TEXT NOT NULL, payout_id TEXT, at INTEGER NOT NULL,
+    facing INTEGER, facing_currency TEXT);
 CREATE UNIQUE INDEX kept.line_names ON lines (gateway, line_id) WHERE line_id IS NOT NULL;
 """
+_KEPT_SINCE_2: Final = """
+CREATE TABLE kept.parts (report TEXT NOT NULL, number INTEGER NOT NULL, sums TEXT NOT NULL,
+    PRIMARY KEY (report, number)) WITHOUT ROWID;
+"""
+_WHOLE: Final = sorted(code for code, exponent in EXPONENTS.items() if exponent == 0)
+_FROM_1: Final = f"""
+ALTER TABLE kept.lines ADD COLUMN facing INTEGER;
+ALTER TABLE kept.lines ADD COLUMN facing_currency TEXT;
+UPDATE kept.lines SET ref = NULL WHERE ref NOT GLOB 'ss1_{"[0-9a-f]" * 56}';
+UPDATE kept.lines SET line_id = line_id || ':' || currency
+    WHERE gateway = 'paypal' AND (line_id LIKE '%:T0200' OR line_id LIKE '%:T0201');
+UPDATE kept.lines SET gross = gross / 100, fee = fee / 100, net = net / 100
+    WHERE gateway = 'paypal' AND currency IN ({", ".join(f"'{code}'" for code in _WHOLE)})
+    AND file IN (SELECT id FROM kept.files WHERE format = 'paypal');
+UPDATE kept.lines AS p SET gateway_ref = payout_id, payout_id = NULL
+    WHERE gateway = 'stripe' AND kind = 'payout' AND line_id NOT LIKE 'payout:%' AND NOT EXISTS (
+        SELECT 1 FROM kept.lines l WHERE l.gateway = 'stripe' AND l.kind <> 'payout'
+            AND l.payout_id = p.payout_id);
+{_KEPT_SINCE_2}
+"""  # noqa: S608 - constants
+"""Of an earlier release: references of others kept as if they were ours, PayPal's yen a hundredfold, Stripe's
+manual payouts as if they named their lines."""
 
 
 @contextmanager
@@ -83,7 +111,7 @@ def in_memory() -> sqlite3.Connection:
     """A store for tests of the matching alone."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     db.execute("ATTACH ':memory:' AS kept")
-    db.executescript(_WORK + _KEPT)
+    db.executescript(_WORK + _KEPT + _KEPT_SINCE_2)
     return db
 
 
@@ -95,10 +123,11 @@ def _open(db: sqlite3.Connection, kept: Path) -> None:
     db.execute("ATTACH ? AS kept", (str(kept),))
     db.execute(f"PRAGMA kept.cache_size = -{CACHE_KIB}")
     version = db.execute("PRAGMA kept.user_version").fetchone()[0]
-    if version not in (0, KEPT_VERSION):
+    if not 0 <= version <= KEPT_VERSION:
         raise InputRefused(f"{kept} has format {version}, known is {KEPT_VERSION}: use another --output")
-    if version == 0:
-        db.executescript(f"BEGIN;{_KEPT}PRAGMA kept.user_version = {KEPT_VERSION};COMMIT;")
+    if version < KEPT_VERSION:
+        change = _FROM_1 if version == 1 else _KEPT + _KEPT_SINCE_2
+        db.executescript(f"BEGIN;{change}PRAGMA kept.user_version = {KEPT_VERSION};COMMIT;")
     db.executescript(_WORK)
     db.execute("BEGIN")
 
@@ -121,9 +150,9 @@ ADD_A: Final = (
 )
 ADD_B: Final = (
     "INSERT INTO b (gateway, gateway_ref, kind, status, amount, currency, created, ref, payment_id, user_id,"
-    " charge_ref, fee) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+    " charge_ref, fee, returned, charge_key, ours) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 ADD_LINE: Final = (
     "INSERT INTO kept.lines (file, place, gateway, line_id, kind, gateway_ref, charge_ref, ref, gross, fee,"
-    " net, currency, payout_id, at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " net, currency, payout_id, at, facing, facing_currency) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )

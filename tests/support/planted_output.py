@@ -88,10 +88,11 @@ def _paypal(books: PlantedBooks) -> Iterable[Iterable[object]]:
     for one in books.settled["paypal"]:
         code = {"charge": "T0006", "refund": "T1107"}.get(one.kind, "T1201" if one.gross < 0 else "T1202")
         when = datetime.fromtimestamp(one.at / 1000, UTC).strftime("%Y/%m/%d %H:%M:%S +0000")
-        sums[one.currency, 1 if one.gross < 0 else 0] += abs(one.gross)
-        sums[one.currency, 3] += one.fee
+        gross, fee = (hundredths(amount, one.currency) for amount in (abs(one.gross), one.fee))
+        sums[one.currency, 1 if one.gross < 0 else 0] += gross
+        sums[one.currency, 3] += fee
         yield ("SB", one.gateway_ref, one.ref, one.charge_ref, "TXN" if one.charge_ref else "", code, when,
-               when, "DR" if one.gross < 0 else "CR", abs(one.gross), one.currency, "DR", one.fee,
+               when, "DR" if one.gross < 0 else "CR", gross, one.currency, "DR", fee,
                one.currency, "")  # fmt: skip
     totals = [(code, *(sums[code, place] for place in range(4))) for code in CURRENCIES]
     count = len(books.settled["paypal"])
@@ -134,6 +135,11 @@ def write_topics(books: PlantedBooks, settings: Settings) -> None:
 def major(amount: int, currency: str) -> str:
     """Minor units as the files have them."""
     return str(Decimal(amount).scaleb(-EXPONENTS[currency]))
+
+
+def hundredths(amount: int, currency: str) -> int:
+    """Minor units as PayPal's settlement report has them: two implied digits in every currency."""
+    return int(Decimal(amount).scaleb(2 - EXPONENTS[currency]))
 
 
 def time_text(at: int) -> str:

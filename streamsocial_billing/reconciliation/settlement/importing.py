@@ -5,27 +5,52 @@ from __future__ import annotations
 import csv
 import hashlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Final
 
 from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.settlement import paypal, simple, stripe
-from streamsocial_billing.reconciliation.settlement.lines import Line, Rows, refused
+from streamsocial_billing.reconciliation.settlement.lines import Line, Reading, Rows, refused
+from streamsocial_billing.reconciliation.settlement.parts import KeptParts, PartsMissing
 from streamsocial_billing.reconciliation.store import ADD_LINE, insert_many
 
-FORMATS: Final[dict[str, ModuleType]] = {"simple": simple, "stripe": stripe, "paypal": paypal}
 MAX_LINE_BYTES: Final = 1_000_000
 TICK_LINES: Final = 10_000
+DELIMITERS: Final = ",;\t"
 Tick = Callable[[int], None]
 """Told how many lines were read so far."""
 
 
-def load(db: sqlite3.Connection, path: Path, tick: Tick = lambda _: None) -> bool:
+def load_all(
+    db: sqlite3.Connection, paths: Sequence[Path], reading: Reading | None = None,
+    begins: Callable[[Path], Tick] = lambda _: lambda _: None,
+) -> list[str]:  # fmt: skip
+    """Load files in any order; returns the names of those that were loaded before. Raises InputRefused.
+
+    The last file of a report that is split over several counts all of them, so it waits for the others.
+    """
+    repeated, waiting = [], []
+    for path in paths:
+        try:
+            if not load(db, path, begins(path), reading):
+                repeated.append(path.name)
+        except PartsMissing:
+            waiting.append(path)
+    for path in waiting:
+        load(db, path, begins(path), reading)
+    return repeated
+
+
+def load(
+    db: sqlite3.Connection, path: Path, tick: Tick = lambda _: None, reading: Reading | None = None
+) -> bool:
     """Load one file inside the caller's transaction; False if it was loaded before.
 
-    Raises InputRefused, with the file's name and the line, for anything that cannot be right.
+    Raises InputRefused, with the file's name and the line, for anything that cannot be right; PartsMissing
+    (one of these) where other files of the same report come first. Then nothing of the file is there.
     """
     name = path.name
     try:
@@ -34,27 +59,41 @@ def load(db: sqlite3.Connection, path: Path, tick: Tick = lambda _: None) -> boo
             if db.execute("SELECT 1 FROM kept.files WHERE hash = ?", (digest,)).fetchone():
                 return False
             file.seek(0)
-            _load(db, file, name, digest, tick)
+            db.execute("SAVEPOINT file")
+            try:
+                _load(db, file, name, digest, tick, replace(reading or Reading()))
+            except InputRefused:
+                db.execute("ROLLBACK TO file")
+                raise
+            finally:
+                db.execute("RELEASE file")
     except OSError as error:
         raise InputRefused(f"{path}: {error.strerror or error}") from None
     return True
 
 
-def _load(db: sqlite3.Connection, file: IO[bytes], name: str, digest: str, tick: Tick) -> None:
+def _load(
+    db: sqlite3.Connection, file: IO[bytes], name: str, digest: str, tick: Tick, reading: Reading
+) -> None:
     rows = _rows(file, name)
     first = next(rows, None)
     if first is None:
         raise InputRefused(f"{name}: the file is empty")
     number, header = first
-    format_ = next((one for one, reader in FORMATS.items() if reader.recognises(header)), None)
-    if format_ is None:
-        known = ", ".join(FORMATS)
-        raise refused(name, number, f"the header is of none of the formats that are known ({known})")
+    everything = chain([first], rows)
+    if simple.recognises(header):
+        format_, lines = "simple", simple.read(everything, name, reading)
+    elif stripe.recognises(header):
+        format_, lines = "stripe", stripe.read(everything, name, reading)
+    elif paypal.recognises(header):
+        format_, lines = "paypal", paypal.read(everything, name, KeptParts(db))
+    else:
+        why = "the header is of none of the formats that are known (simple, stripe, paypal)"
+        raise refused(name, number, why)
     row = db.execute(
         "INSERT INTO kept.files (hash, name, format, lines) VALUES (?, ?, ?, 0)", (digest, name, format_)
     )
     file_id = row.lastrowid or 0
-    lines = FORMATS[format_].read(_again(first, rows), name)
     count = _insert(db, file_id, lines, name, tick)
     if count == 0:
         raise InputRefused(f"{name}: the file has no lines")
@@ -64,7 +103,7 @@ def _load(db: sqlite3.Connection, file: IO[bytes], name: str, digest: str, tick:
 def _insert(
     db: sqlite3.Connection, file_id: int, lines: Iterator[tuple[int, Line]], name: str, tick: Tick
 ) -> int:
-    """Write the lines; one that an earlier file had is left out if it is the same, refused if it differs."""
+    """Write the lines; one that an earlier file had is filled in if it is the same, refused if it differs."""
 
     def rows() -> Iterator[tuple[object, ...]]:
         for count, (number, line) in enumerate(lines, 1):
@@ -73,12 +112,17 @@ def _insert(
             kind, gateway, line_id, *rest = line
             yield file_id, number, gateway, line_id, kind, *rest
 
+    db.execute("DROP TABLE IF EXISTS temp.incoming")
     db.execute("CREATE TEMP TABLE incoming AS SELECT * FROM kept.lines LIMIT 0")
     count = insert_many(db, ADD_LINE.replace("kept.lines", "temp.incoming"), rows())
     for number, _, line_id in db.execute(_TWICE):
         raise refused(name, number, f"{line_id} stands in the file a second time")
     for number, line_id, other in db.execute(_DIFFERS):
         raise refused(name, number, f"{line_id} differs from what {other} says")
+    for number, line_id, payout, other, kept in db.execute(_OTHER_PAYOUT):
+        why = f"{line_id} is of payout {payout}, {other} says of {kept}"
+        raise refused(name, number, why)
+    db.execute(_FILL_IN)
     db.execute(_KEEP)
     db.execute("DROP TABLE temp.incoming")
     return count
@@ -86,22 +130,39 @@ def _insert(
 
 _FIELDS: Final = (
     "file, place, gateway, line_id, kind, gateway_ref, charge_ref, ref, gross, fee, net, currency,"
-    " payout_id, at"
+    " payout_id, at, facing, facing_currency"
 )
 _TWICE: Final = """
 SELECT max(place), gateway, line_id FROM temp.incoming WHERE line_id IS NOT NULL
 GROUP BY gateway, line_id HAVING count(*) > 1 ORDER BY 1 LIMIT 1"""
-_DIFFERS: Final = """
-SELECT i.place, i.line_id, f.name FROM temp.incoming i
-JOIN kept.lines l ON l.gateway = i.gateway AND l.line_id = i.line_id JOIN kept.files f ON f.id = l.file
+_SAME: Final = """temp.incoming i
+JOIN kept.lines l ON l.gateway = i.gateway AND l.line_id = i.line_id JOIN kept.files f ON f.id = l.file"""
+_DIFFERS: Final = f"""
+SELECT i.place, i.line_id, f.name FROM {_SAME}
 WHERE l.kind <> i.kind OR l.gross <> i.gross OR l.net <> i.net OR l.currency <> i.currency
-ORDER BY i.place LIMIT 1"""
+ORDER BY i.place LIMIT 1"""  # noqa: S608
+_OTHER_PAYOUT: Final = f"""
+SELECT i.place, i.line_id, i.payout_id, f.name, l.payout_id FROM {_SAME}
+WHERE l.payout_id <> i.payout_id ORDER BY i.place LIMIT 1"""  # noqa: S608
+# an export may be older than the payout of its lines, or have fewer columns
+_FILL_IN: Final = """
+UPDATE kept.lines SET payout_id = coalesce(lines.payout_id, i.payout_id),
+    gateway_ref = coalesce(lines.gateway_ref, i.gateway_ref), ref = coalesce(lines.ref, i.ref),
+    charge_ref = coalesce(lines.charge_ref, i.charge_ref), facing = coalesce(lines.facing, i.facing),
+    facing_currency = coalesce(lines.facing_currency, i.facing_currency)
+FROM temp.incoming i WHERE lines.gateway = i.gateway AND lines.line_id = i.line_id"""
 _KEEP: Final = f"INSERT OR IGNORE INTO kept.lines ({_FIELDS}) SELECT {_FIELDS} FROM temp.incoming"  # noqa: S608
 
 
 def _rows(file: IO[bytes], name: str) -> Rows:
-    """Cells with their line numbers; refuses what is not UTF-8 (a BOM is fine) or not CSV."""
-    reader = csv.reader(_texts(file, name), strict=True)
+    """Cells with their line numbers; refuses what is not UTF-8 (a BOM is fine) or not CSV.
+
+    The delimiter is the one that the first line has most of.
+    """
+    texts = _texts(file, name)
+    first = next(texts, "")
+    delimiter = max(DELIMITERS, key=first.count)
+    reader = csv.reader(chain([first], texts), strict=True, delimiter=delimiter)
     while True:
         try:
             cells = next(reader)
@@ -109,7 +170,7 @@ def _rows(file: IO[bytes], name: str) -> Rows:
             return
         except csv.Error as error:
             raise refused(name, reader.line_num, f"{error}: is the file cut off?") from None
-        if cells:
+        if any(cells):
             yield reader.line_num, cells
 
 
@@ -126,8 +187,3 @@ def _texts(file: IO[bytes], name: str) -> Iterator[str]:
         if "\0" in text:
             raise refused(name, number, "a zero byte: not a text file in UTF-8")
         yield text
-
-
-def _again(first: tuple[int, list[str]], rows: Rows) -> Rows:
-    yield first
-    yield from rows

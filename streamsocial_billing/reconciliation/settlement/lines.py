@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Final, NamedTuple
 
-from streamsocial_billing.money import EXPONENTS
+from streamsocial_billing.money import CURRENCIES, exponent_of
 from streamsocial_billing.reconciliation.errors import InputRefused
 
-KINDS: Final = frozenset({"charge", "refund", "dispute", "adjustment", "payout"})
+KINDS: Final = frozenset({"charge", "refund", "dispute", "adjustment", "conversion", "payout"})
 MAX_MINOR: Final = 10**15
-_NUMBER = re.compile(r"[+-]?\d{1,16}(\.\d{1,6})?")
+LAST_MS: Final = 4_102_444_800_000
+"""The year 2100."""
+UNKNOWN_EXPONENT: Final = 2
+"""Digits that a currency is taken to have which nobody here knows; only others are paid in such a one."""
+_NUMBER = re.compile(r"[+-]?\d{1,16}([.,]\d{1,6})?")
+_CODE = re.compile(r"[A-Z][A-Z0-9]{2,7}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?|\d{4}-\d\d-\d\d")
 
 Rows = Iterator[tuple[int, list[str]]]
@@ -29,6 +35,8 @@ class Line(NamedTuple):
     fee         positive: taken from us; gross - fee = net
     payout_id   the payout that the line is part of; of kind `payout`: the payout, `net` what was paid to us
     at          ms since the epoch
+    facing, facing_currency
+                what the customer paid or got back, where it was settled in another currency; else None
     """
 
     kind: str
@@ -43,6 +51,33 @@ class Line(NamedTuple):
     currency: str
     payout_id: str | None
     at: int
+    facing: int | None = None
+    facing_currency: str | None = None
+
+
+@dataclass
+class Reading:
+    """How the texts of one file are to be read.
+
+    decimal  `.` or `,`: what stands before the decimals; None: as the file shows, a point until then
+    zone     of times without a zone that are not said to be UTC; None: nobody told
+    """
+
+    decimal: str | None = None
+    zone: tzinfo | None = None
+
+    def decimals(self, text: str, exponent: int) -> str:
+        """The number with a point before its decimals; raises BadLine where it could mean two things."""
+        found = "," if "," in text else "." if "." in text else None
+        if found is None or found == self.decimal:
+            return text.replace(",", ".")
+        if self.decimal is not None:
+            raise BadLine(f"{text[:40]!a} has the other decimal separator: is it a thousands separator?")
+        digits = len(text) - text.index(found) - 1
+        if found == "," and (digits > exponent or digits == 3):
+            raise BadLine(f"{text[:40]!a}: thousands or decimals? Say it with --decimal-separator")
+        self.decimal = found
+        return text.replace(",", ".")
 
 
 class BadLine(Exception):
@@ -54,17 +89,22 @@ def refused(name: str, number: int, why: object) -> InputRefused:
     return InputRefused(f"{name}: line {number}: {why}")
 
 
-def minor_units(text: str, currency: str, what: str) -> int:
-    """Major units as text to minor units, exactly: more digits than the currency has are refused."""
+def minor_units(text: str, currency: str, what: str, reading: Reading | None = None) -> int:
+    """Major units as text to minor units, exactly: more digits than the currency has are refused.
+
+    Of a currency that nobody here knows they are rounded: only others are paid in it.
+    """
     if not _NUMBER.fullmatch(text):
         raise BadLine(f"{what} is {text[:40]!a}, not a decimal number")
+    known = exponent_of(currency)
+    exponent = UNKNOWN_EXPONENT if known is None else known
     try:
-        scaled = Decimal(text).scaleb(EXPONENTS[currency])
+        scaled = Decimal((reading or Reading(".")).decimals(text, exponent)).scaleb(exponent)
     except InvalidOperation:
         raise BadLine(f"{what} is {text[:40]!a}, not a decimal number") from None
-    whole = int(scaled)
-    if whole != scaled:
-        raise BadLine(f"{what} is {text}: {currency} has {EXPONENTS[currency]} digits after the point")
+    whole = int(scaled.to_integral_value(ROUND_HALF_EVEN))
+    if whole != scaled and known is not None:
+        raise BadLine(f"{what} is {text}: {currency} has {exponent} digits after the point")
     return bounded(whole, what)
 
 
@@ -82,10 +122,13 @@ def bounded(amount: int, what: str) -> int:
     return amount
 
 
-def known_currency(text: str) -> str:
-    """The currency in capitals; refused where it is none of ours."""
+def currency_of(text: str, *, ours: bool) -> str:
+    """The currency in capitals; refused where it is no code, or a line of ours has one that we never charge.
+
+    Others on the same account may be paid in any: withdrawn ones, codes of the gateway alone.
+    """
     currency = text.strip().upper()
-    if currency not in EXPONENTS:
+    if not _CODE.fullmatch(currency) or (ours and currency not in CURRENCIES):
         raise BadLine(f"currency is {text[:20]!a}, none that is known")
     return currency
 
@@ -100,17 +143,20 @@ def checked(line: Line) -> Line:
     return line
 
 
-def millis(text: str) -> int:
-    """A date, or a date with time, to ms since the epoch; UTC where nothing is said."""
+def millis(text: str, zone: tzinfo = UTC) -> int:
+    """A date, or a date with time, to ms since the epoch; in `zone` where nothing is said."""
     if not _TIME.fullmatch(text):
         raise BadLine(f"the time is {text[:40]!a}, not YYYY-MM-DD HH:MM:SS")
     try:
         when = datetime.fromisoformat(text)
-    except ValueError as error:
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=zone)
+        at = int(when.timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
         raise BadLine(f"the time is {text[:40]!a}: {error}") from None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return int(when.timestamp() * 1000)
+    if not 0 <= at < LAST_MS:
+        raise BadLine(f"the time is {text[:40]!a}: no payment is of then")
+    return at
 
 
 def columns(header: list[str], needed: tuple[str, ...], number: int, name: str) -> dict[str, int]:

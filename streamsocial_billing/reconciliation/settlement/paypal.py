@@ -1,10 +1,12 @@
 """Reads PayPal's settlement report (STL files).
 
-Rows by their first cell: RH report header, FH file header, SH section header (one account), CH column
-titles, SB a transaction, SF section totals by currency, SC the section's count of SB rows, RF report totals,
-RC the report's count, FF file footer (developer.paypal.com, Settlement Report Specification). Amounts are
-unsigned minor units with a column CR or DR beside them. A payout is a withdrawal (T04xx); its lines are not
-named, so it cannot be compared with their sum.
+Rows by their first cell: RH report header, FH file header (its number), SH section header (one account and
+period), CH column titles, SB a transaction, SF section totals by currency, SC the section's count of SB rows,
+RF report totals, RC the report's count, FF file footer (developer.paypal.com, Settlement Report
+Specification). A report over several files has RF and RC in the last one alone, and they count all. Amounts
+are unsigned, with a column CR or DR beside them, and have two implied digits in every currency: two parsers
+in production divide all of them by 100, yen too; no yen file of the real PayPal was read here. A payout is a
+withdrawal (T04xx); its lines are not named, so it cannot be compared with their sum.
 """
 
 from __future__ import annotations
@@ -14,19 +16,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from streamsocial_billing.gateways.moved import DISPUTE, DISPUTE_WON, paypal_kind
+from streamsocial_billing.money import exponent_of
+from streamsocial_billing.ours import our_reference
 from streamsocial_billing.reconciliation.settlement.lines import (
+    UNKNOWN_EXPONENT,
     BadLine,
     Line,
     Rows,
+    bounded,
     checked,
     columns,
-    known_currency,
+    currency_of,
     millis,
     refused,
     whole_minor_units,
 )
+from streamsocial_billing.reconciliation.settlement.parts import KeptParts, PartsMissing, Sums
 
 ROWS: Final = frozenset({"RH", "FH", "SH", "CH", "SB", "SF", "SC", "RF", "RC", "FF"})
+FIRST: Final = frozenset({"RH", "FH", "SH"})
+"""What a file may begin with: only the first file of a report has RH."""
+IMPLIED_DIGITS: Final = 2
 NEEDED: Final = (
     "Transaction ID", "PayPal Reference ID", "Transaction Event Code", "Transaction Initiation Date",
     "Transaction Debit or Credit", "Gross Transaction Amount", "Gross Transaction Currency",
@@ -37,64 +48,117 @@ TOTALS: Final = ("gross credits", "gross debits", "fee credits", "fee debits")
 
 def recognises(header: list[str]) -> bool:
     """True for a file of this format."""
-    return bool(header) and header[0] == "RH"
+    return bool(header) and header[0] in FIRST
 
 
 @dataclass
 class _Seen:
-    """What was read so far; a section's totals, the report's totals are kept alike."""
+    """What was read so far; sums in hundredths, as the file has them.
 
+    `before`: rows and sums of the report's earlier files; `report`: of this one.
+    """
+
+    parts: KeptParts
+    number: int = 1
+    key: str = ""
     titles: dict[str, int] = field(default_factory=dict)
-    section: Counter[tuple[str, int]] = field(default_factory=Counter)
-    report: Counter[tuple[str, int]] = field(default_factory=Counter)
+    section: Sums = field(default_factory=Counter)
+    report: Sums = field(default_factory=Counter)
     section_rows: int = 0
     report_rows: int = 0
+    before: tuple[int, Sums] | None = None
+    headed: bool = False
+    totalled: bool = False
     ended: bool = False
+    footer: bool = False
 
 
-def read(rows: Rows, name: str) -> Iterator[tuple[int, Line]]:
-    """Every line with its number; raises InputRefused as soon as something cannot be right."""
-    seen, last = _Seen(), 0
+def read(rows: Rows, name: str, parts: KeptParts) -> Iterator[tuple[int, Line]]:
+    """Every line with its number; raises InputRefused as soon as something cannot be right.
+
+    PartsMissing is raised for the last file of a report whose other files are not loaded.
+    """
+    seen, last = _Seen(parts), 0
     for number, cells in rows:
         try:
             if cells[0] not in ROWS:
                 raise BadLine(f"row type {cells[0][:10]!a} is none of a settlement report")
             if seen.ended and cells[0] not in ("RF", "RC", "FF"):
                 raise BadLine(f"row {cells[0]} after the report's count: is the file there twice?")
+            if seen.footer:
+                raise BadLine(f"row {cells[0]} after the file's footer: is the file there twice?")
             if cells[0] == "CH":
                 titles = [" ".join(title.split()) for title in cells]  # "Transaction  Debit or Credit" (sic)
                 seen.titles = columns(titles, NEEDED, number, name)
             elif cells[0] == "SB":
                 yield number, _line(cells, seen)
             else:
-                _check(cells, seen)
+                _check(cells, seen, name)
         except BadLine as bad:
             raise refused(name, number, bad) from None
         last = number
-    if not seen.ended:
-        raise refused(name, last, "the file ends without the report's count (RC): it is cut off")
+    _check_end(seen, name, last)
+    parts.keep(seen.key, seen.number, seen.report_rows, seen.report)
 
 
-def _check(cells: list[str], seen: _Seen) -> None:
-    """Section and report footers against what was read."""
+def _check_end(seen: _Seen, name: str, last: int) -> None:
+    """Whole: it ends with the report's count, or is one of several files and ends with its own footer."""
+    if seen.ended or (seen.footer and not seen.totalled):
+        return
+    if seen.totalled and not seen.headed:  # an extract of sections, without headers and counts
+        return
+    raise refused(name, last, "the file ends without the report's count (RC): it is cut off")
+
+
+def _check(cells: list[str], seen: _Seen, name: str) -> None:
+    """Headers; section and report footers against what was read."""
     match cells[0]:
+        case "RH":
+            seen.headed = True
+        case "FH":
+            seen.headed = True
+            seen.number = _number(cells)
         case "SH":
             seen.section, seen.section_rows = Counter(), 0
+            seen.key = seen.key or "|".join(cell.strip() for cell in cells[1:4])
         case "SF":
             _check_totals(cells, seen.section, "section")
-        case "RF":
-            _check_totals(cells, seen.report, "report")
         case "SC":
             _check_count(cells, seen.section_rows, "section")
+        case "RF":
+            seen.totalled = True
+            _check_totals(cells, _before(seen, name)[1] + seen.report, "report")
         case "RC":
-            _check_count(cells, seen.report_rows, "report")
+            _check_count(cells, _before(seen, name)[0] + seen.report_rows, "report")
             seen.ended = True
+        case "FF":
+            seen.footer = True
 
 
-def _check_totals(cells: list[str], sums: Counter[tuple[str, int]], what: str) -> None:
+def _number(cells: list[str]) -> int:
+    text = cells[1].strip() if len(cells) > 1 else ""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:9]) < 10_000:
+        raise BadLine(f"the file's number is {text[:20]!a}, not 1, 2, ...")
+    return int(text[:9])
+
+
+def _before(seen: _Seen, name: str) -> tuple[int, Sums]:
+    """What the report's earlier files had."""
+    if seen.before is None:
+        found = seen.parts.before(seen.key, seen.number)
+        if found is None:
+            raise PartsMissing(
+                f"{name}: file {seen.number} of a report that counts all its files: "
+                f"give the {seen.number - 1} before it, too"
+            )
+        seen.before = found
+    return seen.before
+
+
+def _check_totals(cells: list[str], sums: Sums, what: str) -> None:
     if len(cells) < 6:
         raise BadLine(f"the {what}'s totals have {len(cells)} columns: is the file cut off?")
-    currency = known_currency(cells[1])
+    currency = currency_of(cells[1], ours=False)
     for place, title in enumerate(TOTALS):
         stated = whole_minor_units(cells[2 + place], title)
         if stated != sums[currency, place]:
@@ -112,7 +176,8 @@ def _line(cells: list[str], seen: _Seen) -> Line:
         raise BadLine("a transaction before the column titles (CH)")
     if len(cells) != len(at):
         raise BadLine(f"{len(cells)} columns, not {len(at)}: is the file cut off?")
-    currency = known_currency(cells[at["Gross Transaction Currency"]])
+    ref = our_reference(*(cells[at[title]] for title in ("Invoice ID", "Custom Field") if title in at))
+    currency = currency_of(cells[at["Gross Transaction Currency"]], ours=ref is not None)
     gross = _signed(cells, at, "Transaction Debit or Credit", "Gross Transaction Amount", currency, seen, 0)
     fee = -_signed(cells, at, "Fee Debit or Credit", "Fee Amount", currency, seen, 2)
     seen.section_rows += 1
@@ -123,36 +188,25 @@ def _line(cells: list[str], seen: _Seen) -> Line:
     stamp = "".join(when.rsplit(" ", 1)) if when.count(" ") == 2 else when
     if kind == "payout":  # it leaves the balance: what was paid to us
         gross, fee = -gross, -fee
+    moved = kind in ("charge", "refund", "dispute")
+    both = f":{currency}" if kind == "conversion" else ""  # its two sides have one name
     return checked(Line(
-        kind, "paypal", f"{name}:{code}", name if kind in ("charge", "refund", "dispute") else None,
-        cells[at["PayPal Reference ID"]] or None if kind in ("refund", "dispute") else None, _ref(cells, at),
-        gross, fee, gross - fee, currency, None, millis(stamp),
+        kind, "paypal", f"{name}:{code}{both}", name if moved else None,
+        cells[at["PayPal Reference ID"]] or None if kind in ("refund", "dispute") else None,
+        ref if moved else None, gross, fee, gross - fee, currency, None, millis(stamp),
     ))  # fmt: skip
-
-
-def _ref(cells: list[str], at: dict[str, int]) -> str | None:
-    for title in ("Invoice ID", "Custom Field"):
-        words = cells[at[title]].split() if title in at else []
-        if words and words[0].startswith("ss1_"):
-            return words[0]
-    return None
 
 
 def kind_of(code: str, gross: int) -> str:
     """Our kind of a transaction event code (T-code)."""
-    if code.startswith("T00") and gross > 0:
-        return "charge"
-    if code == "T1107":
-        return "refund"
-    if code in ("T1106", "T1201", "T1202"):
-        return "dispute"
-    return "payout" if code.startswith("T04") else "adjustment"
+    kind = paypal_kind(code, gross)
+    return "adjustment" if kind is None else DISPUTE if kind == DISPUTE_WON else kind
 
 
 def _signed(
     cells: list[str], at: dict[str, int], way: str, amount: str, currency: str, seen: _Seen, place: int
 ) -> int:
-    """A credit as it is, a debit negative; adds it to the totals."""
+    """Minor units, a credit as it is, a debit negative; adds what the file says to the totals."""
     text, said = cells[at[amount]], cells[at[way]]
     if not text:
         return 0
@@ -162,4 +216,17 @@ def _signed(
     debit = said == "DR"
     for sums in (seen.section, seen.report):
         sums[currency, place + debit] += value
-    return -value if debit else value
+    minor = _minor(value, currency, amount)
+    return -minor if debit else minor
+
+
+def _minor(hundredths: int, currency: str, what: str) -> int:
+    """Hundredths of the main unit to minor units; refused where they are not whole."""
+    known = exponent_of(currency)
+    more = (UNKNOWN_EXPONENT if known is None else known) - IMPLIED_DIGITS
+    if more >= 0:
+        return bounded(hundredths * int("1" + "0" * more), what)
+    minor, rest = divmod(hundredths, int("1" + "0" * -more))
+    if rest:
+        raise BadLine(f"{what} is {hundredths}, hundredths of {currency}: that is not whole")
+    return minor

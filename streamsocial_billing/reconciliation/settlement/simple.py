@@ -2,9 +2,9 @@
 
     kind,gateway,gateway_ref,charge_ref,ref,gross,fee,net,currency,payout_id,created_at
 
-`kind` is charge, refund, dispute, adjustment, payout (then `net` is what was paid to us) or trailer. Trailers
-stand at the end, one for each currency: `gateway_ref` the count of its lines, `net` the sum of their nets,
-payouts left out of both. Amounts are decimals in major units.
+`kind` is charge, refund, dispute, adjustment, conversion, payout (then `net` is what was paid to us) or
+trailer. Trailers stand at the end, one for each currency: `gateway_ref` the count of its lines, `net` the sum
+of their nets, payouts left out of both. Amounts are decimals in major units; times without a zone are UTC.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from streamsocial_billing.events import GATEWAYS
+from streamsocial_billing.ours import our_reference
 from streamsocial_billing.reconciliation.settlement.lines import (
     KINDS,
     BadLine,
     Line,
+    Reading,
     Rows,
     checked,
-    known_currency,
+    currency_of,
     millis,
     minor_units,
     refused,
@@ -37,7 +39,7 @@ def recognises(header: list[str]) -> bool:
     return tuple(header) == HEADER
 
 
-def read(rows: Rows, name: str) -> Iterator[tuple[int, Line]]:
+def read(rows: Rows, name: str, reading: Reading) -> Iterator[tuple[int, Line]]:
     """Every line with its number; raises InputRefused as soon as something cannot be right."""
     next(rows)
     counts, sums, trailers, last = Counter[str](), Counter[str](), set[str](), 1
@@ -45,9 +47,9 @@ def read(rows: Rows, name: str) -> Iterator[tuple[int, Line]]:
         last = number
         try:
             if cells[0] == "trailer":
-                trailers.add(_check_trailer(cells, counts, sums))
+                trailers.add(_check_trailer(cells, counts, sums, reading))
                 continue
-            line = _line(cells)
+            line = _line(cells, reading)
         except BadLine as bad:
             raise refused(name, number, bad) from None
         if trailers:
@@ -62,7 +64,7 @@ def read(rows: Rows, name: str) -> Iterator[tuple[int, Line]]:
         raise refused(name, last, f"the file ends without a trailer{about}: it is cut off")
 
 
-def _line(cells: list[str]) -> Line:
+def _line(cells: list[str], reading: Reading) -> Line:
     if len(cells) != len(HEADER):
         raise BadLine(f"{len(cells)} columns, not {len(HEADER)}: is the file cut off?")
     kind, gateway, gateway_ref, charge_ref, ref, gross, fee, net, code, payout_id, at = cells
@@ -74,23 +76,26 @@ def _line(cells: list[str]) -> Line:
         raise BadLine(f"gateway is {gateway[:20]!a}, none of {', '.join(sorted(GATEWAYS))}")
     if kind == "payout" and not payout_id:
         raise BadLine("a payout without payout_id")
-    currency = known_currency(code)
+    our_ref = our_reference(ref)
+    currency = currency_of(code, ours=our_ref is not None)
+    money = [minor_units(text, currency, what, reading)
+             for text, what in ((gross, "gross"), (fee, "fee"), (net, "net"))]  # fmt: skip
     return checked(Line(
         kind, gateway, f"payout:{payout_id}:{currency}" if kind == "payout" else None, gateway_ref or None,
-        charge_ref or None, ref or None, minor_units(gross, currency, "gross"),
-        minor_units(fee, currency, "fee"), minor_units(net, currency, "net"), currency, payout_id or None,
-        millis(at),
+        charge_ref or None, our_ref, money[0], money[1], money[2], currency, payout_id or None, millis(at),
     ))  # fmt: skip
 
 
-def _check_trailer(cells: list[str], counts: Counter[str], sums: Counter[str]) -> str:
+def _check_trailer(
+    cells: list[str], counts: Counter[str], sums: Counter[str], reading: Reading
+) -> str:
     if len(cells) != len(HEADER):
         raise BadLine(f"{len(cells)} columns, not {len(HEADER)}: is the file cut off?")
-    currency = known_currency(cells[8])
+    currency = currency_of(cells[8], ours=False)
     if cells[2] != str(counts[currency]):
         said = cells[2][:20]
         raise BadLine(f"the trailer counts {said} lines in {currency}, the file has {counts[currency]}")
-    stated = minor_units(cells[7], currency, "net")
+    stated = minor_units(cells[7], currency, "net", reading)
     if stated != sums[currency]:
         raise BadLine(f"the trailer sums {stated} minor units of {currency}, the lines {sums[currency]}")
     return currency

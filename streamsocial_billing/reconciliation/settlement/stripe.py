@@ -1,22 +1,28 @@
-"""Reads Stripe's itemised reports: payout reconciliation, balance change from activity.
+"""Reads Stripe's itemised reports: payout reconciliation, balance change from activity, payouts.
 
 Columns as in docs.stripe.com/reports/report-types (`payout_reconciliation.itemized`,
-`balance_change_from_activity.itemized`): amounts in major units, signed; currency in small letters. Stripe's
-export has no trailer: that it is whole is only seen where it has rows of `reporting_category` payout.
+`balance_change_from_activity.itemized`, `payouts.itemized`): amounts in major units, signed; currency in
+small letters. Stripe's export has no trailer: that it is whole is only seen where it has rows of
+`reporting_category` payout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from typing import Final
 
+from streamsocial_billing.money import exponent_of
+from streamsocial_billing.ours import our_reference
 from streamsocial_billing.reconciliation.settlement.lines import (
     BadLine,
     Line,
+    Reading,
     Rows,
     checked,
     columns,
-    known_currency,
+    currency_of,
     millis,
     minor_units,
     refused,
@@ -24,10 +30,15 @@ from streamsocial_billing.reconciliation.settlement.lines import (
 
 NEEDED: Final = ("balance_transaction_id", "currency", "gross", "fee", "net", "reporting_category")
 KIND_OF: Final = {
-    "charge": "charge", "charge_failure": "charge", "refund": "refund", "refund_failure": "refund",
-    "dispute": "dispute", "dispute_reversal": "dispute", "payout": "payout", "payout_reversal": "payout",
+    "charge": "charge", "charge_failure": "charge", "partial_capture_reversal": "charge",
+    "refund": "refund", "refund_failure": "refund", "dispute": "dispute", "dispute_reversal": "dispute",
+    "payout": "payout",
 }  # fmt: skip
-"""`reporting_category` to our kinds; every other one (fee, tax, network_cost, ...) is an adjustment."""
+"""`reporting_category` to our kinds; every other one (fee, tax, network_cost, ...) is an adjustment. So is a
+payout_reversal: a payout that failed is back in the balance, as a part of the payout that takes it out again.
+"""
+TIMES: Final = ("created", "effective_at")
+SOURCES: Final = ("source_id", "charge_id", "payout_id")
 
 
 def recognises(header: list[str]) -> bool:
@@ -35,41 +46,108 @@ def recognises(header: list[str]) -> bool:
     return {"balance_transaction_id", "reporting_category"} <= {title.strip() for title in header}
 
 
-def read(rows: Rows, name: str) -> Iterator[tuple[int, Line]]:
+@dataclass(frozen=True)
+class _Columns:
+    """Where things stand, and the zone of the times."""
+
+    at: dict[str, int]
+    time: str
+    zone: tzinfo
+    source: str
+
+    def cell(self, cells: list[str], title: str) -> str | None:
+        """A text; None where it is empty or there is no such column."""
+        return cells[self.at[title]] or None if title in self.at else None
+
+
+def read(rows: Rows, name: str, reading: Reading) -> Iterator[tuple[int, Line]]:
     """Every line with its number; raises InputRefused as soon as something cannot be right."""
     number, header = next(rows)
-    at = columns(header, NEEDED, number, name)
-    time = next((one for one in ("created_utc", "created") if one in at), None)
-    source = next((one for one in ("source_id", "charge_id") if one in at), None)
-    if time is None or source is None:
-        raise refused(name, number, f"column {'created_utc' if time is None else 'source_id'} is missing")
+    where = _columns(header, number, name, reading)
     for number, cells in rows:
         try:
             if cells == header:
                 raise BadLine("the header once more: is the file there twice?")
             if len(cells) != len(header):
                 raise BadLine(f"{len(cells)} columns, not {len(header)}: is the file cut off?")
-            yield number, _line(cells, at, time, source)
+            for line in _lines(cells, where, reading):
+                yield number, line
         except BadLine as bad:
             raise refused(name, number, bad) from None
 
 
-def _line(cells: list[str], at: dict[str, int], time: str, source: str) -> Line:
-    def cell(title: str) -> str | None:
-        return cells[at[title]] or None if title in at else None
+def _columns(header: list[str], number: int, name: str, reading: Reading) -> _Columns:
+    at = columns(header, NEEDED, number, name)
+    source = next((one for one in SOURCES if one in at), None)
+    if source is None:
+        raise refused(name, number, "column source_id is missing")
+    for title in TIMES:
+        if f"{title}_utc" in at:
+            return _Columns(at, f"{title}_utc", UTC, source)
+        if title in at:
+            if reading.zone is None:
+                why = f"column {title} is in the report's own time zone, which the file does not name"
+                raise refused(name, number, f"{why}: say it with --report-zone, or export {title}_utc")
+            return _Columns(at, title, reading.zone, source)
+    raise refused(name, number, "column created_utc is missing")
 
-    kind = KIND_OF.get(cells[at["reporting_category"]], "adjustment")
-    currency = known_currency(cells[at["currency"]])
-    gross, fee, net = (minor_units(cells[at[one]], currency, one) for one in ("gross", "fee", "net"))
-    name, about = cell("balance_transaction_id"), cell(source)
+
+def _lines(cells: list[str], where: _Columns, reading: Reading) -> Iterator[Line]:
+    kind = KIND_OF.get(cells[where.at["reporting_category"]], "adjustment")
+    ref = our_reference(where.cell(cells, "refund_metadata[ref]"), where.cell(cells, "payment_metadata[ref]"))
+    currency = currency_of(cells[where.at["currency"]], ours=ref is not None)
+    gross, fee, net = (
+        minor_units(cells[where.at[one]], currency, one, reading) for one in ("gross", "fee", "net")
+    )
+    if exponent_of(currency) is None:
+        net = gross - fee  # each was rounded
+    name, about = where.cell(cells, "balance_transaction_id"), where.cell(cells, where.source)
     if name is None:
         raise BadLine("balance_transaction_id is empty")
-    payout = cell("automatic_payout_id")
-    if kind == "payout":  # it leaves the balance, so it is negative there
-        gross, fee, net, payout, about = -gross, -fee, -net, payout or about, None
+    when = millis(cells[where.at[where.time]], where.zone)
+    payout = where.cell(cells, "automatic_payout_id")
+    line = checked(Line(kind, "stripe", name, about, None, ref, gross, fee, net, currency, payout, when))
+    if kind == "payout":
+        yield from _payout(line, sign=_payout_sign(line, where))
+        return
     if kind == "adjustment":
-        about = None
-    return checked(Line(
-        kind, "stripe", name, about, cell("charge_id") if kind in ("refund", "dispute") else None,
-        cell("payment_metadata[ref]"), gross, fee, net, currency, payout, millis(cells[at[time]]),
-    ))  # fmt: skip
+        yield line._replace(gateway_ref=None, ref=None)
+        return
+    facing = _facing(cells, where, line, reading)
+    charge = where.cell(cells, "charge_id") if kind in ("refund", "dispute") else None
+    yield line._replace(charge_ref=charge, facing=facing[0], facing_currency=facing[1])
+
+
+def _payout_sign(line: Line, where: _Columns) -> int:
+    """What is paid leaves the balance: it is negative there. A list of payouts may count what arrived."""
+    return 1 if where.source == "payout_id" and line.gross > 0 else -1
+
+
+def _payout(line: Line, *, sign: int) -> Iterator[Line]:
+    """What was paid to us; the fee of an instant payout beside it.
+
+    Only an automatic payout says which lines it is made of: its id is theirs. A manual or instant one has
+    none to compare, and keeps its own name alone.
+    """
+    paid = sign * line.gross
+    name = None if line.payout_id is not None else line.gateway_ref
+    yield line._replace(gateway_ref=name, gross=paid, fee=0, net=paid)
+    if line.fee:
+        yield line._replace(
+            kind="adjustment", line_id=f"{line.line_id}:fee", gateway_ref=None, payout_id=None, gross=0,
+            net=-line.fee,
+        )  # fmt: skip
+
+
+def _facing(
+    cells: list[str], where: _Columns, line: Line, reading: Reading
+) -> tuple[int | None, str | None]:
+    """What the customer paid, where that was in another currency than the line's; with the line's sign."""
+    amount, code = where.cell(cells, "customer_facing_amount"), where.cell(cells, "customer_facing_currency")
+    if amount is None or code is None:
+        return None, None
+    currency = currency_of(code, ours=line.ref is not None)
+    if currency == line.currency:
+        return None, None
+    value = abs(minor_units(amount, currency, "customer_facing_amount", reading))
+    return (-value if line.gross < 0 else value), currency

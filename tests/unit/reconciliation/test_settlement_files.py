@@ -9,12 +9,14 @@ import pytest
 from support.planted_books import PlantedBooks
 from support.planted_output import write_files
 
+from streamsocial_billing.events import gateway_key_of
 from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.settlement.importing import load
 from streamsocial_billing.reconciliation.settlement.lines import BadLine, minor_units
 from streamsocial_billing.reconciliation.settlement.paypal import kind_of
 from streamsocial_billing.reconciliation.store import in_memory
 
+OURS = gateway_key_of("ann", "charge", "p-1")
 HEADER = "kind,gateway,gateway_ref,charge_ref,ref,gross,fee,net,currency,payout_id,created_at\n"
 LINES = (
     "charge,simulated,ch_1,,,10.00,0.30,9.70,USD,po_1,2026-03-02 10:00:00\n"
@@ -38,7 +40,7 @@ PAYPAL = (
     '"CH","Transaction ID","Invoice ID","PayPal Reference ID","Transaction Event Code",'
     '"Transaction Initiation Date","Transaction  Debit or Credit","Gross Transaction Amount",'
     '"Gross Transaction Currency","Fee Debit or Credit","Fee Amount"\n'
-    '"SB","T1","ss1_x","","T0006","2026/03/02 10:00:00 -0800","CR",1000,"USD","DR",59\n'
+    f'"SB","T1","{OURS}","","T0006","2026/03/02 10:00:00 -0800","CR",1000,"USD","DR",59\n'
     '"SB","T2","","","T0400","2026/03/03 10:00:00 -0800","DR",941,"USD","",""\n'
     '"SF","USD",1000,941,0,59,0,0\n"SC",2\n"RF","USD",1000,941,0,59,0,0\n"RC",2\n"FF",2\n'
 )
@@ -85,13 +87,13 @@ def test_paypals_report_is_read(tmp_path: Path) -> None:
     charge, payout = lines(db)
     assert ("charge", "T1", 1000, 59, 941, "USD", None) == charge
     assert ("payout", None, 941, 0, 941, "USD", None) == payout
-    assert [("ss1_x", 1772474400000)] == db.execute("SELECT ref, at FROM kept.lines LIMIT 1").fetchall()
+    assert [(OURS, 1772474400000)] == db.execute("SELECT ref, at FROM kept.lines LIMIT 1").fetchall()
 
 
 @pytest.mark.parametrize(
     ("code", "gross", "kind"),
     [("T0006", 1, "charge"), ("T0006", -1, "adjustment"), ("T1107", -1, "refund"), ("T1201", -1, "dispute"),
-     ("T0400", -1, "payout"), ("T0200", 1, "adjustment")],
+     ("T0400", -1, "payout"), ("T0200", 1, "conversion"), ("T1202", 1, "dispute"), ("T1106", -1, "dispute")],
 )  # fmt: skip
 def test_paypals_codes_have_kinds(code: str, gross: int, kind: str) -> None:
     """T-codes of the settlement report."""
@@ -116,7 +118,10 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "zero byte": (GOOD.replace("re_1", "r\0"), "line 3: a zero byte"),
     "half a yen": (GOOD.replace("500", "500.5"), "line 4: gross is 500.5: JPY has 0 digits after the point"),
     "not a number": (GOOD.replace("500", "1e3"), "line 4: gross is '1e3', not a decimal number"),
-    "unknown currency": (GOOD.replace("USD", "XXX"), "line 2: currency is 'XXX', none that is known"),
+    "no currency": (GOOD.replace("USD", "U$D"), "line 2: currency is 'U$D', none that is known"),
+    "ours in a currency that we never charge": (
+        GOOD.replace("ch_1,,", f"ch_1,,{OURS}", 1).replace("USD", "ANG"), "line 2: currency is 'ANG', none"
+    ),
     "unknown gateway": (GOOD.replace("simulated", "adyen"), "line 2: gateway is 'adyen'"),
     "unknown kind": (GOOD.replace("refund,", "gift,"), "line 3: kind is 'gift'"),
     "open quote": (GOOD.replace("ch_2", '"ch_2'), "unexpected end of data: is the file cut off?"),

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from streamsocial_billing.gateways.base import MAX_LISTED_MINOR, ListFailed, Movement, unreadable
+from streamsocial_billing.gateways.base import MAX_LISTED_MINOR, ListFailed, Movement, Owner, unreadable
 from streamsocial_billing.gateways.moved import DISPUTE_WON, paypal_kind
 from streamsocial_billing.gateways.paypal_words import words_of
 from streamsocial_billing.money import exponent_of
@@ -28,6 +28,10 @@ AskPage = Callable[[datetime, datetime, int], Awaitable[dict[str, Any]]]
 
 _STATUSES: Final = {"S": "succeeded", "F": "succeeded", "V": "succeeded", "D": "failed", "P": "pending"}
 """F, V: given back in part, or all of it, later: by movements of their own."""
+
+
+NOBODY: Final = Owner("", "", "")
+"""The reference alone stands there: whose it is our books know."""
 
 
 class TooLarge(Exception):
@@ -132,12 +136,12 @@ def _movement(info: dict[str, Any], ref: str | None) -> Movement | None:
     created = datetime.fromisoformat(info["transaction_initiation_date"])
     if created.tzinfo is None:
         created = created.replace(tzinfo=UTC)
-    words = words_of(info.get("custom_field"), info.get("invoice_id")) if ref is not None else None
-    if words is not None and words.ref != ref:
-        words = None
+    words = None if ref is None else words_of(info.get("custom_field"), info.get("invoice_id"))
+    if words is None or words.ref != ref:
+        words = NOBODY
     return Movement(
         info["transaction_id"], kind, status, abs(minor), currency, int(created.timestamp() * 1000), ref,
-        words and words.payment_id, words and words.user_id, None if kind == "charge" else _charge_ref(info), _fee(info, currency),
+        words.payment_id or None, words.user_id or None, None if kind == "charge" else _charge_ref(info), _fee(info, currency),
     )  # fmt: skip
 
 

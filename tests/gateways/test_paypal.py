@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.wiremock_server import WireMock
 
+from streamsocial_billing.events import gateway_key_of
 from streamsocial_billing.gateways import (
     Absent,
     Ambiguous,
@@ -27,6 +28,7 @@ from streamsocial_billing.gateways import (
 )
 from streamsocial_billing.gateways.paypal import PayPalGateway, decimal_text, minor_of, outcome_of_reply
 
+KEY = gateway_key_of("u1", "charge", "p1")
 CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "vault-1")
 REFUND = RefundRequest("ss1_r", "u1", "r1", "f" * 64, 999, "EUR", "CAP1")
 MONEY = {"currency_code": "EUR", "value": "9.99"}
@@ -185,15 +187,15 @@ async def test_find_reads_the_transaction_search(wiremock: WireMock, gateway: Pa
     row = {
         "transaction_id": "CAP1", "transaction_event_code": "T0006", "transaction_status": "S",
         "transaction_initiation_date": "2026-11-24T12:00:00+0000", "transaction_amount": MONEY,
-        "fee_amount": {**MONEY, "value": "-0.64"}, "invoice_id": "ss1_k", "custom_field": "ss1_k:u1:p1",
+        "fee_amount": {**MONEY, "value": "-0.64"}, "invoice_id": KEY, "custom_field": f"{KEY}:u1:p1",
     }  # fmt: skip
     wiremock.stub("GET", "/v1/reporting/transactions", {
         "total_pages": 1, "transaction_details": [{"transaction_info": row}],
     })  # fmt: skip
     since_ms = 1_795_500_000_000  # 2026-11-24T06:00Z
-    query = Query("ss1_k", "charge", "u1", "p1", 999, "EUR", since_ms)
+    query = Query(KEY, "charge", "u1", "p1", 999, "EUR", since_ms)
     moves = [one async for one in gateway.movements(since_ms, since_ms + 86_400_000)]
-    assert [("CAP1", "charge", 999, 64, "ss1_k", "p1", "u1")] == [
+    assert [("CAP1", "charge", 999, 64, KEY, "p1", "u1")] == [
         (one.gateway_ref, one.kind, one.amount_minor, one.fee_minor, one.ref, one.payment_id, one.user_id)
         for one in moves
     ]

@@ -12,6 +12,7 @@ from streamsocial_billing.beside import run_beside
 from streamsocial_billing.billing import Billing
 from streamsocial_billing.books import Books
 from streamsocial_billing.exactly_once import batched, output
+from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.framework_options import faust_options, layer_options
@@ -23,6 +24,7 @@ from streamsocial_billing.observing import GATEWAY_TOLD, Observer
 from streamsocial_billing.refunds import Refunds
 from streamsocial_billing.resolve_command import RESOLVE, Resolving
 from streamsocial_billing.resolver import Resolver
+from streamsocial_billing.routing import default_problem
 from streamsocial_billing.settings import (
     ANSWERS,
     COMMANDS,
@@ -77,7 +79,7 @@ def create_app(
     """
     app = faust.App(settings.app_id, **faust_options(settings))
     layer = exactly_once.install(app, layer_options(settings, overrides))
-    exactly_once.before_start(app, lambda cluster: create_topics(settings, cluster))
+    exactly_once.before_start(app, lambda cluster: _prepare(settings, cluster))
 
     # topics: what is read, what is written
     payments, nudges, messages, orders = (
@@ -153,3 +155,11 @@ def create_app(
     page_of_subscriptions(app, layer, settings, subscribed)
     declare_receivers(app, settings, gateways, billing.decide, books.entry, told.registry)
     return app
+
+
+def _prepare(settings: Settings, cluster: Cluster) -> None:
+    """What a worker needs before it starts; raises SetupRefused."""
+    problem = default_problem(settings)
+    if problem is not None:
+        raise exactly_once.SetupRefused(problem)
+    create_topics(settings, cluster)

@@ -60,11 +60,11 @@ def main() -> NoReturn:
 @faust_cli.command()
 @click.argument("file", type=click.File("rb"), default="-")
 @click.option(
-    "--gateway", default="simulated", show_default=True, type=GATEWAY_NAME,
-    help="Stamped on payments that name none.",
+    "--gateway", type=GATEWAY_NAME,
+    help="Stamped on payments that name none. Default: BILLING_DEFAULT_GATEWAY, else the only one set up.",
 )  # fmt: skip
 @click.pass_context
-def submit(ctx: click.Context, file: Any, gateway: str) -> None:
+def submit(ctx: click.Context, file: Any, gateway: str | None) -> None:
     """Append payments: JSON lines from FILE or stdin.
 
     Each goes with its "requested" metric or not at all. Bad lines are named on stderr with their number;

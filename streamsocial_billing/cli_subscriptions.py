@@ -27,7 +27,7 @@ def _order(
 ) -> NoReturn:  # fmt: skip
     try:
         ordered = subscription_order(
-            command, user, actor, reason, subscription_id=subscription_id, **details
+            the_settings(), command, user, actor, reason, subscription_id=subscription_id, **details
         )
     except BadInput as bad:
         give_up(f"not ordered: {bad}")
@@ -63,7 +63,8 @@ USER = click.argument("user")
 @click.option("--currency", required=True, help="ISO 4217, EUR say.")
 @click.option("--payment-method", required=True, help="A token of the gateway.")
 @click.option(
-    "--gateway", default="simulated", show_default=True, type=GATEWAY_NAME, help="The gateway of that token."
+    "--gateway", type=GATEWAY_NAME,
+    help="The gateway of that token. Default: BILLING_DEFAULT_GATEWAY, else the only one set up.",
 )
 @click.option(
     "--product", type=click.Choice(["subscription", "gift"]), default="subscription", show_default=True,
@@ -101,7 +102,7 @@ def subscriptions_cancel(user: str, subscription_id: str, **details: Any) -> Non
 @SUBSCRIPTION
 @click.option("--amount-minor", type=int, help="The price from the next period on.")
 @click.option("--payment-method", help="A token; what is past due is tried with it at once.")
-@click.option("--gateway", type=GATEWAY_NAME, help="Of that token, if it is another one.")
+@click.option("--gateway", type=GATEWAY_NAME, help="Of that token. Default: the subscription's.")
 @ordering
 def subscriptions_change(
     user: str, subscription_id: str, amount_minor: int | None, payment_method: str | None,

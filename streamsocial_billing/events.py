@@ -14,10 +14,11 @@ from streamsocial_billing.card_numbers import ANY_LEAD, holds_card, is_card, mas
 from streamsocial_billing.card_numbers import mask_card_numbers as mask_card_numbers
 from streamsocial_billing.exactly_once.router import partition_of as partition_of
 from streamsocial_billing.money import CURRENCIES, MAX_AMOUNT_MINOR, is_amount
+from streamsocial_billing.settings import GATEWAYS as ALL_GATEWAYS
 
 ACTIONS: Final = frozenset({"charge", "refund"})
 PRODUCTS: Final = frozenset({"subscription", "upgrade", "gift"})
-GATEWAYS: Final = frozenset({"simulated", "stripe", "paypal"})
+GATEWAYS: Final = frozenset(ALL_GATEWAYS)
 NUDGES: Final = frozenset({"payment", "subscription", "gateway_event"})
 FINGERPRINT_VERSION: Final = 1
 KEY_VERSION: Final = 1

@@ -17,6 +17,7 @@ from streamsocial_billing.exactly_once import Layer, find_unit
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.breaker import STATES, Rules
 from streamsocial_billing.gateways.guarded import Guarded
+from streamsocial_billing.routing import participation
 from streamsocial_billing.settings import RETRY, Settings
 from tables.gateway_switches import GatewaySwitch, first_order, switch_key
 
@@ -24,7 +25,8 @@ logger = logging.getLogger(__name__)
 
 TABLE: Final = "gateway_switches"
 LOOK_EVERY_S: Final = 1.0
-ALL_STATES: Final = (*STATES, "stopped", "account_changed")
+NOT_CONFIGURED: Final = "not_configured"
+ALL_STATES: Final = (*STATES, "stopped", "account_changed", NOT_CONFIGURED)
 MOST_SWITCHES: Final = 100
 """Rows about gateways in one task."""
 
@@ -64,11 +66,13 @@ class Gatekeeper:
             for name, gateway in gateways.items()
         }
         self._nudges = settings.topic(RETRY)
+        self._participation = participation(settings)
         self._layer = layer
         self._newest: dict[str, GatewaySwitch] = {}
         self._told: dict[str, GatewaySwitch] = {}
         self._foreign: dict[str, tuple[str, ...]] = {}
         self._foreign_since_ms: dict[str, int] = {}
+        self._waited_for: frozenset[str] = frozenset()
         Gatekeeper._of_app[app] = self
 
     @classmethod
@@ -112,7 +116,8 @@ class Gatekeeper:
         return 0 if self._why_not(gateway, self._newest.get(gateway)) else guarded.takes()
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Look again and again, until cancelled; says first which gateways take part."""
+        logger.warning("%s", self._participation)  # a warning, as who starts a worker has to see it
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             self.look()
@@ -131,7 +136,9 @@ class Gatekeeper:
             _tell_switch(self._told.get(gateway), switch)
         self._told |= newest
         self._newest = newest  # without tasks it knows nothing: an alarm must not rest on what was
-        self._compare_accounts(self.census.total())
+        tally = self.census.total()
+        self._compare_accounts(tally)
+        self._look_for_waiting(tally)
 
     def _compare_accounts(self, tally: Tally) -> None:
         for name, gateway in self.unguarded.items():
@@ -146,9 +153,18 @@ class Gatekeeper:
                 self._foreign_since_ms[name] = now_ms()
             self._foreign[name] = foreign
 
+    def _look_for_waiting(self, tally: Tally) -> None:
+        """Open payments of a gateway that is not set up here wait for it; earlier releases named none."""
+        open_at = {name for (name, _), count in tally.counts.items() if name and count}
+        waited_for = frozenset(open_at - self.guarded.keys())
+        for name in sorted(waited_for - self._waited_for):
+            logger.error("open payments wait: gateway %s is not set up here", name)
+        self._waited_for = waited_for
+
     def status(self) -> list[GatewayStatus]:
-        """Every configured gateway, and every other one that is stopped."""
-        names = self.guarded.keys() | {name for name, one in self._newest.items() if one["stopped"]}
+        """Every configured gateway, and every other one that is stopped or that open payments wait for."""
+        stopped = {name for name, one in self._newest.items() if one["stopped"]}
+        names = self.guarded.keys() | stopped | self._waited_for
         return [self._status(name) for name in sorted(names)]
 
     def _status(self, name: str) -> GatewayStatus:
@@ -158,8 +174,9 @@ class Gatekeeper:
         if why == "stopped" and switch is not None:
             first = first_order(switch)
             return GatewayStatus(name, why, openings, foreign, first["at"], first["actor"], first["reason"])
-        if guarded is None:  # not configured here, and nobody has stopped it
-            return GatewayStatus(name, why or "closed", 0, ())
+        if guarded is None:
+            reason = "open payments wait for it, it is not set up here"
+            return GatewayStatus(name, why or NOT_CONFIGURED, 0, (), None, "", reason)
         if why == "account_changed":
             reason = f"its account is {guarded.account}, open payments belong to {', '.join(foreign)}"
             return GatewayStatus(name, why, openings, foreign, self._foreign_since_ms.get(name), "", reason)

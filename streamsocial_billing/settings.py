@@ -29,6 +29,8 @@ PREFIX: Final = "BILLING_"
 DEFAULT_KAFKA_PORT: Final = 9092
 MAX_SECRET_FILE_BYTES: Final = 65_536
 MAX_DUNNING: Final = 20
+GATEWAYS: Final = ("simulated", "stripe", "paypal")
+"""Every gateway that there is; a process has some of them set up."""
 
 _TOPIC_PART = re.compile(r"[A-Za-z0-9._-]{0,180}")  # Kafka: 249 in all; leaves room for "-payments-changelog"
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
@@ -53,7 +55,10 @@ class Settings:
     topic_prefix            put before every topic name, not before changelogs (they carry the app id)
     partitions              count, 1..1000, of the topics the app creates
     replication             count, 1..15, of the topics the app creates
-    gateway_url             base URL of the simulated gateway, without a slash at its end
+    gateway_url             base URL of the simulated gateway, without a slash at its end; None: payments to
+                            `simulated` are refused as not configured
+    default_gateway         gateway of a payment that names none (see `routing`); a worker refuses one that is
+                            not set up, a process that only takes payments in need not hold its keys
     commit_interval_ms      milliseconds, 1..10000: how long finished work may wait for its commit under load
     max_in_flight           handlers, 1..100000, running at once per worker
     session_timeout_s       seconds, 1..1800: consumer session time-out (Kafka's own bounds are the broker's
@@ -93,7 +98,8 @@ class Settings:
     topic_prefix: str = ""
     partitions: int = 8
     replication: int = 1
-    gateway_url: str = "http://127.0.0.1:8420"
+    gateway_url: str | None = None
+    default_gateway: str | None = None
     commit_interval_ms: int = 100
     max_in_flight: int = 1000
     session_timeout_s: int = 10
@@ -169,6 +175,13 @@ class Settings:
     def dunning_after_days(self) -> tuple[int, ...]:
         """The days of dunning one by one."""
         return tuple(int(day) for day in self.dunning_days.split(",") if day)
+
+    @property
+    def simulator_url(self) -> str:
+        """Base URL of the simulated gateway, for who cannot do without; raises SettingsError."""
+        if self.gateway_url is None:
+            raise SettingsError("BILLING_GATEWAY_URL is not set: this needs the simulated gateway")
+        return self.gateway_url
 
     def topic(self, name: str) -> str:
         """The full name of one of this module's topics."""
@@ -325,6 +338,10 @@ def _url(variable: str, value: str) -> str:
     return value.rstrip("/")
 
 
+def _optional_url(variable: str, value: str) -> str | None:
+    return _url(variable, value) if value else None
+
+
 def _file(variable: str, value: str) -> str | None:
     if value and not os.access(value, os.R_OK):
         raise _bad(variable, value, "the path of a readable file")
@@ -378,7 +395,8 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "topic_prefix": _topic_prefix,
     "partitions": _whole(1, 1000),
     "replication": _whole(1, 15),
-    "gateway_url": _url,
+    "gateway_url": _optional_url,
+    "default_gateway": _one_of(*GATEWAYS),
     "commit_interval_ms": _whole(1, 10_000),
     "max_in_flight": _whole(1, 100_000),
     "session_timeout_s": _whole(1, 1800),

@@ -12,17 +12,22 @@ from streamsocial_billing.commands import Command, ordered_now
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once import partition_of
 from streamsocial_billing.money import format_minor
+from streamsocial_billing.routing import with_gateway
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.subscription_terms import check_order
 from tables.subscriptions import Subscription
 
 
-def subscription_order(command: str, user_id: str, actor: str, reason: str, **details: Any) -> Command:
-    """An order of this moment; details that are None are left out.
+def subscription_order(
+    settings: Settings, command: str, user_id: str, actor: str, reason: str, **details: Any
+) -> Command:
+    """An order of this moment; details that are None are left out, a new subscription gets a gateway.
 
     Raises BadInput for an order that could never be carried out.
     """
     given = {name: value for name, value in details.items() if value is not None}
+    if command == "subscribe":
+        given = with_gateway(given, settings)
     ordered = ordered_now(command, actor, reason, user_id, **given)
     check_order(ordered)
     return ordered

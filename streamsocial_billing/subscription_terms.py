@@ -36,7 +36,7 @@ class Terms:
     amount_minor: int
     currency: str
     payment_method: str
-    gateway: str = "simulated"
+    gateway: str
     product: str = "subscription"
     interval: str = "month"
     starts_at: int | None = None
@@ -86,7 +86,8 @@ def check_order(command: Command) -> None:
         Terms.of(details, user_id=user_id, now_ms=at_ms)
         return
     checked_id(details, user_id)
-    sample = {"product": "gift", "amount_minor": 1, "currency": "USD", "payment_method": "pm"}
+    sample: dict[str, Any] = {"product": "gift", "amount_minor": 1, "currency": "USD", "payment_method": "pm"}
+    sample["gateway"] = "simulated"  # a change without one stays where its subscription is
     payment_of(sample | dict(details), user_id, "sub:x:2000-01-01", at_ms)
 
 
@@ -129,7 +130,7 @@ def payment_of(details: Mapping[str, Any], user_id: str, business_ref: str, at_m
     names = ("product", "amount_minor", "currency", "payment_method", "gateway")
     data = {name: details[name] for name in names if details.get(name) is not None}
     data |= {"payment_id": "r1_", "user_id": user_id, "business_ref": business_ref}
-    return PaymentEvent.from_mapping(data, now_ms=at_ms, default_gateway="simulated")
+    return PaymentEvent.from_mapping(data, now_ms=at_ms)
 
 
 def changed_payment(

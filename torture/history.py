@@ -38,7 +38,7 @@ def read_history(
     books = Books()
     kafka = KafkaSide(settings, books)
     kafka.read_on()
-    books.ledger, books.refunds = read_ledger(settings.gateway_url, PAGE)
+    books.ledger, books.refunds = read_ledger(settings.simulator_url, PAGE)
     lag, unstable, log_ends = _tails(settings)
     return History(
         group=settings.app_id, books=books, sendings=read_intake(run / "intake.jsonl"),

@@ -147,7 +147,7 @@ def main() -> None:
     Path(spec["orders"]).unlink(missing_ok=True)
     settings = the_settings()
     app = plain_app(settings)
-    plain = Plain(app, settings, SimulatedGateway(settings.gateway_url))
+    plain = Plain(app, settings, SimulatedGateway(settings.simulator_url))
 
     @app.agent(app.topic(settings.topic(PAYMENTS), key_serializer="raw", value_serializer="raw"))  # type: ignore[untyped-decorator]
     async def bill(stream: Any) -> None:

@@ -153,7 +153,7 @@ def main() -> None:
         Books.write = stumbling(Books.write, spec.stumbles, dice)  # type: ignore[method-assign]
     decision.SCHEDULE_S = SCHEDULE_S  # type: ignore[misc]
     settings = the_settings()
-    gateway = SimulatedGateway(settings.gateway_url, max_connections=max(1, settings.max_in_flight // 2))
+    gateway = SimulatedGateway(settings.simulator_url, max_connections=max(1, settings.max_in_flight // 2))
     app = create_app(
         settings, {gateway.name: gateway}, probe=Orders(Path(spec.orders)).probe, **spec.options
     )

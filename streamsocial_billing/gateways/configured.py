@@ -9,9 +9,11 @@ from streamsocial_billing.settings import Settings
 
 
 def configured_gateways(settings: Settings) -> dict[str, Gateway]:
-    """By the value of an event's `gateway` field: always `simulated`; the others if they have a key."""
+    """By the value of an event's `gateway` field: those that the settings name (see `gateways_set_up`)."""
     places = max(1, settings.max_in_flight // 2)
-    gateways: list[Gateway] = [SimulatedGateway(settings.gateway_url, max_connections=places)]
+    gateways: list[Gateway] = []
+    if settings.gateway_url is not None:
+        gateways.append(SimulatedGateway(settings.gateway_url, max_connections=places))
     if settings.stripe_api_key is not None:
         # here, not above: who does not charge at Stripe does not wait for its SDK to load
         from streamsocial_billing.gateways.stripe import StripeGateway

@@ -15,6 +15,8 @@ from streamsocial_billing.decision import Decision, Open, Reject, Replay
 from streamsocial_billing.events import BadInput, PaymentEvent, fingerprint, json_object
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown
 from streamsocial_billing.replies import Reply, later, refusal
+from streamsocial_billing.routing import with_gateway
+from streamsocial_billing.settings import Settings
 from streamsocial_billing.shown import answered_payment, differing, not_comparable
 
 WAIT_S: Final = 4.0
@@ -22,7 +24,6 @@ WAIT_S: Final = 4.0
 REMEMBER_S: Final = 60.0
 """How long an appended payment whose entry does not show up keeps its repeats from being appended."""
 REMEMBER: Final = 20_000
-DEFAULT_GATEWAY: Final = "simulated"  # as `submit` has it
 REFUSALS: Final = {"idempotency_mismatch": 422, "expired": 410, "duplicate_business_ref": 409}
 """Status by reason of the decision; any other: 400."""
 _QUOTED = re.compile(r'"([^"\\]*)"')
@@ -54,7 +55,7 @@ class _Appended:
         return self.outcome.done() and self.outcome.result() is not None
 
 
-def read_payment(key: str | None, body: bytes, now_ms: int) -> PaymentEvent:
+def read_payment(key: str | None, body: bytes, now_ms: int, settings: Settings) -> PaymentEvent:
     """The payment of a request; raises BadInput. `key` is the Idempotency-Key, in quotes or without.
 
     The header's draft (draft-ietf-httpapi-idempotency-key-header) wants quotes, nobody's client sends them.
@@ -67,7 +68,7 @@ def read_payment(key: str | None, body: bytes, now_ms: int) -> PaymentEvent:
     if data.get("payment_id") not in (None, payment_id):
         raise BadInput("key_mismatch", "payment_id in the body is not the Idempotency-Key")
     data["payment_id"] = payment_id
-    return PaymentEvent.from_mapping(data, now_ms=now_ms, default_gateway=DEFAULT_GATEWAY)
+    return PaymentEvent.from_mapping(with_gateway(data, settings), now_ms=now_ms)
 
 
 class HttpIntake:

@@ -12,6 +12,7 @@ from typing import BinaryIO, Final
 from streamsocial_billing.events import BadInput, PaymentEvent, json_object
 from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import CHUNK_EVENTS, IntakeOutcomeUnknown, PaymentProducer
+from streamsocial_billing.routing import with_gateway
 from streamsocial_billing.settings import Settings
 
 FLUSH_AFTER_S: Final = 0.2
@@ -25,25 +26,29 @@ def submit_lines(
     datadir: Path,
     stream: BinaryIO,
     *,
-    default_gateway: str = "simulated",
+    default_gateway: str | None = None,
     say: Callable[[str], None] | None = None,
 ) -> tuple[int, int]:
     """Append each line's payment while reading; returns how many were accepted, refused.
 
+    `default_gateway` is that of payments that name none; None: see `with_gateway`.
     `say` gets `line N: reason: detail` for each refused line (default: stderr); blank lines are passed over.
     Raises IntakeError, which names the first line that was not appended or those whose outcome is unknown.
     """
     say = say or (lambda text: print(text, file=sys.stderr, flush=True))
     with PaymentProducer(settings, datadir) as producer:
-        return _Submission(producer, default_gateway, say).run(_Lines(stream))
+        return _Submission(producer, settings, default_gateway, say).run(_Lines(stream))
 
 
 class _Submission:
     """The payments of one stream on their way into Kafka."""
 
-    def __init__(self, producer: PaymentProducer, default_gateway: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, producer: PaymentProducer, settings: Settings, gateway: str | None, say: Callable[[str], None]
+    ) -> None:
         self._producer = producer
-        self._default_gateway = default_gateway
+        self._settings = settings
+        self._gateway = gateway
         self._say = say
         self._waiting: list[PaymentEvent] = []
         self._lines = [0, 0]  # of the first, of the last waiting payment
@@ -82,9 +87,8 @@ class _Submission:
     def _event(self, line: bytes | None) -> PaymentEvent:
         if line is None:
             raise BadInput("too_large", f"more than {MAX_LINE_BYTES} bytes")
-        data = json_object(line)
-        now_ms = time.time_ns() // 1_000_000
-        return PaymentEvent.from_mapping(data, now_ms=now_ms, default_gateway=self._default_gateway)
+        data = with_gateway(json_object(line), self._settings, self._gateway)
+        return PaymentEvent.from_mapping(data, now_ms=time.time_ns() // 1_000_000)
 
     def _flush(self) -> None:
         """Append what waits, in one transaction."""

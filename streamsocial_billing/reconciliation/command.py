@@ -11,7 +11,7 @@ from rich.table import Table
 
 from streamsocial_billing.gateways.configured import configured_gateways
 from streamsocial_billing.reconciliation.breaks import AGE_BUCKETS
-from streamsocial_billing.reconciliation.report import shown
+from streamsocial_billing.reconciliation.report import not_checked_text, shown
 from streamsocial_billing.reconciliation.run import Done, Wish, now_ms, reconcile
 from streamsocial_billing.reconciliation.settlement.lines import BadLine, millis
 from streamsocial_billing.reconciliation.showing import Bars
@@ -69,6 +69,9 @@ def _tell(done: Done, wish: Wish, console: Console) -> None:
     for bridge in summary.bridges:
         for problem in bridge.problems():
             console.print(f"the bridge does not add up, tell the developers: {problem}")
-    verdict = "clean" if summary.clean else f"{summary.open} open breaks"
+    for one in summary.not_checked:
+        console.print(not_checked_text(one))
+    checked = "clean, as far as it was checked" if summary.not_checked else "clean"
+    verdict = checked if summary.clean else f"{summary.open} open breaks"
     repairs = "nothing written to Kafka (--dry-run)" if wish.dry_run else f"{done.repairs} repairs sent"
     console.print(f"{verdict}; {repairs}; the report is {wish.output / 'report.html'}")

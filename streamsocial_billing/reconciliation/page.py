@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from streamsocial_billing.reconciliation.breaks import AGE_BUCKETS, MEANINGS, TIMING
 from streamsocial_billing.reconciliation.bridge import BESIDE, STEPS, Bridge, Step
-from streamsocial_billing.reconciliation.report import Summary, iso, shown
+from streamsocial_billing.reconciliation.report import Summary, iso, not_checked_text, shown
 
 LIST_MOST: Final = 500
 """Breaks in the page, open ones first; `breaks.csv` has all."""
@@ -59,10 +59,14 @@ def _parts(summary: Summary, breaks: Iterable[dict[str, Any]], link_base: str) -
 def _head(summary: Summary) -> Iterator[str]:
     yield f"<h1>Reconciliation</h1>\n<p class='about'>as of {_when(summary.as_of)}</p>"
     if summary.clean:
-        yield "<p class='verdict good'>Clean: our books, the gateways and the settlement files agree.</p>"
+        far = ", as far as they were checked" if summary.not_checked else ""
+        text = f"Clean: our books, the gateways and the settlement files agree{far}."
+        yield f"<p class='verdict good'>{text}</p>"
     else:
         breaks = "break is" if summary.open == 1 else "breaks are"
         yield f"<p class='verdict bad'>{summary.open:,} {breaks} open.</p>"
+    for one in summary.not_checked:
+        yield f"<p class='bad'>{escape(not_checked_text(one).capitalize())}.</p>"
     under_way = summary.found.get(TIMING)
     if under_way is not None:
         count = f"{under_way.count:,} payments were under way while the run looked"

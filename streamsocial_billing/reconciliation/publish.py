@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import orjson
 from confluent_kafka import KafkaException, Message, Producer
 
 from streamsocial_billing.committed import CommittedLog, KafkaProblem, Place, said, unreachable
+from streamsocial_billing.events import GATEWAYS
 from streamsocial_billing.intake.producer import close_quietly, producer_config, send_confirmed
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, Settings
 
@@ -32,13 +33,16 @@ Record = tuple[str, bytes, bytes | None]
 """Topic, key, value."""
 
 
-def publish(settings: Settings, db: sqlite3.Connection, run: dict[str, Any]) -> int:
+def publish(
+    settings: Settings, db: sqlite3.Connection, run: dict[str, Any], checked: Collection[str]
+) -> int:
     """Append what is new, each record confirmed; returns how many repairs were appended.
 
+    `checked` are the gateways of this run: the breaks that an earlier run found at others stay.
     Raises KafkaProblem: what of it is there is harmless, the next run appends the rest.
     """
     repairs = list(_repairs(settings, db))
-    changes = list(_changes(settings, db, run))
+    changes = list(_changes(settings, db, run, checked))
     if repairs or changes:
         _append(settings, [*repairs, *changes])
     return len(repairs)
@@ -61,7 +65,9 @@ def _repairs(settings: Settings, db: sqlite3.Connection) -> Iterator[Record]:
         yield topic, event["user_id"].encode(), orjson.dumps(event)
 
 
-def _changes(settings: Settings, db: sqlite3.Connection, run: dict[str, Any]) -> Iterator[Record]:
+def _changes(
+    settings: Settings, db: sqlite3.Connection, run: dict[str, Any], checked: Collection[str]
+) -> Iterator[Record]:
     topic = settings.topic(BREAKS)
     there: dict[bytes, bytes] = {}
     for message in _messages(settings, topic):
@@ -78,8 +84,10 @@ def _changes(settings: Settings, db: sqlite3.Connection, run: dict[str, Any]) ->
     for key, new in wanted.items():
         if there.get(key) != new:
             yield topic, key, new
+    unchecked = GATEWAYS - set(checked)
     for key in there.keys() - wanted.keys():
-        yield topic, key, None
+        if _object(there[key]).get("gateway") not in unchecked:
+            yield topic, key, None
 
 
 def _values(settings: Settings, topic: str) -> Iterator[bytes | None]:

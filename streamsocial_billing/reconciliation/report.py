@@ -16,6 +16,7 @@ import orjson
 from streamsocial_billing.money import exponent_of, format_minor
 from streamsocial_billing.reconciliation.breaks import CLASSES, DAY_MS, age_bucket
 from streamsocial_billing.reconciliation.bridge import Bridge
+from streamsocial_billing.reconciliation.unchecked import NotChecked
 
 FORMAT: Final = 1
 COLUMNS: Final = (
@@ -47,6 +48,7 @@ class Summary:
     legs      how many records each leg had
     found     by class; classes without a break are left out
     not_ours  what bears no reference of ours, counted (not_ours.py)
+    not_checked  what our side has of gateways that are not set up here
     """
 
     header: dict[str, Any]
@@ -54,6 +56,7 @@ class Summary:
     found: dict[str, Found]
     bridges: list[Bridge]
     not_ours: list[dict[str, Any]] = field(default_factory=list)
+    not_checked: list[NotChecked] = field(default_factory=list)
 
     @property
     def as_of(self) -> int:
@@ -67,7 +70,7 @@ class Summary:
 
     @property
     def clean(self) -> bool:
-        """True if nothing is open."""
+        """True if nothing is open, as far as it was checked (`not_checked`)."""
         return self.open == 0
 
     def as_json(self) -> dict[str, Any]:
@@ -83,12 +86,14 @@ class Summary:
                 for one in self.bridges
             ],
             "not_ours": self.not_ours,
+            "not_checked": [one.as_json() for one in self.not_checked],
         }  # fmt: skip
 
     def as_record(self) -> dict[str, Any]:
         """The record `run` on `reconciliation-breaks`."""
         told = self.as_json()
-        return {name: told[name] for name in ("format", "as_of", "clean", "open_breaks", "legs", "breaks")}
+        names = ("format", "as_of", "clean", "open_breaks", "legs", "breaks", "not_checked")
+        return {name: told[name] for name in names}
 
 
 def count_breaks(db: sqlite3.Connection, as_of: int) -> dict[str, Found]:
@@ -142,6 +147,15 @@ def shown(amount: int, currency: str) -> str:
     whole, rest = divmod(abs(amount), 10**exponent)
     sign = "\N{MINUS SIGN}" if amount < 0 else ""
     return f"{sign}{whole:,}.{rest:0{exponent}}" if exponent else f"{sign}{whole:,}"
+
+
+def not_checked_text(one: NotChecked) -> str:
+    """What was not checked of a gateway, in one line."""
+    payments = f"{one.payments:,} {'payment' if one.payments == 1 else 'payments'} in our books"
+    lines = f"{one.lines:,} settlement {'line' if one.lines == 1 else 'lines'}"
+    money = (f"{shown(amount, code)} {code} charged" for code, amount in one.money.items())
+    about = ", ".join([*([payments] if one.payments else []), *money, *([lines] if one.lines else [])])
+    return f"not checked: {one.gateway} is not set up here ({about})"
 
 
 def iso(at_ms: int) -> str:

@@ -38,6 +38,8 @@ from streamsocial_billing.reconciliation.settlement.importing import load_all
 from streamsocial_billing.reconciliation.settlement.lines import Reading
 from streamsocial_billing.reconciliation.showing import Quiet, Showing
 from streamsocial_billing.reconciliation.store import insert_many, opened
+from streamsocial_billing.reconciliation.unchecked import not_checked
+from streamsocial_billing.routing import HOW_TO_SET_UP
 from streamsocial_billing.settings import GATEWAY_EVENTS, Settings
 from streamsocial_billing.topics import INPUT_RETENTION_MS
 
@@ -80,6 +82,8 @@ def reconcile(
     settings: Settings, gateways: Mapping[str, Gateway], wish: Wish, showing: Showing | None = None
 ) -> Done:
     """Run once. Raises InputRefused or KafkaProblem: then no report and no kept line has changed."""
+    if not gateways:
+        raise InputRefused(f"no gateway is set up, so there is nothing to compare with: {HOW_TO_SET_UP}")
     show = showing if showing is not None else Quiet()
     with opened(wish.output) as db, asyncio.Runner() as runner:
         try:
@@ -90,12 +94,12 @@ def reconcile(
             runner.run(ask(db, gateways))
         finally:
             runner.run(_close(gateways))
-        done = Done(_summary(settings, db, rules, cut, wish), repeated_files=repeated)
+        done = Done(_summary(settings, db, gateways, rules, cut, wish), repeated_files=repeated)
         _write_reports(db, done.summary, wish)
         if not wish.dry_run:
             db.execute("COMMIT")
             show.stage("writing to Kafka")
-            done.repairs = publish(settings, db, done.summary.as_record())
+            done.repairs = publish(settings, db, done.summary.as_record(), gateways)
         return done
 
 
@@ -120,14 +124,9 @@ def _load_books(settings: Settings, db: sqlite3.Connection, show: Showing) -> Cu
 async def _load_lists(
     db: sqlite3.Connection, gateways: Mapping[str, Gateway], wish: Wish, cut: Cut, show: Showing
 ) -> None:
-    named = "SELECT gateway FROM a WHERE moved > 0 UNION SELECT gateway FROM kept.lines"
-    for (name,) in db.execute(f"{named} ORDER BY 1").fetchall():
-        if name not in gateways:
-            raise InputRefused(
-                f"there is money at {name}, but it has no settings here: set BILLING_{name.upper()}_..."
-            )
-    both = "SELECT min(at) AS at FROM a UNION SELECT min(at) FROM kept.lines"
-    first = db.execute(f"SELECT min(at) FROM ({both})").fetchone()[0]  # noqa: S608 - a constant
+    both = "SELECT gateway, at FROM a UNION ALL SELECT gateway, at FROM kept.lines"
+    each = f"SELECT gateway, min(at) FROM ({both}) GROUP BY 1"  # noqa: S608 - a constant
+    first = min((at for name, at in db.execute(each) if name in gateways), default=None)
     since = cut.at_ms - NEWER_MS if first is None else first - LOOK_BACK_MS
     show.stage("the gateways' lists")
     await load_lists(db, gateways, max(since, wish.since), cut.at_ms + AHEAD_MS, show.tick)
@@ -160,8 +159,9 @@ def _find(
         },
     )  # fmt: skip
     show.stage("breaks")
-    keep_breaks(db, rules, between_books_and_lists(db, rules))
-    keep_breaks(db, rules, between_lists_and_files(db, rules))
+    for found in (between_books_and_lists(db, rules), between_lists_and_files(db, rules)):
+        # without its list everything at a gateway would be a break: it is named as not checked instead
+        keep_breaks(db, rules, (one for one in found if one.gateway in gateways))
     return rules
 
 
@@ -180,8 +180,9 @@ def keep_breaks(db: sqlite3.Connection, rules: Rules, found: Iterable[Break]) ->
 
 
 def _summary(
-    settings: Settings, db: sqlite3.Connection, rules: Rules, cut: Cut, wish: Wish
-) -> Summary:
+    settings: Settings, db: sqlite3.Connection, gateways: Mapping[str, Gateway], rules: Rules, cut: Cut,
+    wish: Wish,
+) -> Summary:  # fmt: skip
     db.row_factory = None
     files = db.execute("SELECT hash, name, format, lines FROM kept.files ORDER BY hash").fetchall()
     told = settings.topic(GATEWAY_EVENTS)
@@ -201,7 +202,9 @@ def _summary(
         name: db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - constants
         for name, table in (("results", "a"), ("movements", "b"), ("lines", "kept.lines"))
     } | {"unhandled": cut.unhandled}  # fmt: skip
-    return Summary(header, legs, count_breaks(db, rules.as_of), bridges(db), not_ours(db))
+    crossed = [one for one in bridges(db) if one.gateway in gateways]
+    found = count_breaks(db, rules.as_of)
+    return Summary(header, legs, found, crossed, not_ours(db), not_checked(db, gateways))
 
 
 def _write_reports(db: sqlite3.Connection, summary: Summary, wish: Wish) -> None:

@@ -91,7 +91,7 @@ class System:
     @property
     def gateway_url(self) -> str:
         """Base URL of the gateway simulator."""
-        return self.settings.gateway_url
+        return self.settings.simulator_url
 
     def start(self) -> None:
         """Return when both workers are ready, with all partitions between them."""

@@ -40,8 +40,10 @@ def up(folder: Folder, environ: Mapping[str, str], console: Console) -> int:
 def instructions(settings: Settings, dashboard: str, folder: Path) -> list[str]:
     """What a user can do now; the exports are needed where an address is not the default."""
     usual = Settings()
-    addresses = {"BILLING_BROKER": (settings.broker, usual.broker)}
-    addresses["BILLING_GATEWAY_URL"] = (settings.gateway_url, usual.gateway_url)
+    addresses = {
+        "BILLING_BROKER": (settings.broker, usual.broker),
+        "BILLING_GATEWAY_URL": (settings.simulator_url, usual.gateway_url),
+    }
     exports = [f"export {name}={value}" for name, (value, default) in addresses.items() if value != default]
     command = f"{shown(Path(console_script()))} --datadir={shown(folder / 'client')}"
     return [

@@ -80,7 +80,7 @@ async def _payment(router: Router, settings: Settings, intake: HttpIntake, reque
         if body is None:
             return respond(refusal(413, "too_large", f"a payment has at most {MAX_PAYMENT_BYTES} bytes"))
         at_ms = now_ms()
-        payment = read_payment(request.headers.get("Idempotency-Key"), body, at_ms)
+        payment = read_payment(request.headers.get("Idempotency-Key"), body, at_ms, settings)
     except BodyFailed as error:
         return respond(refusal(400, "bad_body", str(error)))
     except BadInput as bad:

@@ -83,7 +83,7 @@ class Scribe:
         key = f"{event.user_id}/{event.payment_id}"
         replayed = key in self.first
         if not replayed:
-            self.first[key] = post_charge(self.settings.gateway_url, event)
+            self.first[key] = post_charge(self.settings.simulator_url, event)
         ref = self.first[key]["id"]
         source = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
         names: dict[str, Any] = {
@@ -185,7 +185,7 @@ def test_books_that_agree_are_ok(settings: Settings, scribe: Scribe) -> None:
 def test_a_charge_that_no_result_knows_is_found(settings: Settings, scribe: Scribe) -> None:
     """Money that moved at the gateway alone: the charge is named, the sums differ."""
     event = PaymentEvent("p99", "u1", "charge", "gift", 77, "EUR", "pm_card_visa", "simulated", None, None, 1)
-    post_charge(settings.gateway_url, event)
+    post_charge(settings.simulator_url, event)
 
     report = run_audit(settings, wait_s=5)
 

@@ -137,7 +137,7 @@ def command(settings: Settings, *more: object) -> subprocess.CompletedProcess[st
     env = {
         "BILLING_APP_ID": settings.app_id, "BILLING_TOPIC_PREFIX": settings.topic_prefix,
         "BILLING_PARTITIONS": str(settings.partitions), "BILLING_BROKER": settings.broker,
-        "BILLING_GATEWAY_URL": settings.gateway_url, "PYTHONPATH": str(ROOT), "PATH": "",
+        "BILLING_GATEWAY_URL": settings.simulator_url, "PYTHONPATH": str(ROOT), "PATH": "",
     }  # fmt: skip
     ours = str(Path(sys.executable).with_name("streamsocial-billing"))
     return subprocess.run(

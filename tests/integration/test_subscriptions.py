@@ -43,7 +43,7 @@ def order_many(system: System, count: int, starts_at: int) -> None:
     for number in range(count):
         user_id = f"user-{number}"
         details = {"subscription_id": "s1", "amount_minor": 500, "currency": "EUR", "starts_at": starts_at,
-                   "payment_method": "pm_card_visa"}  # fmt: skip
+                   "payment_method": "pm_card_visa", "gateway": "simulated"}  # fmt: skip
         order = Command("subscribe", "ann", "because", int(time.time() * 1000), user_id, details)
         producer.produce(system.settings.topic(COMMANDS), order.to_bytes(), user_id.encode())
     assert 0 == producer.flush(20)

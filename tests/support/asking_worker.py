@@ -19,5 +19,5 @@ class Forgetful(SimulatedGateway):
 
 if __name__ == "__main__":
     settings = the_settings()
-    gateway = Forgetful(settings.gateway_url)
+    gateway = Forgetful(settings.simulator_url)
     create_app(settings, {gateway.name: gateway}).main()

@@ -31,5 +31,5 @@ if __name__ == "__main__":
     probe = signalling_probe(Signals[sys.argv[1]], sys.argv[2], int(sys.argv[3]))
     del sys.argv[1:4]
     settings = the_settings()
-    gateway = SimulatedGateway(settings.gateway_url, max_connections=max(1, settings.max_in_flight // 2))
+    gateway = SimulatedGateway(settings.simulator_url, max_connections=max(1, settings.max_in_flight // 2))
     create_app(settings, {gateway.name: gateway}, probe=probe).main()

@@ -22,8 +22,8 @@ OURS = renewal_id("u1", "sub:42:2025-12", 1)
 def subscribe(lab: OneTask, payment_method: str = "pm_card_visa", **details: Any) -> None:
     """Order the subscription 42 of the user u1, monthly from now."""
     lab.command("subscribe", **{
-        "subscription_id": "42", "amount_minor": 999, "currency": "USD", "payment_method": payment_method,
-        **details,
+        "subscription_id": "42", "gateway": "simulated", "amount_minor": 999, "currency": "USD",
+        "payment_method": payment_method, **details,
     })  # fmt: skip
 
 

@@ -17,5 +17,6 @@ class Other(SimulatedGateway):
 if __name__ == "__main__":
     settings = the_settings()
     places = settings.max_in_flight // 2
-    gateways = SimulatedGateway(settings.gateway_url, places), Other(os.environ["OTHER_GATEWAY_URL"], places)
+    other = Other(os.environ["OTHER_GATEWAY_URL"], places)
+    gateways = SimulatedGateway(settings.simulator_url, places), other
     create_app(settings, {gateway.name: gateway for gateway in gateways}).main()

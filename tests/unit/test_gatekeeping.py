@@ -20,7 +20,7 @@ from support.orders import order, switch
 from streamsocial_billing.census import Census
 from streamsocial_billing.commands import Command
 from streamsocial_billing.events import PaymentEvent
-from streamsocial_billing.gatekeeping import ALL_STATES, Gatekeeper
+from streamsocial_billing.gatekeeping import ALL_STATES, NOT_CONFIGURED, Gatekeeper
 from streamsocial_billing.gateways.base import NotSent
 from streamsocial_billing.gateways.scripted import ScriptedGateway
 from streamsocial_billing.switching import STOP
@@ -220,6 +220,25 @@ def test_every_gateway_is_in_one_state(lab: OneTask) -> None:
         assert {one: float(one == state) for one in ALL_STATES} == {
             one: found["gateway_state", (name, one)] for one in ALL_STATES
         }
+
+
+def test_a_gateway_that_open_payments_wait_for_is_shown_though_it_is_not_set_up(
+    lab: OneTask, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In /ready, in the metrics that the alert reads, and in one line of the log; until they are gone."""
+    row = {"next_try_at": 7, "status": "unknown", "gateway": "stripe", "since": 3}
+    for _ in range(2):
+        lab.gatekeeper.census.saw(0, [row, {"next_try_at": 7}], whole=True)
+        lab.gatekeeper.look()
+    states = {one.name: one.state for one in lab.gatekeeper.status()}
+    assert {"paypal": "closed", "simulated": "closed", "stripe": NOT_CONFIGURED} == states
+    assert 1 == samples(lab.gatekeeper)["gateway_state", ("stripe", NOT_CONFIGURED)]
+    (rule,) = (one for one in RULES if one.get("alert") == "OpenPaymentsWithoutGateway")
+    assert f'billing_gateway_state{{state="{NOT_CONFIGURED}"}}' in rule["expr"]
+    assert 1 == caplog.text.count("open payments wait: gateway stripe is not set up here")
+    lab.gatekeeper.census.saw(0, [], whole=True)
+    lab.gatekeeper.look()
+    assert "stripe" not in {one.name for one in lab.gatekeeper.status()}
 
 
 # ---- what is written of it

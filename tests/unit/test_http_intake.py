@@ -17,6 +17,7 @@ from streamsocial_billing.intake.http import REMEMBER_S, HttpIntake, read_paymen
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown
 from streamsocial_billing.intake.together import Together
 from streamsocial_billing.replies import Reply
+from streamsocial_billing.settings import Settings
 from streamsocial_billing.shown import PAYMENT_FIELDS
 from streamsocial_billing.sweeping import smaller
 from tables.payments import Entry, ObservedEntry, is_full
@@ -230,10 +231,11 @@ def test_the_key_is_the_payment_id(rest: bytes) -> None:
     """The body may leave it out."""
     fields = b'{"user_id":"alice","product":"gift","amount_minor":1,"currency":"EUR","payment_method":"pm"'
     body = fields + rest
-    assert "p1" == read_payment("p1", body, NOW).payment_id
-    assert "simulated" == read_payment('"p1"', body, NOW).gateway
+    settings = Settings(default_gateway="stripe")
+    assert "p1" == read_payment("p1", body, NOW, settings).payment_id
+    assert "stripe" == read_payment('"p1"', body, NOW, settings).gateway
     with pytest.raises(BadInput):
-        read_payment('"p1', body, NOW)
+        read_payment('"p1', body, NOW, settings)
 
 
 async def test_what_waits_while_the_thread_works_is_done_at_once() -> None:

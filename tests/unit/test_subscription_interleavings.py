@@ -100,8 +100,8 @@ class World:
     def begin(self) -> None:
         """Order it."""
         self.lab.command(
-            "subscribe", subscription_id="42", amount_minor=999, currency="USD", payment_method="pm_1",
-            interval=self.interval,
+            "subscribe", subscription_id="42", gateway="simulated", amount_minor=999, currency="USD",
+            payment_method="pm_1", interval=self.interval,
         )  # fmt: skip
 
     def do(self, step: str, how: Any) -> None:

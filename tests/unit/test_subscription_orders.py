@@ -186,6 +186,7 @@ def test_another_payment_for_an_unpaid_period_brings_it_back(lab: OneTask) -> No
         ("subscribe", {"subscription_id": "4111111111111111"}, "card_number"),
         ("subscribe", {"subscription_id": "a/b"}, "bad_id"),
         ("subscribe", {"subscription_id": None}, "missing_field"),
+        ("subscribe", {"gateway": None}, "missing_field"),
         ("subscribe", {"amount_minor": -1}, "bad_amount"),
         ("subscribe", {"amount_minor": 9.5}, "bad_amount"),
         ("subscribe", {"currency": "XXX"}, "unknown_currency"),
@@ -262,7 +263,10 @@ def test_an_order_whose_charge_waits_for_its_gateway_says_so(lab: OneTask) -> No
 def test_an_order_of_another_time_is_refused(lab: OneTask, age_s: float, reason: str) -> None:
     """What was ordered 35 days ago, or by a clock that is wrong, would be charged for the wrong time."""
     at = lab.now_ms - round(age_s * 1000)
-    details = {"subscription_id": "42", "amount_minor": 1, "currency": "USD", "payment_method": "pm_x"}
+    details = {
+        "subscription_id": "42", "amount_minor": 1, "currency": "USD", "payment_method": "pm_x",
+        "gateway": "simulated",
+    }  # fmt: skip
     order = Command("subscribe", "ann", "because", at, "u1", details)
     lab.append(COMMANDS, b"u1", order.to_bytes())
     lab.handle()

@@ -29,7 +29,10 @@ from streamsocial_billing.settings import METRICS, PAYMENTS, Settings
 @pytest.fixture
 def settings(broker: str, unique_name: str, topic_prefix: str) -> Settings:
     """An app of this test alone, with its topics."""
-    made = Settings(app_id=unique_name, broker=f"kafka://{broker}", topic_prefix=topic_prefix, partitions=4)
+    made = Settings(
+        app_id=unique_name, broker=f"kafka://{broker}", topic_prefix=topic_prefix, partitions=4,
+        gateway_url="http://127.0.0.1:1",
+    )  # fmt: skip
     make_topics(made)
     return made
 

@@ -141,7 +141,8 @@ def _movement(info: dict[str, Any], ref: str | None) -> Movement | None:
         words = NOBODY
     return Movement(
         info["transaction_id"], kind, status, abs(minor), currency, int(created.timestamp() * 1000), ref,
-        words.payment_id or None, words.user_id or None, None if kind == "charge" else _charge_ref(info), _fee(info, currency),
+        words.payment_id or None, words.user_id or None,
+        None if kind == "charge" else _charge_ref(info), _fee(info, currency),
     )  # fmt: skip
 
 

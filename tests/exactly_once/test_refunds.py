@@ -46,13 +46,19 @@ def tell(system: System, rows: list[dict[str, Any]]) -> None:
     for row in [*rows, *rows]:
         about = row["metadata"]
         told = GatewayEvent(
-            event_id=f"evt_{row['id']}", gateway="simulated", kind="refund", status=row["status"],
+            event_id=f"evt_{row['id']}_{row['status']}", gateway="simulated", kind="refund",
+            status="declined" if row["status"] == "failed" else row["status"], reason=row["failure_reason"],
             gateway_ref=row["id"], charge_ref=row["charge"], ref=about["ref"], user_id=about["user_id"],
             payment_id=about["payment_id"], charge_id="c1", amount_minor=row["amount"],
             currency=row["currency"], occurred_at=int(time.time() * 1000),
         )  # fmt: skip
         producer.produce(system.settings.topic(GATEWAY_EVENTS), told.to_bytes(), key=told.user_id.encode())
     assert 0 == producer.flush(10)
+
+
+def came_back(system: System) -> Counter[str]:
+    """By user, how many refunds failed after they had succeeded."""
+    return Counter(one["user_id"] for one in system.all_results() if one["reason"] == "refund_failed")
 
 
 @pytest.mark.parametrize("point", ["before_commit", "after_commit"])
@@ -102,3 +108,34 @@ def test_what_the_gateway_tells_of_a_lost_refund_is_adopted(
 def settled(system: System, payment_id: str) -> list[dict[str, Any]]:
     """The final record of this payment of each user."""
     return [one for one in system.results_of(payment_id) if one["status"] != "unknown"]
+
+
+def test_refunds_that_fail_later_are_booked_once_whatever_dies(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """Told twice, before and after their success, amid two kills: the next refund works, all books agree."""
+    with System(broker, tmp_path, unique_name) as system:
+        charged(system)
+        system.submit([refund(user, "r1", 999) for user in USERS])
+        system.worker.start()
+        system.wait_answered()
+        assert 0 == system.worker.stop()
+        succeeded = given_back(system)
+        for row in succeeded:
+            system.gateway.post(f"/_refunds/{row['id']}/fail", {"reason": "expired_or_canceled_card"})
+        failed = given_back(system)
+        assert {"failed"} == {row["status"] for row in failed}
+        tell(system, failed)
+        tell(system, succeeded)
+        system.worker.start(crash_at=("before_commit", 1))
+        system.worker.wait_killed()
+        system.worker.start(crash_at=("after_commit", 1))
+        system.worker.wait_killed()
+        system.worker.start()
+        assert system.results.wait(lambda: set(USERS) <= set(came_back(system))), came_back(system)
+        system.submit([refund(user, name, 999) for user in USERS for name in ("r2", "r3")])
+        system.check()
+
+        assert dict.fromkeys(USERS, 1) == dict(came_back(system))
+        assert {"succeeded"} == {one["status"] for one in system.results_of("r2")}
+        assert {"refund_exceeds_charge"} == {one["reason"] for one in system.results_of("r3")}

@@ -234,6 +234,30 @@ async def _all_charges(url: str) -> dict[int, str]:
     return found
 
 
+async def test_a_refund_can_fail_after_it_succeeded(tmp_path: Path) -> None:
+    """The charge has its room again, the list says failed, now and after a kill; the key's reply stays."""
+    with SimulatorProcess(tmp_path / "ledger.db") as simulator:
+        async with aiohttp.ClientSession(simulator.url) as http:
+            _, charge, _ = await post(http, "/v1/charges", "k1", json=CHARGE)
+            whole = {"charge": charge["id"], "amount": 500}
+            _, refund, _ = await post(http, "/v1/refunds", "r1", json=whole)
+            path = f"/_refunds/{refund['id']}/fail"
+            status, failed, _ = await post(http, path, None, json={"reason": "expired_or_canceled_card"})
+            assert (200, "failed", "expired_or_canceled_card") == (
+                status, failed["status"], failed["failure_reason"],
+            )  # fmt: skip
+            assert (200, failed, None) == await post(http, path, None)
+            assert 404 == (await post(http, "/_refunds/re_none/fail", None))[0]
+            assert (200, refund, "true") == await post(http, "/v1/refunds", "r1", json=whole)
+        simulator.kill()
+        simulator.start()
+        async with aiohttp.ClientSession(simulator.url) as http:
+            assert [failed] == (await get(http, "/v1/refunds"))[1]["data"]
+            assert 0 == (await get(http, f"/v1/charges/{charge['id']}"))[1]["amount_refunded"]
+            assert 200 == (await post(http, "/v1/refunds", "r2", json=whole))[0]
+            assert 400 == (await post(http, "/v1/refunds", "r3", json=whole))[0]
+
+
 async def test_the_ledger_survives_a_restart_with_refunds_and_calls(tmp_path: Path) -> None:
     """What the server knew before SIGTERM it knows after it, replies included."""
     with SimulatorProcess(tmp_path / "ledger.db") as simulator:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -92,10 +93,14 @@ class SimulatorProcess:
         """The JSON object at this path."""
         return self._open(urllib.request.Request(self.url + path))  # noqa: S310 - loopback http
 
+    def post(self, path: str, body: Mapping[str, object]) -> dict[str, object]:
+        """The answer to a JSON object at this path."""
+        data = json.dumps(body).encode()
+        return self._open(urllib.request.Request(self.url + path, data=data))  # noqa: S310
+
     def faults(self, **settings: float) -> dict[str, object]:
         """Replace the fault plan; without arguments all faults end."""
-        body = json.dumps(settings).encode()
-        return self._open(urllib.request.Request(self.url + "/_faults", data=body))  # noqa: S310
+        return self.post("/_faults", settings)
 
     def _open(self, request: urllib.request.Request) -> dict[str, object]:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -419,7 +419,7 @@ class System:
         """Each payment was answered in the order of its events (results of one user lie in one partition)."""
         last: dict[str, list[int]] = {}
         for one in self.all_results():
-            if not one["resolves"]:
+            if not one["resolves"] and one["source"] is not None:  # none: the gateway made it
                 last.setdefault(one["user_id"], []).append(one["source"]["offset"])
         wrong = {user: offsets for user, offsets in last.items() if any(a >= b for a, b in pairwise(offsets))}
         assert {} == wrong, wrong
@@ -487,7 +487,9 @@ def _json(message: Any) -> dict[str, Any]:
 
 def _answered_event(message: Any) -> Source | None:
     result = _json(message)
-    return None if result["resolves"] else (result["source"]["partition"], result["source"]["offset"])
+    if result["resolves"] or result["source"] is None:  # none: the gateway made it
+        return None
+    return result["source"]["partition"], result["source"]["offset"]
 
 
 def _delivered(error: Any, _: Any) -> None:

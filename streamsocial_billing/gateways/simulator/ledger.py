@@ -14,7 +14,7 @@ import asyncio
 import fcntl
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -105,6 +105,7 @@ class Ledger:
         self._entries: list[tuple[Entry, asyncio.Future[None]]] = []
         self._new_calls: dict[str, int] = {}
         self._wake = asyncio.Event()
+        self._failing = asyncio.Lock()
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._lock: IO[bytes] | None = None
@@ -188,6 +189,23 @@ class Ledger:
         self._wake.set()
         await done
 
+    async def fail_refund(self, refund_id: str, reason: str) -> Refund:
+        """A refund that had succeeded fails now; the amount is back. Durable when this returns.
+
+        The reply under its key stays what it was. One that has failed stays as it is. Raises KeyError for an
+        unknown refund.
+        """
+        async with self._failing:
+            position = self._refund_positions[refund_id]
+            refund = self.refunds[position]
+            if refund.status != "succeeded":
+                return refund
+            run = asyncio.get_running_loop().run_in_executor
+            await run(self._thread, self._commit_failure, refund_id, reason)
+            failed = self.refunds[position] = replace(refund, status="failed", failure_reason=reason)
+            self.charges[self._positions[refund.charge_id]].refunded -= refund.amount
+            return failed
+
     async def _write_groups(self) -> None:
         """All that came in while one group was being committed makes up the next."""
         while not (self._closing and not self._entries and not self._new_calls):
@@ -262,6 +280,12 @@ class Ledger:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
+
+    def _commit_failure(self, refund_id: str, reason: str) -> None:
+        if self._db is None:
+            raise LedgerUnusable(f"the ledger {self.path} is closed")
+        change = "UPDATE refunds SET status = 'failed', failure_reason = ? WHERE id = ?"
+        self._db.execute(change, (reason, refund_id))
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

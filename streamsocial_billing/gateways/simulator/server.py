@@ -46,6 +46,7 @@ from streamsocial_billing.gateways.simulator.shapes import (
 MAX_BODY_BYTES = 64 * 1024
 MAX_KEY_CHARACTERS = 255
 MAX_PAGE = 1000
+MAX_REASON_CHARACTERS = 100
 STOP_WITHIN_S = 0.5
 """How long replies under way may take to end after SIGTERM; held ones are dropped then."""
 
@@ -89,6 +90,7 @@ class Simulator:
         app.router.add_get("/v1/refunds", self.list_refunds)
         app.router.add_get("/v1/refunds/search", self.search_refunds)
         app.router.add_get("/v1/refunds/{id}", self.get_refund)
+        app.router.add_post("/_refunds/{id}/fail", self.fail_refund)
         app.router.add_get("/health", self.get_health)
         app.router.add_get("/_faults", self.get_faults)
         app.router.add_post("/_faults", self.post_faults)
@@ -230,6 +232,20 @@ class Simulator:
         refund = self._ledger.refund(request.match_info["id"])
         if refund is None:
             return _bad(BadRequest("resource_missing", "No such refund.", 404))
+        return _json(orjson.dumps(refund_json(refund)))
+
+    async def fail_refund(self, request: web.Request) -> web.Response:
+        """Let a refund fail after it succeeded, as one at Stripe may weeks later; `{"reason": CODE}`."""
+        try:
+            params = parse_body(await request.read() or b"{}", "application/json")
+            reason = str(params.get("reason") or "lost_or_stolen_card")[:MAX_REASON_CHARACTERS]
+            refund = await self._ledger.fail_refund(request.match_info["id"], reason)
+        except BadRequest as error:
+            return _bad(error)
+        except KeyError:
+            return _bad(BadRequest("resource_missing", "No such refund.", 404))
+        except (sqlite3.Error, LedgerUnusable):
+            return _json(_BROKEN, 500)
         return _json(orjson.dumps(refund_json(refund)))
 
     async def get_health(self, request: web.Request) -> web.Response:

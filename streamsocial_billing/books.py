@@ -22,6 +22,7 @@ from streamsocial_billing.events import (
     payment_metric,
 )
 from streamsocial_billing.exactly_once import Event, RecordTooLarge, Topic
+from streamsocial_billing.outcome_lines import note
 from streamsocial_billing.outcomes import Verdict
 from tables.business_refs import BusinessRef, business_key
 from tables.open_payments import OpenPayment
@@ -137,6 +138,10 @@ class Books:
         self.charges[user_id] = charge_state_after(
             self.charges.get(user_id), user_id, found.status, about["amount_minor"], about["currency"],
             replayed, payment_id, at_ms, about["action"],
+        )  # fmt: skip
+        note(
+            payment_id, user_id, about["action"], found.status, found.reason, attempt, replayed=replayed,
+            resolves=resolves, offset=source["offset"] if source is not None else None,
         )  # fmt: skip
         came_from = source["topic"] if source is not None else NO_TOPIC
         self.counters.add(FINAL_RESULTS if resolves else _named(FIRST_RESULTS, came_from))

@@ -13,6 +13,7 @@ from streamsocial_billing import cli_dead_letters as cli_dead_letters
 from streamsocial_billing import cli_operators as cli_operators
 from streamsocial_billing import cli_reconciliation as cli_reconciliation
 from streamsocial_billing import cli_subscriptions as cli_subscriptions
+from streamsocial_billing import cli_worker as cli_worker
 from streamsocial_billing.cli_shared import GATEWAY_NAME, NAME, datadir_of, give_up, waiting
 from streamsocial_billing.cli_shared import one_line_errors as one_line_errors
 from streamsocial_billing.cli_shared import the_settings as the_settings
@@ -103,7 +104,7 @@ def gateway(host: str, port: int, ledger: str) -> None:
     """Run the simulated payment gateway with its durable ledger."""
     from streamsocial_billing.gateways.simulator.server import run
 
-    raise SystemExit(run(host, port, ledger))
+    raise SystemExit(run(host, port, ledger, the_settings().log_format))
 
 
 @faust_cli.command()

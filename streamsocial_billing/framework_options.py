@@ -7,6 +7,8 @@ from streamsocial_billing import exactly_once
 from streamsocial_billing.card_numbers import mask_card_numbers
 from streamsocial_billing.exactly_once import Options
 from streamsocial_billing.kafka_credentials import kafka_credentials
+from streamsocial_billing.logs.setup import fold
+from streamsocial_billing.outcome_lines import tell
 from streamsocial_billing.settings import Settings
 
 GAP_ALARM_S = 60.0  # one payment that holds up the commits behind it for so long is an alarm ...
@@ -22,6 +24,7 @@ def faust_options(settings: Settings) -> dict[str, Any]:
         "web_bind": "127.0.0.1",  # user data: an operator opens it with --web-bind, then sets the token
         "web_host": "127.0.0.1",
         "web": "billing://",
+        "Worker": "streamsocial_billing.worker:Worker",
         "worker_redirect_stdouts": False,
         **kafka_credentials(settings),
     }
@@ -37,6 +40,8 @@ def layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:
         "broker_advice": "start one (make kafka), or set BILLING_BROKER",
         "gap_alarm_s": max(GAP_ALARM_S, GAP_ALARM_DEADLINES * settings.gateway_deadline_s),
         "key_text": _key_text,
+        "tell_committed": tell,
+        "held_back_lines": lambda: fold.held_back,
     }
     return Options(**{**chosen, **overrides})
 

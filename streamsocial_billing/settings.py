@@ -88,6 +88,7 @@ class Settings:
     kafka_sasl_mechanism    PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; the SASL protocols need this and the next two
     kafka_sasl_username     user name
     kafka_sasl_password     secret; never in repr() or a message
+    log_format              text, json: how a worker and the simulated gateway write their log
 
     The variable of a field is BILLING_ + its name in capitals; a secret may come from a file named by the
     same variable + _FILE. An empty value counts as unset where a field is optional.
@@ -124,6 +125,7 @@ class Settings:
     kafka_sasl_mechanism: str | None = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: str | None = field(default=None, repr=False)
+    log_format: str = "text"
 
     def __post_init__(self) -> None:
         """Refuse values that are fine alone but not together; raises SettingsError."""
@@ -421,6 +423,7 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "kafka_sasl_mechanism": _one_of(*MECHANISMS),
     "kafka_sasl_username": _optional,
     "kafka_sasl_password": _optional,
+    "log_format": _one_of("text", "json"),
 }
 if set(_READERS) != {one.name for one in fields(Settings)}:  # a field without a reader could never be set
     raise TypeError("every field of Settings needs a reader")

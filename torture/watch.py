@@ -28,7 +28,7 @@ SAID: Final[Mapping[str, re.Pattern[str]]] = {
         r"task (?P<partition>\d+) runs: fenced in (?P<fence_ms>\d+) ms, "
         r"recovered (?P<records>\d+) records in (?P<recover_ms>\d+) ms"
     ),
-    "incarnation ends": re.compile(r"task (?P<partition>\d+) ends its incarnation: (?P<why>.*)"),
+    "incarnation ends": re.compile(r"task (?P<partition>\d+) starts again after (?P<why>.*)"),
     "worker stops": re.compile(r"task (?P<partition>\d+): the worker stops: (?P<why>.*)"),
     "task is stopped": re.compile(r"task (?P<partition>\d+) is stopped: (?P<why>.*)"),
     "rebuilt": re.compile(r"table (?P<table>\w+).* is rebuilt from empty: (?P<why>.*)"),

@@ -18,6 +18,7 @@ from .counts import Counts, Rebalances
 from .errors import (
     ExactlyOnceError,
     FetchFailed,
+    KafkaUnavailable,
     MembershipLost,
     OffsetsMissing,
     OutcomeUnknown,
@@ -30,6 +31,7 @@ from .membership import Membership
 from .opening import Membrane, Opening
 from .options import Options
 from .slot import Slot
+from .speaking import Assignments, KafkaLines
 from .store import View
 from .task import HandlerFailed, Task, Waiting
 from .watch import Watch
@@ -77,11 +79,14 @@ class Layer:
         self.counts: dict[int, Counts] = {}
         self.rebalances = Rebalances()
         self.connectivity = Connectivity(self._has_contact)
+        self.kafka_lines = KafkaLines(self.connectivity, options.held_back_lines)
+        self._assignments = Assignments()
         self.watch = Watch(self)
         self._running = 0
         self._bytes = 0
         self._room = asyncio.Event()
         self._owners: set[asyncio.Task[None]] = set()
+        self._sayers: set[asyncio.Task[None]] = set()
         self._leaving: dict[int, Slot] = {}
         self._opening = Opening(app, options, self.cluster, self)
         Layer._of_app[app] = self
@@ -214,7 +219,22 @@ class Layer:
             owner = asyncio.get_running_loop().create_task(self._own(slot, before))
             self._owners.add(owner)
             owner.add_done_callback(self._owners.discard)
+        self._assignments.changed(partitions)
         self.first_assignment.set()
+        self._say_when_settled()
+
+    def _say_when_settled(self) -> None:
+        """Begin to wait for the tasks of the last assignment, to say that the worker is ready."""
+        total = self.rebalances.total
+
+        async def wait() -> None:
+            await self.all_settled()
+            if total == self.rebalances.total and not any(slot.revoked for slot in self.slots.values()):
+                self._assignments.settled(list(self.slots.values()), self.partitions)
+
+        waiting = asyncio.get_running_loop().create_task(wait())
+        self._sayers.add(waiting)
+        waiting.add_done_callback(self._sayers.discard)
 
     async def revoke(self) -> None:
         """End every incarnation: grace, last commit, cancel (point 7); bounded."""
@@ -247,6 +267,8 @@ class Layer:
     async def stop(self) -> None:
         """End everything, then the threads."""
         await self.revoke()
+        for sayer in self._sayers:
+            sayer.cancel()
         if self._owners:
             await asyncio.wait(set(self._owners), timeout=STOP_S)
         late = sorted(partition for partition, slot in self.slots.items() if not slot.done.is_set())
@@ -353,7 +375,7 @@ class Layer:
                 await self._after_failure(slot, failure, tries, store_failures)
                 slot.task = None
         except Exception as exc:
-            logger.exception("task %d: its keeper failed", slot.partition)
+            logger.exception("task %d: internal error, the worker stops", slot.partition)
             await self.app.crash(exc)
         finally:
             slot.state = "closed"
@@ -389,19 +411,27 @@ class Layer:
         slot.counts.failed(failure)
         slot.state, slot.why = "blocked", str(failure) or repr(failure)
         if isinstance(failure, FINAL) or store_failures >= STORE_FAILURES_IN_A_ROW:
-            logger.critical("task %d: the worker stops: %s", slot.partition, slot.why)
+            logger.critical(
+                "task %d: the worker stops: %s", slot.partition, slot.why, extra={"task": slot.partition}
+            )
             await self.app.crash(failure)
             await _until_revoked(slot)
             return
         if isinstance(failure, OffsetsMissing):
-            logger.error("task %d is stopped: %s", slot.partition, slot.why)
+            logger.error(
+                "task %d is stopped: %s", slot.partition, slot.why, extra={"task": slot.partition}
+            )
             slot.settled.set()
             await _until_revoked(slot)
             return
         known = isinstance(failure, ExactlyOnceError | OSError)  # OSError: the disk, by name
-        logger.warning(
-            "task %d ends its incarnation: %r", slot.partition, failure, exc_info=None if known else failure
-        )
+        # with Kafka away each task fails again and again: the lines about Kafka say it for all of them
+        kafka = isinstance(failure, KafkaUnavailable | OutcomeUnknown)
+        logger.log(
+            logging.INFO if kafka and tries == 1 else logging.WARNING,
+            "task %d starts again after %s: %s", slot.partition, type(failure).__name__, slot.why,
+            exc_info=None if known else failure, extra={"task": slot.partition, "fold": kafka},
+        )  # fmt: skip
         if isinstance(failure, TaskFenced | MembershipLost | OutcomeUnknown):
             await self._until_member(slot)
         await self._pause(slot, BACKOFF_S[min(tries, len(BACKOFF_S) - 1)])

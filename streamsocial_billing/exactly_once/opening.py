@@ -91,7 +91,7 @@ class Opening:
         logger.info(
             "task %d runs: fenced in %.0f ms, recovered %d records in %.0f ms, from %s", slot.partition,
             slot.stages_ms["fence"], slot.recovery.done if slot.recovery else 0,
-            slot.stages_ms["recover"], offsets,
+            slot.stages_ms["recover"], offsets, extra={"task": slot.partition},
         )  # fmt: skip
 
     def _new_task(
@@ -113,7 +113,7 @@ class Opening:
 
         def say(text: str) -> None:
             slot.why = text
-            logger.warning("task %d: %s", partition, text)
+            logger.warning("task %d: %s", partition, text, extra={"task": partition, "fold": True})
 
         committed = self._cluster.committed_with_notes(self._app.conf.id, sources)
         logs = list(changelogs.values())

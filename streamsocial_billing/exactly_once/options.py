@@ -12,6 +12,11 @@ def plain_key(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
 
 
+def none_held_back() -> int:
+    """What a log says that writes every line."""
+    return 0
+
+
 def no_probe(point: str) -> None:
     """Do nothing at a named point of the commit (tests put a crash here)."""
 
@@ -41,6 +46,9 @@ class Options:
         gap_alarm_s: how long one event may hold up the commits behind it before that is an alarm; well
             above the longest time a handler takes when all is well.
         key_text: how the log shows the key of that event; keys may be personal data.
+        tell_committed: called with (event, facts) for each `Unit.tell`, after its commit is known to have
+            happened, in the event loop: for the log. A commit whose answer was lost is not told.
+        held_back_lines: how many log lines were counted instead of written, since the process began.
         probe: called with the name of each point of a commit.
     """
 
@@ -62,4 +70,6 @@ class Options:
     report_every_s: float = 10.0
     gap_alarm_s: float = 60.0
     key_text: Callable[[bytes], str] = field(default=plain_key)
+    tell_committed: Callable[[Any, tuple[Any, ...]], None] | None = None
+    held_back_lines: Callable[[], int] = field(default=none_held_back)
     probe: Callable[[str], None] = field(default=no_probe)

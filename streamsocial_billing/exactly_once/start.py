@@ -22,6 +22,7 @@ from confluent_kafka.admin import NewTopic
 from .agent import Agent
 from .assignor import TaskAssignor
 from .cluster import Cluster, TopicFacts
+from .counts import reason
 from .errors import ExactlyOnceError, KafkaUnavailable, SetupRefused
 from .layer import Layer, partitions_changed
 from .membership import check_layout
@@ -32,7 +33,7 @@ from .table import Table
 from .table_manager import TableManager
 from .topic import Topic, outputs
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(__package__)
 
 EXIT_S = 2.0  # how long threads that wait for the broker may hold up the exit once all else has ended
 FOLDER_WAIT_S = 5.0  # how long a worker that ends right now may still hold the data folder
@@ -252,6 +253,15 @@ def _check_changelogs(facts: dict[str, TopicFacts], source: str, partitions: int
 class Worker(faust.Worker):
     """Faust's worker with checks before the start; a refusal is one line, never a stack trace."""
 
+    _why_stopped = "nothing more to do"
+
+    def _schedule_shutdown(self, signal: Any) -> None:
+        """Say why, then stop in order."""
+        if not self._signal_stop_time:
+            logger.info("stopping: %s received", signal.name, extra={"signal": signal.name})
+            self._why_stopped = f"{signal.name} received"
+        super()._schedule_shutdown(signal)
+
     def execute_from_commandline(self) -> NoReturn:
         """Check, then run until stopped.
 
@@ -268,10 +278,19 @@ class Worker(faust.Worker):
             _say_and_exit(exc)
         except SystemExit as ended:
             _bound_the_exit(ended.code)
+            self._say_stopped()
             if isinstance(self.crash_reason, ExactlyOnceError):
                 _say_and_exit(self.crash_reason)  # mode has logged it, long before its last lines
             raise
+        self._say_stopped()
         raise SystemExit(0)
+
+    def _say_stopped(self) -> None:
+        crash = self.crash_reason
+        if crash is not None:
+            logger.critical("stopped: %s", reason(crash), extra={"error": type(crash).__name__})
+        else:
+            logger.info("stopped: %s", self._why_stopped)
 
     async def on_first_start(self) -> None:
         """Learn about every topic before services start."""
@@ -285,11 +304,18 @@ def _bound_the_exit(code: object) -> None:
 
     def give_up() -> None:
         logger.warning("the exit does not wait for the broker any longer than %.0f s", EXIT_S)
+        _flush_the_log()
         os._exit(code if isinstance(code, int) else code is not None)
 
     timer = threading.Timer(EXIT_S, give_up)
     timer.daemon = True
     timer.start()
+
+
+def _flush_the_log() -> None:
+    """A log may write in a thread of its own."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
 
 
 def _calm_the_collector() -> None:
@@ -309,5 +335,6 @@ def _all_topics(app: Any) -> Iterable[str]:
 
 def _say_and_exit(exc: BaseException) -> NoReturn:
     text = " ".join(str(exc).split())
+    _flush_the_log()  # this is the last word
     sys.stderr.write(f"{Path(sys.argv[0]).name}: {text}\n")
     raise SystemExit(1)

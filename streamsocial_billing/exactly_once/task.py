@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
 from .commit import Committer, Sealed, seal
-from .counts import Counts
+from .counts import Counts, reason
 from .errors import ExactlyOnceError, RecordRefused, StoreFailed, TransactionAborted
 from .gaps import Head
 from .options import Options
@@ -339,7 +339,10 @@ class Task:
                 alone = len(sealed.units) < 2
                 if attempt == ABORTS_IN_A_ROW or (isinstance(exc, RecordRefused) and not alone):
                     raise
-                logger.warning("task %d: transaction aborted, sending it again: %s", self.partition, exc)
+                logger.warning(
+                    "task %d: transaction aborted, sending it again: %s", self.partition, exc,
+                    extra={"task": self.partition, "fold": True},
+                )  # fmt: skip
                 await asyncio.sleep(0.05 * attempt)
 
     def _release(self, sealed: Sealed) -> None:
@@ -362,6 +365,19 @@ class Task:
             while source.run and source.run[0].committed:
                 source.run.popleft()
         self._worker.bytes_held(-size)
+        self._tell(sealed.units)
+
+    def _tell(self, units: Iterable[Unit]) -> None:
+        """Pass on what handlers wanted told of committed units; a fault in there undoes no commit."""
+        tell = self._worker.options.tell_committed
+        if tell is None:
+            return
+        try:
+            for unit in units:
+                for facts in unit.told:
+                    tell(unit.event, facts)
+        except Exception:
+            logger.exception("task %d: telling of committed events failed", self.partition)
 
     def committed_value(self, table: str, key: bytes) -> bytes | None:
         """The value in RocksDB."""
@@ -410,8 +426,9 @@ class Task:
                 await self.commit_once()
         except Exception as exc:  # whatever it was: the next incarnation goes by the committed offset
             logger.warning(
-                "task %d: last commit did not happen, events will be redelivered: %r", self.partition, exc
-            )
+                "task %d: last commit did not happen, events will be redelivered: %s", self.partition,
+                reason(exc), extra={"task": self.partition, "fold": True},
+            )  # fmt: skip
 
     def _drop(self) -> None:
         units = [unit for source in self.sources.values() for unit in source.run]

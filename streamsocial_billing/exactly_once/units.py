@@ -53,11 +53,12 @@ class Unit:
     `surely_first` is True if no handler can have seen the event before, in whatever worker; `counted` is
     what it adds to the task's counters: table, name, number, and so on. It is a flat tuple, which the
     garbage collector leaves alone, as a backlog keeps many units alive: a dict of pairs took a tenth more.
+    `told` is what `Options.tell_committed` gets once the unit is committed, likewise in tuples.
     """
 
     __slots__ = (
         "committed", "counted", "event", "finished", "number", "previous", "sends", "size",
-        "successor", "surely_first", "task", "undo", "writes",
+        "successor", "surely_first", "task", "told", "undo", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +74,7 @@ class Unit:
         self.writes: dict[TableKey, bytes | None] = {}
         self.undo: dict[TableKey, Change | None] = {}
         self.counted: tuple[Any, ...] = ()
+        self.told: tuple[tuple[Any, ...], ...] = ()
         self.finished = False
         self.committed = False
         self.size = len(event.value) if event.value is not None else 0
@@ -98,6 +100,10 @@ class Unit:
         """Add to a number of a table of counters; `seal` sums up what the units of a commit have added."""
         self.counted += (table, name, number)
 
+    def tell(self, *facts: Any) -> None:
+        """Have `Options.tell_committed` called with these once the unit is committed, else never."""
+        self.told += (facts,)
+
     def count_what_it_did(self) -> int:
         """Add what the finished unit sends or writes to its size.
 
@@ -120,6 +126,7 @@ class Unit:
         self.undo.clear()
         self.writes.clear()
         self.counted = ()
+        self.told = ()
         self.sends.clear()
 
 

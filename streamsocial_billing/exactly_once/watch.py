@@ -22,6 +22,7 @@ LONGEST_KEY = 64  # bytes of a message key in a line
 STAGES = ("revoke", "join", "fence", "recover", "first_events")
 LEVELS = {BEGINS: logging.ERROR, OVER: logging.WARNING}
 PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable ASCII without blank, quote, equals sign, backslash
+FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 Status = Mapping[str, Any]
 Line = tuple[int, str]
 
@@ -66,9 +67,9 @@ class Watch:
     def run_once(self) -> None:
         """Look once; a fault in here must not stop a worker that works."""
         try:
-            self._layer.connectivity.look()
+            self._layer.kafka_lines.say(self._layer.connectivity.look())
             for level, text in self.look():
-                logger.log(level, "%s", text)
+                logger.log(level, "%s", text, extra=as_fields(text))
         except Exception:
             logger.exception("the watch over the tasks failed")
 
@@ -85,6 +86,8 @@ class Watch:
     def look(self) -> list[Line]:
         """The lines that are to be said now."""
         found: list[Line] = []
+        if self._layer.connectivity.lost_ms is not None:
+            return found  # Kafka is away: one line says it for all tasks (speaking.py)
         every = self._layer.status()
         for status in every:
             found += self._lines(self._of(status["partition"]), status)
@@ -159,6 +162,22 @@ def line(
         **{f"{stage}_ms": _whole(status["stages_ms"].get(stage)) for stage in STAGES},
     }
     return "status " + " ".join(f"{name}={_quoted(value)}" for name, value in fields.items())
+
+
+def as_fields(text: str) -> dict[str, Any]:
+    """The fields of a line for logs that keep them apart; numbers as numbers."""
+    found: dict[str, Any] = {"fields_in_message": True}
+    for name, value in FIELD.findall(text):
+        if value != "-":
+            found[name] = json.loads(value) if value[0] == '"' else _number(value)
+    return found
+
+
+def _number(text: str) -> int | float | str:
+    try:
+        return float(text) if "." in text else int(text)
+    except ValueError:
+        return text
 
 
 def _event(

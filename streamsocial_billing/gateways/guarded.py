@@ -164,7 +164,10 @@ class Guarded:
         state = self.breaker.state
         if state != before:
             level, meaning = CHANGES[before, state]
-            logger.log(level, "gateway %s: breaker %s -> %s: %s", self.name, before, state, meaning)
+            logger.log(
+                level, "gateway %s: breaker %s -> %s: %s", self.name, before, state, meaning,
+                extra={"gateway": self.name, "breaker": state},
+            )  # fmt: skip
 
     # -- the bound
 
@@ -197,8 +200,8 @@ class Guarded:
 
 CHANGES: Final = {
     ("closed", "open"): (logging.ERROR, "too many payments fail there; all wait, one is tried now and then"),
-    ("open", "half_open"): (logging.INFO, "one call decides"),
-    ("half_open", "open"): (logging.INFO, "that call failed, too"),
+    ("open", "half_open"): (logging.DEBUG, "one call decides"),
+    ("half_open", "open"): (logging.DEBUG, "that call failed, too"),
     ("half_open", "closed"): (logging.WARNING, "it works again, what waits is called"),
 }
 """The level with which a change is logged, what it means."""

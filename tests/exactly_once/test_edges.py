@@ -271,8 +271,8 @@ def test_an_owner_that_a_stale_worker_fences_opens_its_tasks_again(
                 fence(system)
                 until(lambda: len(system.worker.running_tasks()) >= opened, "both tasks again", 15)  # noqa: B023
                 system.wait_answered(system.answered() + 100, within_s=15)
-        system.worker.wait_for_line("task 0 ends its incarnation: TaskFenced")
-        system.worker.wait_for_line("task 1 ends its incarnation: TaskFenced")
+        system.worker.wait_for_line("task 0 starts again after TaskFenced")
+        system.worker.wait_for_line("task 1 starts again after TaskFenced")
         system.check()
         log = system.worker.log_file.read_text()
         assert 1 == log.count("Successfully synced group")  # it never left
@@ -337,8 +337,8 @@ def test_a_full_disk_is_named_and_costs_nothing(broker: str, tmp_path: Path, uni
         limit_files(system.worker.pid, 1)
         system.submit(payments.take(60))
         for partition in (0, 1):
-            system.worker.wait_for_line(f"task {partition} ends its incarnation: StoreFailed.*File too large")
-            system.worker.wait_for_line(f"task {partition} ends its incarnation: OSError.*File too large")
+            system.worker.wait_for_line(f"task {partition} starts again after StoreFailed.*File too large")
+            system.worker.wait_for_line(f"task {partition} starts again after OSError.*File too large")
         assert system.worker.running
         limit_files(system.worker.pid, resource.RLIM_INFINITY)
         system.wait_answered()

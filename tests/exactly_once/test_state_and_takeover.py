@@ -71,7 +71,7 @@ def test_a_worker_that_sleeps_past_its_session_does_no_harm_when_it_wakes(
         system.wait_answered()
         assert partitions_of(other.running_tasks()) == set(range(4))
         sleeper.signal(signal.SIGCONT)
-        sleeper.wait_for_line("(?i)rejoin|re-join|ends its incarnation|UNKNOWN_MEMBER|illegal_generation")
+        sleeper.wait_for_line("(?i)rejoin|re-join|starts again after|UNKNOWN_MEMBER|illegal_generation")
         system.submit(payments.take(200))
         system.check()
         assert "Traceback" not in sleeper.log_file.read_text()  # being fenced is an ending with a name
@@ -96,7 +96,7 @@ def test_a_worker_that_sleeps_inside_its_commit_finds_it_decided_by_others(
             for task in range(4):  # one may open later than the others have answered
                 other.wait_for_line(rf"task {task} runs")
             sleeper.signal(signal.SIGCONT)
-            sleeper.wait_for_line("(?i)member_id was not recognized|ends its incarnation")
+            sleeper.wait_for_line("(?i)member_id was not recognized|starts again after")
             awake = system.answered()
             system.wait_answered(awake + 200)
         system.check()

@@ -8,6 +8,7 @@ the first is under way: 409. Errors of validation are not stored, as at Stripe.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import signal
@@ -42,6 +43,9 @@ from streamsocial_billing.gateways.simulator.shapes import (
     refund_json,
     refund_reply,
 )
+from streamsocial_billing.logs.setup import set_up
+
+logger = logging.getLogger("streamsocial_billing.gateways.simulator")
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_KEY_CHARACTERS = 255
@@ -339,7 +343,7 @@ def _now_ms() -> int:
 
 
 async def serve(host: str, port: int, ledger: Path) -> None:
-    """Serve until SIGTERM or SIGINT; says its address on stdout once it listens (port 0: a free one).
+    """Serve until SIGTERM or SIGINT; says its address in the log once it listens (port 0: a free one).
 
     Raises LedgerUnusable or CannotListen.
     """
@@ -355,8 +359,9 @@ async def serve(host: str, port: int, ledger: Path) -> None:
         await runner.setup()
         await _listen(runner, host, port)
         address = runner.addresses[0]
-        print(f"gateway simulator: http://{host}:{address[1]} ledger {ledger}", flush=True)
+        logger.info("listening at http://%s:%d ledger %s", host, address[1], ledger)
         await stop.wait()
+        logger.info("stopped: asked by a signal")
     finally:
         await runner.cleanup()
         await books.close()
@@ -371,8 +376,12 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
         raise CannotListen(f"cannot listen on {host}:{port}: {reason}; choose another --port") from error
 
 
-def run(host: str, port: int, ledger: str | Path) -> int:
-    """Serve until told to stop; returns the exit code, after one line on stderr where it is not 0."""
+def run(host: str, port: int, ledger: str | Path, log_format: str = "text") -> int:
+    """Serve until told to stop; returns the exit code, after one line on stderr where it is not 0.
+
+    The log goes to stdout, which has nothing else.
+    """
+    set_up(form=log_format, stream=sys.stdout)
     try:
         asyncio.run(serve(host, port, Path(ledger)))
     except (LedgerUnusable, CannotListen) as error:

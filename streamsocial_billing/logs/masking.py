@@ -1,0 +1,98 @@
+"""The last line of defence: card numbers, secrets and tokens never get into the log, whoever wrote them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+from urllib.parse import quote
+
+from streamsocial_billing.card_numbers import is_card, mask_card_numbers
+from streamsocial_billing.logs.lines import exception_of, fields_of
+from streamsocial_billing.settings import Settings
+
+MASK: Final = "***"
+SHORTEST_SECRET: Final = 4
+"""A shorter one would be found in half of all words."""
+IDS: Final = frozenset({"payment_id", "user_id"})
+"""Ids may be numbers: only what looks like a card of a big brand is masked (card_numbers.py)."""
+
+# by their shape, also those that are not in our settings: the header, keys of gateways, userinfo in a URL
+_BEARER = r"(?i:\b(bearer|basic)\s+)[A-Za-z0-9._~+/=-]{4,}"
+_KEYS = r"\b(?:sk|rk|whsec)_[A-Za-z0-9_]{8,}"
+_USERINFO = r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)"
+_SIGNS = ("bearer", "basic", "sk_", "rk_", "whsec_", "://")  # one of these is in whatever matches above
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LONG_NUMBER = re.compile(r"[0-9](?:[ -]*[0-9]){12}")
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """The secret values of the settings, one by one."""
+    values = (
+        settings.api_token, settings.stripe_api_key, settings.paypal_client_secret,
+        settings.kafka_sasl_password, *settings.webhook_secrets,
+    )  # fmt: skip
+    return [value for value in values if value is not None]
+
+
+class Mask(logging.Filter):
+    """Masks message, fields and traceback of a record before anything formats it."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        super().__init__()
+        written = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _forms(secret)}
+        values = [re.escape(form) for form in sorted(written, key=len, reverse=True)]
+        self._pattern = re.compile("|".join([*values, _BEARER, _KEYS, _USERINFO]))
+        self._signs = (*{form.lower().replace("\\", "") for form in written}, *_SIGNS)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Mask the record in place; it is always let through."""
+        record.msg, record.args = self.text(_message(record)), None
+        trace = exception_of(record)
+        if trace is not None:
+            record.exc_text, record.exc_info, record.stack_info = self.text(trace), None, None
+        for key, value in fields_of(record).items():
+            if not isinstance(value, bool | int | float):
+                record.__dict__[key if key in record.__dict__ else key[:-1]] = self._field(key, value)
+        return True
+
+    def suspects(self, line: str) -> bool:
+        """False if a formatted line surely needs no masking: a quick look, for the many that need none."""
+        lower = line.lower().replace("\\", "")  # however often it was escaped
+        return any(sign in lower for sign in self._signs) or _LONG_NUMBER.search(line) is not None
+
+    def text(self, text: str) -> str:
+        """The text with everything masked that must not be read."""
+        text = self._pattern.sub(_mask, text)
+        if _LONG_NUMBER.search(text):
+            text = mask_card_numbers(text.encode("utf-8", "surrogatepass"))[0].decode("utf-8", "replace")
+        return text
+
+    def _field(self, key: str, value: Any) -> str:
+        text = value if isinstance(value, str) else str(value)
+        if key in IDS and _ID.fullmatch(text) and not is_card(text):
+            return self._pattern.sub(_mask, text)
+        return self.text(text)
+
+
+def _mask(found: re.Match[str]) -> str:
+    return f"{found[1]} {MASK}" if found[1] else MASK
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):  # a library's template does not fit its arguments
+        return f"{record.msg} {record.args}"
+
+
+def _forms(secret: str) -> set[str]:
+    """How a secret may be written: as it is, in JSON, in a URL, in Python's repr, and once more so."""
+    once = {secret, *_written(secret)}
+    return once.union(*(_written(form) for form in once))
+
+
+def _written(text: str) -> tuple[str, ...]:
+    return json.dumps(text)[1:-1], quote(text, safe=""), repr(text)[1:-1]

@@ -1,0 +1,131 @@
+"""Writes records in a thread of its own: who logs waits neither for formatting nor for a disk."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Final, TextIO
+
+from streamsocial_billing.logs.lines import exception_of
+from streamsocial_billing.logs.masking import Mask
+
+MOST_WAITING: Final = 100_000
+"""Records that may wait for a slow disk or a reader that does not read; what comes then is counted."""
+MOST_AT_ONCE: Final = 500
+FLUSH_S: Final = 2.0
+Write = Callable[[str], None]
+
+
+class Writer(logging.Handler):
+    """Queues records; a thread masks, formats, writes them, many in one write."""
+
+    def __init__(self, write: Write, formatter: logging.Formatter, mask: Mask) -> None:
+        super().__init__()
+        self._write = write
+        self._formatter = formatter
+        self._mask = mask
+        self._queue: SimpleQueue[logging.LogRecord | threading.Event] = SimpleQueue()
+        self._lost = 0
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Queue it with its text as it is now: arguments may change until it is written."""
+        if self._queue.qsize() >= MOST_WAITING:
+            self._lost += 1
+            return
+        if record.args or record.exc_info:
+            record = _frozen(record)
+        self._queue.put(record)
+
+    def flush(self) -> None:
+        """Return when all that was logged before is written, or after FLUSH_S."""
+        if threading.current_thread() is not self._thread and self._thread.is_alive():
+            written = threading.Event()
+            self._queue.put(written)
+            written.wait(FLUSH_S)
+
+    def _run(self) -> None:
+        while True:
+            batch = [self._queue.get()]
+            while len(batch) < MOST_AT_ONCE:
+                try:
+                    batch.append(self._queue.get_nowait())
+                except Empty:
+                    break
+            self._write_all(batch)
+
+    def _write_all(self, batch: list[logging.LogRecord | threading.Event]) -> None:
+        lost, self._lost = self._lost, 0
+        lines = [self._line(one) for one in batch if isinstance(one, logging.LogRecord)]
+        if lost:
+            lines.append(self._line(_lost(lost)))
+        try:
+            if lines:
+                self._write("".join(lines))
+        except (OSError, ValueError):
+            time.sleep(0.1)  # a full disk, a reader that is gone: the worker goes on without its log
+        for one in batch:
+            if isinstance(one, threading.Event):
+                one.set()
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            line = self._formatter.format(record)
+            if self._mask.suspects(line):
+                self._mask.filter(record)
+                line = self._formatter.format(record)
+            return line + "\n"
+        except Exception as error:  # one bad record must not end the log
+            text = f"a record of {record.name} cannot be written: {type(error).__name__}"
+            return self._formatter.format(_record(logging.ERROR, text)) + "\n"
+
+
+def _frozen(record: logging.LogRecord) -> logging.LogRecord:
+    """A copy that holds no objects that may change; other handlers keep the original."""
+    frozen = copy.copy(record)
+    try:
+        frozen.msg, frozen.args = record.getMessage(), None
+    except (TypeError, ValueError, KeyError):
+        frozen.msg, frozen.args = f"{record.msg} {record.args}", None
+    frozen.exc_text, frozen.exc_info, frozen.stack_info = exception_of(record), None, None
+    return frozen
+
+
+def _lost(count: int) -> logging.LogRecord:
+    return _record(logging.ERROR, f"{count} lines are missing here: the log could not be written fast enough")
+
+
+def _record(level: int, text: str) -> logging.LogRecord:
+    return logging.LogRecord(__name__, level, __file__, 0, text, None, None)
+
+
+def to_file(path: str) -> Write:
+    """Append to a file.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    file = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - open until the end
+
+    def write(text: str) -> None:
+        file.write(text)
+        file.flush()
+
+    return write
+
+
+def to_stream(stream: TextIO | None = None) -> Write:
+    """Write to a stream, by default to stderr as it is at that moment."""
+
+    def write(text: str) -> None:
+        out = stream or sys.stderr
+        out.write(text)
+        out.flush()
+
+    return write

@@ -1,0 +1,37 @@
+"""One log line for each outcome of a payment, once its transaction is committed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Final
+
+from streamsocial_billing.exactly_once import Event, current_unit
+
+logger: Final = logging.getLogger("streamsocial_billing.outcome")
+
+
+def note(
+    payment_id: str, user_id: str, action: str, status: str, reason: str | None, attempt: int, *,
+    replayed: bool, resolves: bool, offset: int | None,
+) -> None:  # fmt: skip
+    """Have the outcome logged when the running unit commits; nothing of it if that level is switched off.
+
+    Never the payment method, never an amount: the log is read by more people than the books.
+    """
+    if logger.isEnabledFor(logging.INFO):
+        current_unit().tell(payment_id, user_id, action, status, reason, attempt, replayed, resolves, offset)
+
+
+def tell(event: Event, facts: tuple[Any, ...]) -> None:
+    """Log a committed outcome; what `Options.tell_committed` calls.
+
+    The record is made by hand: the search for the calling line takes a third of the time of `logger.info`.
+    """
+    payment_id, user_id, action, status, reason, attempt, replayed, resolves, offset = facts
+    record = logging.LogRecord(logger.name, logging.INFO, "", 0, f"{action} {status}", None, None)
+    record.__dict__.update(
+        payment_id=payment_id, user_id=user_id, action=action, status=status, reason=reason,
+        task=event.partition, offset=event.offset if offset is None else offset, attempt=attempt,
+        replayed=replayed or None, resolves=resolves or None,
+    )  # fmt: skip
+    logger.handle(record)

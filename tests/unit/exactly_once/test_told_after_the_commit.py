@@ -1,0 +1,120 @@
+"""What a handler wants told of its event is told once its transaction is committed, and never else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
+from support.virtual_time import Held, VirtualTimeLoop
+
+from streamsocial_billing.exactly_once.commit import Committer
+from streamsocial_billing.exactly_once.layer import Fetched, Layer
+from streamsocial_billing.exactly_once.membership import Membership
+from streamsocial_billing.exactly_once.options import Options
+from streamsocial_billing.exactly_once.slot import Slot
+from streamsocial_billing.exactly_once.store import TaskStores
+from streamsocial_billing.exactly_once.task import Source, Task
+from streamsocial_billing.exactly_once.units import current_unit
+
+TP = ("events", 0)
+
+
+class App:
+    """What the layer needs of an app: to be there."""
+
+
+class Bench:
+    """A running task whose commits are in the test's hand; `told` is what was told so far."""
+
+    def __init__(self, loop: VirtualTimeLoop) -> None:
+        self.loop, self.held, self.told = loop, Held(), []  # type: ignore[var-annotated]
+        self.breaks = False
+        self.kafka = MemoryKafka([TP])
+        self.app = App()
+        options = Options(client_config={}, tell_committed=self._tell)
+        self.layer = Layer(self.app, options)
+        stores = TaskStores({"t": MemoryStore(MemoryDisk(), self.kafka)})
+        membership = Membership("group", 1, "member")
+        committer = Committer(MemoryProducer(self.kafka), stores, 0, membership, {"t": "log"}, options)
+        sources = {"events": Source("events", 0, 0, None)}
+        self.task = Task(self.layer, 0, sources, stores, committer, self.held)
+        self.layer.slots[0] = Slot(0, frozenset(["events"]), membership, "running", task=self.task)
+        loop.call_soon(self.task.start)
+        loop.settle()
+
+    def _tell(self, event: Any, facts: tuple[Any, ...]) -> None:
+        if self.breaks:
+            raise RuntimeError("the log is broken")
+        self.told.append((event.offset, *facts))
+
+    def handle(self, handler: Any, *keys: bytes) -> None:
+        """New events, handled as far as they come by themselves."""
+        events = [self.kafka.append(TP, key, False) for key in keys]
+        got = Fetched(self.task.token, events[0].offset, events, len(self.kafka.logs[TP]))
+        ((_, batch),) = self.layer.batches({TP: got})
+        self.loop.create_task(batch.each(handler))
+        self.loop.settle()
+
+    def commit(self, ending: str = "commits") -> None:
+        """Let the commit thread do one commit."""
+        self.kafka.ending = ending
+        self.held.run_next()
+        self.kafka.ending = "commits"
+        self.loop.settle()
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    loop = VirtualTimeLoop()
+    yield Bench(loop)
+    loop.end()
+
+
+async def tells(event: Record) -> None:
+    current_unit().tell("charged", 5)
+
+
+def test_it_is_told_after_the_commit_with_its_event(bench: Bench) -> None:
+    """Not when the handler has ended: nothing of that exists yet for a reader."""
+    bench.handle(tells, b"a", b"b")
+    assert [] == bench.told
+    bench.commit()
+    assert [(0, "charged", 5), (1, "charged", 5)] == bench.told
+
+
+@pytest.mark.parametrize("ending", ["is fenced", "loses the membership"])
+def test_what_did_not_surely_commit_is_not_told(bench: Bench, ending: str) -> None:
+    """Whoever handles the event again tells of it."""
+    bench.handle(tells, b"a")
+    bench.commit(ending)
+    assert [] == bench.told
+
+
+def test_a_handler_that_runs_again_tells_once(bench: Bench) -> None:
+    """What a try that failed wanted told is forgotten with all else that it did."""
+    tries: list[Record] = []
+
+    async def fails_once(event: Record) -> None:
+        current_unit().tell("try", len(tries))
+        tries.append(event)
+        if len(tries) == 1:
+            raise ValueError("once")
+
+    bench.handle(fails_once, b"a")
+    bench.loop.settle(1)
+    bench.commit()
+    assert [(0, "try", 1)] == bench.told
+
+
+def test_a_log_that_is_broken_undoes_no_commit(bench: Bench) -> None:
+    """The task goes on."""
+    bench.breaks = True
+    bench.handle(tells, b"a")
+    bench.commit()
+    bench.breaks = False
+    bench.handle(tells, b"b")
+    bench.commit()
+    assert [(1, "charged", 5)] == bench.told
+    assert bench.task.is_open

@@ -1,0 +1,118 @@
+"""Records are written by a thread of their own: in order, whole, without holding up who logs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamsocial_billing.logs import setup, writing
+from streamsocial_billing.logs.lines import TextFormatter
+from streamsocial_billing.logs.masking import Mask
+from streamsocial_billing.logs.writing import Writer, to_file
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, afterwards as it was."""
+    root, ours = logging.getLogger(), logging.getLogger("streamsocial_billing")
+    chatty = logging.getLogger(setup.CHATTY)
+    handlers, levels = root.handlers[:], [one.level for one in (root, ours, chatty)]
+    yield root
+    root.handlers[:] = handlers
+    logging.captureWarnings(False)
+    for one, level in zip((root, ours, chatty), levels, strict=True):
+        one.setLevel(level)
+
+
+def logger_of(writer: Writer) -> logging.Logger:
+    """A logger that writes there alone."""
+    logger = logging.Logger("streamsocial_billing.x")
+    logger.addHandler(writer)
+    return logger
+
+
+def test_lines_are_written_in_order_with_their_arguments_as_they_were(tmp_path: Path) -> None:
+    """An object that changes after the call is shown as it was at the call."""
+    writer = Writer(to_file(str(tmp_path / "log")), TextFormatter(), Mask())
+    logger, changing = logger_of(writer), [0]
+    for number in range(2000):
+        changing[0] = number
+        logger.warning("at %s", changing)
+    writer.flush()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [f"at [{number}]" for number in range(2000)] == [line.split(" x ")[1] for line in lines]
+
+
+def test_who_logs_never_waits_for_a_disk_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit into the queue is counted, and the count is written when there is room again."""
+    monkeypatch.setattr(writing, "MOST_WAITING", 10)
+    hangs, written, began = threading.Event(), [], threading.Event()
+
+    def write(text: str) -> None:
+        began.set()
+        hangs.wait(10)
+        written.append(text)
+
+    writer = Writer(write, TextFormatter(), Mask())
+    logger = logger_of(writer)
+    logger.warning("first")
+    assert began.wait(10)
+    for number in range(100):
+        logger.warning("line %d", number)
+    hangs.set()
+    writer.flush()
+    logger.warning("afterwards")
+    writer.flush()
+    assert "90 lines are missing here" in "".join(written)
+    assert "afterwards" in written[-1]
+
+
+def test_a_record_that_cannot_be_written_does_not_end_the_log(tmp_path: Path) -> None:
+    """An object whose text cannot be made is named; the next line is there."""
+
+    class Broken:
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    writer = Writer(to_file(str(tmp_path / "log")), TextFormatter(), Mask())
+    logger = logger_of(writer)
+    logger.warning("x", extra={"detail": Broken()})
+    logger.warning("one %d", "word")
+    logger.warning("last")
+    writer.flush()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert ["ERROR", "WARNING", "WARNING"] == [line.split()[1] for line in lines]
+    assert "streamsocial_billing.x cannot be written: RuntimeError" in lines[0]
+    assert lines[2].endswith(" x last")
+
+
+def test_by_default_our_info_is_written_that_of_libraries_is_not(
+    root: logging.Logger, tmp_path: Path
+) -> None:
+    """Nor what Faust says of each service, nor the state of each task every ten seconds."""
+    setup.set_up(file=str(tmp_path / "log"))
+    logging.getLogger("streamsocial_billing.outcome").info("ours")
+    logging.getLogger("streamsocial_billing.views.web").info("[^--Web]: Starting...")
+    logging.getLogger("streamsocial_billing.exactly_once.watch").info("status task=1")
+    logging.getLogger("aiokafka").info("theirs")
+    logging.getLogger("faust").warning("theirs, bad")
+    root.handlers[0].flush()
+    assert ["ours", "theirs, bad"] == [
+        line.split(" ", 3)[3] for line in (tmp_path / "log").read_text().splitlines()
+    ]
+
+
+def test_a_level_that_was_asked_for_is_that_of_everything(root: logging.Logger, tmp_path: Path) -> None:
+    """INFO brings the libraries' lines, too; ERROR takes ours away."""
+    setup.set_up(file=str(tmp_path / "info"), level=logging.INFO)
+    logging.getLogger("aiokafka").info("theirs")
+    root.handlers[0].flush()
+    setup.set_up(file=str(tmp_path / "error"), level=logging.ERROR)
+    logging.getLogger("streamsocial_billing.outcome").warning("ours")
+    root.handlers[0].flush()
+    assert "theirs" in (tmp_path / "info").read_text()
+    assert "" == (tmp_path / "error").read_text()

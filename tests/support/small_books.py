@@ -15,6 +15,7 @@ from streamsocial_billing.reconciliation.bridge import Bridge, bridges
 from streamsocial_billing.reconciliation.findings import between_books_and_lists
 from streamsocial_billing.reconciliation.gateway_lists import row_of
 from streamsocial_billing.reconciliation.matching import index_for_proposals, match
+from streamsocial_billing.reconciliation.not_ours import refuse_unreadable
 from streamsocial_billing.reconciliation.report import breaks_in_order
 from streamsocial_billing.reconciliation.results import fold_results, result_row
 from streamsocial_billing.reconciliation.rules import Rules
@@ -30,26 +31,33 @@ RULES = Rules(as_of=AS_OF, told_by=lambda _: AS_OF)
 
 def reconciled(
     results: Iterable[bytes], movements: Iterable[Movement] = (), lines: Iterable[Line] = (),
-    rules: Rules = RULES,
+    rules: Rules = RULES, gateway: str = "simulated",
 ) -> tuple[list[dict[str, Any]], list[Bridge]]:  # fmt: skip
-    """The breaks as a report has them, and the bridges."""
-    db = filled(results, movements, lines)
+    """The breaks as a report has them, and the bridges; the movements are those of `gateway`."""
+    db = filled(results, movements, lines, gateway)
+    return found_in(db, rules), bridges(db)
+
+
+def found_in(db: sqlite3.Connection, rules: Rules = RULES) -> list[dict[str, Any]]:
+    """The breaks of a store, matched here."""
     match(db)
+    refuse_unreadable(db)
     index_for_proposals(db)
     keep_breaks(db, rules, between_books_and_lists(db, rules))
     keep_breaks(db, rules, between_lists_and_files(db, rules))
-    return list(breaks_in_order(db)), bridges(db)
+    return list(breaks_in_order(db))
 
 
 def filled(
-    results: Iterable[bytes], movements: Iterable[Movement], lines: Iterable[Line]
-) -> sqlite3.Connection:
+    results: Iterable[bytes], movements: Iterable[Movement] = (), lines: Iterable[Line] = (),
+    gateway: str = "simulated",
+) -> sqlite3.Connection:  # fmt: skip
     """A store with these legs."""
     db = in_memory()
     rows = (result_row(value, "here") for value in results)
     insert_many(db, ADD_A, (row for row in rows if row is not None))
     fold_results(db)
-    insert_many(db, ADD_B, (row_of("simulated", moved) for moved in movements))
+    insert_many(db, ADD_B, (row_of(gateway, moved) for moved in movements))
     db.execute("INSERT INTO kept.files (hash, name, format, lines) VALUES ('h', 'f', 'simple', 1)")
     insert_many(
         db, ADD_LINE,

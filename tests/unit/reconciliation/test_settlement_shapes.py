@@ -22,8 +22,8 @@ from streamsocial_billing.reconciliation.store import KEPT_NAME, in_memory, open
 
 OURS = gateway_key_of("ann", "charge", "p0")
 BALANCE = ("balance_transaction_id,created_utc,available_on_utc,currency,gross,fee,net,"
-           "reporting_category,source_id,description,customer_facing_amount,customer_facing_currency,automatic_payout_id,"
-           "automatic_payout_effective_at_utc,charge_id,payment_intent_id,payment_metadata[ref]\n")  # fmt: skip
+           "reporting_category,source_id,description,customer_facing_amount,customer_facing_currency,"
+           "automatic_payout_id,automatic_payout_effective_at_utc,charge_id,payment_intent_id,payment_metadata[ref]\n")  # fmt: skip
 PAYOUTS = ("payout_id,effective_at_utc,currency,balance_transaction_id,gross,fee,net,reporting_category,"
            "payout_expected_arrival_date,payout_status,description\n")  # fmt: skip
 
@@ -90,8 +90,9 @@ def test_row_j_a_payout_without_its_lines_has_none_to_compare(tmp_path: Path) ->
     charged = balance("txn_1", "charge", "10.00", "0.59", "9.41", "ch_1")
     db = loaded(tmp_path, BALANCE + charged + manual + instant)
     assert [] == payout_breaks(db)
-    assert [("payout", "po_manual", 500, None), ("payout", "po_instant", 300, None),
-            ("adjustment", None, 0, None)] == lines(db, "kind, gateway_ref, gross, payout_id")[1:]  # fmt: skip
+    kept = lines(db, "kind, gateway_ref, gross, payout_id")[1:]
+    assert [("payout", "po_manual", 500, None), ("payout", "po_instant", 300, None)] == kept[:2]
+    assert [("adjustment", None, 0, None)] == kept[2:]
     (bridge,) = bridges(db)
     assert ([], 800, 64) == (bridge.problems(), bridge.amounts["paid_out"], bridge.amounts["fees"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -43,6 +44,9 @@ logger = logging.getLogger(__name__)
 
 NO_TOPIC = "external"  # results of what a gateway made, in the counters
 REPEATS = OUTCOMES + "repeats"
+REPLAY_OF = "replay_of"
+"""Header of an event that `dlq replay` sent, and of the dead letter it became again: the first one's id."""
+_LETTER_ID = re.compile(rb"[0-9]{1,9}-[0-9]{1,19}")
 CUT_BYTES = 64 * 1024  # of a dead letter that would not fit whole (payments.md, "Bad input")
 ABOUT = (
     "action",
@@ -214,6 +218,9 @@ class Books:
         }  # fmt: skip
         if masked or key_masked:
             headers["masked"] = "card_number"
+        came_from = _replay_of(event)
+        if came_from is not None:
+            headers[REPLAY_OF] = came_from
         try:
             self.dead_letters.put_into_unit(key or None, value, headers=headers)
         except RecordTooLarge:
@@ -262,6 +269,12 @@ def _about(payment: PaymentEvent | PaymentEntry) -> dict[str, Any]:
             "business_ref": payment.business_ref, "refund_of": payment.refund_of, "origin": "event",
         }  # fmt: skip
     return {name: payment[name] for name in ABOUT}  # type: ignore[literal-required]
+
+
+def _replay_of(event: Event) -> str | None:
+    """The id of the dead letter whose replay this event is; a foreign header is not passed on."""
+    named = next((value for name, value in event.headers if name == REPLAY_OF), None)
+    return named.decode() if named is not None and _LETTER_ID.fullmatch(named) else None
 
 
 def _names(event: Event) -> dict[str, str]:

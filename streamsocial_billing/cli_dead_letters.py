@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -9,7 +11,15 @@ import orjson
 from faust.cli.faust import cli as faust_cli
 
 from streamsocial_billing.cli_shared import ACTOR, one_line_errors, the_settings
-from streamsocial_billing.dead_letters import letter, letters, replay, replayed
+from streamsocial_billing.dead_letters import (
+    Letter,
+    Replay,
+    failed_again,
+    letter,
+    letters,
+    replay,
+    replayed,
+)
 
 
 @faust_cli.group()
@@ -25,19 +35,56 @@ def dlq_list(reason: str | None, user: str | None, as_json: bool) -> None:
     """Name the dead letters so far."""
 
     def work() -> int:
-        back = replayed(the_settings())
+        links = _Links.read()
         for one in letters(the_settings()):
             if reason not in (None, one.reason) or user not in (None, one.user_id):
                 continue
-            told = one.as_json() | {"replayed": one.id in back}
+            told = links.told(one)
             if as_json:
                 click.echo(orjson.dumps(told).decode())
             else:
-                went = " replayed" if told["replayed"] else ""
-                click.echo(f"{one.id} {one.reason} from {one.source}: {one.error}{went}")
+                state = _state(told)
+                click.echo(f"{one.id} {one.reason} from {one.source}: {one.error}{state and f' ({state})'}")
         return 0
 
     one_line_errors(work)
+
+
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """Which letter went back where, which letter came from whose replay."""
+
+    back: Mapping[str, Replay]
+    again: Mapping[str, str]
+    replay_of: Mapping[str, str]
+
+    @classmethod
+    def read(cls) -> _Links:
+        back = replayed(the_settings())
+        again = failed_again(back, letters(the_settings()))
+        return cls(back, again, {second: first for first, second in again.items()})
+
+    def told(self, one: Letter) -> dict[str, Any]:
+        """What is known of a letter: as it was written, then what became of it."""
+        went = self.back.get(one.id)
+        return one.as_json() | {
+            "replay_of": self.replay_of.get(one.id), "replayed": went is not None,
+            "replayed_to": went.to if went else None, "replayed_by": went.actor if went else None,
+            "failed_again": self.again.get(one.id),
+        }  # fmt: skip
+
+
+def _state(told: Mapping[str, Any]) -> str:
+    """Where a letter came from and went, in words."""
+    said = []
+    if told["replay_of"] is not None:
+        said.append(f"replay of {told['replay_of']}")
+    if told["replayed"]:
+        where = "" if told["replayed_to"] is None else f" to {told['replayed_to']}"
+        said.append(f"replayed{where} by {told['replayed_by']}")
+    if told["failed_again"] is not None:
+        said.append(f"failed again as {told['failed_again']}")
+    return ", ".join(said)
 
 
 @dlq.command("show")
@@ -47,7 +94,7 @@ def dlq_show(letter_id: str) -> None:
 
     def work() -> int:
         found = letter(the_settings(), letter_id)
-        for name, value in found.as_json().items():
+        for name, value in _Links.read().told(found).items():
             click.echo(f"{name}: {'-' if value is None else value}")
         click.echo(f"\n{found.text()}")
         return 0
@@ -59,9 +106,12 @@ def dlq_show(letter_id: str) -> None:
 @click.argument("letter_id")
 @click.option("--correction", type=click.File("rb"), help="A payment as JSON that goes in its place.")
 @ACTOR
-@click.option("--dry-run", is_flag=True, help="Say what would happen.")
+@click.option("--dry-run", is_flag=True, help="Check all, send nothing; say what would be sent.")
 def dlq_replay(letter_id: str, correction: Any, actor: str, dry_run: bool) -> None:
-    """Send a letter's event back to `payments`: once, whoever else tries at the same moment."""
+    """Send a letter's event back to `payments`: once, whoever else tries at the same moment.
+
+    What would fail again is refused, exit code 1, and the letter stays usable: correct it.
+    """
 
     def work() -> int:
         content = correction.read() if correction is not None else None

@@ -1,19 +1,21 @@
 """Dead letters: what they say, and the one way back for an event.
 
 A replay appends the event and a marker in one transaction, whose transactional id belongs to the letter:
-whoever comes second is fenced, or finds the marker. So a letter goes back once, whoever replays it.
+whoever comes second is fenced, or finds the marker. So a letter goes back once, whoever replays it; one that
+would fail again does not go back, and stays usable.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from streamsocial_billing.books import REPLAY_OF
 from streamsocial_billing.card_numbers import mask_card_numbers
 from streamsocial_billing.committed import CommittedLog, KafkaProblem, said, unreachable
 from streamsocial_billing.events import BadInput, PaymentEvent
@@ -24,6 +26,9 @@ CALL_S: Final = 10.0
 FENCED: Final = frozenset(
     {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001
 )
+SHOWN: Final = (
+    "id", "at_ms", "reason", "error", "source", "user_id", "payment_id", "masked", "cut_from", "replay_of",
+)  # fmt: skip
 
 
 class ReplayRefused(KafkaProblem):
@@ -34,7 +39,8 @@ class ReplayRefused(KafkaProblem):
 class Letter:
     """One record of `payments-dlq`; `id` is its partition and offset there, `at_ms` ms since the epoch.
 
-    masked: a card number was taken out; cut_from: the length in bytes of a value that was cut, else None.
+    masked: a card number was taken out; cut_from: the length in bytes of a value that was cut, else None;
+    replay_of: the id of the letter whose replay this one came from, else None.
     """
 
     id: str
@@ -48,11 +54,11 @@ class Letter:
     value: bytes
     masked: bool
     cut_from: int | None
+    replay_of: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For a line of `dlq list --json`: no content."""
-        names = ("id", "at_ms", "reason", "error", "source", "user_id", "payment_id", "masked", "cut_from")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in SHOWN}
 
     def text(self) -> str:
         """The content for people; a card number that came past the first check does not get out here."""
@@ -80,25 +86,45 @@ def letter(settings: Settings, letter_id: str) -> Letter:
     raise ReplayRefused(f"there is no dead letter {letter_id}: `dlq list` names them, as in 3-17")
 
 
-def replayed(settings: Settings) -> set[str]:
-    """The ids of the letters that went back."""
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """How a letter went back: `to` as in "payments/3/17"; None, of a release that did not note it."""
+
+    to: str | None
+    actor: str
+    at_ms: int
+
+
+def replayed(settings: Settings) -> dict[str, Replay]:
+    """The letters that went back, by id."""
     log, topic = CommittedLog(settings), settings.topic(REPLAYS)
     places = [(topic, partition) for partition in range(log.partitions([topic])[topic])]
-    return {(message.key() or b"").decode() for message in log.read(log.ends(places))}
+    back = {}
+    for message in log.read(log.ends(places)):
+        told = orjson.loads(message.value() or b"{}")
+        back[(message.key() or b"").decode()] = Replay(told.get("to"), told["actor"], told["at"])
+    return back
+
+
+def failed_again(back: Mapping[str, Replay], found: Iterable[Letter]) -> dict[str, str]:
+    """Which of these letters came from whose replay: id of the letter that went back -> id of the new."""
+    of = {one.to: letter_id for letter_id, one in back.items() if one.to is not None}
+    named = ((one.replay_of or of.get(one.source), one.id) for one in found)
+    return {first: second for first, second in named if first is not None}
 
 
 def replay(settings: Settings, letter_id: str, *, correction: bytes | None, actor: str, dry_run: bool) -> str:
     """Send a letter's event back to `payments`, once; returns what was (or would be) done, for people.
 
     `correction`: a payment as JSON that takes the place of the letter's own bytes; its user_id is the key.
-    Raises ReplayRefused, KafkaProblem.
+    Raises ReplayRefused, also for what would fail again, KafkaProblem.
     """
     found = letter(settings, letter_id)
+    if letter_id in replayed(settings):
+        raise _twice(letter_id)
     key, value = _content(settings, found, correction)
     what = "the correction" if correction is not None else "the original bytes"
     if dry_run:
-        if letter_id in replayed(settings):
-            raise _twice(letter_id)
         return f"{letter_id} would go back to {settings.topic(PAYMENTS)}: {what}, {len(value)} bytes"
     producer = Producer(producer_config(settings, f"{settings.app_id}-replay-{letter_id}"))
     try:
@@ -132,19 +158,37 @@ def _content(settings: Settings, found: Letter, correction: bytes | None) -> tup
     if found.masked or found.cut_from is not None:
         why = "a card number was masked in it" if found.masked else f"it was cut from {found.cut_from} bytes"
         raise ReplayRefused(f"{found.id} cannot go back as it is, {why}: give --correction FILE")
+    _check_now(found)
     return found.key, found.value
+
+
+def _check_now(found: Letter) -> None:
+    """The agent's own checks, as of now: a time may have come, a release may take more.
+
+    Not that of the partition: the replay goes where the key belongs. Raises ReplayRefused.
+    """
+    try:
+        PaymentEvent.from_bytes(found.value, key=found.key, now_ms=time.time_ns() // 1_000_000)
+    except BadInput as bad:
+        raise ReplayRefused(
+            f"{found.id} would fail again, {bad.reason}: {bad.detail}; give --correction FILE"
+        ) from None
 
 
 def _append(
     settings: Settings, producer: Producer, letter_id: str, key: bytes | None, value: bytes, actor: str
 ) -> None:
     """Event and marker, each confirmed, in one transaction; no `requested` metric: nobody asked anew."""
-    marker = orjson.dumps({"letter": letter_id, "actor": actor, "at": time.time_ns() // 1_000_000})
     producer.begin_transaction()
-    headers = {"replay_of": letter_id}
+    headers = {REPLAY_OF: letter_id}
     event = {"topic": settings.topic(PAYMENTS), "value": value, "key": key, "headers": headers}
+    (there,) = send_confirmed(producer, [event], CALL_S)
+    marker = orjson.dumps({
+        "letter": letter_id, "actor": actor, "at": time.time_ns() // 1_000_000,
+        "to": f"{there.topic()}/{there.partition()}/{there.offset()}",
+    })  # fmt: skip
     back = {"topic": settings.topic(REPLAYS), "value": marker, "key": letter_id.encode()}
-    send_confirmed(producer, [event, back], CALL_S)
+    send_confirmed(producer, [back], CALL_S)
     producer.commit_transaction(CALL_S)
 
 
@@ -173,6 +217,7 @@ def _letter(message: Message) -> Letter:
         user_id=headers.get("user_id"), payment_id=headers.get("payment_id"), key=message.key(),
         value=message.value() or b"", masked="masked" in headers,
         cut_from=int(length) if length is not None and length.isdigit() else None,
+        replay_of=headers.get(REPLAY_OF),
     )  # fmt: skip
 
 

@@ -68,23 +68,101 @@ def test_a_letter_is_named_shown_corrected_and_goes_back_once(
         assert [] == [metric for metric in metrics if b"requested" in metric]
 
 
+GOOD = payment("user-1", "pay-1")
+
+
 @pytest.mark.timeout(120)
-def test_a_letter_whose_content_is_still_bad_becomes_a_new_letter(
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        (b"user-1", b"not json", "not_json: "),
+        (b"user-1", orjson.dumps(orjson.loads(GOOD.to_bytes()) | {"amount_minor": 0}), "bad_amount: "),
+        (b"user-2", GOOD.to_bytes(), "key_mismatch: record key 'user-2' is not user_id 'user-1'"),
+        (None, GOOD.to_bytes(), "key_mismatch: "),
+    ],
+)  # fmt: skip
+def test_a_replay_that_would_fail_again_is_refused_and_leaves_the_letter_usable(
+    key: bytes | None, value: bytes, why: str, broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """Exit code 1 with one line, in a dry run too; nothing is sent; a correction still goes back."""
+    with System(broker, tmp_path, unique_name, partitions=2) as system:
+        bury_bytes(system.settings, key, value)
+        (first,) = letters(system.settings)
+        for more in (["--dry-run"], []):
+            refused = dlq(system, "replay", first.id, *more)
+            assert (1, "", 1) == (refused.returncode, refused.stdout, refused.stderr.count("\n"))
+            assert f"{first.id} would fail again, {why}" in refused.stderr
+        assert [] == list(committed(system.settings, PAYMENTS)) + list(committed(system.settings, REPLAYS))
+        replay(system.settings, first.id, correction=GOOD.to_bytes(), actor="ann", dry_run=False)
+        (back,) = committed(system.settings, PAYMENTS)
+        place = f"{back.topic()}/{back.partition()}/{back.offset()}"
+        assert place == replayed(system.settings)[first.id].to
+
+
+@pytest.mark.timeout(120)
+def test_a_letter_whose_reason_can_pass_now_goes_back_as_it_is(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
-    """The original bytes go back as they were: the same reason again, from the new place."""
+    """A wrong partition: the replay goes where its key belongs. A date too far ahead: the time has come."""
     with System(broker, tmp_path, unique_name) as system:
         system.start()
+        home = partition_of(b"user-1", system.settings.partitions)
+        system.append([(b"user-1", GOOD.to_bytes(), (home + 1) % system.settings.partitions)])
+        system.wait_answered()
+        bury_bytes(system.settings, b"user-1", payment("user-1", "pay-2").to_bytes(), "requested_in_future")
+        found = {one.reason: one.id for one in letters(system.settings)}
+        assert {"wrong_partition", "requested_in_future"} == found.keys()
+        for letter_id in found.values():
+            done = dlq(system, "replay", letter_id)
+            assert (0, "") == (done.returncode, done.stderr)
+        system.sent += 2
+        system.wait_answered()
+        assert ["succeeded"] * 2 == [one["status"] for one in system.all_results()]
+
+
+@pytest.mark.timeout(120)
+def test_a_replay_that_failed_again_is_linked_to_its_letter(
+    broker: str, tmp_path: Path, unique_name: str
+) -> None:
+    """`list` and `show` say where it went and what it became; the new letter says whose replay it is.
+
+    Such a replay is not sent any more, but a release before this one did, and workers' clocks differ.
+    """
+    with System(broker, tmp_path, unique_name) as system:
+        system.start()
+        bury_bytes(system.settings, b"user-1", GOOD.to_bytes())
+        (first,) = letters(system.settings)
         place = partition_of(b"user-1", system.settings.partitions)
-        system.append([(b"user-1", b"not json", place)])
-        system.wait_answered()
-        [first] = letters(system.settings)
-        replay(system.settings, first.id, correction=None, actor="ann", dry_run=False)
-        system.sent += 1
-        system.wait_answered()
-        _, second = letters(system.settings)
-        assert (b"not json", "not_json") == (second.value, second.reason)
-        assert first.source != second.source
+        producer = Producer(system.settings.client_config())
+        topic = system.settings.topic(PAYMENTS)
+        producer.produce(topic, b"not json", b"user-1", place, headers={"replay_of": first.id})
+        marker = orjson.dumps({"letter": first.id, "actor": "ann", "at": 1, "to": f"{topic}/{place}/0"})
+        producer.produce(system.settings.topic(REPLAYS), marker, first.id.encode())
+        assert 0 == producer.flush(10)
+        producer.close()
+        assert system.dead_letters.wait(lambda: len(system.dead_letters.records) == 2)
+        found = [orjson.loads(line) for line in dlq(system, "list", "--json").stdout.splitlines()]
+        old, new = sorted(found, key=lambda one: one["replay_of"] is not None)
+        assert (first.id, None, new["id"], f"{topic}/{place}/0", "ann") == (
+            old["id"], old["replay_of"], old["failed_again"], old["replayed_to"], old["replayed_by"],
+        )  # fmt: skip
+        assert (first.id, None, False) == (new["replay_of"], new["failed_again"], new["replayed"])
+        listed = dlq(system, "list").stdout
+        assert f"(replayed to {topic}/{place}/0 by ann, failed again as {new['id']})\n" in listed
+        assert f"(replay of {first.id})\n" in listed
+        assert f"failed_again: {new['id']}\n" in dlq(system, "show", first.id).stdout
+        assert f"replay_of: {first.id}\n" in dlq(system, "show", new["id"]).stdout
+
+
+def bury_bytes(settings: Settings, key: bytes | None, value: bytes, reason: str = "bad_amount") -> None:
+    """A letter with this content, as the billing agent writes it."""
+    headers: dict[str, str | bytes | None] = {
+        "reason": reason, "error": "x", "at": "1", "source": f"{settings.topic(PAYMENTS)}/0/0",
+    }  # fmt: skip
+    producer = Producer(settings.client_config())
+    producer.produce(settings.topic(DEAD_LETTERS), value, key=key, headers=headers)
+    assert 0 == producer.flush(10)
+    producer.close()
 
 
 def bury(settings: Settings, count: int, **more: str) -> None:
@@ -93,7 +171,8 @@ def bury(settings: Settings, count: int, **more: str) -> None:
     headers.setdefault("source", f"{settings.topic(PAYMENTS)}/0/0")
     producer = Producer(settings.client_config())
     for number in range(count):
-        producer.produce(settings.topic(DEAD_LETTERS), b"{}", key=b"user-%d" % number, headers=headers)
+        event = payment(f"user-{number}", "pay-1").to_bytes()
+        producer.produce(settings.topic(DEAD_LETTERS), event, key=b"user-%d" % number, headers=headers)
     assert 0 == producer.flush(10)
     producer.close()
 

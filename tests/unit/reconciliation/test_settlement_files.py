@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 from support.planted_books import PlantedBooks
 from support.planted_output import write_files
+from support.simulator import ROOT
 
 from streamsocial_billing.events import gateway_key_of
 from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.settlement.importing import load
-from streamsocial_billing.reconciliation.settlement.lines import BadLine, minor_units
+from streamsocial_billing.reconciliation.settlement.lines import KINDS, BadLine, minor_units
 from streamsocial_billing.reconciliation.settlement.paypal import kind_of
 from streamsocial_billing.reconciliation.store import in_memory
 
 OURS = gateway_key_of("ann", "charge", "p-1")
+EXAMPLE = ROOT / "examples" / "settlement.csv"
 HEADER = "kind,gateway,gateway_ref,charge_ref,ref,gross,fee,net,currency,payout_id,created_at\n"
 LINES = (
     "charge,simulated,ch_1,,,10.00,0.30,9.70,USD,po_1,2026-03-02 10:00:00\n"
@@ -68,6 +70,19 @@ def test_our_own_format_is_read_to_the_cent(tmp_path: Path) -> None:
         ("charge", "ch_1", 1000, 30, 970, "USD", "po_1"), ("refund", "re_1", -400, 0, -400, "USD", "po_1"),
         ("charge", "ch_2", 500, 12, 488, "JPY", "po_1"), ("charge", "ch_3", 1234, 4, 1230, "KWD", "po_1"),
     ] == lines(db)  # fmt: skip
+
+
+def test_the_example_of_our_own_format_is_read() -> None:
+    """examples/settlement.csv has every usual kind of line; what was paid out is what the lines add up to."""
+    db = in_memory()
+    assert load(db, EXAMPLE)
+    found = db.execute("SELECT kind, net, currency FROM kept.lines ORDER BY id").fetchall()
+    assert KINDS - {"conversion"} == {kind for kind, _, _ in found}
+    for currency in ("USD", "JPY"):
+        paid = [net for kind, net, code in found if kind == "payout" and code == currency]
+        assert paid == [sum(net for kind, net, code in found if kind != "payout" and code == currency)]
+    page = (ROOT / "docs" / "reconciliation.md").read_text(encoding="utf-8")
+    assert "(../examples/settlement.csv)" in page
 
 
 def test_stripes_report_is_read(tmp_path: Path) -> None:

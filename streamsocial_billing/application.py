@@ -1,6 +1,8 @@
 """The map of the system: topics, tables, agents, views."""
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -11,6 +13,7 @@ from streamsocial_billing.audit.watching import LiveAudit
 from streamsocial_billing.beside import run_beside
 from streamsocial_billing.billing import Billing
 from streamsocial_billing.books import Books
+from streamsocial_billing.data_folder import note_on
 from streamsocial_billing.exactly_once import batched, output
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.exactly_once.metrics import Metrics
@@ -59,6 +62,8 @@ from tables.payments import declare_payments
 from tables.subscriptions import declare_subscriptions
 from tables.task_counters import declare_task_counters
 
+logger = logging.getLogger(__name__)
+
 # in the order in which `Books` has them
 TABLES = (
     declare_charges, declare_payments, declare_open_payments, declare_business_refs, declare_gateway_events,
@@ -79,7 +84,7 @@ def create_app(
     """
     app = faust.App(settings.app_id, **faust_options(settings))
     layer = exactly_once.install(app, layer_options(settings, overrides))
-    exactly_once.before_start(app, lambda cluster: _prepare(settings, cluster))
+    exactly_once.before_start(app, lambda cluster: _prepare(app, settings, cluster))
 
     # topics: what is read, what is written
     payments, nudges, messages, orders = (
@@ -157,8 +162,11 @@ def create_app(
     return app
 
 
-def _prepare(settings: Settings, cluster: Cluster) -> None:
+def _prepare(app: faust.App, settings: Settings, cluster: Cluster) -> None:
     """What a worker needs before it starts; raises SetupRefused."""
+    note = note_on(Path(app.conf.datadir), settings.app_id)
+    if note is not None:
+        logger.warning("%s", note)
     problem = default_problem(settings)
     if problem is not None:
         raise exactly_once.SetupRefused(problem)

@@ -14,9 +14,21 @@ from streamsocial_billing import cli_operators as cli_operators
 from streamsocial_billing import cli_reconciliation as cli_reconciliation
 from streamsocial_billing import cli_subscriptions as cli_subscriptions
 from streamsocial_billing import cli_worker as cli_worker
-from streamsocial_billing.cli_shared import GATEWAY_NAME, NAME, datadir_of, give_up, waiting
+from streamsocial_billing.cli_shared import (
+    GATEWAY_NAME,
+    MOMENT,
+    NAME,
+    datadir_of,
+    give_up,
+    say_where,
+    waiting,
+)
 from streamsocial_billing.cli_shared import one_line_errors as one_line_errors
 from streamsocial_billing.cli_shared import the_settings as the_settings
+from streamsocial_billing.data_folder import LEDGER, default_ledger
+from streamsocial_billing.events import PRODUCTS
+from streamsocial_billing.inherited_options import add_help
+from streamsocial_billing.results import EVERYTHING, STATUSES, Wanted, follow_results
 from streamsocial_billing.settings import SettingsError
 
 GATEWAY_PORT = 8420
@@ -75,7 +87,7 @@ def submit(ctx: click.Context, file: Any, gateway: str | None) -> None:
 
     def work() -> int:
         accepted, refused = submit_lines(
-            the_settings(), datadir_of(ctx, the_app().conf.datadir), file, default_gateway=gateway
+            the_settings(), say_where(datadir_of(ctx, the_app().conf.datadir)), file, default_gateway=gateway
         )
         click.echo(f"{accepted} accepted, {refused} refused")
         return 1 if refused else 0
@@ -85,26 +97,51 @@ def submit(ctx: click.Context, file: Any, gateway: str | None) -> None:
 
 @faust_cli.command()
 @click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
-def results(follow: bool) -> None:
-    """Print the committed charge results as JSON lines."""
-    from streamsocial_billing.results import follow_results
+@click.option("--user", help="Only of this user_id; only that user's partition is read.")
+@click.option("--payment", help="Only of this payment_id.")
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice(STATUSES),
+    help="Only of this status; may be given several times.",
+)  # fmt: skip
+@click.option("--gateway", type=GATEWAY_NAME, help="Only of this gateway.")
+@click.option("--product", type=click.Choice(sorted(PRODUCTS)), help="Only of this product.")
+@click.option("--since", type=MOMENT, help="Only processed at this time or later, UTC: 2026-12-31T12:00.")
+@click.option("--until", type=MOMENT, help="Only processed before this time.")
+def results(
+    follow: bool, user: str | None, payment: str | None, statuses: tuple[str, ...], gateway: str | None,
+    product: str | None, since: int | None, until: int | None,
+) -> None:  # fmt: skip
+    """Print the committed charge results as JSON lines, oldest first within a partition.
+
+    Every filter must be met. A terminal shows on stderr how far the reading is.
+    """
+    wanted = Wanted(user, payment, frozenset(statuses), gateway, product, since, until)
 
     def work() -> int:
-        follow_results(the_settings(), follow=follow, out=sys.stdout)
+        follow_results(
+            the_settings(), follow=follow, out=sys.stdout, err=sys.stderr,
+            wanted=EVERYTHING if wanted == EVERYTHING else wanted,
+        )  # fmt: skip
         return 0
 
     one_line_errors(work)
 
 
 @faust_cli.command()
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=GATEWAY_PORT, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--ledger", default="gateway.sqlite", show_default=True, type=click.Path(dir_okay=False))
-def gateway(host: str, port: int, ledger: str) -> None:
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=GATEWAY_PORT, show_default=True, type=click.IntRange(1, 65535),
+    help="Port to listen on; workers find it by BILLING_GATEWAY_URL.",
+)  # fmt: skip
+@click.option(
+    "--ledger", type=click.Path(dir_okay=False), help=f"SQLite file of the charges. Default: {LEDGER}."
+)
+def gateway(host: str, port: int, ledger: str | None) -> None:
     """Run the simulated payment gateway with its durable ledger."""
     from streamsocial_billing.gateways.simulator.server import run
 
-    raise SystemExit(run(host, port, ledger, the_settings().log_format))
+    where = ledger or say_where(default_ledger())
+    raise SystemExit(run(host, port, where, the_settings().log_format))
 
 
 @faust_cli.command()
@@ -129,3 +166,6 @@ def audit(wait_s: float, as_json: bool, require_settled: bool) -> None:
         return 3 if require_settled and not report.settled else 0
 
     one_line_errors(work)
+
+
+add_help(faust_cli)

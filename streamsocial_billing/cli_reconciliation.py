@@ -1,4 +1,4 @@
-"""The command that holds the books against what gateways say."""
+"""The command that compares our books with what gateways say."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def reconcile(
     files: tuple[Path, ...], dry_run: bool, output: Path, as_of: str | None, since: str | None,
     report_zone: str | None, decimal_separator: str, link_base: str,
 ) -> None:  # fmt: skip
-    """Hold our books against gateways and settlement files.
+    """Compare our books with the gateways' lists and the settlement files.
 
-    What can be repaired is repaired by events. Exit code 0: clean, 1: open breaks, 2: an input is bad or
-    cannot be read, nothing was changed.
+    What can be repaired is repaired by events. Exit code 0: no open break, 1: open breaks, 2: an input is bad
+    or cannot be read, nothing was changed.
     """
     from streamsocial_billing.reconciliation.command import BAD_INPUT, moment, run_command, zone_of
     from streamsocial_billing.reconciliation.settlement.lines import Reading

@@ -15,12 +15,34 @@ from confluent_kafka import KafkaException
 
 from streamsocial_billing.commands import MAX_TEXT
 from streamsocial_billing.committed import KafkaProblem
+from streamsocial_billing.data_folder import FAUST_DEFAULT, note_on
 from streamsocial_billing.events import GATEWAYS
 from streamsocial_billing.exactly_once import ExactlyOnceError
 from streamsocial_billing.settings import Settings, SettingsError
 
 NAME = "streamsocial-billing"
 GATEWAY_NAME = click.Choice(sorted(GATEWAYS))
+
+
+class Moment(click.ParamType):
+    """A moment on the command line: `now`, a date, or a date with time; UTC unless it says otherwise.
+
+    Its value is in milliseconds since the epoch.
+    """
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it."""
+        from streamsocial_billing.reconciliation.command import moment
+
+        try:
+            return value if isinstance(value, int) else moment(value)
+        except ValueError:
+            self.fail(f"{value!r} is no date, or date with time, as in 2026-12-31T12:00", param, ctx)
+
+
+MOMENT = Moment()
 
 
 @cache
@@ -62,10 +84,20 @@ def one_line_errors(call: Callable[[], int]) -> NoReturn:
     raise SystemExit(code)
 
 
+def say_where(used: Path) -> Path:
+    """A line on stderr if that is where an earlier release kept its data; returns it."""
+    note = note_on(used, the_settings().app_id)
+    if note is not None:
+        sys.stderr.write(f"{NAME}: {note}\n")
+    return used
+
+
 def datadir_of(ctx: click.Context, default: Path) -> Path:
     """The data folder: as given on the command line, else the app's."""
     given = ctx.find_root().params.get("datadir")
-    return Path(str(given or default).replace("{conf.name}", the_settings().app_id))
+    if given in (None, FAUST_DEFAULT):
+        return default
+    return Path(str(given).replace("{conf.name}", the_settings().app_id))
 
 
 def _some_text(_ctx: click.Context, _param: click.Parameter, text: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from streamsocial_billing import exactly_once
 from streamsocial_billing.card_numbers import mask_card_numbers
+from streamsocial_billing.data_folder import default_folder
 from streamsocial_billing.exactly_once import Options
 from streamsocial_billing.kafka_credentials import kafka_credentials
 from streamsocial_billing.logs.setup import fold
@@ -17,7 +18,9 @@ GAP_ALARM_DEADLINES = 3  # ... but never less than so many gateway deadlines
 
 def faust_options(settings: Settings) -> dict[str, Any]:
     """The arguments of `faust.App`; raises SettingsError."""
+    folder = default_folder(settings.app_id)
     return {
+        **({} if folder is None else {"datadir": folder}),
         **exactly_once.settings(settings.broker_urls, session_timeout_s=settings.session_timeout_s),
         "topic_partitions": settings.partitions,
         "topic_replication_factor": settings.replication,

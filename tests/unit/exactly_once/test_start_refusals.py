@@ -1,6 +1,7 @@
 """What a worker refuses to start with, as far as no broker is needed to see it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,8 +17,8 @@ from streamsocial_billing.exactly_once.table_manager import whole_tasks
 
 def app_with(**settings: Any) -> Any:
     """An app that is fine but for these settings."""
-    common = exactly_once.settings(["kafka://127.0.0.1:1"])
-    app = faust.App("refused", **{"web_enabled": False, **common, **settings})
+    common = exactly_once.settings(["kafka://127.0.0.1:1"]) | {"web_enabled": False}
+    app = faust.App("refused", **{**common, **settings})
     exactly_once.install(
         app, Options(client_config={"bootstrap.servers": "127.0.0.1:1"}, request_timeout_s=0.1)
     )
@@ -32,6 +33,12 @@ def read(app: Any, topic: Any, name: str = "reader", **options: Any) -> None:
             del batch
 
     app.agent(topic, name=name, **options)(agent)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app makes its data folder where it starts: not in this checkout."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize(

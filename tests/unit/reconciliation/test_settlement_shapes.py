@@ -23,7 +23,8 @@ from streamsocial_billing.reconciliation.store import KEPT_NAME, in_memory, open
 OURS = gateway_key_of("ann", "charge", "p0")
 BALANCE = ("balance_transaction_id,created_utc,available_on_utc,currency,gross,fee,net,"
            "reporting_category,source_id,description,customer_facing_amount,customer_facing_currency,"
-           "automatic_payout_id,automatic_payout_effective_at_utc,charge_id,payment_intent_id,payment_metadata[ref]\n")  # fmt: skip
+           "automatic_payout_id,automatic_payout_effective_at_utc,charge_id,payment_intent_id,"
+           "payment_metadata[ref]\n")  # fmt: skip
 PAYOUTS = ("payout_id,effective_at_utc,currency,balance_transaction_id,gross,fee,net,reporting_category,"
            "payout_expected_arrival_date,payout_status,description\n")  # fmt: skip
 

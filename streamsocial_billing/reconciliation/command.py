@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from typing import Final, TextIO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -9,10 +10,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from rich.console import Console
 from rich.table import Table
 
+from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.configured import configured_gateways
 from streamsocial_billing.reconciliation.breaks import AGE_BUCKETS
 from streamsocial_billing.reconciliation.report import not_checked_text, shown
-from streamsocial_billing.reconciliation.run import Done, Wish, now_ms, reconcile
+from streamsocial_billing.reconciliation.run import Books, Done, Wish, now_ms, reconcile
 from streamsocial_billing.reconciliation.settlement.lines import BadLine, millis
 from streamsocial_billing.reconciliation.showing import Bars
 from streamsocial_billing.settings import Settings
@@ -22,10 +24,17 @@ OPEN_BREAKS: Final = 1
 BAD_INPUT: Final = 2
 
 
-def run_command(settings: Settings, wish: Wish, out: TextIO, err: TextIO) -> int:
-    """Run with the gateways of the settings; returns the exit code. Raises InputRefused, KafkaProblem."""
+def run_command(
+    settings: Settings, wish: Wish, out: TextIO, err: TextIO,
+    gateways: Mapping[str, Gateway] | None = None, books: Books | None = None,
+) -> int:  # fmt: skip
+    """Run, unless others are given with the gateways of the settings and our books on Kafka.
+
+    Returns the exit code. Raises InputRefused, KafkaProblem.
+    """
+    asked = configured_gateways(settings) if gateways is None else gateways
     with Bars(Console(file=err)) as bars:
-        done = reconcile(settings, configured_gateways(settings), wish, bars)
+        done = reconcile(settings, asked, wish, bars, books)
     _tell(done, wish, Console(file=out, soft_wrap=True, highlight=False))
     return CLEAN if done.summary.clean else OPEN_BREAKS
 

@@ -6,3 +6,6 @@ class InputRefused(Exception):
 
     The text is one line for people that names the file or the gateway, the place in it, what is wrong.
     """
+
+    def __init__(self, why: str) -> None:
+        super().__init__(" ".join(why.splitlines()))  # it may quote what came from outside

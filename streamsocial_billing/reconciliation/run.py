@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -78,17 +78,32 @@ class Done:
     repeated_files: list[str] = field(default_factory=list)
 
 
+class Books(Protocol):
+    """Our leg: OurBooks reads it from Kafka."""
+
+    def take_cut(self) -> Cut:
+        """Up to where it is read."""
+
+    def total(self, cut: Cut) -> int:
+        """How much that is, for a progress bar."""
+
+    def load(self, db: sqlite3.Connection, cut: Cut) -> None:
+        """Read it into the store; raises InputRefused, KafkaProblem."""
+
+
 def reconcile(
-    settings: Settings, gateways: Mapping[str, Gateway], wish: Wish, showing: Showing | None = None
-) -> Done:
+    settings: Settings, gateways: Mapping[str, Gateway], wish: Wish, showing: Showing | None = None,
+    books: Books | None = None,
+) -> Done:  # fmt: skip
     """Run once. Raises InputRefused or KafkaProblem: then no report and no kept line has changed."""
     if not gateways:
         raise InputRefused(f"no gateway is set up, so there is nothing to compare with: {HOW_TO_SET_UP}")
     show = showing if showing is not None else Quiet()
+    ours = books if books is not None else OurBooks(settings, show.tick)
     with opened(wish.output) as db, asyncio.Runner() as runner:
         try:
             repeated = _load_files(db, wish, show)
-            cut = _load_books(settings, db, show)
+            cut = _load_books(ours, db, show)
             runner.run(_load_lists(db, gateways, wish, cut, show))
             rules = _find(settings, db, gateways, wish, cut, show)
             runner.run(ask(db, gateways))
@@ -113,8 +128,7 @@ def _load_files(db: sqlite3.Connection, wish: Wish, show: Showing) -> list[str]:
     return load_all(db, wish.files, wish.reading, begins)
 
 
-def _load_books(settings: Settings, db: sqlite3.Connection, show: Showing) -> Cut:
-    books = OurBooks(settings, show.tick)
+def _load_books(books: Books, db: sqlite3.Connection, show: Showing) -> Cut:
     cut = books.take_cut()
     show.stage("our books", books.total(cut))
     books.load(db, cut)

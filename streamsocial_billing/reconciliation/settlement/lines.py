@@ -14,8 +14,8 @@ from streamsocial_billing.reconciliation.errors import InputRefused
 
 KINDS: Final = frozenset({"charge", "refund", "dispute", "adjustment", "conversion", "payout"})
 MAX_MINOR: Final = 10**15
-LAST_MS: Final = 4_102_444_800_000
-"""The year 2100."""
+LAST_MS: Final = 32_503_680_000_000
+"""The year 3000."""
 UNKNOWN_EXPONENT: Final = 2
 """Digits that a currency is taken to have which nobody here knows; only others are paid in such a one."""
 _NUMBER = re.compile(r"[+-]?\d{1,16}([.,]\d{1,6})?")

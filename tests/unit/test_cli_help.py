@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from faust.cli.faust import cli as faust_cli
 
-from streamsocial_billing import cli
+from streamsocial_billing import cli  # noqa: F401 - it adds our commands
 
 
 def commands(
@@ -20,7 +21,7 @@ def commands(
             yield from commands(below, f"{path} {name}")
 
 
-ALL = dict(commands(cli.faust_cli))
+ALL = dict(commands(faust_cli))
 
 
 def test_the_tree_holds_our_commands_and_fausts() -> None:
@@ -34,7 +35,7 @@ def test_the_tree_holds_our_commands_and_fausts() -> None:
 def test_every_option_has_a_help_text(path: str) -> None:
     """Also those that Faust brings: `worker --web-bind` decides who may read user data."""
     command = ALL[path]
-    assert (command.help or "").strip() or command is cli.faust_cli
+    assert (command.help or "").strip() or command is faust_cli
     options = [one for one in command.params if isinstance(one, click.Option)]
     assert [] == [one.opts[0] for one in options if not (one.help or "").strip()]
 

@@ -54,8 +54,9 @@ class Planted:
 def planted(broker: str, name: str, folder: Path, count: int, partitions: int = 8) -> Planted:
     """Books of `count` normal payments with every class of break, on topics of their own."""
     settings = Settings(
-        app_id=name, topic_prefix=f"{name}-", broker=f"kafka://{broker}", partitions=partitions
-    )
+        app_id=name, topic_prefix=f"{name}-", broker=f"kafka://{broker}", partitions=partitions,
+        gateway_url="http://127.0.0.1:1",
+    )  # fmt: skip
     books = PlantedBooks()
     books.normal(count)
     books.plant()

@@ -207,6 +207,7 @@ def test_a_run_ends_with_a_report_or_a_line(made: Drawn) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @given(drawn)
 @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_ten_thousand_runs_end_with_a_report_or_a_line(made: Drawn) -> None:

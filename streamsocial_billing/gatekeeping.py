@@ -117,7 +117,7 @@ class Gatekeeper:
 
     async def run(self) -> None:
         """Look again and again, until cancelled; says first which gateways take part."""
-        logger.warning("%s", self._participation)  # a warning, as who starts a worker has to see it
+        logger.info("%s", self._participation)
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             self.look()

@@ -100,7 +100,7 @@ class WorkerProcess:
         self._reader: threading.Thread | None = None
         self.starts = 0
         self.web_port = 0
-        self.options: tuple[str, ...] = ()
+        self.options: tuple[str, ...] = ("--loglevel=info",)  # of everything: libraries' lines are waited for
         self.program: tuple[str, ...] = (str(Path(sys.executable).with_name("streamsocial-billing")),)
 
     @property
@@ -127,7 +127,7 @@ class WorkerProcess:
         self.web_port = free_port()
         self._process = process = subprocess.Popen(
             [*command, f"--datadir={self.datadir}", "worker", f"--web-port={self.web_port}",
-             "--loglevel=info", *self.options],
+             *self.options],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env=self.environment,
         )  # fmt: skip

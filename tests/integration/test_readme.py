@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from dataclasses import fields
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 from support.simulator import ROOT
 from support.system import System
+from support.until import until
 
 from streamsocial_billing.settings import Settings
 
@@ -52,16 +54,59 @@ def test_a_runnable_line_runs(line: str, tmp_path: Path) -> None:
 
 
 def test_the_lines_for_a_system_do_what_the_text_says(broker: str, tmp_path: Path, unique_name: str) -> None:
-    """A payment submitted twice: one charge, its replay, an audit without a difference."""
+    """A payment submitted twice: one charge, its replay, an audit without a difference.
+
+    Nothing is left in the checkout but what git ignores and `make clean` removes.
+    """
+    checkout = empty_checkout(tmp_path / "checkout")
     with System(broker, tmp_path, unique_name, partitions=2) as system:
         system.start()
         chosen = {k: v for k, v in system.worker.environment.items() if k.startswith("BILLING_")}
-        outputs = [run(line, tmp_path, **chosen) for line in commands(" system")]
+        outputs = [run(line, checkout, **chosen) for line in commands(" system")]
         said = "".join(outputs)
         assert 2 == said.count("1 accepted, 0 refused")
         results = [line for line in outputs[-1].splitlines() if line.startswith("{")]
         assert [False, True] == [json.loads(one)["replayed"] for one in results]
         system.stop_workers()
+    assert "" == left_behind(checkout)
+    assert {".git", ".gitignore", "data"} == {one.name for one in checkout.iterdir()}
+    assert re.search(r"^\trm -rf data ", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+
+
+def empty_checkout(folder: Path) -> Path:
+    """A repository that holds our .gitignore and nothing else."""
+    folder.mkdir()
+    (folder / ".gitignore").write_bytes((ROOT / ".gitignore").read_bytes())
+    for arguments in (["init", "-q"], ["add", "."]):
+        subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+    who = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run(["git", *who, "commit", "-q", "-m", "x"], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def left_behind(checkout: Path) -> str:
+    """What git sees there besides what it holds."""
+    done = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=checkout, check=True, capture_output=True, text=True
+    )
+    return done.stdout
+
+
+def test_the_services_of_the_readme_leave_nothing_behind(tmp_path: Path) -> None:
+    """The simulated gateway with its default ledger: the file is where git ignores it."""
+    checkout = empty_checkout(tmp_path / "checkout")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with subprocess.Popen(
+        [str(BIN / OURS), "gateway", "--port", str(port)], cwd=checkout, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as gateway:  # fmt: skip
+        try:
+            until(lambda: (checkout / "data" / "gateway.sqlite").exists(), "the ledger is made")
+        finally:
+            gateway.terminate()
+    assert "" == left_behind(checkout)
+    assert {".git", ".gitignore", "data"} == {one.name for one in checkout.iterdir()}
 
 
 def test_the_client_library_is_used_as_the_readme_does(

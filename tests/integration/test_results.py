@@ -14,6 +14,7 @@ import orjson
 import pytest
 from confluent_kafka import Producer
 from support.system import System
+from support.until import until
 
 from streamsocial_billing.exactly_once import partition_of
 from streamsocial_billing.settings import RESULTS
@@ -31,7 +32,7 @@ def result(user: int, day: int) -> dict[str, Any]:
     return {
         "payment_id": f"p{number}", "user_id": f"user-{user}", "status": STATUSES[number % 3],
         "gateway": ("simulated", "stripe")[number % 2], "product": ("gift", "subscription")[day % 2],
-        "processed_at": NOON_MS + day * DAY_MS,
+        "processed_at": NOON_MS + day * DAY_MS, "resolves": False, "source": None,
     }  # fmt: skip
 
 
@@ -123,10 +124,7 @@ def test_a_filter_counts_while_results_are_followed(system: System, tmp_path: Pa
     try:
         expected = {one["payment_id"] for one in ALL if one["user_id"] == "user-2"}
         expected &= {one["payment_id"] for one in ALL if one["status"] == "succeeded"}
-        text = ""
-        while wanted(text) != expected:
-            assert following.poll() is None
-            text = (tmp_path / "out").read_text().rpartition("\n")[0]
+        until(lambda: wanted((tmp_path / "out").read_text().rpartition("\n")[0]) == expected, "all printed")
     finally:
         following.terminate()
         following.wait(20)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any, Final
-
-import orjson
 
 from streamsocial_billing.books import Books
 from streamsocial_billing.gateway_events import GatewayEvent
@@ -51,7 +50,7 @@ class Awaiting:
                 told.user_id, charge_id, MOST_WAITING, told.gateway_ref,
             )  # fmt: skip
             return
-        row["told"].append(orjson.loads(told.to_bytes()))
+        row["told"].extend(one.as_json() for one in _as_earlier_releases_read(told))
         self._put(told.user_id, charge_id, row)
 
     def take_told(self, user_id: str, charge_id: str) -> list[GatewayEvent]:
@@ -100,3 +99,11 @@ class Awaiting:
             self._books.awaited_charges[key] = row
         elif key in self._books.awaited_charges:
             del self._books.awaited_charges[key]
+
+
+def _as_earlier_releases_read(told: GatewayEvent) -> list[GatewayEvent]:
+    """Without the field that they do not know: after an upgrade a task may come back to one for a while."""
+    if not told.returned_minor:
+        return [told]
+    back = replace(told, status="declined", amount_minor=told.returned_minor, returned_minor=0)
+    return [replace(told, returned_minor=0), back]

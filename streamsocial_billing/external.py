@@ -103,25 +103,38 @@ class _Booking:
 
     def dispute(self) -> str:
         """By what moved in all so far: each message adds what the books do not have yet."""
+        if self.told.status == "declined":
+            return self._dispute_returned(self.told.amount_minor)
+        effect = self._dispute_taken()
+        back = self.told.returned_minor
+        if not back:
+            return effect
+        returned = self._dispute_returned(back)
+        return "booked" if "booked" in (effect, returned) else effect
+
+    def _dispute_taken(self) -> str:
         told, first = self.told, external_id(self.told.gateway, self.told.gateway_ref)
         before = self.books.entry(told.user_id, first)
         if before is not None and "seen" in before:
             # a list says what is so now, so an inquiry that took money after it was closed is booked
-            if told.status != "succeeded" or told.via != "reconciliation":
-                return "known"
-            return self._take(first, told.amount_minor)
-        if told.status == "succeeded":
-            taken, payment_id = self._so_far(first, "taken")
-            more = told.amount_minor - taken
-            return self._take(payment_id, more) if more > 0 else "known"
+            return self._take(first, told.amount_minor) if told.via == "reconciliation" else "known"
+        taken, payment_id = self._so_far(first, "taken")
+        more = told.amount_minor - taken
+        return self._take(payment_id, more) if more > 0 else "known"
+
+    def _dispute_returned(self, amount_minor: int) -> str:
+        told, first = self.told, external_id(self.told.gateway, self.told.gateway_ref)
+        before = self.books.entry(told.user_id, first)
         if before is None:
             # it ended before it took anything, or we hear of its end first: then its beginning counts no more
             self.books.put(told.user_id, first, _ended_first(told, DISPUTE_WON, self.at_ms))
             return "noted"
+        if "seen" in before:
+            return "known"
         taken, _ = self._so_far(first, "taken")
         won = external_id(told.gateway, told.gateway_ref, "won")
         returned, payment_id = self._so_far(won, "won")
-        more = min(told.amount_minor, taken) - returned
+        more = min(amount_minor, taken) - returned
         return self._return(payment_id, more, before["refunded_minor"] > 0) if more > 0 else "known"
 
     def _so_far(self, first: str, word: str) -> tuple[int, str]:

@@ -43,6 +43,8 @@ class GatewayEvent:
     charge_id     refunds, disputes: the payment_id of the charge, where known
     amount_minor  minor units of `currency`; of a dispute what moved in all so far, by its balance
                   transactions (gateways/moved.py): `succeeded` what was withdrawn, `declined` what came back
+    returned_minor of a dispute that `succeeded`: what of `amount_minor` came back so far; where it is 0 the
+                  record does not have it, so that an older release reads the record, too
     occurred_at   ms since the epoch, the gateway's clock
     via           `webhook` or `reconciliation`
     """
@@ -64,10 +66,18 @@ class GatewayEvent:
     currency: str
     occurred_at: int
     via: str = "webhook"
+    returned_minor: int = 0
 
     def to_bytes(self) -> bytes:
         """The record's value on `gateway-events`."""
-        return orjson.dumps(self)
+        return orjson.dumps(self.as_json())
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields as the record has them."""
+        said = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        if not self.returned_minor:
+            del said["returned_minor"]
+        return said
 
     @classmethod
     def from_bytes(cls, value: bytes | None, *, key: bytes | None) -> GatewayEvent:
@@ -93,6 +103,9 @@ def _read(cls: type[GatewayEvent], data: dict[str, Any]) -> GatewayEvent:
         raise BadInput("bad_amount", "amount_minor is not a number of minor units")
     if type(data.get("occurred_at")) is not int or data.get("via") not in ("webhook", "reconciliation"):
         raise BadInput("wrong_type", "occurred_at is ms since the epoch, via webhook or reconciliation")
+    returned = data.get("returned_minor", 0)
+    if type(returned) is not int or not 0 <= returned <= data["amount_minor"]:
+        raise BadInput("bad_amount", "returned_minor is not a part of amount_minor")
     reason, account = data.get("reason"), data.get("account") or ""
     if not isinstance(reason, str | None) or not isinstance(account, str):
         raise BadInput("wrong_type", "reason and account are texts")
@@ -101,6 +114,7 @@ def _read(cls: type[GatewayEvent], data: dict[str, Any]) -> GatewayEvent:
         "reason": None if reason is None else mask_text(reason[:100]),
         "account": account[:255],
         "soft": data.get("soft") is True,
+        "returned_minor": returned,
     }
     return cls(**cast("dict[str, Any]", known))
 

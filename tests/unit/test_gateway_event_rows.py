@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.audited import breaks
@@ -546,6 +547,35 @@ def test_row_a_dispute_counts_what_moved_in_all_so_far(lab: OneTask, order: tupl
 
     assert ((300, 0), 200) == (cap(lab), charged - refunded)
     assert [] == breaks(lab)
+
+
+@pytest.mark.parametrize("first", ["charge", "dispute"])
+def test_row_one_repair_says_what_a_dispute_took_and_what_came_back(lab: OneTask, first: str) -> None:
+    """Of a charge that is here, and of one whose event comes later; told again, nothing changes."""
+    repair = foreign("dispute", "succeeded", "dp_1", returned_minor=200, via="reconciliation")
+    if first == "charge":
+        lab.send(payment(lab))
+    say(lab, repair)
+    kept = lab.row("awaited_charges", "u1/c1")
+    lab.send(payment(lab))
+    say(lab, replace(repair, event_id="again"), foreign("dispute", "declined", "dp_1", amount_minor=200))
+    charged, refunded = money(lab)
+
+    assert ((300, 0), 200, []) == (cap(lab), charged - refunded, breaks(lab))
+    assert first == "charge" or ["succeeded", "declined"] == [one["status"] for one in kept["told"]]
+    assert first == "charge" or all("returned_minor" not in one for one in kept["told"])
+
+
+@pytest.mark.parametrize("returned", [-1, 501, "200", True])
+def test_row_a_dispute_of_which_more_came_back_than_it_took_is_a_dead_letter(
+    lab: OneTask, returned: object
+) -> None:
+    """It cannot be so."""
+    said = foreign("dispute", "succeeded", "dp_1").as_json() | {"returned_minor": returned}
+    lab.append(GATEWAY_EVENTS, b"u1", orjson.dumps(said))
+    lab.handle()
+
+    assert ["bad_amount"] == [one["reason"] for one in lab.dead_letters()]
 
 
 def test_row_a_dispute_that_moves_money_more_than_once_is_followed(lab: OneTask) -> None:

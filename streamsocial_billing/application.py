@@ -158,7 +158,7 @@ def create_app(
     page_of_status(app, overview)
     page_of_audit(app, layer, live, told, overview)
     page_of_subscriptions(app, layer, settings, subscribed)
-    declare_receivers(app, settings, gateways, billing.decide, books.entry, told.registry)
+    declare_receivers(app, settings, gateways, billing, told.registry)
     return app
 
 

@@ -25,7 +25,7 @@ from streamsocial_billing.gateways.base import ChargeRequest, Gateway, Outcome, 
 from streamsocial_billing.outcomes import INTERNAL_ERROR, TOO_OLD_TO_CALL, Verdict, verdict
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.settling import Settlement
-from tables.payments import PaymentEntry
+from tables.payments import Entry, PaymentEntry
 
 logger = logging.getLogger(__name__)
 
@@ -80,14 +80,26 @@ class Billing:
         `appended_ms` is the broker's time of the record, or now for one that is not appended yet. Raises
         LookupError outside a unit, if this worker does not hold the user's partition now.
         """
-        entry = self._books.entry(payment.user_id, payment.payment_id)
+        entry = self.entry(payment.user_id, payment.payment_id)
+        held_by = self._books.held_by(payment) if entry is None else None
+        return self._decided(payment, entry, held_by, at_ms, appended_ms)
+
+    def decide_new(self, payment: PaymentEvent, *, at_ms: int) -> Decision:
+        """The same for a payment of which nothing is known, by what this worker knows without its owner."""
+        return self._decided(payment, None, None, at_ms, at_ms)
+
+    def entry(self, user_id: str, payment_id: str) -> Entry | None:
+        """What is known of a payment; LookupError as `decide`."""
+        return self._books.entry(user_id, payment_id)
+
+    def _decided(
+        self, payment: PaymentEvent, entry: Entry | None, held_by: str | None, at_ms: int, appended_ms: int
+    ) -> Decision:
         gateway = self._gateways.get(payment.gateway)
         return decide(
             payment, entry, now_ms=at_ms, appended_ms=appended_ms,
             dedup_retention_ms=DEDUP_RETENTION_MS, configured_gateways=self._configured,
-            traits=gateway.traits if gateway is not None else None,
-            held_by=self._books.held_by(payment) if entry is None else None,
-            actions=self._actions,
+            traits=gateway.traits if gateway is not None else None, held_by=held_by, actions=self._actions,
         )  # fmt: skip
 
     async def _charge(self, event: Event, payment: PaymentEvent, at_ms: int) -> None:

@@ -1,6 +1,7 @@
 """Sending a web request to the worker that owns its key, at most one hop."""
 
 import asyncio
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ HOP_TIMEOUT_S = 5.0
 OF_THE_HOP = frozenset({
     "connection", "content-encoding", "content-length", "expect", "host", "keep-alive", "transfer-encoding",
 })  # fmt: skip
+UNANSWERED = aiohttp.ClientError, TimeoutError, OSError
 NOT_PASSED_BACK = OF_THE_HOP | {"content-type", "date", "server"}
 
 
@@ -65,18 +67,33 @@ class Router(FaustRouter):
         """
         if url is None or HOP_HEADER in request.headers:
             return None
-        headers = {
-            k: v for k, v in request.headers.items() if k.lower() not in OF_THE_HOP and _is_text(v)
-        }
-        headers[HOP_HEADER] = "1"
         target = url.join(URL(request.path_qs, encoded=True))
         try:
             async with asyncio.timeout(HOP_TIMEOUT_S):
                 sent = await request.read() if body is None else body
-                async with self.app.http_client.request(
-                    request.method, target, headers=headers, data=sent
-                ) as answer:
-                    back = {k: v for k, v in answer.headers.items() if k.lower() not in NOT_PASSED_BACK}
-                    return Passed(answer.status, await answer.read(), answer.content_type, back)
-        except (aiohttp.ClientError, TimeoutError, OSError):
+                return await self._sent(request.method, target, request.headers, sent)
+        except UNANSWERED:
             return None
+
+    async def ask(
+        self, url: URL | None, path: str, headers: Mapping[str, str], body: bytes, *, within_s: float
+    ) -> Passed | None:
+        """Ask the owner, with a POST to a page that only answers; the caller then acts for itself.
+
+        None if there is no other worker to ask, or no answer `within_s` seconds from now, connecting
+        included. The page has a path of its own, so that a release which does not know it answers 404.
+        """
+        if url is None or url == self.app.conf.canonical_url:
+            return None
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._sent("POST", url.join(URL(path)), headers, body)
+        except UNANSWERED:
+            return None
+
+    async def _sent(self, method: str, target: URL, headers: Mapping[str, str], body: bytes) -> Passed:
+        given = {k: v for k, v in headers.items() if k.lower() not in OF_THE_HOP and _is_text(v)}
+        given[HOP_HEADER] = "1"
+        async with self.app.http_client.request(method, target, headers=given, data=body) as answer:
+            back = {k: v for k, v in answer.headers.items() if k.lower() not in NOT_PASSED_BACK}
+            return Passed(answer.status, await answer.read(), answer.content_type, back)

@@ -7,7 +7,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Protocol
 
 from streamsocial_billing.committed import KafkaProblem
@@ -21,6 +21,8 @@ from streamsocial_billing.shown import answered_payment, differing, not_comparab
 
 WAIT_S: Final = 4.0
 """How long a request waits for its transaction; below the time-out of a hop between workers."""
+ASKED_WAIT_S: Final = 0.2
+"""How long an owner that is asked waits for its own append of that payment; below the time-out of the ask."""
 REMEMBER_S: Final = 60.0
 """How long an appended payment whose entry does not show up keeps its repeats from being appended."""
 REMEMBER: Final = 20_000
@@ -30,15 +32,22 @@ _QUOTED = re.compile(r'"([^"\\]*)"')
 AGAIN = "not known whether it was appended: send it again with the same key"
 
 
-class Decide(Protocol):
-    """`Billing.decide`."""
-
-    def __call__(self, payment: PaymentEvent, *, at_ms: int, appended_ms: int) -> Decision: ...
-
-
 Stored = Mapping[str, Any]
-Find = Callable[[str, str], Stored | None]
-"""The committed entry of (user_id, payment_id): `Books.entry`."""
+
+
+class Rules(Protocol):
+    """`Billing`: the agent's own rules over committed state."""
+
+    def decide(self, payment: PaymentEvent, *, at_ms: int, appended_ms: int) -> Decision:
+        """Raises LookupError if this worker does not hold the user's partition now."""
+
+    def decide_new(self, payment: PaymentEvent, *, at_ms: int) -> Decision:
+        """The same as if nothing were known of the payment; needs no partition."""
+
+    def entry(self, user_id: str, payment_id: str) -> Stored | None:
+        """The committed entry; raises LookupError as `decide` does."""
+
+
 Append = Callable[[PaymentEvent], "asyncio.Future[KafkaProblem | None]"]
 
 
@@ -77,27 +86,64 @@ class HttpIntake:
     What it answers is no promise: between this look and the agent's another event may come.
     """
 
-    def __init__(
-        self, decide: Decide, find: Find, append: Append, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._decide = decide
-        self._find = find
+    def __init__(self, rules: Rules, append: Append, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rules = rules
         self._append = append
         self._clock = clock
         self._appended: OrderedDict[tuple[str, str], _Appended] = OrderedDict()
 
-    async def take(self, payment: PaymentEvent, now_ms: int) -> Reply:
-        """The answer; raises LookupError if this worker does not hold the user's partition now."""
-        decision = self._decide(payment, at_ms=now_ms, appended_ms=now_ms)
-        if isinstance(decision, Replay | Open | Reject):
-            self._appended.pop((payment.user_id, payment.payment_id), None)
-            return _known(payment, decision, self._find(payment.user_id, payment.payment_id))
-        return await self._accept(payment)
+    def known(self, payment: PaymentEvent, now_ms: int) -> Reply | None:
+        """The answer by what is committed here, None if that takes an event.
 
-    async def _accept(self, payment: PaymentEvent) -> Reply:
-        """Append it, unless a repeat of it is on its way already."""
+        Raises LookupError if this worker does not hold the user's partition now.
+        """
+        decision = self._rules.decide(payment, at_ms=now_ms, appended_ms=now_ms)
+        if not isinstance(decision, Replay | Open | Reject):
+            return None
+        self.forget(payment)
+        return _known(payment, decision, self._rules.entry(payment.user_id, payment.payment_id))
+
+    async def known_or_on_its_way(self, payment: PaymentEvent, now_ms: int) -> Reply | None:
+        """The answer for another worker, which appends the payment itself where there is none here.
+
+        Nothing is appended on its behalf: it could not know whether that came about. What this worker is
+        appending for a request of its own is waited for. Raises LookupError as `known` does.
+        """
+        reply = self.known(payment, now_ms)
+        if reply is not None:
+            return reply
+        self._forget_old()
+        own = self._appended.get((payment.user_id, payment.payment_id))
+        if own is None or own.has_failed():
+            return None
+        if fingerprint(own.payment) != fingerprint(payment):
+            return _mismatch(payment, asdict(own.payment))
+        await asyncio.wait([own.outcome], timeout=ASKED_WAIT_S)
+        appended = own.outcome.done() and own.outcome.result() is None
+        return _told(202, payment, "accepted", None) if appended else None
+
+    async def take(self, payment: PaymentEvent, now_ms: int) -> Reply:
+        """The owner's answer: what is known, else the payment is appended; raises LookupError as `known`."""
+        return self.known(payment, now_ms) or await self.append(payment)
+
+    async def append_unchecked(self, payment: PaymentEvent, now_ms: int) -> Reply:
+        """Append a payment of which nobody can be asked, unless its own fields are reason to refuse it."""
+        decision = self._rules.decide_new(payment, at_ms=now_ms)
+        if isinstance(decision, Reject) and decision.reason not in REFUSALS:
+            return _known(payment, decision, None)
+        return await self.append(payment, checked=False)
+
+    def forget(self, payment: PaymentEvent) -> None:
+        """It is known where it belongs: its repeats are answered from there."""
+        self._appended.pop((payment.user_id, payment.payment_id), None)
+
+    async def append(self, payment: PaymentEvent, *, checked: bool | None = None) -> Reply:
+        """Append it, unless a repeat of it is on its way already.
+
+        `checked` is told to the sender: whether its owner was asked; None: by the owner itself.
+        """
         name = payment.user_id, payment.payment_id
-        self._forget()
+        self._forget_old()
         known = self._appended.get(name)
         if known is None or known.has_failed():
             known = _Appended(payment, self._append(payment), self._clock() + REMEMBER_S)
@@ -110,14 +156,15 @@ class HttpIntake:
             return later("outcome_unknown", AGAIN)
         problem = known.outcome.result()
         if problem is None:
-            return _told(202, payment, "accepted", None)
+            told = _told(202, payment, "accepted", None)
+            return told if checked is None else replace(told, body={**told.body, "checked": checked})
         if self._appended.get(name) is known:
             del self._appended[name]
         if isinstance(problem, IntakeOutcomeUnknown):
             return later("outcome_unknown", AGAIN)
         return later("not_appended", "Kafka does not take it now: send it again with the same key")
 
-    def _forget(self) -> None:
+    def _forget_old(self) -> None:
         """Drop what is too old, the oldest ones if there are too many; their repeats are replayed."""
         now = self._clock()
         while self._appended:

@@ -101,5 +101,7 @@ def asking(app: Any) -> Ask:
                 return report if isinstance(report, dict) and report["url"] and report["at"] else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
             return None
+        except RuntimeError:  # "Session is closed": this worker stops
+            return None
 
     return ask

@@ -5,46 +5,34 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from aiohttp import ClientPayloadError
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web import RequestPayloadError, Response
+from aiohttp.web import Response
 from faust.web import Request, View
 from prometheus_client import CollectorRegistry, Counter
 
-from streamsocial_billing.books import now_ms
-from streamsocial_billing.events import BadInput, PaymentEvent
-from streamsocial_billing.exactly_once import Router
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.intake.appending import appending
-from streamsocial_billing.intake.http import AGAIN, Decide, Find, HttpIntake, read_payment
-from streamsocial_billing.replies import later, no_access, owner_unavailable, refusal
+from streamsocial_billing.intake.http import HttpIntake, Rules
+from streamsocial_billing.replies import refusal
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.views.access import may_write
-from streamsocial_billing.views.api import passed_back
+from streamsocial_billing.views.bodies import BodyFailed, read_body
+from streamsocial_billing.views.payments_in import page_of_payments, page_of_questions
 from streamsocial_billing.views.responding import respond
 from streamsocial_billing.webhooks.appending import appending_events
 from streamsocial_billing.webhooks.configured import configured_sources
 from streamsocial_billing.webhooks.receiver import MAX_BYTES, OUTCOMES, Receiver
 
-MAX_PAYMENT_BYTES: Final = 65_536
-"""A payment has a few hundred; unknown fields are allowed for, not carried."""
-BODY_WITHIN_S: Final = 10.0
-
-
-class BodyFailed(Exception):
-    """Raised when a request's body did not come whole."""
-
 
 def declare_receivers(
-    app: Any, settings: Settings, gateways: Mapping[str, Gateway], decide: Decide, find: Find,
-    registry: CollectorRegistry,
-) -> None:  # fmt: skip
+    app: Any, settings: Settings, gateways: Mapping[str, Gateway], rules: Rules, registry: CollectorRegistry
+) -> None:
     """Add `POST /payments` with `POST /webhooks/{gateway}`; close what they append with at the end."""
     payments = appending(settings, lambda: Path(str(app.conf.datadir)))
     events = appending_events(settings)
-    page_of_payments(app, settings, HttpIntake(decide, find, payments.add), registry)
+    intake = HttpIntake(rules, payments.add)
+    page_of_payments(app, settings, intake, registry)
+    page_of_questions(app, settings, intake)
     sources = configured_sources(settings, gateways)
     count = webhook_counter(registry, sources)
     page_of_webhooks(app, Receiver(
@@ -53,55 +41,9 @@ def declare_receivers(
 
     @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
     async def close_intakes(*_: Any, **__: Any) -> None:
+        # Faust ends its web server last: until then nothing could be appended for those who ask
+        await app.web.stop_server()
         await asyncio.gather(payments.close(), events.close())
-
-
-def page_of_payments(app: Any, settings: Settings, intake: HttpIntake, registry: CollectorRegistry) -> None:
-    """`POST /payments`, routed by the user_id in its body."""
-    router: Router = app.router
-    count = Counter("billing_payment_requests", "POST /payments, by answer.", ["status"], registry=registry)
-
-    @app.page("/payments")
-    class Payments(View):
-        """Takes payments."""
-
-        async def post(self, request: Request, **_: Any) -> Response:
-            """One payment: 202 appended or open, 200 final; docs/http.md has every status."""
-            response = await _payment(router, settings, intake, request)
-            count.labels(str(response.status)).inc()
-            return response
-
-
-async def _payment(router: Router, settings: Settings, intake: HttpIntake, request: Any) -> Response:
-    if not may_write(request, settings.api_token):
-        return respond(no_access())
-    try:
-        body = await read_body(request, MAX_PAYMENT_BYTES)
-        if body is None:
-            return respond(refusal(413, "too_large", f"a payment has at most {MAX_PAYMENT_BYTES} bytes"))
-        at_ms = now_ms()
-        payment = read_payment(request.headers.get("Idempotency-Key"), body, at_ms, settings)
-    except BodyFailed as error:
-        return respond(refusal(400, "bad_body", str(error)))
-    except BadInput as bad:
-        return respond(refusal(400, bad.reason, bad.detail))
-    return await _placed(router, intake, request, body, payment, at_ms)
-
-
-async def _placed(
-    router: Router, intake: HttpIntake, request: Any, body: bytes, payment: PaymentEvent, at_ms: int
-) -> Response:
-    """Answered here if the user's partition is, else passed on to its owner."""
-    partition, url = router.place(payment.user_id.encode())
-    if router.is_here(partition):
-        try:
-            return respond(await intake.take(payment, at_ms))
-        except LookupError as error:
-            return respond(later("recovering", str(error)))
-    passed = await router.forward(url, request, body)
-    if passed is None:
-        return respond(owner_unavailable(partition, AGAIN))
-    return passed_back(passed)
 
 
 def page_of_webhooks(app: Any, receiver: Receiver) -> None:
@@ -133,23 +75,3 @@ def webhook_counter(registry: CollectorRegistry, gateways: Mapping[str, Any]) ->
         for outcome in OUTCOMES:
             count.labels(gateway, outcome)
     return count
-
-
-async def read_body(request: Any, most: int) -> bytes | None:
-    """The body, None if it is longer than `most`; raises BodyFailed."""
-    if {*request.headers.getall("Content-Encoding", ())} - {"identity"}:
-        raise BodyFailed("a compressed body is not taken")  # a signature is over the bytes on the wire
-    if (request.content_length or 0) > most:
-        return None
-    read = bytearray()
-    try:
-        async with asyncio.timeout(BODY_WITHIN_S):
-            async for chunk in request.content.iter_any():
-                read += chunk
-                if len(read) > most:
-                    return None
-    except TimeoutError:
-        raise BodyFailed(f"the body did not come within {BODY_WITHIN_S:g} s") from None
-    except (RequestPayloadError, ClientPayloadError, HttpProcessingError, OSError) as error:
-        raise BodyFailed(f"the body is damaged ({type(error).__name__})") from None
-    return bytes(read)

@@ -31,20 +31,29 @@ class Lab:
     """An intake over an entry, an append that ends as the test says, a clock that is set."""
 
     def __init__(self, entry: Entry | None = None, held_by: str | None = None) -> None:
-        self.entry, self.held_by = entry, held_by
+        self.known, self.held_by = entry, held_by
         self.appended: list[PaymentEvent] = []
         self.futures: list[Future] = []
         self.now_s = 0.0
-        self.intake = HttpIntake(self._decide, self._find, self._append, lambda: self.now_s)
+        self.intake = HttpIntake(self, self._append, lambda: self.now_s)
 
-    def _decide(self, payment: PaymentEvent, *, at_ms: int, appended_ms: int) -> Any:
+    def decide(self, payment: PaymentEvent, *, at_ms: int, appended_ms: int) -> Any:
+        """By what is known, as the owner decides."""
+        return self._decided(payment, self.known, self.held_by, at_ms)
+
+    def _decided(self, payment: PaymentEvent, known: Entry | None, held_by: str | None, at_ms: int) -> Any:
         return decide(
-            payment, self.entry, now_ms=at_ms, appended_ms=appended_ms, held_by=self.held_by,
+            payment, known, now_ms=at_ms, appended_ms=at_ms, held_by=held_by,
             dedup_retention_ms=DEDUP_RETENTION_MS, configured_gateways=frozenset({"simulated"}),
         )  # fmt: skip
 
-    def _find(self, user_id: str, payment_id: str) -> Entry | None:
-        return self.entry
+    def decide_new(self, payment: PaymentEvent, *, at_ms: int) -> Any:
+        """As `decide`, of a payment of which nothing is known."""
+        return self._decided(payment, None, None, at_ms)
+
+    def entry(self, user_id: str, payment_id: str) -> Entry | None:
+        """What is known."""
+        return self.known
 
     def _append(self, payment: PaymentEvent) -> Future:
         self.appended.append(payment)

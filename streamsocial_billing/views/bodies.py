@@ -1,0 +1,36 @@
+"""Bodies that come from outside, read within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from aiohttp import ClientPayloadError
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import RequestPayloadError
+
+BODY_WITHIN_S: Final = 10.0
+
+
+class BodyFailed(Exception):
+    """Raised when a request's body did not come whole."""
+
+
+async def read_body(request: Any, most: int) -> bytes | None:
+    """The body, None if it is longer than `most`; raises BodyFailed."""
+    if {*request.headers.getall("Content-Encoding", ())} - {"identity"}:
+        raise BodyFailed("a compressed body is not taken")  # a signature is over the bytes on the wire
+    if (request.content_length or 0) > most:
+        return None
+    read = bytearray()
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            async for chunk in request.content.iter_any():
+                read += chunk
+                if len(read) > most:
+                    return None
+    except TimeoutError:
+        raise BodyFailed(f"the body did not come within {BODY_WITHIN_S:g} s") from None
+    except (RequestPayloadError, ClientPayloadError, HttpProcessingError, OSError) as error:
+        raise BodyFailed(f"the body is damaged ({type(error).__name__})") from None
+    return bytes(read)

@@ -45,9 +45,9 @@ def no_access() -> Reply:
     return refusal(401, "no_access", detail, {"WWW-Authenticate": "Bearer"})
 
 
-def owner_unavailable(partition: int, advice: str = "ask again") -> Reply:
+def owner_unavailable(partition: int) -> Reply:
     """503: the hop to the worker that owns the user failed."""
-    detail = f"the worker that owns partition {partition} cannot be reached; {advice}"
+    detail = f"the worker that owns partition {partition} cannot be reached; ask again"
     return later("owner_unavailable", detail)
 
 

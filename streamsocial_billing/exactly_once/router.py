@@ -59,6 +59,10 @@ class Router(FaustRouter):
         """True if this worker was assigned the partition."""
         return partition in Layer.of(self.app).slots
 
+    def is_own(self, url: URL) -> bool:
+        """True for the address of this worker: an assignment names it for a while after its tasks ended."""
+        return bool(url == self.app.conf.canonical_url)
+
     async def forward(self, url: URL | None, request: Any, body: bytes | None = None) -> Passed | None:
         """Pass a request on to the owner, with its body or, where the caller has read that, with `body`.
 
@@ -76,15 +80,13 @@ class Router(FaustRouter):
             return None
 
     async def ask(
-        self, url: URL | None, path: str, headers: Mapping[str, str], body: bytes, *, within_s: float
+        self, url: URL, path: str, headers: Mapping[str, str], body: bytes, *, within_s: float
     ) -> Passed | None:
         """Ask the owner, with a POST to a page that only answers; the caller then acts for itself.
 
-        None if there is no other worker to ask, or no answer `within_s` seconds from now, connecting
-        included. The page has a path of its own, so that a release which does not know it answers 404.
+        None: no answer within `within_s` seconds, connecting included. The page has a path of its own, so
+        that a release which does not know it answers 404, and does nothing.
         """
-        if url is None or url == self.app.conf.canonical_url:
-            return None
         try:
             async with asyncio.timeout(within_s):
                 return await self._sent("POST", url.join(URL(path)), headers, body)

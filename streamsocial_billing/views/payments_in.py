@@ -91,22 +91,23 @@ async def _checked(router: Router, intake: HttpIntake, request: Any, payment: Pa
     partition, url = router.place(payment.user_id.encode())
     if router.is_here(partition):
         try:
-            known = intake.known(payment, now_ms())
+            return await intake.take(payment, now_ms())
         except LookupError:
             raise NotAsked("recovering") from None
-        return known or await intake.append(payment)
     if HOP_HEADER in request.headers:  # a release that passes payments on sent it here: one hop at most
         raise NotAsked("no_owner")
-    known = await _ask(router, url, request, payment)
+    known = await ask_owner(router, url, request, payment)
     if known is None:
         return await intake.append(payment, checked=True)
     intake.forget(payment)
     return known
 
 
-async def _ask(router: Router, url: URL | None, request: Any, payment: PaymentEvent) -> Reply | None:
+async def ask_owner(
+    router: Router, url: URL | None, request: Any, payment: PaymentEvent
+) -> Reply | None:  # fmt: skip
     """What the owner answers, None if it knows nothing of the payment; raises NotAsked."""
-    if url is None:
+    if url is None or router.is_own(url):
         raise NotAsked("no_owner")
     headers = {name: request.headers[name] for name in ("Authorization",) if name in request.headers}
     said = await router.ask(url, QUESTIONS, headers, payment.to_bytes(), within_s=ASK_WITHIN_S)

@@ -8,6 +8,7 @@ from support.simulator import ROOT
 
 from streamsocial_billing.gateways.simulator.faults import FaultSettings
 from streamsocial_billing.intake.http import REFUSALS
+from streamsocial_billing.views.payments_in import UNCHECKED
 from streamsocial_billing.webhooks import stripe
 from streamsocial_billing.webhooks.receiver import OUTCOMES
 
@@ -20,6 +21,12 @@ def test_every_refusal_stands_with_its_status() -> None:
     """A row of the table for each."""
     for reason, status in REFUSALS.items():
         assert f"| {status} `{reason}` |" in HTTP
+
+
+def test_every_reason_not_to_ask_an_owner_is_explained() -> None:
+    """Where the metric is."""
+    row = next(line for line in OPERATIONS.splitlines() if "`billing_payments_unchecked_total`" in line)
+    assert [] == [why for why in UNCHECKED if f"`{why}`" not in row]
 
 
 def test_every_outcome_of_a_webhook_is_explained() -> None:

@@ -235,6 +235,59 @@ async def test_a_failure_that_came_too_late_for_its_request_is_not_told_to_the_r
     assert (202, 2) == ((await lab.send()).status, len(lab.appended))
 
 
+async def test_who_asks_for_another_worker_gets_no_append() -> None:
+    """Nothing known: None. Known, or on its way here: the answer."""
+    lab = Lab()
+    assert (None, []) == (await lab.intake.known_or_on_its_way(PAYMENT, NOW), lab.appended)
+    await lab.send()
+    reply = await lab.intake.known_or_on_its_way(PAYMENT, NOW)
+    assert reply is not None
+    assert (202, "accepted", 1) == (reply.status, reply.body["status"], len(lab.appended))
+    other = await lab.intake.known_or_on_its_way(payment("alice", "p1", amount_minor=1), NOW)
+    assert other is not None
+    assert 422 == other.status
+    known = await Lab(entry("declined", "insufficient_funds")).intake.known_or_on_its_way(PAYMENT, NOW)
+    assert known is not None
+    assert (200, "declined") == (known.status, known.body["status"])
+
+
+async def test_an_append_under_way_is_not_answered_for_before_it_is_confirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An asker that would be told "accepted" too early loses the payment if this append fails."""
+    monkeypatch.setattr(http, "ASKED_WAIT_S", 0.01)
+    lab = Lab()
+    asked = asyncio.create_task(lab.intake.take(PAYMENT, NOW))
+    await asyncio.sleep(0)
+    assert await lab.intake.known_or_on_its_way(PAYMENT, NOW) is None
+    lab.futures[0].set_result(KafkaProblem("nothing appended"))
+    assert 503 == (await asked).status
+    assert await lab.intake.known_or_on_its_way(PAYMENT, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("payment_", "status", "error"),
+    [
+        (PAYMENT, 202, None),
+        (payment("alice", "p1", requested_at=1), 202, None),
+        (payment("alice", "p1", gateway="stripe"), 400, "gateway_not_configured"),
+    ],
+)
+async def test_without_its_owner_a_payment_is_refused_only_for_what_it_says_itself(
+    payment_: PaymentEvent, status: int, error: str | None
+) -> None:
+    """400 needs no owner; whether it is too old or known is for the agent, who reads the entry."""
+    lab = Lab(entry("succeeded"), held_by="p0")
+    asked = asyncio.create_task(lab.intake.append_unchecked(payment_, NOW))
+    await asyncio.sleep(0)
+    for future in lab.futures:
+        future.set_result(None)
+    reply = await asked
+    assert (status, error) == (reply.status, reply.body.get("error"))
+    assert (None if error else False) == reply.body.get("checked")
+    assert len(lab.appended) == (0 if error else 1)
+
+
 @pytest.mark.parametrize("rest", [b"}", b',"payment_id":null}', b',"payment_id":"p1"}'])
 def test_the_key_is_the_payment_id(rest: bytes) -> None:
     """The body may leave it out."""

@@ -20,7 +20,8 @@ def system(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sy
     """One worker; a charge of alice's is refunded in part."""
     folder = tmp_path_factory.mktemp("shapes")
     options: dict[str, Any] = {
-        "BILLING_STRIPE_API_KEY": "sk_test_x", "BILLING_STRIPE_WEBHOOK_SECRETS": "whsec_x", "partitions": 1,
+        "BILLING_STRIPE_API_KEY": "sk_test_x", "BILLING_STRIPE_WEBHOOK_SECRETS": "whsec_x",
+        "BILLING_DEFAULT_GATEWAY": "simulated", "partitions": 1,
     }  # fmt: skip
     with System(broker, folder, f"shapes-{time.time_ns()}", **options) as system:
         system.start()

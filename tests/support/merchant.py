@@ -94,7 +94,8 @@ class Merchant:
         charge = next(one for one in self.owners.items() if one[1].payment_id == of)
         row = next(row for row in self.stripe["charge"] if row["id"] == charge[0][1])
         currency = row["currency"].upper()
-        event = self._event(gateway, name, "refund", amount, currency, user_id=charge[1].user_id, refund_of=of)
+        user = charge[1].user_id
+        event = self._event(gateway, name, "refund", amount, currency, user_id=user, refund_of=of)
         self.lab.send(event)
         ref = self.scripted[gateway].refunds[gateway_key(event)]
         owner = Owner(event.user_id, name, gateway_key(event))

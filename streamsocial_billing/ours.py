@@ -30,7 +30,9 @@ def our_reference(*said: object) -> str | None:
     anything that is no text counts as absent.
     """
     for one in said:
-        found = _IN_TEXT.search(one) if isinstance(one, str) else None
+        if is_our_reference(one):
+            return one
+        found = _IN_TEXT.search(one) if isinstance(one, str) and "ss1_" in one else None
         if found is not None:
             return found[0]
     return None

@@ -139,18 +139,20 @@ _SAME: Final = """temp.incoming i
 JOIN kept.lines l ON l.gateway = i.gateway AND l.line_id = i.line_id JOIN kept.files f ON f.id = l.file"""
 _DIFFERS: Final = f"""
 SELECT i.place, i.line_id, f.name FROM {_SAME}
-WHERE l.kind <> i.kind OR l.gross <> i.gross OR l.net <> i.net OR l.currency <> i.currency
+WHERE i.line_id IS NOT NULL
+    AND (l.kind <> i.kind OR l.gross <> i.gross OR l.net <> i.net OR l.currency <> i.currency)
 ORDER BY i.place LIMIT 1"""  # noqa: S608
 _OTHER_PAYOUT: Final = f"""
 SELECT i.place, i.line_id, i.payout_id, f.name, l.payout_id FROM {_SAME}
-WHERE l.payout_id <> i.payout_id ORDER BY i.place LIMIT 1"""  # noqa: S608
+WHERE i.line_id IS NOT NULL AND l.payout_id <> i.payout_id ORDER BY i.place LIMIT 1"""  # noqa: S608
 # an export may be older than the payout of its lines, or have fewer columns
 _FILL_IN: Final = """
 UPDATE kept.lines SET payout_id = coalesce(lines.payout_id, i.payout_id),
     gateway_ref = coalesce(lines.gateway_ref, i.gateway_ref), ref = coalesce(lines.ref, i.ref),
     charge_ref = coalesce(lines.charge_ref, i.charge_ref), facing = coalesce(lines.facing, i.facing),
     facing_currency = coalesce(lines.facing_currency, i.facing_currency)
-FROM temp.incoming i WHERE lines.gateway = i.gateway AND lines.line_id = i.line_id"""
+FROM temp.incoming i
+WHERE i.line_id IS NOT NULL AND lines.gateway = i.gateway AND lines.line_id = i.line_id"""
 _KEEP: Final = f"INSERT OR IGNORE INTO kept.lines ({_FIELDS}) SELECT {_FIELDS} FROM temp.incoming"  # noqa: S608
 
 

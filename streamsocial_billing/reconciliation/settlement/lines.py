@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from streamsocial_billing.money import CURRENCIES, exponent_of
@@ -70,7 +71,7 @@ class Reading:
         """The number with a point before its decimals; raises BadLine where it could mean two things."""
         found = "," if "," in text else "." if "." in text else None
         if found is None or found == self.decimal:
-            return text.replace(",", ".")
+            return text if found != "," else text.replace(",", ".")
         if self.decimal is not None:
             raise BadLine(f"{text[:40]!a} has the other decimal separator: is it a thousands separator?")
         digits = len(text) - text.index(found) - 1
@@ -99,12 +100,15 @@ def minor_units(text: str, currency: str, what: str, reading: Reading | None = N
     known = exponent_of(currency)
     exponent = UNKNOWN_EXPONENT if known is None else known
     try:
-        scaled = Decimal((reading or Reading(".")).decimals(text, exponent)).scaleb(exponent)
+        number = text if reading is None else reading.decimals(text, exponent)
+        scaled = Decimal(number).scaleb(exponent)
     except InvalidOperation:
         raise BadLine(f"{what} is {text[:40]!a}, not a decimal number") from None
-    whole = int(scaled.to_integral_value(ROUND_HALF_EVEN))
-    if whole != scaled and known is not None:
-        raise BadLine(f"{what} is {text}: {currency} has {exponent} digits after the point")
+    whole = int(scaled)
+    if whole != scaled:
+        if known is not None:
+            raise BadLine(f"{what} is {text}: {currency} has {exponent} digits after the point")
+        whole = int(scaled.to_integral_value(ROUND_HALF_EVEN))
     return bounded(whole, what)
 
 
@@ -122,6 +126,7 @@ def bounded(amount: int, what: str) -> int:
     return amount
 
 
+@lru_cache(1024)  # a file has a few, in a million lines
 def currency_of(text: str, *, ours: bool) -> str:
     """The currency in capitals; refused where it is no code, or a line of ours has one that we never charge.
 

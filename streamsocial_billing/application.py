@@ -48,6 +48,7 @@ from streamsocial_billing.switching import START, STOP, Switching
 from streamsocial_billing.topics import create_topics
 from streamsocial_billing.views.api import declare_views
 from streamsocial_billing.views.audit import page_of_audit
+from streamsocial_billing.views.dashboard import page_of_dashboard
 from streamsocial_billing.views.payment_metrics import PaymentMetrics
 from streamsocial_billing.views.receiving import declare_receivers
 from streamsocial_billing.views.status import page_of_status
@@ -156,6 +157,7 @@ def create_app(
     told.registry.register(PaymentMetrics(gatekeeper, books.buried))
     declare_views(app, layer, settings, books.charges, books.payments, told, gatekeeper)
     page_of_status(app, overview)
+    page_of_dashboard(app, overview, live.topic)
     page_of_audit(app, layer, live, told, overview)
     page_of_subscriptions(app, layer, settings, subscribed)
     declare_receivers(app, settings, gateways, billing, told.registry)

@@ -23,12 +23,14 @@ class Seen:
     findings  the worst first
     books     the live audit of each partition as it was last reported, by partition
     now       the partitions of which that is so now
+    backlog   events that are not handled, of each partition that is reported now
     """
 
     state: State
     findings: list[Finding]
     books: dict[int, dict[str, Any]]
     now: frozenset[int]
+    backlog: dict[int, int]
     report: Report
 
     @property
@@ -101,8 +103,10 @@ class Overview:
         books, open_ = newest_books(reports), newest_open(reports)
         self._memory = {"at": 0, "open": open_, "books": list(books.values())}
         state = merged(own, peers, books, open_)
-        now = {task["partition"] for report in (own, *self._reports()) for task in report["books"]}
-        return Seen(state, self._dated(state), books, frozenset(now), own)
+        answers = [own, *self._reports()]
+        now = {task["partition"] for report in answers for task in report["books"]}
+        backlog = {int(p): one["count"] + one["unread"] for r in answers for p, one in r["backlog"].items()}
+        return Seen(state, self._dated(state), books, frozenset(now), backlog, own)
 
     def _reports(self) -> list[Report]:
         """Of the other workers that answer."""

@@ -1,7 +1,6 @@
 """The views: look-ups in the two tables, health, readiness, metrics."""
 
 from collections.abc import Callable, Mapping
-from importlib.resources import files
 from typing import Any
 
 from aiohttp.web import Response
@@ -54,7 +53,7 @@ def page_of_tables(app: Any, layer: Layer, settings: Settings, charges: Any, pay
 
 
 def page_of_state(app: Any, layer: Layer, metrics: Metrics, gatekeeper: Gatekeeper) -> None:
-    """`/health`, `/ready`, `/metrics`, the dashboard: state without user data, for whoever asks."""
+    """`/health`, `/ready`, `/metrics`: state without user data, for whoever asks."""
 
     @app.page("/health")  # type: ignore[untyped-decorator]
     async def health(view: View, request: Request) -> Response:
@@ -75,11 +74,6 @@ def page_of_state(app: Any, layer: Layer, metrics: Metrics, gatekeeper: Gatekeep
     @app.page("/metrics")  # type: ignore[untyped-decorator]
     async def prometheus(view: View, request: Request) -> Response:
         return Response(body=await metrics.text(), headers={"Content-Type": CONTENT_TYPE})
-
-    @app.page("/")  # type: ignore[untyped-decorator]
-    async def dashboard(view: View, request: Request) -> Response:
-        page = files("streamsocial_billing.views").joinpath("static/dashboard.html").read_bytes()
-        return Response(body=page, content_type="text/html", charset="utf-8")
 
 
 async def answer(router: Router, settings: Settings, request: Any, user_id: str, find: Find) -> Response:

@@ -87,7 +87,10 @@ def payment(user_id: str, payment_id: str, **fields: Any) -> PaymentEvent:
 
 
 class WorkerProcess:
-    """One worker over its own data folder; its log goes to a file, its lines can be waited for."""
+    """One worker over its own data folder; its log goes to a file, its lines can be waited for.
+
+    `keeps_port`: a further start takes the web port of the one before, as an operator's does.
+    """
 
     def __init__(self, name: str, folder: Path, environment: dict[str, str]) -> None:
         self.name = name
@@ -100,6 +103,7 @@ class WorkerProcess:
         self._reader: threading.Thread | None = None
         self.starts = 0
         self.web_port = 0
+        self.keeps_port = False
         self.options: tuple[str, ...] = ("--loglevel=info",)  # of everything: libraries' lines are waited for
         self.program: tuple[str, ...] = (str(Path(sys.executable).with_name("streamsocial-billing")),)
 
@@ -124,7 +128,8 @@ class WorkerProcess:
             script = str(ROOT / "tests/support/crashing_worker.py")
             command = [sys.executable, "-P", script, sent.name, crash_at[0], str(crash_at[1])]
         self._lines = []
-        self.web_port = free_port()
+        if not (self.keeps_port and self.web_port):
+            self.web_port = free_port()
         self._process = process = subprocess.Popen(
             [*command, f"--datadir={self.datadir}", "worker", f"--web-port={self.web_port}",
              *self.options],

@@ -1,0 +1,33 @@
+(() => {
+  const main = document.querySelector("main"), silent = document.getElementById("silent");
+  const said = document.getElementById("said");
+  let seen = main.dataset.at;
+  function show(text) {
+    const page = new DOMParser().parseFromString(text, "text/html");
+    const fresh = page.querySelector("main");
+    if (!fresh) throw new Error("no page");
+    main.innerHTML = fresh.innerHTML;
+    seen = fresh.dataset.at;
+    document.title = page.title;
+    const headline = main.querySelector("h1").textContent;
+    if (said.textContent !== headline) said.textContent = headline;
+    silent.hidden = true;
+    document.body.classList.remove("stale");
+  }
+  function fail() {
+    if (!silent.hidden) return;
+    silent.textContent = `This worker does not answer since ${seen}. What is below is what it said then.`;
+    silent.hidden = false;
+    document.body.classList.add("stale");
+    document.title = "No answer \u2013 StreamSocial billing";
+  }
+  async function look() {
+    try {
+      const answer = await fetch("/", {headers: {Accept: "text/html"}, signal: AbortSignal.timeout(5000)});
+      if (!answer.ok) throw new Error(answer.status);
+      show(await answer.text());
+    } catch { fail(); }
+    setTimeout(look, 2000);
+  }
+  setTimeout(look, 2000);
+})();

@@ -1,0 +1,201 @@
+"""The dashboard of a real system in a real browser, in the states that an operator meets.
+
+Two workers, the gateway simulator, a Kafka of their own that may be stopped; each test brings one fault,
+looks at the page on a desk and on a phone, takes the pictures of docs/pictures, mends the fault, and waits
+until all is well again.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+from support.browser import SIZES, browser, fits, open_page, picture
+from support.system import Payments, System
+
+from broker import LocalBroker
+
+PARTITIONS = 8
+LONG_MS = 60_000
+WELL = "All is well: no difference found, payments are handled."
+ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+pytestmark = pytest.mark.timeout(240)
+
+
+@dataclass
+class Desk:
+    """What every test shares: the system, its Kafka, the dashboard of the first worker in each size."""
+
+    system: System
+    kafka: LocalBroker
+    pages: dict[str, Page]
+    folder: Path
+    payments: Payments
+
+    def expect(self, headline: str | re.Pattern[str], severity: str) -> None:
+        """Each page leads with this, in this colour class, and fits its screen."""
+        for page in self.pages.values():
+            expect(page.locator(f"#lead.{severity} h1")).to_have_text(headline, timeout=LONG_MS)
+            assert fits(page)
+
+    def pictures(self, state: str) -> None:
+        """Of this state, in each size."""
+        for size, page in self.pages.items():
+            page.evaluate("scrollTo(0, 0)")
+            picture(page, self.folder, f"dashboard-{state}-{size}")
+
+    def send(self, count: int) -> None:
+        """Payments, handled or not."""
+        self.system.submit(self.payments.take(count))
+
+    def all_well(self) -> None:
+        """The end of every test: the page is green again, nothing is open, all that was sent is there."""
+        self.expect(WELL, "ok")
+        for page in self.pages.values():
+            rows = page.locator("table", has=page.locator("caption", has_text="Payment events"))
+            sent = rows.locator("tr.sum td")
+            expect(sent).to_have_text(f"{self.system.sent:,}", timeout=LONG_MS)
+            open_ = rows.locator("tr", has_text="no final outcome yet").locator("td")
+            expect(open_).to_have_text("0", timeout=LONG_MS)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def desk(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    folder = tmp_path_factory.mktemp("browser")
+    with LocalBroker(folder / "kafka", port=0) as kafka:
+        system = System(
+            kafka.bootstrap, folder, "shop", workers=2, partitions=PARTITIONS, BILLING_SESSION_TIMEOUT_S=10
+        )
+        with system:
+            for worker in system.workers:
+                worker.keeps_port = True
+            system.start()
+            pages = {size: open_page(chromium, size) for size in SIZES}
+            desk = Desk(system, kafka, pages, folder, Payments(seed=3))
+            desk.send(600)
+            system.wait_answered()
+            for page in pages.values():
+                page.goto(f"http://127.0.0.1:{system.worker.web_port}/")
+            desk.all_well()
+            yield desk
+
+
+def row(page: Page, caption: str, name: str) -> str:
+    """The text of a row, by its header, in a table, by its caption."""
+    table = page.locator("table", has=page.locator("caption", has_text=caption))
+    text: str = table.locator("tbody tr", has=page.locator("th", has_text=name)).inner_text()
+    return " ".join(text.split())
+
+
+def operator(desk: Desk, *words: str) -> None:
+    """What an operator types."""
+    command = Path(sys.executable).with_name("streamsocial-billing")
+    environment = desk.system.worker.environment
+    subprocess.run([str(command), *words], env=environment, check=True, capture_output=True, timeout=90)
+
+
+def figures(page: Page) -> dict[str, str]:
+    """The figures of the payment events, as they stand there."""
+    rows = page.locator("table", has=page.locator("caption", has_text="Payment events")).locator("tbody tr")
+    found = [one.split("\t") for one in rows.all_inner_texts()]
+    return {name.split(" ")[0]: number for name, number in found}
+
+
+def test_all_well_is_green_and_its_figures_add_up(desk: Desk) -> None:
+    """Every event that was sent, by what became of it; both workers, the gateway, every partition."""
+    desk.all_well()
+    page = desk.pages["desktop"]
+    expect(page.locator("#scope")).to_contain_text(f"All {PARTITIONS} partitions report", timeout=LONG_MS)
+    shown = {name: int(number.replace(",", "")) for name, number in figures(page).items()}
+    assert desk.system.sent == shown.pop("sent") == sum(shown.values())
+    assert "simulated called" in row(page, "Gateways", "simulated")
+    workers = page.locator("table", has=page.locator("caption", has_text="Workers"))
+    expect(workers.locator("td.ok")).to_have_count(2)
+    desk.pictures("all-well")
+
+
+def test_a_gateway_that_was_killed_leads_in_red(desk: Desk) -> None:
+    """No payment can be charged: since when, with the last error, with how many wait; then it is back."""
+    desk.system.gateway.kill()
+    desk.send(60)
+    desk.expect("Gateway simulated fails: no payment can be charged there.", "critical")
+    for page in desk.pages.values():
+        lead = page.locator("#lead")
+        expect(lead).to_contain_text(re.compile(rf"Since {ISO}"))
+        expect(lead).to_contain_text("Last error: unreachable")
+        expect(lead).to_contain_text(re.compile(r"\d+ payments wait for it"), timeout=LONG_MS)
+    assert re.search(rf"fails.+{ISO}.+unreachable", row(desk.pages["desktop"], "Gateways", "simulated"))
+    desk.pictures("gateway-down")
+    desk.system.gateway.start()
+    desk.all_well()
+
+
+def test_a_gateway_that_an_operator_stopped_leads_with_who_when_why(desk: Desk) -> None:
+    """It is the only one, so nothing can be charged: red. A second stop changes nothing of that."""
+    operator(desk, "gateways", "stop", "simulated", "--actor", "ann", "--reason", "wrong fees, ticket 4711")
+    desk.send(30)
+    desk.expect("Gateway simulated is stopped: no payment is charged there.", "critical")
+    operator(desk, "gateways", "stop", "simulated", "--actor", "bob", "--reason", "me too")
+    for page in desk.pages.values():
+        expect(page.locator("#lead")).to_contain_text("Stopped by ann: Wrong fees, ticket 4711.")
+        expect(page.locator("#lead")).to_contain_text(re.compile(r"\d+ payments wait"), timeout=LONG_MS)
+    assert re.search(rf"stopped {ISO} ann wrong fees", row(desk.pages["desktop"], "Gateways", "simulated"))
+    desk.pictures("gateway-stopped")
+    operator(desk, "gateways", "start", "simulated", "--actor", "ann", "--reason", "fees are right")
+    desk.all_well()
+
+
+def test_a_worker_that_was_killed_takes_no_figures_with_it(desk: Desk) -> None:
+    """Red while its partitions wait, its figures those of before; amber once others have them; then green."""
+    page, (_, other) = desk.pages["desktop"], desk.system.workers
+    expect(page.locator("#scope")).to_contain_text(f"All {PARTITIONS} partitions report", timeout=LONG_MS)
+    before = figures(page)
+    other.kill()
+    desk.expect("A worker does not answer: payments of 4 partitions wait.", "critical")
+    assert before == figures(page)
+    expect(page.locator("#scope")).to_contain_text(re.compile(rf"4 of 8 partitions report now\..+{ISO}"))
+    assert "does not answer" in row(page, "Workers", str(other.web_port))
+    desk.pictures("worker-gone")
+    desk.expect("A worker is gone; others have taken over its partitions.", "warning")
+    assert before == figures(page)
+    other.start()
+    desk.all_well()
+
+
+def test_kafka_that_is_stopped_leads_in_red(desk: Desk) -> None:
+    """Nothing is handled: said once, not once for each partition; figures and owners are those of before."""
+    page = desk.pages["desktop"]
+    before = figures(page)
+    desk.kafka.stop()
+    desk.expect("Kafka does not answer: no payment is handled.", "critical")
+    expect(page.locator("#lead")).to_contain_text(re.compile(rf"Since {ISO}"))
+    expect(page.locator("caption", has_text="as they were shared out before Kafka was lost")).to_have_count(1)
+    assert before == figures(page)
+    desk.pictures("kafka-down")
+    desk.kafka.start()
+    desk.all_well()
+
+
+def test_a_worker_that_answers_no_more_says_so_on_its_own_page(desk: Desk) -> None:
+    """The page stays, with a banner that says since when it is old; it goes on once the worker is back."""
+    desk.system.worker.kill()
+    silent = re.compile(rf"does not answer since {ISO}")
+    for page in desk.pages.values():
+        expect(page.locator("#silent")).to_have_text(silent, timeout=LONG_MS)
+        assert fits(page)
+    desk.system.worker.start()
+    desk.all_well()
+    for page in desk.pages.values():
+        expect(page.locator("#silent")).to_be_hidden()

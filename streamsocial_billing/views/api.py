@@ -14,10 +14,14 @@ from streamsocial_billing.replies import Reply, later, no_access, owner_unavaila
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.shown import charge_state, stored_payment
 from streamsocial_billing.views.access import may_read
+from streamsocial_billing.views.html import for_people
 from streamsocial_billing.views.reconciliation import page_of_reconciliation
 from streamsocial_billing.views.responding import respond
 from tables.payments import payment_key
 
+ACTIONS = ("charge", "refund", "not_recorded")
+SEVERITY_OF_STATUS = {"succeeded": "ok", "unknown": "warning", "parked": "warning"}
+"""How the page of a payment is coloured; others are neither good nor bad news for an operator."""
 Find = Callable[[], Mapping[str, Any] | None]
 
 
@@ -41,7 +45,8 @@ def page_of_tables(app: Any, layer: Layer, settings: Settings, charges: Any, pay
             state = charges.get(user_id)
             return None if state is None else charge_state(state)
 
-        return await answer(router, settings, request, user_id, found)
+        answered = await answer(router, settings, request, user_id, found)
+        return for_people(request, answered, "charges.html", user_id=user_id, actions=ACTIONS)
 
     @app.page("/payments/{user_id}/{payment_id}")  # type: ignore[untyped-decorator]
     async def payment(view: View, request: Request, user_id: str, payment_id: str) -> Response:
@@ -49,7 +54,9 @@ def page_of_tables(app: Any, layer: Layer, settings: Settings, charges: Any, pay
             entry = payments.get(payment_key(user_id, payment_id))
             return None if entry is None else stored_payment(user_id, payment_id, entry)
 
-        return await answer(router, settings, request, user_id, found)
+        answered = await answer(router, settings, request, user_id, found)
+        named = {"user_id": user_id, "payment_id": payment_id, "severities": SEVERITY_OF_STATUS}
+        return for_people(request, answered, "payment.html", **named)
 
 
 def page_of_state(app: Any, layer: Layer, metrics: Metrics, gatekeeper: Gatekeeper) -> None:

@@ -23,6 +23,7 @@ from streamsocial_billing.replies import Reply
 from streamsocial_billing.status.overview import Overview, Seen
 from streamsocial_billing.status.words import counted
 from streamsocial_billing.status.words import partitions as numbered
+from streamsocial_billing.views.html import for_people
 from streamsocial_billing.views.responding import respond
 from tables.task_counters import CHARGED, DEAD_LETTERS, EVENTS, FINAL_RESULTS, FIRST_RESULTS, OPENED, REFUNDED
 
@@ -42,7 +43,8 @@ def page_of_audit(app: Any, layer: Layer, live: LiveAudit, metrics: Metrics, ove
         else:
             tasks = [as_json(checked, live.topic) for checked in live.tasks()]
             body = summary(tasks, layer.partitions, live.topic, missing=[*layer.slots])
-        return respond(Reply(200, {"at": now_ms(), **body}))
+        answer = respond(Reply(200, {"at": now_ms(), **body}))
+        return for_people(request, answer, "audit.html", everywhere=everywhere)
 
 
 def everywhere_now(seen: Seen, topic: str) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup, escape
 
 from streamsocial_billing.reconciliation.report import iso, shown
+from streamsocial_billing.replies import JSON, PROBLEM
 from streamsocial_billing.status.words import counted, lasting, listed
 
-JSON: Final = "application/json"
 HTML: Final = "text/html"
 _TEMPLATES: Final = files("streamsocial_billing.views").joinpath("templates")
 
@@ -37,10 +37,10 @@ def for_people(request: Any, answer: Response, template: str, **values: Any) -> 
     The template gets the answer's body as `body`. A refusal becomes a page too, with the same status.
     """
     answer.headers["Vary"] = "Accept"
-    if answer.content_type not in (JSON, "application/problem+json") or not prefers_html(request):
+    if answer.content_type not in (JSON, PROBLEM) or not prefers_html(request):
         return answer
     body = orjson.loads(answer.body) if isinstance(answer.body, bytes) else {}
-    kept = {name: value for name, value in answer.headers.items() if name == "Retry-After"}
+    kept = {name: value for name, value in answer.headers.items() if not name.startswith("Content-")}
     chosen = template if answer.status < 400 else "refusal.html"
     return page(chosen, answer.status, kept, body=body, path=request.path, **values)
 

@@ -21,11 +21,12 @@ from prometheus_client.metrics_core import Metric
 
 from streamsocial_billing.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.exactly_once.metrics import Metrics
-from streamsocial_billing.reconciliation.breaks import OPEN_CLASSES
+from streamsocial_billing.reconciliation.breaks import MEANINGS, OPEN_CLASSES
 from streamsocial_billing.reconciliation.publish import RUN_KEY
 from streamsocial_billing.replies import Reply, later, no_access, refusal
 from streamsocial_billing.settings import BREAKS, Settings
 from streamsocial_billing.views.access import may_read
+from streamsocial_billing.views.html import for_people
 from streamsocial_billing.views.responding import respond
 
 logger = logging.getLogger(__name__)
@@ -135,13 +136,16 @@ def page_of_reconciliation(app: Any, settings: Settings, metrics: Metrics) -> No
 
     @app.page("/reconciliation")  # type: ignore[untyped-decorator]
     async def reconciliation(view: View, request: Request) -> Response:
+        return for_people(request, respond(await answer(request)), "reconciliation.html", meanings=MEANINGS)
+
+    async def answer(request: Any) -> Reply:
         if not may_read(request, settings.api_token):
-            return respond(no_access())
+            return no_access()
         if last.stale:
             await asyncio.to_thread(last.read_beside().join, ANSWER_WITHIN_S)
         if not last.read_at:
-            return respond(later("kafka_unavailable", "Kafka could not be read yet"))
+            return later("kafka_unavailable", "Kafka could not be read yet")
         if last.run is None:
-            return respond(refusal(404, "no_run_yet", "none yet: streamsocial-billing reconcile"))
+            return refusal(404, "no_run_yet", "none yet: streamsocial-billing reconcile")
         shown = last.breaks[:SHOW_MOST]
-        return respond(Reply(200, {"run": last.run, "listed": len(shown), "breaks": shown}))
+        return Reply(200, {"run": last.run, "listed": len(shown), "breaks": shown})

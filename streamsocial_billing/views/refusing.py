@@ -6,6 +6,7 @@ from aiohttp.typedefs import Handler
 from aiohttp.web import HTTPException, HTTPMethodNotAllowed, Request, StreamResponse, middleware
 
 from streamsocial_billing.replies import Reply, refusal
+from streamsocial_billing.views.html import for_people
 from streamsocial_billing.views.responding import respond
 
 logger = logging.getLogger(__name__)
@@ -19,10 +20,11 @@ async def in_our_words(request: Request, handler: Handler) -> StreamResponse:
     except HTTPException as error:
         if error.status < 400:
             raise
-        return respond(_of_aiohttp(error))
+        return for_people(request, respond(_of_aiohttp(error)), "refusal.html")
     except Exception:
         logger.exception("%s %s: internal error", request.method, _page(request))
-        return respond(refusal(500, "internal_error", "an error of ours; this worker's log says more"))
+        failed = refusal(500, "internal_error", "an error of ours; this worker's log says more")
+        return for_people(request, respond(failed), "refusal.html")
 
 
 def _of_aiohttp(error: HTTPException) -> Reply:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from aiohttp.web import Response
 from faust.web import Request, View
 
+from streamsocial_billing.replies import Reply
 from streamsocial_billing.status.overview import Overview
+from streamsocial_billing.views.responding import respond
 
 
 def page_of_status(app: Any, overview: Overview) -> None:
@@ -17,4 +18,4 @@ def page_of_status(app: Any, overview: Overview) -> None:
     @app.page("/status")  # type: ignore[untyped-decorator]
     async def status(view: View, request: Request) -> Response:
         seen = await overview.ask() if request.query.get("workers") == "all" else overview.look()
-        return Response(body=orjson.dumps(seen.as_json()), content_type="application/json")
+        return respond(Reply(200, seen.as_json()))

@@ -9,6 +9,7 @@ from faust.web import Request, View
 from streamsocial_billing.exactly_once import Layer, Router
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.views.api import answer
+from streamsocial_billing.views.html import for_people
 
 SHOWN = 1_000
 """Most subscriptions of a user in one answer."""
@@ -28,4 +29,5 @@ def page_of_subscriptions(app: Any, layer: Layer, settings: Settings, subscripti
 
     @app.page("/users/{user_id}/subscriptions")  # type: ignore[untyped-decorator]
     async def user_subscriptions(view: View, request: Request, user_id: str) -> Response:
-        return await answer(router, settings, request, user_id, lambda: found(user_id))
+        answered = await answer(router, settings, request, user_id, lambda: found(user_id))
+        return for_people(request, answered, "subscriptions.html", user_id=user_id)

@@ -10,86 +10,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
-from support.browser import SIZES, browser, fits, open_page, picture
-from support.system import Payments, System
+from playwright.sync_api import Page, expect
+from support.browser import fits
+from support.dashboard import LONG_MS, PARTITIONS, Desk
 
-from broker import LocalBroker
-
-PARTITIONS = 8
-LONG_MS = 60_000
-WELL = "All is well: no difference found, payments are handled."
 ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 pytestmark = pytest.mark.timeout(240)
-
-
-@dataclass
-class Desk:
-    """What every test shares: the system, its Kafka, the dashboard of the first worker in each size."""
-
-    system: System
-    kafka: LocalBroker
-    pages: dict[str, Page]
-    folder: Path
-    payments: Payments
-
-    def expect(self, headline: str | re.Pattern[str], severity: str) -> None:
-        """Each page leads with this, in this colour class, and fits its screen."""
-        for page in self.pages.values():
-            expect(page.locator(f"#lead.{severity} h1")).to_have_text(headline, timeout=LONG_MS)
-            assert fits(page)
-
-    def pictures(self, state: str) -> None:
-        """Of this state, in each size."""
-        for size, page in self.pages.items():
-            page.evaluate("scrollTo(0, 0)")
-            picture(page, self.folder, f"dashboard-{state}-{size}")
-
-    def send(self, count: int) -> None:
-        """Payments, handled or not."""
-        self.system.submit(self.payments.take(count))
-
-    def all_well(self) -> None:
-        """The end of every test: the page is green again, nothing is open, all that was sent is there."""
-        self.expect(WELL, "ok")
-        for page in self.pages.values():
-            rows = page.locator("table", has=page.locator("caption", has_text="Payment events"))
-            sent = rows.locator("tr.sum td")
-            expect(sent).to_have_text(f"{self.system.sent:,}", timeout=LONG_MS)
-            open_ = rows.locator("tr", has_text="no final outcome yet").locator("td")
-            expect(open_).to_have_text("0", timeout=LONG_MS)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def desk(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    folder = tmp_path_factory.mktemp("browser")
-    with LocalBroker(folder / "kafka", port=0) as kafka:
-        system = System(
-            kafka.bootstrap, folder, "shop", workers=2, partitions=PARTITIONS, BILLING_SESSION_TIMEOUT_S=10
-        )
-        with system:
-            for worker in system.workers:
-                worker.keeps_port = True
-            system.start()
-            pages = {size: open_page(chromium, size) for size in SIZES}
-            desk = Desk(system, kafka, pages, folder, Payments(seed=3))
-            desk.send(600)
-            system.wait_answered()
-            for page in pages.values():
-                page.goto(f"http://127.0.0.1:{system.worker.web_port}/")
-            desk.all_well()
-            yield desk
 
 
 def row(page: Page, caption: str, name: str) -> str:

@@ -243,7 +243,7 @@ def _gateways(state: State) -> Iterator[Finding]:
 def _stopped(one: GatewayState, severity: str, wait: str) -> Finding:
     return Finding(
         severity, "gateway_stopped", f"Gateway {one.name} is stopped: no payment is charged there.",
-        f"Stopped by {one.actor or 'an operator'}: {_sentence(one.reason or 'no reason given')}{wait}",
+        f"Stopped by {one.actor or 'an operator'}: \"{one.reason}\".{wait}",
         one.since_ms, f"When the reason is gone: `streamsocial-billing gateways start {one.name}`.", one.name,
     )  # fmt: skip
 

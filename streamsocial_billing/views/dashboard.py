@@ -59,8 +59,8 @@ def dashboard_of(seen: Seen, topic: str) -> dict[str, Any]:
         "outcomes": outcomes,
         "sent": sum(number for _, number, _ in outcomes),
         "waiting": (
-            ("not handled yet", state.backlog), ("no final outcome yet, tried again", state.unknown),
-            ("parked: wait for a person", state.parked),
+            ("not handled yet", state.backlog), ("open: unknown, no outcome yet", state.unknown),
+            ("open: parked, for a person", state.parked),
         ),
         "unknown": state.total - len(audit["here"]) - len(audit["remembered"]),
         "gateways": [_gateway(one, seen) for one in state.gateways],

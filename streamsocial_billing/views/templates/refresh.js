@@ -1,6 +1,5 @@
 (() => {
-  const main = document.querySelector("main"), silent = document.getElementById("silent");
-  const said = document.getElementById("said");
+  const main = document.querySelector("main"), said = document.getElementById("said");
   let seen = main.dataset.at;
   function show(text) {
     const page = new DOMParser().parseFromString(text, "text/html");
@@ -11,15 +10,18 @@
     document.title = page.title;
     const headline = main.querySelector("h1").textContent;
     if (said.textContent !== headline) said.textContent = headline;
-    silent.hidden = true;
     document.body.classList.remove("stale");
   }
   function fail() {
-    if (!silent.hidden) return;
-    silent.textContent = `This worker does not answer since ${seen}. What is below is what it said then.`;
-    silent.hidden = false;
+    if (document.body.classList.contains("stale")) return;
+    const lead = document.getElementById("lead"), about = document.createElement("p");
+    const headline = document.createElement("h1");
+    headline.textContent = said.textContent = "This worker does not answer.";
+    about.textContent = `Last answer at ${seen}. What is below is what it said then. Ask another worker.`;
+    lead.className = "lead critical";
+    lead.replaceChildren(headline, about);
     document.body.classList.add("stale");
-    document.title = "No answer \u2013 StreamSocial billing";
+    document.title = "This worker does not answer \u2013 StreamSocial billing";
   }
   async function look() {
     try {

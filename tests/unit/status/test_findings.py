@@ -195,7 +195,7 @@ def test_who_stopped_a_gateway_and_why_stands_in_the_finding() -> None:
     """And how many payments wait for it."""
     stopped = with_gateway(state="stopped", since_ms=1, actor="ann", reason="a drill", waiting=1)
     one = changed(gateways=stopped)
-    assert "Stopped by ann: A drill. 1 payment waits for it." == one[0].detail
+    assert 'Stopped by ann: "a drill". 1 payment waits for it.' == one[0].detail
 
 
 def test_kafka_away_hides_what_it_causes() -> None:

@@ -56,7 +56,7 @@ def test_a_user_and_a_payment_are_found_from_the_dashboard(desk: Desk, page: Pag
     expect(page.locator("h1")).to_have_text(f"Charge {one['payment_id']}: succeeded")
     expect(page.locator("main")).to_contain_text(re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"))
     is_accessible(page)
-    picture(page, desk.folder, f"payment-{size_of(page)}", update=False)
+    picture(page, desk.folder, f"payment-{size_of(page)}")
     page.get_by_role("link", name=one["user_id"]).click()
     expect(page.locator("h1")).to_have_text(f"Charges of {one['user_id']}")
 

@@ -71,12 +71,12 @@ def fits(page: Page) -> bool:
     return inner
 
 
-def picture(page: Page, folder: Path, name: str, *, update: bool = True) -> Path:
-    """A picture of what is on the screen; with `update` and UPDATE_PICTURES set into docs/pictures too."""
+def picture(page: Page, folder: Path, name: str) -> Path:
+    """A picture of what is on the screen; into docs/pictures too, if UPDATE_PICTURES is set."""
     path = folder / f"{name}.png"
     page.screenshot(path=path, animations="disabled", caret="hide")
     assert path.stat().st_size < LARGEST_BYTES, f"{path.name} has {path.stat().st_size} bytes"
-    if update and os.environ.get("UPDATE_PICTURES"):
+    if os.environ.get("UPDATE_PICTURES"):
         PICTURES.mkdir(exist_ok=True)
         shutil.copyfile(path, PICTURES / path.name)
     return path

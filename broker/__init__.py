@@ -36,8 +36,8 @@ class LocalBroker:
     """A Kafka broker of our own: its data in `data_dir`, its life bound to this process.
 
     `port`: None takes 9092, or a free port where 9092 is taken; 0 takes a free port; any other number must be
-    free. The port stays the same over stop() and start(). `settings` replace lines of server.properties, with
-    its words in braces. Raises BrokerError with a one-line text.
+    free. Once it has answered, its port stays the same over its end and start(). `settings` replace lines of
+    server.properties, with its words in braces. Raises BrokerError with a one-line text.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class LocalBroker:
         self.data_dir = Path(data_dir).absolute()
         self.port = port or 0
         self._wanted = port
+        self._answered = False
         self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
@@ -71,6 +72,11 @@ class LocalBroker:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def exit_code(self) -> int | None:
+        """That of the Java process where it ended by itself, below 0: the signal that killed it."""
+        return self._process.poll() if self._process is not None else None
+
+    @property
     def log_file(self) -> Path:
         """What the broker had to say: warnings and errors."""
         return self.data_dir / "broker.log"
@@ -84,6 +90,7 @@ class LocalBroker:
         try:
             for attempt in range(1, START_ATTEMPTS + 1):
                 if self._try_to_start(jars, timeout_s, last=attempt == START_ATTEMPTS):
+                    self._answered = True
                     return
         except BaseException:
             self.kill()
@@ -164,11 +171,11 @@ class LocalBroker:
             self._lock = None
 
     def _choose_port(self) -> None:
-        """Keep the port of the last start, else take the wanted one, else any free one."""
+        """Keep the port that clients know, else take the wanted one, else any free one."""
         port = self.port or (DEFAULT_PORT if self._wanted is None else 0)
         if port and _is_free(port):
             self.port = port
-        elif self._wanted:
+        elif self._wanted or self._answered:
             raise BrokerError(f"port {port} is taken: choose another one, or 0 for any free one")
         else:
             self.port = _free_port()

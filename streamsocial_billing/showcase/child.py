@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import broker
+from streamsocial_billing.showcase.causes import how_it_ended
 from streamsocial_billing.showcase.errors import ShowcaseFailed
 from streamsocial_billing.showcase.folder import Folder
 
@@ -32,6 +33,7 @@ class Child:
         self._environ = environ
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self._log_begins = 0
 
     @property
     def pid(self) -> int:
@@ -46,6 +48,7 @@ class Child:
     def start(self) -> None:
         """Start it (again); raises ShowcaseFailed where the command is not installed."""
         lock = self._folder.lock_fd
+        self._log_begins = self._log_size()
         guard = [sys.executable, "-I", str(GUARD), str(lock)]  # ends the command when this process ends
         with self.log_file.open("wb" if self._process is None else "ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own command
@@ -78,17 +81,35 @@ class Child:
             return 0
         return self._wait(self._process, STOP_WITHIN_S)
 
+    def start_again(self) -> None:
+        """Start it once more after its end, over the same data, on the same port."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        self.start()
+
+    def answers(self) -> bool:
+        """True once it does its work."""
+        return self.running
+
+    def may_start(self) -> bool:
+        """False while what it needs is not there."""
+        return True
+
     def why(self) -> str:
         """One line on an end that nobody asked for."""
         code = self._process.poll() if self._process is not None else None
-        return f"{self.name} ended with exit code {code}: {last_words(self.log_file)}"
+        return how_it_ended(self.name, code, self.log_file, self._log_begins)
 
     def said(self, text: str) -> bool:
-        """True if its log holds this text."""
+        """True if its log holds this text since its last start."""
         try:
-            return text.encode() in self.log_file.read_bytes()
+            return text.encode() in self.log_file.read_bytes()[self._log_begins :]
         except OSError:
             return False
+
+    def _log_size(self) -> int:
+        """Where the log of the next start begins: the first one begins the file anew."""
+        return self.log_file.stat().st_size if self._process is not None and self.log_file.exists() else 0
 
     @staticmethod
     def _wait(process: subprocess.Popen[bytes], limit_s: float) -> int:
@@ -108,21 +129,6 @@ def console_script() -> str:
     if not path.exists():
         raise ShowcaseFailed(f"{path} is missing: run make install")
     return str(path)
-
-
-def last_words(path: Path) -> str:
-    """The last line of a log that says something, with the log's path."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace")[-4000:].splitlines()
-    except OSError:
-        lines = []
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
-    return f"{last} (log: {shown(path)})"
-
-
-def shown(path: Path) -> str:
-    """A path as short as it can be."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def free_port(wanted: int = 0) -> int:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from streamsocial_billing.showcase.child import ROOT, STOP_WITHIN_S, console_script, last_words
+from streamsocial_billing.showcase.causes import how_it_ended
+from streamsocial_billing.showcase.child import ROOT, STOP_WITHIN_S, console_script
 from streamsocial_billing.showcase.errors import ShowcaseFailed
 from streamsocial_billing.showcase.folder import Folder
 
@@ -45,7 +46,7 @@ class Feed:
         """Write what is due by now, at last close the pipe; raises ShowcaseFailed if submit failed."""
         code = self._process.poll()
         if code or (code == 0 and not self._pipe.closed):
-            raise ShowcaseFailed(f"submit ended with exit code {code}: {last_words(self._log)}")
+            raise ShowcaseFailed(how_it_ended("submit", code, self._log, 0))
         if self._pipe.closed:
             return
         elapsed = time.monotonic() - self._started

@@ -17,9 +17,12 @@ from broker import LocalBroker
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.exactly_once.errors import KafkaUnavailable
 from streamsocial_billing.settings import Settings, SettingsError
-from streamsocial_billing.showcase.child import Child, free_port, last_words
+from streamsocial_billing.showcase.causes import how_it_ended
+from streamsocial_billing.showcase.child import Child, free_port
 from streamsocial_billing.showcase.errors import ShowcaseFailed
 from streamsocial_billing.showcase.folder import Folder
+from streamsocial_billing.showcase.foreign import ForeignKafka
+from streamsocial_billing.showcase.keeping import Keeper, Part
 
 GATEWAY_PORT: Final = 8420
 WEB_PORTS: Final = (6066, 6067)
@@ -31,15 +34,63 @@ TAKEN: Final = "cannot listen on"
 """What the gateway says about a port that somebody took after we had found it free."""
 
 
+class Gateway(Child):
+    """The gateway simulator with its ledger."""
+
+    def __init__(self, port: int, environ: Mapping[str, str], folder: Folder) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        arguments = ["gateway", f"--port={port}", f"--ledger={folder.path / 'gateway.sqlite'}"]
+        super().__init__("gateway", arguments, environ, folder)
+
+    def answers(self) -> bool:
+        """True once it serves requests."""
+        return self.running and ask(f"{self.url}/_stats", within_s=0.5) is not None
+
+
+class Broker:
+    """Our own Kafka as a part that is kept."""
+
+    name = "Kafka"
+
+    def __init__(self, local: LocalBroker) -> None:
+        self._local = local
+
+    @property
+    def running(self) -> bool:
+        """True while the Java process lives."""
+        return self._local.running
+
+    def start_again(self) -> None:
+        """Return once it answers."""
+        self._local.kill()  # lets go of what the dead process held
+        self._local.start()
+
+    def answers(self) -> bool:
+        """It has answered before `start_again` returned."""
+        return self.running
+
+    def may_start(self) -> bool:
+        """It needs nobody."""
+        return True
+
+    def why(self) -> str:
+        """How it ended."""
+        return how_it_ended(self.name, self._local.exit_code, self._local.log_file, 0)
+
+
 class Worker(Child):
     """A worker with a data folder, a web port, a last known state."""
 
-    def __init__(self, number: int, port: int, environ: Mapping[str, str], folder: Folder) -> None:
+    def __init__(
+        self, number: int, port: int, environ: Mapping[str, str], folder: Folder,
+        kafka_is_there: Callable[[], bool],
+    ) -> None:  # fmt: skip
         name = f"worker-{number}"
         self.port = port
         self.datadir = folder.path / name
         self.assigned: list[int] = []
         self.state = "starting"
+        self._kafka_is_there = kafka_is_there
         arguments = [f"--datadir={self.datadir}", "worker", f"--web-port={port}"]
         super().__init__(name, arguments, environ, folder)
 
@@ -47,6 +98,15 @@ class Worker(Child):
     def url(self) -> str:
         """Where its pages are."""
         return f"http://127.0.0.1:{self.port}"
+
+    def answers(self) -> bool:
+        """True once its tasks run."""
+        answer = ask(f"{self.url}/ready", within_s=0.5) if self.running else None
+        return bool(answer and answer["ready"])
+
+    def may_start(self) -> bool:
+        """Without Kafka it would end at once."""
+        return self._kafka_is_there()
 
     def look(self) -> None:
         """Ask it what it does; `state` is for people."""
@@ -65,18 +125,22 @@ class Worker(Child):
 class System:
     """Everything that runs; `start` it, `close` it in every case.
 
-    `kafka`: host:port of another broker, None for our own. `own` are settings that nobody may override.
-    Raises ShowcaseFailed (also BrokerError, from the local broker) with a one-line text.
+    `kafka`: host:port of another broker, None for our own. `own` are settings that nobody may override; with
+    `keep` a part that has been up and dies is started again. Raises ShowcaseFailed (also BrokerError, from
+    the local broker) with a one-line text.
     """
 
     def __init__(
-        self, folder: Folder, environ: Mapping[str, str], own: Mapping[str, str], say: Callable[[str], None]
-    ) -> None:
+        self, folder: Folder, environ: Mapping[str, str], own: Mapping[str, str], say: Callable[[str], None],
+        *, keep: bool = False,
+    ) -> None:  # fmt: skip
         self.folder = folder
         self.kafka = environ.get("KAFKA") or None
         self.broker = None if self.kafka else LocalBroker(folder.path / "kafka")
         self.workers: list[Worker] = []
-        self._gateway: Child | None = None
+        self.gateway: Gateway | None = None
+        self.keeper = Keeper(say) if keep else None
+        self.foreign: ForeignKafka | None = None
         self._say = say
         self._environ = _without_foreign_kafka(environ, local=self.kafka is None) | dict(own)
         self._set("BILLING_BROKER", f"kafka://{self.kafka}" if self.kafka else "kafka://127.0.0.1:9092")
@@ -109,9 +173,15 @@ class System:
             raise ShowcaseFailed(text) from None
 
     def watch(self) -> None:
-        """Raise ShowcaseFailed if a process has ended that should run."""
+        """Raise ShowcaseFailed if a process has ended that should run; one that is kept is started again."""
+        if self.keeper is not None:
+            self.keeper.look()
+            news = self.foreign.news() if self.foreign is not None else None
+            if news is not None:
+                self._say(news)
+            return
         if self.broker is not None and not self.broker.running:
-            raise ShowcaseFailed(f"the broker ended by itself: {last_words(self.broker.log_file)}")
+            raise ShowcaseFailed(Broker(self.broker).why())
         for child in self._children():
             if not child.running:
                 raise ShowcaseFailed(child.why())
@@ -157,9 +227,11 @@ class System:
     def close(self) -> None:
         """End everything that was started, in order; what does not end in time is killed."""
         self.stop_workers()
-        if self._gateway is not None:
-            self._gateway.ask_to_stop()
-            self._gateway.stopped()
+        if self.gateway is not None:
+            self.gateway.ask_to_stop()
+            self.gateway.stopped()
+        if self.foreign is not None:
+            self.foreign.close()
         if self.broker is not None:
             self.broker.stop()
 
@@ -167,29 +239,32 @@ class System:
         if self.broker is None:
             self.check_kafka()
             self._say(f"Kafka      {self.settings.bootstrap} (yours)")
+            if self.keeper is not None:
+                self.foreign = ForeignKafka(self.settings)
             return
         self.broker.start()
         self._set("BILLING_BROKER", self.broker.url)
         self.settings = self._settings()
         self._say(f"Kafka      {self.broker.bootstrap} (pid {self.broker.pid})")
+        self._keep(Broker(self.broker))
 
     def _start_gateway(self) -> None:
         port = free_port(GATEWAY_PORT)
         for last in (*[False] * (PORT_ATTEMPTS - 1), True):
-            ledger = self.folder.path / "gateway.sqlite"
-            gateway = self._gateway = self.child("gateway", "gateway", f"--port={port}", f"--ledger={ledger}")
+            gateway = self.gateway = Gateway(port, self._environ, self.folder)
             gateway.start()
-            if self._listens(gateway, port, last):
+            if self._listens(gateway, last):
                 break
             port = free_port()
-        self._set("BILLING_GATEWAY_URL", f"http://127.0.0.1:{port}")
+        self._set("BILLING_GATEWAY_URL", gateway.url)
         self.settings = self._settings()
-        self._say(f"gateway    {self.gateway_url} (pid {gateway.pid})")
+        self._say(f"gateway    {gateway.url} (pid {gateway.pid})")
+        self._keep(gateway)
 
-    def _listens(self, gateway: Child, port: int, last: bool) -> bool:
+    def _listens(self, gateway: Gateway, last: bool) -> bool:
         """False where the port was taken meanwhile, unless this was the last attempt."""
         limit = time.monotonic() + UP_WITHIN_S
-        while not gateway.said(f"http://127.0.0.1:{port} "):
+        while not gateway.said(f"{gateway.url} "):
             if not gateway.running:
                 if not last and gateway.said(TAKEN):
                     return False
@@ -202,15 +277,25 @@ class System:
 
     def _start_workers(self) -> None:
         for number, port in enumerate(WEB_PORTS, 1):
-            worker = Worker(number, free_port(port), self._environ, self.folder)
+            worker = Worker(number, free_port(port), self._environ, self.folder, self._kafka_is_there)
             self.workers.append(worker)
             worker.start()
+            self._keep(worker)
         self.wait_complete()
         for worker in self.workers:
             self._say(f"{worker.name}   {worker.url} (pid {worker.pid}, {worker.state})")
 
     def _children(self) -> list[Child]:
-        return [*self.workers, *([self._gateway] if self._gateway is not None else [])]
+        return [*self.workers, *([self.gateway] if self.gateway is not None else [])]
+
+    def _keep(self, part: Part) -> None:
+        if self.keeper is not None:
+            self.keeper.add(part)
+
+    def _kafka_is_there(self) -> bool:
+        if self.broker is not None:
+            return self.broker.running
+        return self.foreign is None or self.foreign.is_there
 
     def _set(self, variable: str, value: str) -> None:
         self._environ[variable] = value

@@ -1,4 +1,4 @@
-"""The same system, left running."""
+"""The same system, left running: what dies is started again, until a signal ends it all."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from rich.live import Live
 from rich.text import Text
 
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.showcase.child import console_script, shown
+from streamsocial_billing.showcase.causes import shown
 from streamsocial_billing.showcase.folder import Folder
+from streamsocial_billing.showcase.recipe import PATH, recipe
 from streamsocial_billing.showcase.system import System, ask
 
-LOOK_EVERY_S: Final = 1.0
-# the README's: who tries both sees a replay
-EXAMPLE: Final = (
-    '{"payment_id":"demo-1","user_id":"alice","product":"gift",'
-    '"amount_minor":999,"currency":"USD","payment_method":"pm_card_visa"}'
-)
+LOOK_EVERY_S: Final = 0.25
+STATUS_EVERY_S: Final = 1.0
 
 
 def up(folder: Folder, environ: Mapping[str, str], console: Console) -> int:
     """Start everything over the data of the last time; stay until a signal, which is raised as Stopped."""
-    system = System(folder, environ, {}, lambda text: console.print(text, highlight=False))
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    system = System(folder, environ, {}, say, keep=True)
     try:
         system.start()
         for line in instructions(system.settings, system.workers[0].url, folder.path):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            say(line)
         _stay(system, console)
     finally:
         system.close()
@@ -45,44 +46,49 @@ def instructions(settings: Settings, dashboard: str, folder: Path) -> list[str]:
         "BILLING_GATEWAY_URL": (settings.simulator_url, usual.gateway_url),
     }
     exports = [f"export {name}={value}" for name, (value, default) in addresses.items() if value != default]
-    command = f"{shown(Path(console_script()))} --datadir={shown(folder / 'client')}"
     return [
         "",
         f"dashboard  {dashboard}/",
         f"logs       {shown(folder / 'logs')}",
         "",
-        "In another terminal (send it twice: the second one is a replay):",
-        *(f"  {line}" for line in exports),
-        f"  echo '{EXAMPLE}' | {command} submit -",
-        f"  {command} results",
+        "In another terminal, in the checkout (the second payment is a replay):",
+        *(f"  {line}" for line in (PATH, *exports, *recipe(shown(folder / "client")))),
         f"  curl {dashboard}/users/alice/charges",
         "",
-        "Ctrl-C stops everything; the data stay.",
+        "What dies is started again. Ctrl-C stops everything; the data stay.",
     ]
 
 
 def _stay(system: System, console: Console) -> None:
-    last = ""
+    last, next_status = "", 0.0
     live = Live(console=console, auto_refresh=False) if console.is_terminal else None
     if live is not None:
         live.start()
     try:
         while True:
             system.watch()
-            system.look()
-            line = _status(system)
-            if line != last and live is not None:
-                live.update(Text(line), refresh=True)
-            elif line != last:
-                console.print(line, highlight=False)
-            last = line
+            if time.monotonic() >= next_status:
+                next_status = time.monotonic() + STATUS_EVERY_S
+                line = _status(system)
+                if line != last:
+                    _show(line, live, console)
+                last = line
             time.sleep(LOOK_EVERY_S)
     finally:
         if live is not None:
             live.stop()
 
 
+def _show(line: str, live: Live | None, console: Console) -> None:
+    if live is not None:
+        live.update(Text(line), refresh=True)
+    else:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def _status(system: System) -> str:
-    stats = ask(f"{system.gateway_url}/_stats", within_s=1) or {}
+    system.look()
+    stats = ask(f"{system.gateway_url}/_stats", within_s=1)
+    charges = f"{stats.get('charges', '?')} charges" if stats else "does not answer"
     states = "   ".join(f"{worker.name}: {worker.state}" for worker in system.workers)
-    return f"{states}   gateway: {stats.get('charges', '?')} charges"
+    return f"{states}   gateway: {charges}"

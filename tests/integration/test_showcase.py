@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.showcases import ROOT, environment, nothing_left, pids_of, read_until, showcase
 
-ROOT = Path(__file__).resolve().parents[2]
 PAYMENTS = 200
 SYSTEM_PROCESSES = 4
 """Kafka, the gateway, two workers; each has a guard beside it."""
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """The environment of a user who has set nothing but these."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("BILLING_")}
-    return {key: value for key, value in clean.items() if key not in ("KAFKA", "PAYMENTS")} | variables
-
-
-@contextmanager
-def showcase(folder: Path, command: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-    """The running showcase over this folder, output in a pipe; at the end it is asked to stop."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamsocial_billing.showcase", command, "--data", str(folder)],
-        cwd=ROOT,
-        env=environment(**variables),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
 
 
 def refusal(folder: Path, **variables: str) -> tuple[int, list[str]]:
@@ -55,38 +25,6 @@ def refusal(folder: Path, **variables: str) -> tuple[int, list[str]]:
         check=False,
     )  # fmt: skip
     return done.returncode, done.stderr.splitlines()
-
-
-def pids_of(folder: Path) -> list[int]:
-    """The processes whose command line names this folder: all of one showcase, but for itself."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
-        except OSError:
-            continue
-        if str(folder).encode() in words and b"streamsocial_billing.showcase" not in words:
-            found.append(int(entry.name))
-    return found
-
-
-def nothing_left(folder: Path, within_s: float = 10.0) -> list[int]:
-    """The processes of the showcase that still live after a moment."""
-    limit = time.monotonic() + within_s
-    while (pids := pids_of(folder)) and time.monotonic() < limit:
-        time.sleep(0.1)
-    return pids
-
-
-def read_until(process: subprocess.Popen[str], wanted: Callable[[str], object]) -> list[str]:
-    """The lines up to the first one that is wanted; fails with all of them where there is none."""
-    assert process.stdout is not None
-    lines: list[str] = []
-    for line in process.stdout:
-        lines.append(line)
-        if wanted(line):
-            return lines
-    raise AssertionError("".join(lines))
 
 
 @pytest.mark.timeout(240)
@@ -123,49 +61,6 @@ def test_a_killed_showcase_leaves_nothing_behind(tmp_path: Path, broker: str) ->
         read_until(process, lambda line: line.startswith("worker-2"))
         process.kill()
     assert [] == nothing_left(tmp_path, within_s=20)
-
-
-@pytest.mark.timeout(240)
-def test_up_stays_until_ctrl_c_and_its_example_works(tmp_path: Path, broker: str) -> None:
-    """`make up` prints commands that work as they stand; Ctrl-C is its ordinary end."""
-    names = {"BILLING_APP_ID": tmp_path.name, "BILLING_TOPIC_PREFIX": f"{tmp_path.name}-"}
-    with showcase(tmp_path, "up", KAFKA=broker, **names) as process:
-        lines = read_until(process, lambda line: line.startswith("Ctrl-C"))
-        commands = [line.strip() for line in lines if line.startswith("  ")]
-        exports = [one for one in commands if one.startswith("export ")]
-        submit = next(one for one in commands if " submit " in one)
-        results = next(one for one in commands if one.endswith(" results"))
-        assert "1 accepted, 0 refused" in shell([*exports, submit], **names)
-        limit = time.monotonic() + 30
-        while not (answer := shell([*exports, results], **names)) and time.monotonic() < limit:
-            time.sleep(0.2)
-        assert ("demo-1", "succeeded") == (json.loads(answer)["payment_id"], json.loads(answer)["status"])
-        process.send_signal(signal.SIGINT)
-        assert 0 == process.wait(60)
-    assert [] == nothing_left(tmp_path)
-
-
-def shell(commands: list[str], **variables: str) -> str:
-    """What these commands print, typed into one shell in the checkout."""
-    script = "; ".join(commands)
-    return subprocess.run(
-        ["sh", "-c", script], cwd=ROOT, env=environment(**variables), capture_output=True, text=True,
-        timeout=60, check=False,
-    ).stdout  # fmt: skip
-
-
-def test_a_worker_that_dies_at_its_start_is_quoted(tmp_path: Path, broker: str) -> None:
-    """The worker's last line with the path of its log is the showcase's one line; nothing stays."""
-    (tmp_path / "showcase.lock").touch()
-    (tmp_path / "worker-1").write_text("no folder")
-    names = {"BILLING_APP_ID": tmp_path.name, "BILLING_TOPIC_PREFIX": f"{tmp_path.name}-"}
-    with showcase(tmp_path, "up", KAFKA=broker, **names) as process:
-        assert process.stdout is not None
-        output = process.stdout.read()
-    assert 1 == process.returncode, output
-    quoted = r"showcase: worker-1 ended with exit code [12]: .*worker-1.* \(log: .*logs/worker-1\.log\)"
-    assert re.fullmatch(quoted, output.splitlines()[-1]), output
-    assert [] == nothing_left(tmp_path)
 
 
 def test_an_unreachable_broker_is_said_in_one_line(tmp_path: Path) -> None:

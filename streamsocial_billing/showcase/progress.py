@@ -49,9 +49,14 @@ class Tally:
             self.open.add(payment)
 
     @property
+    def answered(self) -> bool:
+        """True once every event has its result, be it an open one."""
+        return self.results >= self.events
+
+    @property
     def done(self) -> bool:
         """True once every event has its result, none of them open."""
-        return self.results >= self.events and not self.open
+        return self.answered and not self.open
 
     def rate(self) -> float:
         """Results a second over the last RATE_OVER_S seconds."""

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streamsocial_billing.audit import AuditReport, render, run_audit
+from streamsocial_billing.audit import AuditReport, counted, render, run_audit
 from streamsocial_billing.audit.checks import Problem
 from streamsocial_billing.audit.disk import tables_on_disk
 from streamsocial_billing.committed import CommittedLog
@@ -31,9 +31,13 @@ MAX_PAYMENTS: Final = 1_000_000
 GATEWAY_TAKES_MS: Final = 50
 """A gateway is not next door: calls are under way when the SIGKILL comes."""
 QUIET_LIMIT_S: Final = 60.0
+"""How long no result may come; the longest pause of a gateway's breaker is 30 s."""
 LOOK_EVERY_S: Final = 0.5
 TICK_S: Final = 0.02
 AUDIT_WAITS_S: Final = 30.0
+STILL_OPEN: Final = 3
+"""Exit code where nothing is wrong, yet payments are open: as `audit --require-settled` has it."""
+OPEN: Final = "payments still open"
 QUICK_FAILOVER: Final = {"BILLING_SESSION_TIMEOUT_S": "6", "BILLING_GATEWAY_DEADLINE_S": "5"}
 
 
@@ -44,9 +48,19 @@ class Check(NamedTuple):
     expected: int
     found: int
 
+    def mark(self, open_payments: int) -> Text:
+        """`ok`, `open` where open payments may be what is missing, else `WRONG`."""
+        missing = self.expected - self.found if self.name != OPEN else self.found
+        if missing == 0:
+            return Text("ok", "green")
+        return Text("open", "yellow") if 0 < missing <= open_payments else Text("WRONG", "bold red")
+
 
 def run(folder: Folder, environ: Mapping[str, str], console: Console) -> int:
-    """Do it all; the exit code: 0 only if every payment was charged exactly once, every check holds."""
+    """Do it all; the exit code: 0 only if every payment was charged exactly once, every check holds.
+
+    STILL_OPEN if all that is missing are payments that are open in the end; 1 for anything else.
+    """
     started = time.monotonic()
     payments = wanted_payments(environ)
     system = System(folder, environ, own_settings(environ), lambda text: console.print(text, highlight=False))
@@ -67,7 +81,10 @@ def run(folder: Folder, environ: Mapping[str, str], console: Console) -> int:
     console.print(render(report))
     checks = verdict(payments, report, killed, codes, disk)
     moved = sum(report.gateway.values()) + sum(report.refunds.values())
-    _print_verdict(console, checks, disk, calls - moved)
+    _print_verdict(console, checks, disk, report.open)
+    if calls > moved:
+        text = f"The gateway got {calls:,} calls for {moved:,} charges and refunds: the others were repeats."
+        console.print(text, highlight=False)
     return _conclude(console, system, payments, checks, report, time.monotonic() - started)
 
 
@@ -121,7 +138,11 @@ def _stream(system: System, lines: list[bytes], console: Console) -> int:
             if tally.done:
                 break
             if now - quiet_since > QUIET_LIMIT_S:
-                raise ShowcaseFailed(f"no result for {QUIET_LIMIT_S:.0f} s (logs: {system.folder.logs})")
+                if tally.answered:
+                    progress.say(f"no longer waited for: {counted(len(tally.open), 'open payment')}")
+                    break
+                there = f"{tally.results:,} of {tally.events:,} are there (logs: {system.folder.logs})"
+                raise ShowcaseFailed(f"no result for {QUIET_LIMIT_S:.0f} s, {there}")
         if feed.finished() != 0:
             feed.push()  # says why
         system.wait_complete()
@@ -164,23 +185,21 @@ def verdict(
         Check("intake metrics, one for each event", events, report.requested),
         Check("SIGKILLs survived", 1, killed),
         Check("workers that stopped in order", len(codes), sum(code == 0 for code in codes.values())),
-        Check("problems in Kafka, tables = fold of results, ledger", 0, report.problem_total),
-        Check("problems on disk, RocksDB = fold of changelog", 0, len(disk)),
+        Check(OPEN, 0, report.open),
+        Check("differences between results, tables, the gateway's ledger", 0, report.problem_total),
+        Check("differences between RocksDB and changelogs", 0, len(disk)),
     ]
 
 
-def _print_verdict(console: Console, checks: list[Check], disk: list[Problem], repeats: int) -> None:
+def _print_verdict(console: Console, checks: list[Check], disk: list[Problem], open_payments: int) -> None:
     table = Table("check", title="the run", title_style="bold")
     for heading in ("expected", "found", ""):
         table.add_column(heading, justify="right")
     for check in checks:
-        mark = Text("ok", "green") if check.expected == check.found else Text("WRONG", "bold red")
-        table.add_row(check.name, f"{check.expected:,}", f"{check.found:,}", mark)
+        table.add_row(check.name, f"{check.expected:,}", f"{check.found:,}", check.mark(open_payments))
     console.print(table)
     for problem in disk:
         console.print(f"  {problem}", style="red", highlight=False)
-    if repeats > 0:
-        console.print(f"The gateway was asked {repeats:,} times more than it charged, with the same keys.")
 
 
 def _conclude(
@@ -190,9 +209,22 @@ def _conclude(
         prefix = system.settings.topic_prefix
         left = f"left on {system.kafka}: topics {prefix}*, {system.settings.app_id}-*"
         console.print(left, highlight=False)
-    if not report.ok or any(check.expected != check.found for check in checks):
-        console.print(f"a check failed, see above; logs: {system.folder.logs}", style="bold red")
+    failed = [check for check in checks if check.expected != check.found]
+    if report.ok and failed and only_open(failed, report):
+        text = f"nothing differs, but {counted(report.open, 'payment is open', 'payments are open')}"
+        console.print(f"{text}, see above; logs: {system.folder.logs}", style="bold yellow", highlight=False)
+        return STILL_OPEN
+    if failed or not report.ok:
+        names = "; ".join(check.name.strip() for check in failed)
+        text = f"{counted(len(failed), 'check')} failed: {names}; logs: {system.folder.logs}"
+        console.print(text, style="bold red", highlight=False)
         return 1
     text = f"{payments:,} payments sent (10 % twice), each charged exactly once, in {seconds:.0f} s"
     console.print(text, style="bold green", highlight=False)
     return 0
+
+
+def only_open(failed: list[Check], report: AuditReport) -> bool:
+    """True if open payments may be all that is missing from these checks."""
+    others = [check for check in failed if check.name != OPEN]
+    return report.open > 0 and all(0 < check.expected - check.found <= report.open for check in others)

@@ -158,7 +158,7 @@ class AuditMetrics(Collector):
 
     def _gauges(self) -> Iterator[Metric]:
         tasks = self._live.tasks()
-        breaks = _gauge("breaks", "Invariants that do not hold: each currency is one.", "invariant")
+        breaks = _gauge("breaks", "Broken invariants: each currency is one.", "invariant")
         listed = _gauge("open", "Open payments now.", "status")
         checked = _gauge("checked_timestamp_seconds", "The last look at the counters.")
         walked = _gauge("rows_timestamp_seconds", "The moment of which the last walk through the rows was.")

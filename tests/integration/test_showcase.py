@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,26 @@ def test_a_run_charges_every_payment_exactly_once(tmp_path: Path) -> None:
     assert "SIGKILL    worker-1" in output
     assert re.search(r"SIGKILLs survived +│ +1 │ +1 │ ok", output)
     assert re.search(rf"charges at the gateway, .+ +│ +{PAYMENTS} │ +{PAYMENTS} │ ok", output)
+    assert [] == nothing_left(tmp_path)
+
+
+@pytest.mark.timeout(400)
+def test_a_run_that_leaves_payments_open_says_which_and_why(tmp_path: Path, broker: str) -> None:
+    """A gateway that answers nobody any more: no difference, exit code 3, how many wait where, since when."""
+    limits = {"BILLING_GATEWAY_DEADLINE_S": "2", "BILLING_SESSION_TIMEOUT_S": "6"}
+    with showcase(tmp_path, "run", PAYMENTS=str(PAYMENTS), KAFKA=broker, **limits) as process:
+        lines = read_until(process, lambda line: line.startswith("gateway"))
+        url = lines[-1].split()[1]
+        read_until(process, lambda line: re.match(r"sent .* charged [1-9]", line))
+        body = b'{"timeout": 1, "timeout_ms": 20000}'
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/_faults", body).close()
+        assert process.stdout is not None
+        output = process.stdout.read()
+    assert 3 == process.returncode, output
+    assert re.search(r"(?m)^nothing differs: [1-9]\d* payments? (is|are) open; ", output)
+    assert re.search(r"(?m)^  open: [1-9]\d* unknown at simulated \(.*\), the oldest since 20", output)
+    assert re.search(r"payments still open +│ +0 │ +[1-9]\d* │ +open", output), output
+    assert re.match(r"nothing differs, but \d+ payments? (is|are) open, see above", output.splitlines()[-1])
     assert [] == nothing_left(tmp_path)
 
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 SUFFIX: Final = "_iso"
 OTHER_NAMES: Final = frozenset({
-    "anchor", "as_of", "at", "held_since", "not_before", "oldest", "since", "window_from",
+    "anchor", "as_of", "at", "held_since", "not_before", "oldest", "parked_oldest", "since",
+    "unknown_oldest", "window_from",
 })  # fmt: skip
 """Fields that hold a time without saying so by their end, `_at` or `_at_ms`."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

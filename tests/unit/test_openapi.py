@@ -18,7 +18,7 @@ from streamsocial_billing.shown import PAYMENT_FIELDS
 
 SPEC: Final[dict[str, Any]] = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text(encoding="utf-8"))
 HTTP: Final = (ROOT / "docs/http.md").read_text(encoding="utf-8")
-NOT_FOR_INTEGRATORS: Final = {("/", "get"), ("/internal/known-payment", "post")}
+NOT_FOR_INTEGRATORS: Final = {("/", "get"), ("/users", "get"), ("/internal/known-payment", "post")}
 
 
 def parts(value: Any) -> Iterator[dict[str, Any]]:

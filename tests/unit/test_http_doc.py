@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import fields
+from pathlib import Path
+from typing import Final
 
 from support.simulator import ROOT
 
@@ -12,6 +15,9 @@ from streamsocial_billing.views.payments_in import UNCHECKED
 from streamsocial_billing.webhooks import stripe
 from streamsocial_billing.webhooks.receiver import OUTCOMES
 
+CODE_AT: Final = {"refusal": 1, "later": 0, "BadInput": 0, "_one_of": 3, "_id": 2}
+"""Which argument is the code."""
+ON_TOPICS_ONLY: Final = {"empty", "unknown_kind"}
 HTTP, GATEWAYS, OPERATIONS = (
     (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("http.md", "gateways.md", "operations.md")
 )
@@ -21,6 +27,27 @@ def test_every_refusal_stands_with_its_status() -> None:
     """A row of the table for each."""
     for reason, status in REFUSALS.items():
         assert f"| {status} `{reason}` |" in HTTP
+
+
+def codes_of(path: Path) -> set[str]:
+    """The codes that a file refuses with, as they stand in its calls."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        called = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+        if isinstance(node, ast.Call) and called in CODE_AT and len(node.args) > CODE_AT[called]:
+            code = node.args[CODE_AT[called]]
+            found |= {str(code.value)} if isinstance(code, ast.Constant) else set()
+    return found
+
+
+def test_every_code_of_a_refusal_is_explained() -> None:
+    """Whatever refuses over HTTP: pages, webhooks, the rules for bad input."""
+    app = ROOT / "streamsocial_billing"
+    files = [app / name for name in ("events.py", "routing.py", "replies.py", "intake/http.py")]
+    files += [*(app / "views").glob("*.py"), *(app / "webhooks").glob("*.py")]
+    codes = set().union(*map(codes_of, files)) - ON_TOPICS_ONLY
+    assert {"bad_id", "too_large", "not_found", "busy", "unknown_product"} < codes
+    assert [] == sorted(code for code in codes if f"`{code}`" not in HTTP)
 
 
 def test_every_reason_not_to_ask_an_owner_is_explained() -> None:

@@ -38,6 +38,17 @@ def test_the_digits_shown_are_the_digits_of_the_amount(amount: int, currency: st
     assert EXPONENTS[currency] == len(number.partition(".")[2])
 
 
+@pytest.mark.parametrize(
+    ("amount", "currency", "text"),
+    [(3000, "ANG", "30.00 ANG"), (3000, "ITL", "3000 ITL"), (150, "USDC", "1.50 USDC"),
+     (3000, "QQQ", "3000 QQQ (as it came)")],
+)  # fmt: skip
+def test_money_that_others_were_paid_in_is_shown(amount: int, currency: str, text: str) -> None:
+    """Withdrawn currencies, codes of gateways; one that nobody knows as it came. None of them is charged."""
+    assert text == format_minor(amount, currency)
+    assert currency not in CURRENCIES
+
+
 @pytest.mark.parametrize("amount", [12.0, True, "12"])
 def test_money_that_is_no_int_is_not_formatted(amount: object) -> None:
     """Floats and booleans never pass as money."""

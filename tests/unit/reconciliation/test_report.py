@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from streamsocial_billing.reconciliation.breaks import (
     break_id,
     exponent_suspect,
 )
-from streamsocial_billing.reconciliation.bridge import STEPS, Bridge
+from streamsocial_billing.reconciliation.bridge import BESIDE, STEPS, Bridge
 from streamsocial_billing.reconciliation.command import moment
 from streamsocial_billing.reconciliation.page import LIST_MOST, write_page
 from streamsocial_billing.reconciliation.report import Found, Summary, count_breaks, write_csv
@@ -118,6 +119,19 @@ def test_a_bridge_without_files_ends_at_the_list() -> None:
     assert ["simulated EUR: Charged, by the gateway's list: 500, the steps give 400"] == Bridge(
         "simulated", "EUR", amounts | {"our_gross": 400, "gateway_gross": 500}
     ).problems()
+
+
+@pytest.mark.parametrize("currency", ["ANG", "QQQ", "<b>"])
+def test_row_c_a_report_shows_any_currency_of_others(currency: str) -> None:
+    """The bridge and the table of what is not ours: no KeyError while the report is written, no markup."""
+    amounts = dict.fromkeys([*(step.name for step in STEPS), *(step.name for step in BESIDE)], 0)
+    told = summary({}, [Bridge("stripe", currency, amounts | {"foreign": 3000})])
+    row = {"leg": "list", "gateway": "stripe", "currency": currency, "kind": "charge", "count": 1,
+           "amount_minor": 3000}  # fmt: skip
+    text = page(replace(told, not_ours=[row]), [])
+    assert "Not ours" in text and "3,000" in text
+    assert "<b>" not in text
+    assert [row] == replace(told, not_ours=[row]).as_json()["not_ours"]
 
 
 def test_counts_are_by_class_currency_age() -> None:

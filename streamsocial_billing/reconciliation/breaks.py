@@ -57,6 +57,7 @@ class Break:
     detail      what was found, for people
     action      what is to be done about it, or was
     event       the record for `gateway-events` that repairs it, None where no event can
+    then        one more, behind it: of a dispute that took money and gave a part back
     """
 
     class_: str
@@ -77,6 +78,7 @@ class Break:
     detail: str = ""
     action: str = ""
     event: dict[str, Any] | None = field(default=None, compare=False)
+    then: dict[str, Any] | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:

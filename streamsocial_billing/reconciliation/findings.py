@@ -19,10 +19,11 @@ SELECT a.fold, a.user_id AS a_user, a.payment_id AS a_payment, a.action, a.statu
 FROM a JOIN b ON b.id = a.b
 WHERE {which} ORDER BY a.fold"""
 _DIFFER: Final = (
-    "(a.amount <> b.amount OR a.currency <> b.currency) AND (a.moved > 0 OR b.status = 'succeeded')"
+    "(a.currency <> b.currency OR (a.amount <> b.amount AND b.kind <> 'dispute'))"
+    " AND (a.moved > 0 OR b.status = 'succeeded')"
 )
-_CONTRADICT: Final = """a.amount = b.amount AND a.currency = b.currency AND NOT (
-    (a.moved > 0 AND b.status = 'succeeded' AND a.returned = b.returned)
+_CONTRADICT: Final = """(a.amount = b.amount OR b.kind = 'dispute') AND a.currency = b.currency AND NOT (
+    (a.moved > 0 AND b.status = 'succeeded' AND a.amount = b.amount AND a.returned = b.returned)
     OR (a.moved = 0 AND a.status NOT IN ('unknown', 'parked') AND b.status <> 'succeeded'))"""
 _OTHER_CHARGE: Final = """
 SELECT a.fold, a.user_id AS a_user, a.payment_id AS a_payment, a.at, c.gateway_ref AS wanted, b.*
@@ -111,23 +112,47 @@ def _what_to_do(row: Row) -> str:
 
 
 def _dispute_break(rules: Rules, row: Row) -> Break:
-    """What came back of a dispute is not what our books say: what is missing there is booked."""
-    theirs = row["amount"] if row["status"] != "succeeded" else row["returned"]
-    ours = row["a_returned"]
-    legs = (row["gateway"], row["fold"], row["gateway_ref"], *([str(theirs)] if row["returned"] else []))
-    event = None
-    if row["moved"] and theirs > ours:
-        event = repair_event(
-            rules, "dispute_unbooked", legs, dict(row) | {"ref": None, "amount": theirs}, status="declined",
-            user_id=row["a_user"], payment_id=None, charge_id=row["refund_of"],
-        )  # fmt: skip
-    back = format_minor(ours, row["currency"]), format_minor(theirs, row["currency"])
+    """What a dispute took and gave back is not what our books say; both are counted in all so far."""
+    ours, theirs = (row["ours"], row["a_returned"]), _moved(row)
+    taken, back = theirs[0] > ours[0], theirs[1] > ours[1]
+    legs: tuple[str, ...] = (row["gateway"], row["fold"], row["gateway_ref"])
+    if theirs[1] < theirs[0]:
+        legs = (*legs, *map(str, theirs))
+    events = []
+    if (taken or back) and not (theirs[0] < ours[0] or theirs[1] < ours[1]):
+        events = _dispute_events(rules, "dispute_unbooked", legs, row, row["a_user"], row["refund_of"],
+                                 theirs[0] if taken else 0, theirs[1] if back else 0)  # fmt: skip
+    shown = [format_minor(amount, row["currency"]) for amount in (*ours, *theirs)]
+    at_stake = abs(ours[0] - ours[1] - theirs[0] + theirs[1]) or abs(ours[0] - theirs[0])
     return _status_body(
-        row, "dispute_unbooked", legs, abs(theirs - ours),
-        f"came back by our books: {back[0]}, by the gateway: {back[1]}",
-        _repaired_by("dispute_unbooked", legs) if event
-        else "by hand: our books say that more came back than the gateway says", event,
+        row, "dispute_unbooked", legs, at_stake,
+        f"our books: {shown[0]} taken, {shown[1]} back; the gateway: {shown[2]} taken, {shown[3]} back",
+        _repaired_by("dispute_unbooked", legs) if events
+        else "by hand: our books say that more moved than the gateway says", events,
     )  # fmt: skip
+
+
+def _moved(row: Row) -> tuple[int, int]:
+    """What the gateway's list says that a dispute took, and gave back; of what it never took all is back."""
+    if row["status"] == "succeeded" or row["returned"]:
+        return row["amount"], row["returned"]
+    return row["ours"], row["ours"]
+
+
+def _dispute_events(
+    rules: Rules, class_: str, legs: tuple[str, ...], row: Row, user: str | None, charge: str | None,
+    taken: int, back: int,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The repairs: what was taken, then what came back; 0: our books have it already."""
+    made = []
+    for amount, status, mark in ((taken, "succeeded", ""), (back, "declined", ":returned")):
+        event = repair_event(
+            rules, class_, legs, dict(row) | {"ref": None, "amount": amount}, status=status, user_id=user,
+            payment_id=None, charge_id=charge,
+        )  # fmt: skip
+        if event is not None:
+            made.append(event | {"event_id": f"{event['event_id']}{mark if taken else ''}"})
+    return made
 
 
 def _status_break(rules: Rules, row: Row, class_: str, by_hand: str) -> Break:
@@ -144,21 +169,26 @@ def _status_break(rules: Rules, row: Row, class_: str, by_hand: str) -> Break:
         )  # fmt: skip
     return _status_body(
         row, class_, legs, row["amount"], f"our books: {row['a_status']}, the gateway: {row['status']}",
-        _repaired_by(class_, legs) if event else by_hand, event,
+        _repaired_by(class_, legs) if event else by_hand, [] if event is None else [event],
     )  # fmt: skip
 
 
 def _status_body(
     row: Row, class_: str, legs: tuple[str, ...], at_stake: int, detail: str, action: str,
-    event: dict[str, Any] | None,
+    events: list[dict[str, Any]],
 ) -> Break:  # fmt: skip
     return Break(
         class_=class_, legs=legs, gateway=row["gateway"], kind=row["kind"], currency=row["currency"],
         at_stake=at_stake, since=min(row["at"], row["created"]), ours=row["ours"] if row["moved"] else None,
         theirs=row["amount"] if row["status"] == "succeeded" else None, user_id=row["a_user"],
         payment_id=row["a_payment"], gateway_ref=row["gateway_ref"], detail=detail, action=action,
-        event=event,
+        **_repairs(events),
     )  # fmt: skip
+
+
+def _repairs(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """The fields of a break that hold its repairs, two at most."""
+    return dict(zip(("event", "then"), events, strict=False))
 
 
 def _repaired_by(class_: str, legs: tuple[str, ...]) -> str:
@@ -270,7 +300,7 @@ def _ours_unknown_to_us(rules: Rules, row: Row) -> Break:
         "the gateway has it under our reference, our books have nothing",
         _repaired_by("missing_internal", legs) if event
         else "by hand: the reference does not belong to the user and payment it names",
-        event,
+        [] if event is None else [event],
     )  # fmt: skip
 
 
@@ -282,15 +312,20 @@ def _made_at_the_gateway(rules: Rules, row: Row) -> Break:
     young = rules.young(row["created"], row["gateway"]) or row["created"] >= rules.told_by(user)
     if young or row["told"]:
         return _of_movement(row, TIMING, user, charge, "its webhook is not handled yet", "nothing: under way")
-    class_ = "dispute_unbooked" if row["kind"] == "dispute" else "refund_mismatch"
+    dispute = row["kind"] == "dispute"
+    class_ = "dispute_unbooked" if dispute else "refund_mismatch"
     legs = (row["gateway"], row["gateway_ref"])
-    unnamed = dict(row) | {"ref": None}
-    event = repair_event(
-        rules, class_, legs, unnamed, status="succeeded", user_id=user, payment_id=None, charge_id=charge
-    )
+    if dispute:
+        events = _dispute_events(rules, class_, legs, row, user, charge, row["amount"], row["returned"])
+    else:
+        event = repair_event(
+            rules, class_, legs, dict(row) | {"ref": None}, status="succeeded", user_id=user, payment_id=None,
+            charge_id=charge,
+        )  # fmt: skip
+        events = [] if event is None else [event]
     return _of_movement(
         row, class_, user, charge, f"made at the gateway, of charge {row['charge_ref']}",
-        _repaired_by(class_, legs) if event else "by hand: the charge is not in our books either", event,
+        _repaired_by(class_, legs) if events else "by hand: the charge is not in our books either", events,
     )  # fmt: skip
 
 
@@ -300,13 +335,14 @@ def _payment_of(fold: str | None) -> str | None:
 
 def _of_movement(
     row: Row, class_: str, user: str | None, payment: str | None, detail: str, action: str,
-    event: dict[str, Any] | None = None,
+    events: list[dict[str, Any]] | None = None,
 ) -> Break:  # fmt: skip
+    gone = row["amount"] - row["returned"]
     return Break(
         class_=class_, legs=(row["gateway"], row["gateway_ref"]), gateway=row["gateway"], kind=row["kind"],
-        currency=row["currency"], at_stake=row["amount"], since=row["created"], theirs=row["amount"],
-        user_id=user, payment_id=payment, gateway_ref=row["gateway_ref"], detail=detail, action=action,
-        event=event,
+        currency=row["currency"], at_stake=gone, since=row["created"], theirs=gone, user_id=user,
+        payment_id=payment, gateway_ref=row["gateway_ref"], detail=detail, action=action,
+        **_repairs(events or []),
     )  # fmt: skip
 
 

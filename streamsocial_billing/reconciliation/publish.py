@@ -24,7 +24,7 @@ RUN_KEY: Final = "run"
 PUBLISH_MOST: Final = 10_000
 """Breaks on the topic, the oldest first; the record of the run counts all."""
 REPAIR_MOST: Final = 10_000
-"""Repairs of one run, the rest is left to the next one."""
+"""Breaks that one run repairs, the rest is left to the next one."""
 CHUNK: Final = 1000
 CALL_S: Final = 10.0
 ASK_AGAIN_S: Final = 0.05
@@ -51,17 +51,16 @@ def publish(
 def _repairs(settings: Settings, db: sqlite3.Connection) -> Iterator[Record]:
     """The repairs that no earlier run has appended: an event id on the topic stands for what it repairs."""
     topic = settings.topic(GATEWAY_EVENTS)
-    wanted = dict(db.execute(
-        "SELECT id, event FROM breaks WHERE event IS NOT NULL ORDER BY since, id LIMIT ?", (REPAIR_MOST,)
-    ).fetchall())  # fmt: skip
+    found = db.execute(
+        "SELECT event FROM breaks WHERE event IS NOT NULL ORDER BY since, id LIMIT ?", (REPAIR_MOST,)
+    ).fetchall()
+    wanted = {event["event_id"]: event for (text,) in found for event in orjson.loads(text)}
     if not wanted:
         return
     for value in _values(settings, topic):
         if value is not None and b'"rec_brk_' in value:
-            event_id = str(_object(value).get("event_id"))
-            wanted.pop(event_id.removeprefix("rec_"), None)
-    for text in wanted.values():
-        event = orjson.loads(text)
+            wanted.pop(str(_object(value).get("event_id")), None)
+    for event in wanted.values():
         yield topic, event["user_id"].encode(), orjson.dumps(event)
 
 

@@ -185,7 +185,8 @@ def keep_breaks(db: sqlite3.Connection, rules: Rules, found: Iterable[Break]) ->
     def rows() -> Iterator[tuple[Any, ...]]:
         for one in found:
             body = orjson.dumps(one.as_json(rules.as_of)).decode()
-            event = None if one.event is None else orjson.dumps(one.event).decode()
+            events = [event for event in (one.event, one.then) if event is not None]
+            event = orjson.dumps(events).decode() if events else None
             facts = one.gateway, one.currency, one.at_stake, one.since, int(one.open)
             yield one.id, one.class_, *facts, body, event
 

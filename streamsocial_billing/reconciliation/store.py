@@ -27,7 +27,7 @@ KEPT_NAME: Final = "settlements.sqlite"
 # l  settlement lines (kept)         lm  which b or a a line belongs to
 # ref is a reference of ours everywhere (ours.py), or NULL: `ref IS NOT NULL` is the predicate in SQL
 # b.charge_key: the charge's reference that a refund or dispute bears; b.ours: it bears one, is in our books,
-# or its charge is; returned: what came back of amount
+# or its charge is; returned: what came back of amount; breaks.event: a list of the records that repair it
 _WORK: Final = """
 CREATE TABLE a (
     id INTEGER PRIMARY KEY, fold TEXT NOT NULL, user_id TEXT NOT NULL, payment_id TEXT, action TEXT NOT NULL,

@@ -289,7 +289,7 @@ class Merchant:
         found = found_in(db, Rules(as_of=self.lab.now_ms, told_by=lambda _: self.lab.now_ms))
         events = db.execute("SELECT event FROM breaks WHERE event IS NOT NULL ORDER BY since, id").fetchall()
         db.row_factory = None
-        return found, [orjson.loads(text) for (text,) in events], bridges(db)
+        return found, [one for (text,) in events for one in orjson.loads(text)], bridges(db)
 
     def repair(self, events: list[dict[str, Any]]) -> None:
         """What a run appends; nothing of it is refused."""

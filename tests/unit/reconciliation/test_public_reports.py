@@ -93,7 +93,7 @@ def events(rows: list[Movement], *results: bytes, gateway: str = "stripe") -> li
     db = filled(results, rows, gateway=gateway)
     found_in(db)
     found = db.execute("SELECT event FROM breaks WHERE event IS NOT NULL ORDER BY event").fetchall()
-    return [orjson.loads(event) for (event,) in found]
+    return [event for (text,) in found for event in orjson.loads(text)]
 
 
 # ---- A, H, I: disputes
@@ -137,6 +137,32 @@ def test_row_h_a_dispute_that_our_books_call_won_is_open_while_money_is_missing(
     found = of_stripe(stripe_dispute("lost", -500, 200), results=books)
     assert [("dispute_unbooked", 300)] == [(one["class"], one["at_stake_minor"]) for one in found]
     assert [False] == repairs(found)
+
+
+def test_row_h_what_our_books_never_heard_of_is_repaired_in_one_run() -> None:
+    """5.00 taken and 2.00 back, both missed: one break over 3.00, two records in this order."""
+    rows = [stripe_charge(), stripe_dispute("lost", -500, 200)]
+    found, _ = reconciled([result("p0", **PAID)], rows, gateway="stripe")
+    assert [("dispute_unbooked", 300)] == [(one["class"], one["at_stake_minor"]) for one in found]
+    first, second = events(rows, result("p0", **PAID))
+    assert [("succeeded", 500), ("declined", 200)] == [
+        (one["status"], one["amount_minor"]) for one in (first, second)
+    ]
+    assert second["event_id"] == f"{first['event_id']}:returned"
+
+
+def test_a_dispute_that_took_more_since_is_repaired_by_what_it_took_in_all() -> None:
+    """3.00 in our books, 5.00 at the gateway: amounts are counted from the first movement on."""
+    books = result("p0", **PAID), external("x1_a", "dispute", 300)
+    (event,) = events([stripe_charge(), stripe_dispute("needs_response", -300, -200)], *books)
+    assert ("succeeded", 500) == (event["status"], event["amount_minor"])
+
+
+def test_a_dispute_that_our_books_have_and_the_gateway_never_took_is_given_back() -> None:
+    """What an earlier release booked of an inquiry by its status: the repair undoes it."""
+    books = result("p0", **PAID), external("x1_a", "dispute", 500)
+    (event,) = events([stripe_charge(), stripe_dispute("warning_closed")], *books)
+    assert ("declined", 500) == (event["status"], event["amount_minor"])
 
 
 def test_a_dispute_that_moved_money_several_times_is_one_row() -> None:
@@ -285,6 +311,15 @@ def test_row_d_also_where_it_does_not_name_its_charge() -> None:
         (one["class"], one["gateway_ref"], one["payment_id"]) for one in found
     ]
     assert [True] == repairs(found)
+
+
+def test_row_d_also_where_nobody_knows_its_charge() -> None:
+    """The copied words name user and charge: the repair waits for the charge's own event."""
+    row = paypal("T1107", "REF1", "-7.00", invoice_id=CHARGE_KEY, custom_field=f"{CHARGE_KEY}:ann:p0")
+    (event,) = events(listed(row), gateway="paypal")
+    assert (None, "ann", None, "p0") == (
+        event["ref"], event["user_id"], event["payment_id"], event["charge_id"]
+    )  # fmt: skip
 
 
 def test_row_d_a_refund_of_ours_stays_ours() -> None:

@@ -11,6 +11,7 @@ import pytest
 from support.simulator import SimulatorProcess
 from support.stripe_server import StripeServer
 
+from streamsocial_billing.events import gateway_key_of
 from streamsocial_billing.gateways import (
     Absent,
     ChargeRequest,
@@ -31,6 +32,11 @@ CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "")
 START_MS = int(time.time() * 1000) - 60_000
 
 
+def key(name: str, action: str = "charge") -> str:
+    """Our reference of u1's payment of this name: lists tell by it what is ours."""
+    return gateway_key_of("u1", action, name)
+
+
 @dataclass(frozen=True)
 class Place:
     """A gateway with the payment methods that its server knows."""
@@ -41,7 +47,7 @@ class Place:
 
     def charge(self, name: str, **changes: object) -> ChargeRequest:
         """A charge of its own key."""
-        made = replace(CHARGE, idempotency_key=f"ss1_{name}", payment_id=name, payment_method=self.good)
+        made = replace(CHARGE, idempotency_key=key(name), payment_id=name, payment_method=self.good)
         return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -79,7 +85,7 @@ def asked(charge: ChargeRequest, action: str = "charge", charge_ref: str | None 
 
 def refund_of(charge: ChargeRequest, ref: str, name: str, amount_minor: int) -> RefundRequest:
     return RefundRequest(
-        f"ss1_{name}", charge.user_id, name, charge.fingerprint, amount_minor, charge.currency, ref
+        key(name, "refund"), charge.user_id, name, charge.fingerprint, amount_minor, charge.currency, ref
     )
 
 
@@ -136,7 +142,7 @@ async def test_partial_refunds_happen_once_per_key(place: Place) -> None:
     assert isinstance(second, Succeeded)
     assert first != second
     assert first == await place.gateway.refund(one, timeout_s=10)
-    question = Query("ss1_part2", "refund", "u1", "part2", 300, "EUR", START_MS, made.gateway_ref)
+    question = Query(key("part2", "refund"), "refund", "u1", "part2", 300, "EUR", START_MS, made.gateway_ref)
     found = await place.gateway.find(question, timeout_s=10)
     assert Found(second.gateway_ref, "succeeded", None, 300, "EUR", "u1", "part2") == found
 
@@ -186,7 +192,8 @@ async def test_the_simulator_fails_a_refund_on_demand(tmp_path: Path) -> None:
         assert isinstance(first, Declined)
         assert "expired_or_canceled_card" == first.reason
         assert first == await gateway.refund(refund, timeout_s=10)
-        question = Query("ss1_failing", "refund", "u1", "failing", 999, "EUR", START_MS, made.gateway_ref)
+        ours = key("failing", "refund")
+        question = Query(ours, "refund", "u1", "failing", 999, "EUR", START_MS, made.gateway_ref)
         found = await gateway.find(question, timeout_s=10)
         assert isinstance(found, Found)
         assert ("declined", first.reason) == (found.status, found.reason)

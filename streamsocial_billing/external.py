@@ -53,7 +53,7 @@ def book_external(books: Books, told: GatewayEvent, charge_id: str, charge: Char
 
 
 def book_refund_failed(
-    books: Books, told: GatewayEvent, refund: Charged, charge_id: str, at_ms: int
+    books: Books, told: GatewayEvent, refund_id: str, refund: Charged, charge_id: str, at_ms: int
 ) -> str:
     """A refund that had succeeded did fail: its amount is back in our balance, once for each refund.
 
@@ -67,6 +67,9 @@ def book_refund_failed(
     # what the gateway made knows its part itself: it may have taken what was of another currency
     external = refund["fingerprint"] == NO_FINGERPRINT
     _give_back(books, told.user_id, charge_id, refund["refunded_minor" if external else "amount_minor"])
+    changed = refund.copy()
+    changed["returned_by"] = payment_id
+    books.put(told.user_id, refund_id, changed)
     told = replace(told, amount_minor=refund["amount_minor"], currency=refund["currency"])
     entry = _entry(told, charge_id, refund, payment_id, "charge", REFUND_FAILED, at_ms)
     entry["refunded_minor"] = entry["amount_minor"]  # nobody refunds this one
@@ -99,7 +102,7 @@ class _Booking:
             return "noted"
         if "seen" in before or before["status"] != "succeeded":
             return "known"
-        return book_refund_failed(self.books, told, before, self.charge_id, self.at_ms)
+        return book_refund_failed(self.books, told, payment_id, before, self.charge_id, self.at_ms)
 
     def dispute(self) -> str:
         """By what moved in all so far: each message adds what the books do not have yet."""

@@ -129,7 +129,7 @@ class Observer:
                 charge_id = entry.get("refund_of") or told.charge_id
                 if charge_id is None or not _agrees(told, entry):
                     return _contradicts(told, payment_id, entry)
-                return book_refund_failed(self._books, told, entry, charge_id, at_ms)
+                return book_refund_failed(self._books, told, payment_id, entry, charge_id, at_ms)
         return None
 
     def _before_its_event(

@@ -91,6 +91,8 @@ def smaller(entry: PaymentEntry) -> SmallEntry:
     }
     if entry["refund_of"] is not None:
         small["refund_of"] = entry["refund_of"]
+    if "returned_by" in entry:
+        small["returned_by"] = entry["returned_by"]
     return small
 
 

@@ -109,6 +109,8 @@ class PaymentEntry(TypedDict):
     """The first event; a settling result carries it. None: made at the gateway, there was no event."""
     last_error: str | None
     """Text of the last call that gave no answer, for people."""
+    returned_by: NotRequired[str]
+    """Refunds that failed after they had succeeded: payment_id of the result that brought the money back."""
 
 
 @final
@@ -138,6 +140,7 @@ class SmallEntry(TypedDict):
     processed_at: int
     refund_of: NotRequired[str]
     """Refunds only, and not in entries that an earlier release made small."""
+    returned_by: NotRequired[str]
 
 
 @final

@@ -91,7 +91,8 @@ def test_row_a_refund_that_fails_after_it_succeeded_is_an_outcome_of_its_own(lab
     assert failed_id == lab.metrics()[-1]["payment_id"]
     assert ((500, 0), (500, 500)) == gone
     assert ((0, 0), (1000, 500)) == (cap(lab), money(lab))
-    assert "succeeded" == lab.entry("u1", "r1")["status"]
+    entry = lab.entry("u1", "r1")
+    assert ("succeeded", failed_id) == (entry["status"], entry["returned_by"])
 
 
 def test_an_id_of_a_failed_refund_is_pinned() -> None:
@@ -114,7 +115,7 @@ def test_row_the_next_refund_of_that_charge_works(lab: OneTask) -> None:
 def test_row_a_failure_counts_once_whoever_tells_of_it(lab: OneTask, again: str) -> None:
     """Under whatever event_id, however late: webhook, list and repair are one."""
     lab.send(payment(lab), refund(lab))
-    say(lab, fails())
+    (failed,) = say(lab, fails())
     results = say(lab, fails(via=again, charge_id="c1"))
     lab.wait(RETAINED_S)
     lab.look()
@@ -122,6 +123,7 @@ def test_row_a_failure_counts_once_whoever_tells_of_it(lab: OneTask, again: str)
     results += say(lab, ours("refund", "succeeded", "r1", "re_scripted_1"))
 
     assert ([], (0, 0), (1000, 500)) == (results, cap(lab), money(lab))
+    assert failed["payment_id"] == lab.entry("u1", "r1")["returned_by"]
 
 
 def test_row_a_refund_that_is_small_already_can_still_fail(lab: OneTask) -> None:

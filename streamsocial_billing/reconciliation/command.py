@@ -18,6 +18,7 @@ from streamsocial_billing.reconciliation.run import Books, Done, Wish, now_ms, r
 from streamsocial_billing.reconciliation.settlement.lines import BadLine, millis
 from streamsocial_billing.reconciliation.showing import Bars
 from streamsocial_billing.settings import Settings
+from streamsocial_billing.status.words import counted
 
 CLEAN: Final = 0
 OPEN_BREAKS: Final = 1
@@ -81,6 +82,7 @@ def _tell(done: Done, wish: Wish, console: Console) -> None:
     for one in summary.not_checked:
         console.print(not_checked_text(one))
     checked = "clean, as far as it was checked" if summary.not_checked else "clean"
-    verdict = checked if summary.clean else f"{summary.open} open breaks"
-    repairs = "nothing written to Kafka (--dry-run)" if wish.dry_run else f"{done.repairs} repairs sent"
+    verdict = checked if summary.clean else counted(summary.open, "open break")
+    sent = f"{counted(done.repairs, 'repair')} sent"
+    repairs = "nothing written to Kafka (--dry-run)" if wish.dry_run else sent
     console.print(f"{verdict}; {repairs}; the report is {wish.output / 'report.html'}")

@@ -155,7 +155,7 @@ def test_the_exit_code_says_clean_or_broken(broker: str, unique_name: str, tmp_p
         run_until(system, out, lambda _: missing(out) == {"changed"}, dry_run=True)
         broken = command(system.settings, "--output", out, "--as-of", "now")
         assert (1, "") == (broken.returncode, broken.stderr)
-        assert "1 open breaks; 0 repairs sent" in broken.stdout
+        assert "1 open break; 0 repairs sent" in broken.stdout
         clean = command(system.settings, "--output", out, "--since", "2100-01-01")
         assert (0, "") == (clean.returncode, clean.stderr)
         system.gateway.stop()

@@ -156,6 +156,18 @@ def respond_body(body: dict[str, Any]) -> bytes:
     return sent
 
 
+def test_a_reconciliation_that_checked_a_part_is_not_green() -> None:
+    """What was not checked leads beside the verdict."""
+    unchecked = {"gateway": "paypal", "payments": 1, "lines": 2, "money": {"EUR": 1234}}
+    run = {"as_of": AT, "clean": True, "open_breaks": 0, "breaks": {}, "not_checked": [unchecked]}
+    body = {"run": run, "listed": 0, "breaks": []}
+    shown = text_of("reconciliation.html", body=body, meanings=MEANINGS)
+    assert '<section class="lead warning">' in shown
+    assert "paypal is not set up here (1 payment in our books, 2 settlement lines, 12.34 EUR charged)" in shown
+    checked = text_of("reconciliation.html", body=body | {"run": run | {"not_checked": []}}, meanings=MEANINGS)
+    assert '<section class="lead ok">' in checked
+
+
 def test_the_script_of_the_dashboard_is_the_one_that_its_policy_allows() -> None:
     """Its hash is that of what stands between the tags; the tag ends where it should."""
     assert isinstance(script(), Markup)

@@ -64,7 +64,10 @@ class Seen:
                 {"partition": one.number, "owner": one.owner, "state": one.state, "why": one.why,
                  "checked_at": one.checked_ms} for one in state.partitions
             ],
-            "backlog": {"waiting": state.backlog.count, "oldest": state.backlog.oldest_ms},
+            "backlog": {
+                "waiting": state.backlog.count, "oldest": state.backlog.oldest_ms,
+                "not_known": sorted(set(range(state.total)) - self.backlog.keys()),
+            },
             "open": {
                 "unknown": state.unknown.count, "unknown_oldest": state.unknown.oldest_ms,
                 "parked": state.parked.count, "parked_oldest": state.parked.oldest_ms,

@@ -20,6 +20,7 @@ from streamsocial_billing.status.state import (
     Partition,
     Worker,
 )
+from streamsocial_billing.status.words import counted
 from streamsocial_billing.views.audit import everywhere_now
 from streamsocial_billing.views.html import page, script
 
@@ -51,7 +52,7 @@ def page_of_dashboard(app: Any, overview: Overview, topic: str) -> None:
 def dashboard_of(seen: Seen, topic: str) -> dict[str, Any]:
     """What the template needs."""
     state, audit = seen.state, everywhere_now(seen, topic)
-    outcomes = list(_outcomes(audit, state.backlog.count))
+    outcomes = list(_outcomes(audit, state.backlog.count, state.total - len(seen.backlog)))
     return {
         "seen": seen,
         "state": state,
@@ -72,13 +73,14 @@ def dashboard_of(seen: Seen, topic: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _outcomes(audit: Mapping[str, Any], waiting: int) -> Iterator[tuple[str, int, str]]:
-    """The parts that add up to what was sent."""
+def _outcomes(audit: Mapping[str, Any], waiting: int, unknown: int) -> Iterator[tuple[str, int, str]]:
+    """The parts that add up to what was sent; of `unknown` partitions nobody knows what waits there."""
     for name, about in OUTCOMES:
         number = audit["outcomes"][name]
         if number or name != "uncounted":
             yield name.replace("_", " "), number, about
-    yield "waiting", waiting, "not handled yet"
+    beside = f"; of {counted(unknown, 'partition')} nobody knows" if unknown > 0 else ""
+    yield "waiting", waiting, f"not handled yet{beside}"
 
 
 def _severity(seen: Seen, subject: str) -> str:

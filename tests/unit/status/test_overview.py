@@ -95,7 +95,8 @@ def test_the_sums_do_not_fall_when_a_worker_dies(shop: Shop) -> None:
     seen = shop.seen()
     audit = everywhere_now(seen, "payments")
     assert (2000, [0], ["1"], None) == (charged(seen), audit["here"], list(audit["remembered"]), audit["ok"])
-    assert "worker_silent" == seen.headline.code
+    assert ("worker_silent", [1]) == (seen.headline.code, seen.as_json()["backlog"]["not_known"])
+    assert "not handled yet; of 1 partition nobody knows" in dashboard_of(seen, "payments")["outcomes"][-1]
     shop.running[TWO] = True
     back = shop.seen()
     assert ("all_well", [0, 1]) == (back.headline.code, everywhere_now(back, "payments")["here"])

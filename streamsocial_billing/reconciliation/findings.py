@@ -7,8 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from streamsocial_billing.money import format_minor
-from streamsocial_billing.reconciliation.breaks import TIMING, Break, break_id, exponent_suspect
+from streamsocial_billing.reconciliation.breaks import TIMING, Break, exponent_suspect
 from streamsocial_billing.reconciliation.matching import PROPOSE_MOST, proposals
+from streamsocial_billing.reconciliation.repairing import (
+    dispute_events,
+    moved_there,
+    repaired_by,
+    repairs_of,
+)
 from streamsocial_billing.reconciliation.rules import Rules, repair_event
 
 Row = Mapping[str, Any]
@@ -113,46 +119,23 @@ def _what_to_do(row: Row) -> str:
 
 def _dispute_break(rules: Rules, row: Row) -> Break:
     """What a dispute took and gave back is not what our books say; both are counted in all so far."""
-    ours, theirs = (row["ours"], row["a_returned"]), _moved(row)
+    ours, theirs = (row["ours"], row["a_returned"]), moved_there(row)
     taken, back = theirs[0] > ours[0], theirs[1] > ours[1]
     legs: tuple[str, ...] = (row["gateway"], row["fold"], row["gateway_ref"])
     if theirs[1] < theirs[0]:
         legs = (*legs, *map(str, theirs))
     events = []
     if (taken or back) and not (theirs[0] < ours[0] or theirs[1] < ours[1]):
-        events = _dispute_events(rules, "dispute_unbooked", legs, row, row["a_user"], row["refund_of"],
+        events = dispute_events(rules, "dispute_unbooked", legs, row, row["a_user"], row["refund_of"],
                                  theirs[0] if taken else 0, theirs[1] if back else 0)  # fmt: skip
     shown = [format_minor(amount, row["currency"]) for amount in (*ours, *theirs)]
     at_stake = abs(ours[0] - ours[1] - theirs[0] + theirs[1]) or abs(ours[0] - theirs[0])
     return _status_body(
         row, "dispute_unbooked", legs, at_stake,
         f"our books: {shown[0]} taken, {shown[1]} back; the gateway: {shown[2]} taken, {shown[3]} back",
-        _repaired_by("dispute_unbooked", legs) if events
+        repaired_by("dispute_unbooked", legs) if events
         else "by hand: our books say that more moved than the gateway says", events,
     )  # fmt: skip
-
-
-def _moved(row: Row) -> tuple[int, int]:
-    """What the gateway's list says that a dispute took, and gave back; of what it never took all is back."""
-    if row["status"] == "succeeded" or row["returned"]:
-        return row["amount"], row["returned"]
-    return row["ours"], row["ours"]
-
-
-def _dispute_events(
-    rules: Rules, class_: str, legs: tuple[str, ...], row: Row, user: str | None, charge: str | None,
-    taken: int, back: int,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """The repairs: what was taken, then what came back; 0: our books have it already."""
-    made = []
-    for amount, status, mark in ((taken, "succeeded", ""), (back, "declined", ":returned")):
-        event = repair_event(
-            rules, class_, legs, dict(row) | {"ref": None, "amount": amount}, status=status, user_id=user,
-            payment_id=None, charge_id=charge,
-        )  # fmt: skip
-        if event is not None:
-            made.append(event | {"event_id": f"{event['event_id']}{mark if taken else ''}"})
-    return made
 
 
 def _status_break(rules: Rules, row: Row, class_: str, by_hand: str) -> Break:
@@ -169,7 +152,7 @@ def _status_break(rules: Rules, row: Row, class_: str, by_hand: str) -> Break:
         )  # fmt: skip
     return _status_body(
         row, class_, legs, row["amount"], f"our books: {row['a_status']}, the gateway: {row['status']}",
-        _repaired_by(class_, legs) if event else by_hand, [] if event is None else [event],
+        repaired_by(class_, legs) if event else by_hand, [] if event is None else [event],
     )  # fmt: skip
 
 
@@ -182,17 +165,8 @@ def _status_body(
         at_stake=at_stake, since=min(row["at"], row["created"]), ours=row["ours"] if row["moved"] else None,
         theirs=row["amount"] if row["status"] == "succeeded" else None, user_id=row["a_user"],
         payment_id=row["a_payment"], gateway_ref=row["gateway_ref"], detail=detail, action=action,
-        **_repairs(events),
+        **repairs_of(events),
     )  # fmt: skip
-
-
-def _repairs(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """The fields of a break that hold its repairs, two at most."""
-    return dict(zip(("event", "then"), events, strict=False))
-
-
-def _repaired_by(class_: str, legs: tuple[str, ...]) -> str:
-    return f"repair: the event rec_{break_id(class_, legs)} on gateway-events brings it into the books"
 
 
 def _refunds_of_other_charges(db: sqlite3.Connection) -> Iterator[Break]:
@@ -298,7 +272,7 @@ def _ours_unknown_to_us(rules: Rules, row: Row) -> Break:
     return _of_movement(
         row, "missing_internal", user, payment,
         "the gateway has it under our reference, our books have nothing",
-        _repaired_by("missing_internal", legs) if event
+        repaired_by("missing_internal", legs) if event
         else "by hand: the reference does not belong to the user and payment it names",
         [] if event is None else [event],
     )  # fmt: skip
@@ -316,7 +290,7 @@ def _made_at_the_gateway(rules: Rules, row: Row) -> Break:
     class_ = "dispute_unbooked" if dispute else "refund_mismatch"
     legs = (row["gateway"], row["gateway_ref"])
     if dispute:
-        events = _dispute_events(rules, class_, legs, row, user, charge, row["amount"], row["returned"])
+        events = dispute_events(rules, class_, legs, row, user, charge, row["amount"], row["returned"])
     else:
         event = repair_event(
             rules, class_, legs, dict(row) | {"ref": None}, status="succeeded", user_id=user, payment_id=None,
@@ -325,7 +299,7 @@ def _made_at_the_gateway(rules: Rules, row: Row) -> Break:
         events = [] if event is None else [event]
     return _of_movement(
         row, class_, user, charge, f"made at the gateway, of charge {row['charge_ref']}",
-        _repaired_by(class_, legs) if events else "by hand: the charge is not in our books either", events,
+        repaired_by(class_, legs) if events else "by hand: the charge is not in our books either", events,
     )  # fmt: skip
 
 
@@ -342,7 +316,7 @@ def _of_movement(
         class_=class_, legs=(row["gateway"], row["gateway_ref"]), gateway=row["gateway"], kind=row["kind"],
         currency=row["currency"], at_stake=gone, since=row["created"], theirs=gone, user_id=user,
         payment_id=payment, gateway_ref=row["gateway_ref"], detail=detail, action=action,
-        **_repairs(events or []),
+        **repairs_of(events or []),
     )  # fmt: skip
 
 

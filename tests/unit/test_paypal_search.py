@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from streamsocial_billing.events import gateway_key_of
 from streamsocial_billing.gateways.base import Absent, Ambiguous, Found, ListFailed, Query
@@ -128,3 +130,33 @@ async def test_row_f_a_payment_that_is_over_is_looked_for_up_to_its_end() -> Non
     assert 2 * HOUR > max(stop for _, stop in account.asked) - since // 1000
     crowded = Account({f"b{n}": since / 1000 + 60 for n in range(99)})
     assert isinstance(await Searched(crowded).find(query, timeout_s=5), Ambiguous)
+
+
+async def test_row_f_over_http_a_refusal_for_size_halves_the_window() -> None:
+    """PayPal's own words, status 400; any other refusal is one line."""
+    rows = {f"s{n}": NOW_S - 20 * DAY + n * DAY for n in range(20)}
+    account, broken = Account(rows, most=6, page=500), False
+
+    async def token(_: web.Request) -> web.Response:
+        return web.json_response({"access_token": "t", "expires_in": 3600})
+
+    async def transactions(request: web.Request) -> web.Response:
+        if broken:
+            return web.json_response({"name": "INVALID_REQUEST"}, status=400)
+        since, until = (datetime.fromisoformat(request.query[name]) for name in ("start_date", "end_date"))
+        try:
+            return web.json_response(await account.ask(since, until, int(request.query["page"])))
+        except TooLarge:
+            return web.json_response({"name": "RESULTSET_TOO_LARGE", "maximum_items": 10_000}, status=400)
+
+    app = web.Application()
+    app.router.add_post("/v1/oauth2/token", token)
+    app.router.add_get("/v1/reporting/transactions", transactions)
+    async with TestServer(app) as server:
+        gateway = PayPalGateway("client", "secret", f"http://127.0.0.1:{server.port}")
+        since, until = (NOW_S - 30 * DAY) * 1000, NOW_S * 1000
+        assert sorted(rows) == sorted([one.gateway_ref async for one in gateway.movements(since, until)])
+        broken = True
+        with pytest.raises(ListFailed, match=r"could not be listed \(HTTP 400\); try again"):
+            [one async for one in gateway.movements(since, until)]
+        await gateway.close()

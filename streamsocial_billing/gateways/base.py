@@ -144,10 +144,16 @@ def unreadable(
     gateway_ref: object, kind: str, currency: object, created_ms: int, charge_ref: object = None
 ) -> Movement:
     """A row of others that makes no sense: it is counted, and stops nothing."""
+    charge = charge_ref if isinstance(charge_ref, str) else None
     return Movement(
-        str(gateway_ref)[:255], kind, "unreadable", 0, str(currency).upper()[:20], created_ms,
-        charge_ref=charge_ref if isinstance(charge_ref, str) else None,
+        _writable(str(gateway_ref)[:255]), kind, "unreadable", 0, _writable(str(currency).upper()[:20]),
+        created_ms, charge_ref=None if charge is None else _writable(charge),
     )  # fmt: skip
+
+
+def _writable(text: str) -> str:
+    """Without what has no place in UTF-8 (JSON may hold half a surrogate pair)."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class ListFailed(Exception):

@@ -108,8 +108,8 @@ class SimulatedGateway:
                     moved = _movement(kind, row)
                     if moved.status == "unreadable" or since_ms <= moved.created_ms < until_ms:
                         yield moved
-                after = str(rows[-1]["id"]) if rows else None
-                if not more or stripe_shapes.created_ms(rows[-1]) < since_ms - OUT_OF_ORDER_MS:
+                after = str(rows[-1].get("id")) if rows else None
+                if not more or stripe_shapes.created_or_0(rows[-1]) < since_ms - OUT_OF_ORDER_MS:
                     break
 
     async def _page(self, url: URL, after: str | None) -> tuple[list[dict[str, Any]], bool]:

@@ -200,7 +200,7 @@ def movement_of(kind: str, row: dict[str, Any]) -> Movement:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         if ref is not None:
             raise ValueError(f"{error!r} of {row.get('id')}") from error
-    return unreadable(row.get("id"), kind, row.get("currency"), _created_or_0(row), _charge_ref(row))
+    return unreadable(row.get("id"), kind, row.get("currency"), created_or_0(row), _charge_ref(row))
 
 
 def _movement(kind: str, row: dict[str, Any], ref: str | None) -> Movement:
@@ -210,9 +210,13 @@ def _movement(kind: str, row: dict[str, Any], ref: str | None) -> Movement:
     if not isinstance(row["id"], str) or not isinstance(row["currency"], str):
         raise TypeError("id, currency")
     metadata = metadata_of(row) if ref is not None else {}
+    texts = row["id"], metadata.get("payment_id"), metadata.get("user_id"), _charge_ref(row)
+    for text in (row["currency"], *texts):
+        if text is not None and not text.isascii():
+            text.encode()  # raises ValueError for half a surrogate pair, which nobody can write
     return Movement(
-        row["id"], kind, status, amount, row["currency"].upper(), created_ms(row), ref,
-        metadata.get("payment_id"), metadata.get("user_id"), _charge_ref(row), _fee(row), returned,
+        row["id"], kind, status, amount, row["currency"].upper()[:20], created_ms(row), ref, *texts[1:],
+        _fee(row), returned,
     )  # fmt: skip
 
 
@@ -251,7 +255,8 @@ def _fee(row: dict[str, Any]) -> int | None:
     return of["fee"] if same and abs(of["fee"]) <= MAX_LISTED_MINOR else None
 
 
-def _created_or_0(row: dict[str, Any]) -> int:
+def created_or_0(row: dict[str, Any]) -> int:
+    """The same of a row that may not say it."""
     try:
         at = created_ms(row)
     except (KeyError, TypeError, ValueError, OverflowError):

@@ -34,7 +34,8 @@ from streamsocial_billing.settings import Settings
 KEYS = [gateway_key_of("ann", kind, name) for kind in ("charge", "refund") for name in ("p0", "p1")]
 WORDS = [{"ref": key, "user_id": "ann", "payment_id": f"p{at % 2}"} for at, key in enumerate(KEYS)]
 JUNK: list[Any] = [None, "", "x", "0", -1, 0, 7, 2**70, 1e300, True, [], {}, {"a": [1]}, "\u20ac" * 300,
-                   "ss1_x", "<b>", "=1+1", "a\nb", "USD", "usd", "2026-02-14T10:00:00", -5.5]  # fmt: skip
+                   "ss1_x", "<b>", "=1+1", "a\nb", "USD", "usd", "\0", "\ud800", "2026-02-14T10:00:00",
+                   -5.5]  # fmt: skip
 """What no gateway should say, but might."""
 REPORTS = ("breaks.csv", "report.html", "summary.json")
 
@@ -213,6 +214,12 @@ def test_a_run_ends_with_a_report_or_a_line(made: Drawn) -> None:
 def test_ten_thousand_runs_end_with_a_report_or_a_line(made: Drawn) -> None:
     """The same for longer."""
     run(made)
+
+
+def test_what_is_refused_is_one_line() -> None:
+    """Whatever it quotes from outside."""
+    assert "a b" == str(InputRefused("a\nb"))
+    assert 1 == len(str(InputRefused("x\u2028y\r\nz")).splitlines())
 
 
 def test_what_is_drawn_is_right_if_nothing_is_spoilt() -> None:

@@ -235,6 +235,29 @@ def test_a_lost_reply_and_a_crash_are_repaired(broker: str, unique_name: str, tm
         ]
 
 
+def test_a_refund_that_failed_later_is_repaired(broker: str, unique_name: str, tmp_path: Path) -> None:
+    """Nobody told of it: found in the list, repaired once; then the next refund works, all books agree."""
+    with System(broker, tmp_path, unique_name, partitions=2, BILLING_MATCH_WINDOW_S=1) as system:
+        system.start()
+        back = {"action": "refund", "refund_of": "paid"}
+        for event in (payment("ann", "paid"), payment("ann", "back", **back)):
+            system.submit([event])
+            system.wait_answered()
+        (refunded,) = system.results_of("back")
+        system.gateway.post(f"/_refunds/{refunded['gateway_ref']}/fail", {"reason": "lost_or_stolen_card"})
+        out = tmp_path / "out"
+        first = run_until(system, out, lambda done: done.repairs > 0)
+        last = run_until(system, out, lambda done: done.summary.clean)
+        assert (1, 0) == (first.repairs, last.repairs)
+        system.submit([payment("ann", "back-again", **back)])
+        system.wait_answered()
+        run_until(system, out, lambda done: not done.summary.found)
+        system.check()
+
+        reasons = [one["reason"] for one in system.all_results() if one["origin"] == "external"]
+        assert (["refund_failed"], "succeeded") == (reasons, system.results_of("back-again")[0]["status"])
+
+
 def test_books_of_real_workers_are_clean(broker: str, unique_name: str, tmp_path: Path) -> None:
     """Charges, declines, replays, partial refunds, one of them refused: nothing is a break."""
     with System(broker, tmp_path, unique_name, partitions=2, BILLING_MATCH_WINDOW_S=1) as system:

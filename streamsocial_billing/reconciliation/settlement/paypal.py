@@ -11,6 +11,7 @@ withdrawal (T04xx); its lines are not named, so it cannot be compared with their
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -55,10 +56,12 @@ def recognises(header: list[str]) -> bool:
 class _Seen:
     """What was read so far; sums in hundredths, as the file has them.
 
-    `before`: rows and sums of the report's earlier files; `report`: of this one.
+    `before`: rows and sums of the report's earlier files; `report`: of this one. `key` names the report: its
+    period and account; a file that goes on amid a section has only the `day` in its name.
     """
 
     parts: KeptParts
+    day: str = ""
     number: int = 1
     key: str = ""
     titles: dict[str, int] = field(default_factory=dict)
@@ -73,12 +76,16 @@ class _Seen:
     footer: bool = False
 
 
+_DATE: Final = re.compile(r"\d{8}")
+
+
 def read(rows: Rows, name: str, parts: KeptParts) -> Iterator[tuple[int, Line]]:
     """Every line with its number; raises InputRefused as soon as something cannot be right.
 
     PartsMissing is raised for the last file of a report whose other files are not loaded.
     """
-    seen, last = _Seen(parts), 0
+    dated = _DATE.search(name)
+    seen, last = _Seen(parts, day=dated[0] if dated else ""), 0
     for number, cells in rows:
         try:
             if cells[0] not in ROWS:
@@ -98,7 +105,8 @@ def read(rows: Rows, name: str, parts: KeptParts) -> Iterator[tuple[int, Line]]:
             raise refused(name, number, bad) from None
         last = number
     _check_end(seen, name, last)
-    parts.keep(seen.key, seen.number, seen.report_rows, seen.report)
+    for key in {seen.key, seen.day} - {""}:
+        parts.keep(key, seen.number, seen.report_rows, seen.report)
 
 
 def _check_end(seen: _Seen, name: str, last: int) -> None:
@@ -145,7 +153,8 @@ def _number(cells: list[str]) -> int:
 def _before(seen: _Seen, name: str) -> tuple[int, Sums]:
     """What the report's earlier files had."""
     if seen.before is None:
-        found = seen.parts.before(seen.key, seen.number)
+        tried = (seen.parts.before(key, seen.number) for key in (seen.key, seen.day))
+        found = next((one for one in tried if one is not None), None)
         if found is None:
             raise PartsMissing(
                 f"{name}: file {seen.number} of a report that counts all its files: "
@@ -159,10 +168,13 @@ def _check_totals(cells: list[str], sums: Sums, what: str) -> None:
     if len(cells) < 6:
         raise BadLine(f"the {what}'s totals have {len(cells)} columns: is the file cut off?")
     currency = currency_of(cells[1], ours=False)
-    for place, title in enumerate(TOTALS):
-        stated = whole_minor_units(cells[2 + place], title)
-        if stated != sums[currency, place]:
-            raise BadLine(f"the {what}'s {title} are {stated} {currency}, the rows' {sums[currency, place]}")
+    stated = [whole_minor_units(cells[2 + place], title) for place, title in enumerate(TOTALS)]
+    found = [sums[currency, place] for place in range(len(TOTALS))]
+    if stated[2:] == found[:1:-1]:  # the specification has the fees' credits first, samples the debits
+        stated[2:] = found[2:]
+    for title, said, summed in zip(TOTALS, stated, found, strict=True):
+        if said != summed:
+            raise BadLine(f"the {what}'s {title} are {said} {currency}, the rows' {summed}")
 
 
 def _check_count(cells: list[str], rows: int, what: str) -> None:

@@ -287,6 +287,17 @@ def test_a_conversion_at_paypal_is_followed(tmp_path: Path) -> None:
     assert (0, 1110) == (shown["GBP"]["lines_net"], shown["USD"]["paid_out"])
 
 
+def test_the_totals_of_fees_are_read_in_either_order(tmp_path: Path) -> None:
+    """A refund gives fees back: PayPal's specification has credits first, samples of others debits."""
+    rows = (paypal_row("T1", "T0006", "CR", 1000, "USD", 59),
+            paypal_row("R1", "T1107", "DR", 1000, "USD", 20, of="T1").replace('"DR",20', '"CR",20'))
+    for fees in ("20,59", "59,20"):
+        db = loaded(tmp_path, paypal_report(*rows, totals=f'"XF","USD",1000,1000,{fees}\n'))
+        assert [59, -20] == [fee for (fee,) in lines(db, "fee")]
+    with pytest.raises(InputRefused, match="fee credits are 21 USD, the rows' 20"):
+        loaded(tmp_path, paypal_report(*rows, totals='"XF","USD",1000,1000,21,59\n'))
+
+
 # ---- a report over several files
 
 
@@ -310,6 +321,16 @@ def test_a_report_over_several_files_is_whole_with_all_of_them(
         loaded(tmp_path, texts[1])
     db = loaded(tmp_path, texts[0])
     load_all(db, [written(tmp_path, texts[1], "later.csv")])
+    assert 2 == len(lines(db))
+
+
+def test_a_later_file_may_go_on_amid_a_section(tmp_path: Path) -> None:
+    """Without a section header of its own the day in the file's name tells whose part it is."""
+    db = in_memory()
+    names = ("STL-20260214.01.009.CSV", "STL-20260214.02.009.CSV")
+    first, last = split_report()
+    texts = first, last.replace(last[last.index('"SH"') : last.index('"CH"')], "")
+    load_all(db, [written(tmp_path, text, name) for text, name in zip(texts, names, strict=True)])
     assert 2 == len(lines(db))
 
 

@@ -2,14 +2,23 @@
 
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-import faust
+
+try:
+    import faust
+except ImportError as missing:
+    if not any(one.startswith(("-L", "--loop")) for one in sys.argv):
+        raise
+    sys.stderr.write(f"streamsocial-billing: --loop: {missing}\n")  # Faust imports its module at once
+    raise SystemExit(2) from None
 from faust.cli.faust import cli as faust_cli
 
 # each registers its commands
 from streamsocial_billing import cli_dead_letters as cli_dead_letters
+from streamsocial_billing import cli_inherited as cli_inherited
 from streamsocial_billing import cli_operators as cli_operators
 from streamsocial_billing import cli_reconciliation as cli_reconciliation
 from streamsocial_billing import cli_subscriptions as cli_subscriptions
@@ -54,6 +63,7 @@ def the_app() -> faust.App:
 def main() -> NoReturn:
     """Run a command; what an operator can mend is one line on stderr, exit code 1 (usage: 2)."""
     app = the_app()
+    _take_datadir(app, sys.argv[1:])
     app.finalize()
     app.worker_init()
     app.worker_init_post_autodiscover()
@@ -67,7 +77,22 @@ def main() -> NoReturn:
         give_up(f"{exc.format_message()} (see {ctx.command_path if ctx else NAME} --help)", exc.exit_code)
     except click.Abort:
         raise SystemExit(130) from None
+    except OSError as exc:  # a --workdir, say
+        give_up(exc)
+    except (ImportError, AttributeError) as exc:
+        if not {"-A", "--app"} & {one.partition("=")[0] for one in sys.argv[1:]}:
+            raise
+        give_up(f"--app: {exc}: leave it out, this command has its app", 2)
     raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _take_datadir(app: faust.App, arguments: list[str]) -> None:
+    """Let -D count as --datadir does: Faust looks for the long name alone before the app is made."""
+    for place, one in enumerate(arguments):
+        if one in faust_cli.commands:
+            return
+        if one.startswith("-D") and (given := one[2:] or "".join(arguments[place + 1 : place + 2])):
+            app.conf.datadir = Path(given.replace("{conf.name}", app.conf.id))
 
 
 @faust_cli.command()

@@ -11,7 +11,7 @@ from streamsocial_billing.clock_texts import utc
 from streamsocial_billing.commands import ordered_now
 from streamsocial_billing.events import GATEWAYS, BadInput, is_id
 from streamsocial_billing.resolve_command import RESOLVE, STATUSES, Order
-from streamsocial_billing.switching import START, STOP, newest_of, ordered, switches_now
+from streamsocial_billing.switching import START, STOP, newest_of, ordered, switches_now, tasks_now
 from tables.gateway_switches import repeated_order
 
 NAME = click.argument("name", type=GATEWAY_NAME)
@@ -70,7 +70,7 @@ def resolve(
 def _list() -> int:
     """One line for each gateway."""
     settings = the_settings()
-    switches = switches_now(settings)
+    switches, tasks = switches_now(settings), tasks_now(settings)
     for name in sorted(GATEWAYS):
         rows = switches.get(name, [])
         stopped = [row for row in rows if row["stopped"]]
@@ -78,7 +78,7 @@ def _list() -> int:
             click.echo(f"{name}: not stopped")
             continue
         newest = newest_of(stopped)
-        click.echo(f"{name}: {ordered(newest)} ({len(stopped)} of {settings.partitions} tasks)")
+        click.echo(f"{name}: {ordered(newest)} ({len(stopped)} of {tasks} tasks)")
         again = repeated_order(newest)
         if again is not None:
             click.echo(f"    stopped again at {utc(again['at'])} by {again['actor']}: {again['reason']}")

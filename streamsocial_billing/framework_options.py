@@ -12,6 +12,7 @@ from streamsocial_billing.logs.setup import fold
 from streamsocial_billing.outcome_lines import tell
 from streamsocial_billing.settings import Settings
 
+WEB_BIND = "127.0.0.1"
 GAP_ALARM_S = 60.0  # one payment that holds up the commits behind it for so long is an alarm ...
 GAP_ALARM_DEADLINES = 3  # ... but never less than so many gateway deadlines
 
@@ -24,8 +25,8 @@ def faust_options(settings: Settings) -> dict[str, Any]:
         **exactly_once.settings(settings.broker_urls, session_timeout_s=settings.session_timeout_s),
         "topic_partitions": settings.partitions,
         "topic_replication_factor": settings.replication,
-        "web_bind": "127.0.0.1",  # user data: an operator opens it with --web-bind, then sets the token
-        "web_host": "127.0.0.1",
+        "web_bind": WEB_BIND,  # user data: an operator opens it with --web-bind, then sets the token
+        "web_host": WEB_BIND,
         "web": "billing://",
         "Worker": "streamsocial_billing.worker:Worker",
         "worker_redirect_stdouts": False,

@@ -9,7 +9,6 @@ import click
 HELP: Final = {
     "--web-bind": "Address that the web server listens on: 127.0.0.1 unless given. 0.0.0.0 opens it to other "
     "machines: set BILLING_API_TOKEN first.",
-    "--builtins": "List the models of Faust itself, too.",
 }
 
 

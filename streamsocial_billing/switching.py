@@ -77,6 +77,12 @@ def ordered(switch: GatewaySwitch) -> str:
     return f"{state} since {utc(first['at'])} by {first['actor']}: {first['reason']}"
 
 
+def tasks_now(settings: Settings) -> int:
+    """How many tasks there are by the topics, whatever this process is set to; raises KafkaProblem."""
+    topic = settings.changelog(TABLE)
+    return CommittedLog(settings).partitions([topic])[topic]
+
+
 def switches_now(settings: Settings) -> dict[str, list[GatewaySwitch]]:
     """The committed rows by gateway, one for each task that has one; raises KafkaProblem."""
     log, topic = CommittedLog(settings), settings.changelog(TABLE)

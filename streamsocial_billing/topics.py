@@ -68,6 +68,8 @@ def create_topics(settings: Settings, cluster: Cluster) -> None:
     """
     names = {plan.name: settings.topic(plan.name) for plan in PLANS}
     there = cluster.topics(names.values())
+    if names[PAYMENTS] in there:  # before a topic is made with a count that fits no other
+        _check_partitions(settings, there[names[PAYMENTS]].partitions)
     cluster.create([
         NewTopic(names[plan.name], settings.partitions, settings.replication, config=plan.config)
         for plan in PLANS if names[plan.name] not in there
@@ -76,9 +78,19 @@ def create_topics(settings: Settings, cluster: Cluster) -> None:
     check_topics(settings, {plan.name: facts[names[plan.name]] for plan in PLANS})
 
 
+def _check_partitions(settings: Settings, tasks: int) -> None:
+    if settings.partitions != tasks:
+        raise SetupRefused(
+            f"BILLING_PARTITIONS is {settings.partitions}, but topic {settings.topic(PAYMENTS)} has {tasks} "
+            f"partitions: set BILLING_PARTITIONS={tasks}. The count cannot change later: users would be sent "
+            "to tasks that do not have their tables"
+        )
+
+
 def check_topics(settings: Settings, facts: dict[str, TopicFacts]) -> None:
     """Refuse partition counts that differ, or retentions under which a payment could be charged again."""
     tasks = facts[PAYMENTS].partitions
+    _check_partitions(settings, tasks)
     for plan in PLANS:
         fact, name = facts[plan.name], settings.topic(plan.name)
         if plan.same_partitions and fact.partitions != tasks:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, ClassVar
 
-from streamsocial_billing.cli_shared import the_settings
+from streamsocial_billing.cli_shared import give_up, the_settings
 from streamsocial_billing.exactly_once.start import Worker as LayerWorker
 from streamsocial_billing.logs import setup
 from streamsocial_billing.logs.masking import secrets_of
@@ -27,7 +27,10 @@ class Worker(LayerWorker):
 
     def execute_from_commandline(self) -> Any:
         """Run until stopped; ends with SystemExit as the layer's worker does."""
-        self._setup_logging()
+        try:
+            self._setup_logging()
+        except OSError as exc:  # --logfile
+            give_up(exc)
         super().execute_from_commandline()
 
     def _setup_logging(self) -> None:

@@ -121,10 +121,13 @@ def _source_topics(app: Any) -> list[str]:
 
 
 @contextmanager
-def folder_of_its_own(folder: Path) -> Iterator[None]:
+def folder_of_its_own(
+    folder: Path, advice: str = "give each worker its own --datadir"
+) -> Iterator[None]:
     """Hold the data folder for this process alone; the operating system frees it however the process ends.
 
-    RocksDB has a lock for each database too, but meets it only when a task opens.
+    `advice` is what to do while a worker holds it. RocksDB has a lock for each database too, but meets it
+    only when a task opens.
 
     Raises:
         SetupRefused: another worker holds it for more than 5 s.
@@ -138,8 +141,7 @@ def folder_of_its_own(folder: Path) -> Iterator[None]:
                 lock.seek(0)
                 pid = lock.read().strip() or "?"
                 raise SetupRefused(
-                    f"the data folder {folder} is in use by the worker with pid {pid}: "
-                    "give each worker its own --datadir"
+                    f"the data folder {folder} is in use by the worker with pid {pid}: {advice}"
                 )
             time.sleep(0.05)
         lock.truncate(0)

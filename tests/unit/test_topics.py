@@ -1,7 +1,7 @@
 """What is refused of topics that exist already."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -16,7 +16,7 @@ from streamsocial_billing.settings import (
     RETRY,
     Settings,
 )
-from streamsocial_billing.topics import DAY_MS, PLANS, check_topics
+from streamsocial_billing.topics import DAY_MS, PLANS, check_topics, create_topics
 
 NOTHING: Final[Mapping[str, dict[str, str]]] = {}
 
@@ -32,6 +32,38 @@ def facts(changed: Mapping[str, dict[str, str]] = NOTHING) -> dict[str, TopicFac
 def test_the_topics_as_created_are_fine() -> None:
     """Nothing to refuse."""
     check_topics(Settings(), facts())
+
+
+@pytest.mark.parametrize("asked", [1, 7, 12])
+def test_another_partition_count_than_the_topics_have_is_refused(asked: int) -> None:
+    """One line that names both and what to set; it was accepted in silence."""
+    wanted = f"BILLING_PARTITIONS is {asked}, but topic payments has 8 partitions: set BILLING_PARTITIONS=8"
+    with pytest.raises(SetupRefused, match=wanted):
+        check_topics(Settings(partitions=asked), facts())
+
+
+class OldCluster:
+    """A cluster of an older release: some topics are missing."""
+
+    def __init__(self, *names: str) -> None:
+        self.there = {name: one for name, one in facts().items() if name in names}
+        self.created: list[str] = []
+
+    def topics(self, names: Any) -> dict[str, TopicFacts]:
+        """Those that are there."""
+        return {name: self.there[name] for name in names if name in self.there}
+
+    def create(self, topics: Any) -> None:
+        """Keep what is made."""
+        self.created += [one.topic for one in topics]
+
+
+def test_no_topic_is_made_with_a_partition_count_that_fits_no_other() -> None:
+    """A topic of a newer release, made with the wrong count, would keep every worker from starting."""
+    cluster: Any = OldCluster(PAYMENTS, RETRY)
+    with pytest.raises(SetupRefused, match="set BILLING_PARTITIONS=8"):
+        create_topics(Settings(partitions=12), cluster)
+    assert [] == cluster.created
 
 
 @pytest.mark.parametrize("name", [PAYMENTS, RETRY, GATEWAY_EVENTS])

@@ -64,16 +64,16 @@ def completion(shell: str | None) -> None:
 
 @faust_cli.command()
 @click.option("--yes", is_flag=True, help="Do not ask; for scripts.")
-@click.pass_context
-def reset(ctx: click.Context, yes: bool) -> None:
+def reset(yes: bool) -> None:
     """Delete the tables in the data folder (--datadir); the next worker fills them again from Kafka.
 
     Says what it would delete, then asks. Refused while a worker uses the folder. Exit code 1 if nothing was
     deleted because nobody said yes.
     """
-    conf = ctx.find_root().app.conf  # type: ignore[attr-defined]
-    folder, tables = Path(conf.datadir), Path(conf.tabledir)
-    names = set(ctx.find_root().app.tables)  # type: ignore[attr-defined]
+    from streamsocial_billing.cli import the_app
+
+    app = the_app()
+    folder, tables, names = Path(app.conf.datadir), Path(app.conf.tabledir), set(app.tables)
 
     def work() -> int:
         if not tables.is_dir():

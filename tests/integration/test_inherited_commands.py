@@ -105,8 +105,8 @@ def test_faust_s_own_command_line_does_the_same(command: str, tmp_path: Path) ->
     """`faust -A streamsocial_billing` is promised to be no other."""
     ours, fausts = said(tmp_path, *OURS, command), said(tmp_path, *FAUST, command)
     assert "Traceback" not in fausts.stderr
-    assert ours.returncode == fausts.returncode
-    assert ours.stdout == fausts.stdout
+    assert (ours.returncode, ours.stderr) == (fausts.returncode, fausts.stderr)
+    assert command == "agents" or ours.stdout == fausts.stdout  # it shortens names by the module of -A
 
 
 def test_what_makes_no_sense_here_says_what_to_use_instead(tmp_path: Path) -> None:

@@ -12,12 +12,12 @@ from support.virtual_time import Inline
 
 from streamsocial_billing.exactly_once.commit import Committer
 from streamsocial_billing.exactly_once.errors import OffsetsMissing, RecordRefused, TaskFenced
-from streamsocial_billing.exactly_once.layer import Layer
+from streamsocial_billing.exactly_once.layer import Fetched, Layer
 from streamsocial_billing.exactly_once.membership import Membership
 from streamsocial_billing.exactly_once.options import Options
 from streamsocial_billing.exactly_once.slot import Slot
 from streamsocial_billing.exactly_once.store import TaskStores
-from streamsocial_billing.exactly_once.task import Source, Task
+from streamsocial_billing.exactly_once.task import Source, Task, Waiting
 from streamsocial_billing.exactly_once.units import Unit
 from streamsocial_billing.exactly_once.watch import Watch
 
@@ -223,3 +223,26 @@ def block(bench: Bench, failure: Exception) -> None:
     """What the layer does to a task that failed."""
     bench.slot.counts.failed(failure)
     bench.slot.state, bench.slot.why = "blocked", str(failure)
+
+
+def test_what_waits_is_counted_where_it_is(bench: Bench) -> None:
+    """Admitted events exactly, with the time stamp of the first; what lies behind them by its offsets."""
+    assert {0: Waiting(0, 0, None)} == bench.layer.waiting("events")
+    for offset in range(3):
+        bench.admit(offset)
+    bench.source.position, bench.source.log_end = 3, 10
+    (waiting,) = bench.layer.waiting("events").values()
+    assert (3, 7, bench.source.run[0].event.timestamp) == waiting
+    bench.source.queued, bench.source.admit_from, bench.source.position = 1, 3, 6
+    assert (3, 3 + 4) == bench.layer.waiting("events")[0][:2]
+    assert {} == bench.layer.waiting("another")
+
+
+def test_the_log_s_end_is_taken_from_each_fetch(bench: Bench) -> None:
+    """One that does not say keeps the last one that did."""
+    assert bench.slot.task is not None
+    token = bench.slot.task.token
+    bench.layer.batches({("events", 0): Fetched(token, 0, [], 0, log_end=7)})
+    assert 7 == bench.layer.waiting("events")[0].unread
+    bench.layer.batches({("events", 0): Fetched(token, 0, [], 2)})
+    assert 5 == bench.layer.waiting("events")[0].unread

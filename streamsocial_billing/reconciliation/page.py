@@ -27,12 +27,14 @@ p { margin: .3rem 0; } .about { color: #777; }
 .bridge th, .bridge td { width: 1%; white-space: nowrap; } .bridge td:first-child { width: 30%; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { padding: .28rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+caption { text-align: left; font-size: 1.1rem; font-weight: 600; padding: 2rem 0 .4rem; }
 th { font-weight: 600; } .n { text-align: right; white-space: nowrap; }
 tr.total td { font-weight: 600; background: var(--soft); } td.step { padding-left: 1.6rem; }
 tr.beside td { color: #777; } code { font-size: .85em; } .tag { font-size: .8em; color: var(--bad); }
 .breaks td { font-size: .9em; overflow-wrap: anywhere; } .breaks td:nth-last-child(-n+2) { min-width: 11rem; }
 .breaks td:nth-child(3) { min-width: 8rem; } .breaks td:first-child { min-width: 10rem; }
 .classes td:first-child { width: 45%; } .classes th { white-space: nowrap; }
+@media (max-width: 44rem) { body { margin: 1rem auto; padding: 0 .9rem; } table { font-size: .85em; } }
 @media print { body { max-width: none; margin: 0; } a { color: inherit; text-decoration: none; } }
 """
 
@@ -86,9 +88,7 @@ def _bridge(bridges: list[Bridge]) -> Iterator[str]:
 
 
 def _bridge_of_gateway(gateway: str, bridges: list[Bridge]) -> Iterator[str]:
-    heads = "".join(f"<th class='n'>{escape(one.currency)}</th>" for one in bridges)
-    yield "<div class='scroll'><table class='bridge'>"
-    yield f"<thead><tr><th>{escape(gateway)}</th>{heads}</tr></thead><tbody>"
+    yield _table("bridge", gateway, "step", *(f"#{one.currency}" for one in bridges))
     for step in STEPS:
         if step.sign == "=" or any(one.amounts[step.name] for one in bridges):
             yield _bridge_row(step, bridges, "total" if step.sign == "=" else "")
@@ -116,13 +116,11 @@ def _bridge_cell(step: Step, one: Bridge) -> str:
 
 
 def _classes(summary: Summary) -> Iterator[str]:
-    yield "<h2>Breaks by class and age</h2>"
     if not summary.found:
-        yield "<p>None.</p>"
+        yield "<h2>Breaks by class and age</h2>\n<p>None.</p>"
         return
-    ages = "".join(f"<th class='n'>{age}</th>" for age in AGE_BUCKETS)
-    yield "<div class='scroll'><table class='classes'><thead><tr><th>class</th><th class='n'>breaks</th>"
-    yield f"<th class='n'>money at stake</th>{ages}</tr></thead><tbody>"
+    ages = (f"#{age}" for age in AGE_BUCKETS)
+    yield _table("classes", "Breaks by class and age", "class", "#breaks", "#money at stake", *ages)
     for name, found in summary.found.items():
         money = "<br>".join(f"{shown(amount, code)} {escape(code)}" for code, amount in found.money.items())
         counts = "".join(f"<td class='n'>{found.ages.get(age) or ''}</td>" for age in AGE_BUCKETS)
@@ -137,12 +135,11 @@ def _list(summary: Summary, breaks: Iterable[dict[str, Any]], link_base: str) ->
     total = sum(one.count for one in summary.found.values())
     if not total:
         return
-    yield "<h2>Each break</h2>"
-    if total > LIST_MOST:
-        yield f"<p>The first {LIST_MOST:,} of {total:,}; <code>breaks.csv</code> has all.</p>"
-    yield "<div class='scroll'><table class='breaks'><thead><tr><th>class</th><th>payment</th>"
-    yield "<th>at the gateway</th><th class='n'>at stake</th><th class='n'>days</th><th>found</th>"
-    yield "<th>what to do</th></tr></thead><tbody>"
+    most = f": the first {LIST_MOST:,} of {total:,}; breaks.csv has all" if total > LIST_MOST else ""
+    yield _table(
+        "breaks", f"Each break{most}", "class", "payment", "at the gateway", "#at stake", "#days", "found",
+        "what to do",
+    )  # fmt: skip
     for count, one in enumerate(breaks):
         if count == LIST_MOST:
             break
@@ -180,9 +177,8 @@ def _not_ours(summary: Summary) -> Iterator[str]:
     """What bears no reference of ours, as it came: never a break."""
     if not summary.not_ours:
         return
-    yield "<h2>Not ours</h2><p class='about'>Without a reference of ours: counted, never a break.</p>"
-    yield "<div class='scroll'><table><thead><tr><th>gateway</th><th>where</th><th>kind</th>"
-    yield "<th class='n'>count</th><th class='n'>minor units</th><th>currency</th></tr></thead><tbody>"
+    caption = "Not ours: without a reference of ours, counted, never a break"
+    yield _table("", caption, "gateway", "where", "kind", "#count", "#minor units", "currency")
     for one in summary.not_ours:
         where = "its list" if one["leg"] == "list" else "settlement files"
         yield (
@@ -194,19 +190,31 @@ def _not_ours(summary: Summary) -> Iterator[str]:
 
 
 def _inputs(summary: Summary) -> Iterator[str]:
-    yield "<h2>What was compared</h2><table><tbody>"
+    yield "<table><caption>What was compared</caption><tbody>"
     for name, title in (
         ("results", "payments with a result in our books"), ("movements", "rows of the gateways' lists"),
         ("lines", "settlement lines"), ("unhandled", "events that no worker had handled yet"),
     ):  # fmt: skip
-        yield f"<tr><td>{title}</td><td class='n'>{summary.legs[name]:,}</td></tr>"
+        yield f"<tr><th scope='row'>{title}</th><td class='n'>{summary.legs[name]:,}</td></tr>"
     for file in summary.header["files"]:
         about = f"{escape(file['name'])} ({escape(file['format'])}, sha256 {file['hash'][:16]}...)"
-        yield f"<tr><td>{about}</td><td class='n'>{file['lines']:,} lines</td></tr>"
+        yield f"<tr><th scope='row'>{about}</th><td class='n'>{file['lines']:,} lines</td></tr>"
     if summary.header["since"]:
         since = _when(summary.header["since"])
-        yield f"<tr><td>the gateways' lists begin at</td><td class='n'>{since}</td></tr>"
+        yield f"<tr><th scope='row'>the gateways' lists begin at</th><td class='n'>{since}</td></tr>"
     yield "</tbody></table>"
+
+
+def _table(kind: str, caption: str, *heads: str) -> str:
+    """The beginning of a table; a head that begins with `#` is of a column of numbers."""
+    cells = "".join(
+        f"<th scope='col'{' class=n' if head.startswith('#') else ''}>{escape(head.removeprefix('#'))}</th>"
+        for head in heads
+    )
+    return (
+        f"<div class='scroll'><table class='{kind}'><caption>{escape(caption)}</caption>"
+        f"<thead><tr>{cells}</tr></thead><tbody>"
+    )
 
 
 def _when(at_ms: int) -> str:

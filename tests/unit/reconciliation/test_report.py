@@ -100,6 +100,14 @@ def test_the_page_lists_a_bounded_number() -> None:
     assert "breaks.csv" in text
 
 
+def test_the_tables_of_the_page_say_what_they_are() -> None:
+    """A caption for each, a scope for each header cell."""
+    text = page(summary({"missing_internal": Found(1, {"EUR": 1234}, {}, AS_OF)}), [broken().as_json(AS_OF)])
+    assert text.count("<table") == text.count("<caption>") > 2
+    assert text.count("<th ") == text.count("<th scope=")
+    assert "<th>" not in text
+
+
 def test_a_page_without_a_break_says_clean() -> None:
     """And shows no bridge of nothing."""
     text = page(summary({}), [])

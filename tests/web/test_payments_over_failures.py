@@ -38,6 +38,7 @@ class Senders:
     targets: list[WorkerProcess]
     answers: Counter[tuple[int, str]] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
+    slowest: tuple[float, str] = (0.0, "")
     sent: int = 0
 
     async def send_all(self, name: str, count: int, at: int, then: Callable[[], Awaitable[None]]) -> None:
@@ -75,13 +76,15 @@ class Senders:
         else:
             raise AssertionError(f"no worker takes {name}")
         self.seconds.append(time.monotonic() - began)
+        self.slowest = max(self.slowest, (self.seconds[-1], f"{target.name}, {name}"))
         self.answers[answer.status, said.get("error") or said["status"]] += 1
 
     def report(self, what: str) -> None:
         """Print the figures."""
-        middle, slowest = statistics.median(self.seconds), max(self.seconds)
-        print(f"\n{what}: {len(self.seconds)} requests, median {middle * 1000:.0f} ms, "
-              f"slowest {slowest * 1000:.0f} ms, answers {dict(self.answers)}")  # fmt: skip
+        middle, (slowest, where) = statistics.median(self.seconds), self.slowest
+        above = sum(one > 0.3 for one in self.seconds)
+        print(f"\n{what}: {len(self.seconds)} requests, median {middle * 1000:.0f} ms, {above} over 300 ms, "
+              f"slowest {slowest * 1000:.0f} ms ({where}), answers {dict(self.answers)}")  # fmt: skip
 
 
 def both_share(workers: list[WorkerProcess]) -> None:

@@ -17,6 +17,7 @@ from support.web_client import Answer, get
 
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once import partition_of
+from streamsocial_billing.times import with_iso
 
 PARTITIONS = 4
 TOKEN = "a-token-that-nobody-guesses"
@@ -89,7 +90,7 @@ def test_a_look_up_answers_what_was_committed_on_either_worker(system: System, t
         for key, value in everything.items():
             answer = get(worker.web_port, path.format(key))
             assert (200, "application/json") == (answer.status, answer.headers.get_content_type())
-            stored, shown = orjson.loads(value), answer.json()
+            stored, shown = with_iso(orjson.loads(value)), answer.json()
             stored.pop("fingerprint", None)
             assert stored == {name: shown.get(name) for name in stored}
             assert "fingerprint" not in shown

@@ -22,7 +22,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 run: install ## the main job once: local Kafka, gateway, two workers, one SIGKILL, the audit (PAYMENTS=n, KAFKA=host:port)
 	$(BIN)/python -m streamsocial_billing.showcase run
 
-up: install ## the same system, left running until Ctrl-C
+up: install ## the same system, left running until Ctrl-C; what dies is started again
 	$(BIN)/python -m streamsocial_billing.showcase up
 
 test: lint ## set up, lint, then pass every test that fits a CI run

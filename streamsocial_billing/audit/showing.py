@@ -47,7 +47,9 @@ def render(report: AuditReport) -> Group:
     money = [_money("money charged", report, "charge")]
     if report.refunded:
         money.append(_money("money given back", report, "refund"))
-    return Group(*_verdict(report), *_still_open(report), _events(report), _counts(report), *money)
+    return Group(
+        *_verdict(report), *_not_read(report), *_still_open(report), _events(report), _counts(report), *money
+    )  # fmt: skip
 
 
 # ---- what holds
@@ -91,6 +93,17 @@ def _charges(report: AuditReport) -> str:
     if any(report.not_compared.values()):
         return f"{charged}{refunded}, those at {' and '.join(report.listed)} each exactly once there"
     return f"{charged}{refunded}, each exactly once at the gateway"
+
+
+def _not_read(report: AuditReport) -> list[Text]:
+    """Which side is left out on purpose."""
+    if not report.listed and report.unread is None:
+        why = "BILLING_GATEWAY_URL is not set, so no simulated gateway was read"
+    elif any(report.not_compared.values()):
+        why = f"of the gateways only {' and '.join(report.listed) or 'none'} was read"
+    else:
+        return []
+    return [Text(f"  {why}; `reconcile` compares with real gateways", "yellow")]
 
 
 def _still_open(report: AuditReport) -> list[Text]:

@@ -17,11 +17,11 @@ from broker import LocalBroker
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.exactly_once.errors import KafkaUnavailable
 from streamsocial_billing.settings import Settings, SettingsError
-from streamsocial_billing.showcase.causes import how_it_ended
 from streamsocial_billing.showcase.child import Child, free_port
 from streamsocial_billing.showcase.errors import ShowcaseFailed
 from streamsocial_billing.showcase.folder import Folder
 from streamsocial_billing.showcase.foreign import ForeignKafka
+from streamsocial_billing.showcase.kafka import OwnKafka
 from streamsocial_billing.showcase.keeping import Keeper, Part
 
 GATEWAY_PORT: Final = 8420
@@ -45,37 +45,6 @@ class Gateway(Child):
     def answers(self) -> bool:
         """True once it serves requests."""
         return self.running and ask(f"{self.url}/_stats", within_s=0.5) is not None
-
-
-class Broker:
-    """Our own Kafka as a part that is kept."""
-
-    name = "Kafka"
-
-    def __init__(self, local: LocalBroker) -> None:
-        self._local = local
-
-    @property
-    def running(self) -> bool:
-        """True while the Java process lives."""
-        return self._local.running
-
-    def start_again(self) -> None:
-        """Return once it answers."""
-        self._local.kill()  # lets go of what the dead process held
-        self._local.start()
-
-    def answers(self) -> bool:
-        """It has answered before `start_again` returned."""
-        return self.running
-
-    def may_start(self) -> bool:
-        """It needs nobody."""
-        return True
-
-    def why(self) -> str:
-        """How it ended."""
-        return how_it_ended(self.name, self._local.exit_code, self._local.log_file, 0)
 
 
 class Worker(Child):
@@ -141,6 +110,7 @@ class System:
         self.gateway: Gateway | None = None
         self.keeper = Keeper(say) if keep else None
         self.foreign: ForeignKafka | None = None
+        self._own: OwnKafka | None = None
         self._say = say
         self._environ = _without_foreign_kafka(environ, local=self.kafka is None) | dict(own)
         self._set("BILLING_BROKER", f"kafka://{self.kafka}" if self.kafka else "kafka://127.0.0.1:9092")
@@ -176,12 +146,14 @@ class System:
         """Raise ShowcaseFailed if a process has ended that should run; one that is kept is started again."""
         if self.keeper is not None:
             self.keeper.look()
+            if self._own is not None:
+                self._own.mend()
             news = self.foreign.news() if self.foreign is not None else None
             if news is not None:
                 self._say(news)
             return
         if self.broker is not None and not self.broker.running:
-            raise ShowcaseFailed(Broker(self.broker).why())
+            raise ShowcaseFailed(OwnKafka(self.broker, self._say).why())
         for child in self._children():
             if not child.running:
                 raise ShowcaseFailed(child.why())
@@ -246,7 +218,8 @@ class System:
         self._set("BILLING_BROKER", self.broker.url)
         self.settings = self._settings()
         self._say(f"Kafka      {self.broker.bootstrap} (pid {self.broker.pid})")
-        self._keep(Broker(self.broker))
+        self._own = OwnKafka(self.broker, self._say)
+        self._keep(self._own)
 
     def _start_gateway(self) -> None:
         port = free_port(GATEWAY_PORT)

@@ -67,6 +67,11 @@ class Keeper:
         """Look after this one, too, from its start on."""
         self._kept.append(Kept(part))
 
+    def all_up(self) -> None:
+        """Somebody has seen each part at work: from now on none of them is given up."""
+        for kept in self._kept:
+            kept.came_up = True
+
     def look(self) -> None:
         """Do what is due.
 

@@ -132,6 +132,8 @@ class System:
         self._start_kafka()
         self._start_gateway()
         self._start_workers()
+        if self.keeper is not None:
+            self.keeper.all_up()
 
     def check_kafka(self) -> None:
         """Raise ShowcaseFailed unless the broker that was named answers."""

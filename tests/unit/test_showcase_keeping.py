@@ -112,6 +112,16 @@ def test_what_never_came_up_ends_everything_with_its_own_line() -> None:
         watched.look()
 
 
+def test_what_was_seen_at_work_is_kept_from_then_on() -> None:
+    """It dies before the keeper has asked it once."""
+    part = Part()
+    part.answering = False
+    watched = Watched(part)
+    watched.keeper.all_up()
+    part.running = False
+    assert ["worker-1 was killed by SIGKILL; it is started again in 1 s"] == watched.look()
+
+
 def test_a_start_that_is_refused_is_tried_again_later() -> None:
     """The port was taken meanwhile: said each time, with the next pause."""
     part = Part("Kafka")

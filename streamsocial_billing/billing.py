@@ -158,6 +158,7 @@ async def outcome_of(
         logger.warning(
             "%s/%s is %s: %s (%s)",
             request.user_id, request.payment_id, found.status, found.error, gateway,
+            extra={"user_id": request.user_id, "payment_id": request.payment_id, "status": found.status},
         )  # fmt: skip
     return found, attempts, gateway_ms if attempts else None
 
@@ -167,5 +168,5 @@ def check_partition(event: Event, partitions: int) -> None:
     if event.key is not None and partition_of(event.key, partitions) != event.partition:
         raise BadInput(
             "wrong_partition",
-            f"key belongs to partition {partition_of(event.key, partitions)}, found in {event.partition}",
+            f"its key belongs to partition {partition_of(event.key, partitions)}, it is in {event.partition}",
         )

@@ -158,7 +158,7 @@ def _parsed(value: bytes) -> Any:
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError as error:  # also NaN, bad UTF-8, lone surrogates, nesting beyond 1024
-        raise BadInput("not_json", f"{error.msg} at character {error.pos}") from None
+        raise BadInput("not_json", f"this is not valid JSON, from character {error.pos} on") from None
 
 
 def _object(value: bytes | None) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def _one_of(data: dict[str, Any], name: str, allowed: frozenset[str], reason: st
 def _id(data: dict[str, Any], name: str, reason: str = "bad_id") -> str:
     value = _string(data, name)
     if not _ID.fullmatch(value):
-        raise BadInput(reason, f"{name} is {_shown(value)}, not 1-64 of A-Za-z0-9_-")
+        raise BadInput(reason, f"{name} is {_shown(value)}: 1 to 64 characters of A-Z a-z 0-9 _ - are needed")
     if is_card(value):
         raise BadInput("card_number", f"{name} is a card number")
     return value

@@ -120,6 +120,6 @@ class Settlement:
 
 def _alarm(user_id: str, payment_id: str, entry: PaymentEntry) -> None:
     logger.error(
-        "%s/%s is parked, it waits for a person (`resolve`): %s: %s",
+        "%s/%s is parked and waits for a person (`resolve`): %s: %s",
         user_id, payment_id, entry["reason"], entry["last_error"],
     )  # fmt: skip

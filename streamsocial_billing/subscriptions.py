@@ -110,7 +110,7 @@ class Subscriptions:
             # a worker of a release without hooks wrote it
             self.learn(user_id, _payment_id(sub) or "", entry, at_ms)
             return self._get(user_id, subscription_id) or sub
-        logger.error("%s/%s: the id of its payment was used by a caller", user_id, subscription_id)
+        logger.error("%s/%s: somebody else has used the id of its payment", user_id, subscription_id)
         return self._put(user_id, subscription_id, renewal.not_ours(sub, at_ms))
 
     # -- what came of it

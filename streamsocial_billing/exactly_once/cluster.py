@@ -247,7 +247,7 @@ def wait_stable(
         if not hanging:
             return ends
         if time.monotonic() > deadline:
-            raise KafkaUnavailable(f"a transaction of another producer hangs on {hanging}")
+            raise KafkaUnavailable(f"an open transaction of another producer blocks {hanging}")
         if hanging != said or time.monotonic() > said_at + SAY_EVERY_S:
             said, said_at = hanging, time.monotonic()
             say(f"waiting for an open transaction on {hanging}")

@@ -14,7 +14,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from .batch import Batch, BatchSkipped
 from .cluster import TP, Cluster, TopicFacts
 from .connectivity import Connectivity
-from .counts import Counts, Rebalances
+from .counts import Counts, Rebalances, reason
 from .errors import (
     ExactlyOnceError,
     FetchFailed,
@@ -253,7 +253,7 @@ class Layer:
         self.rebalances.revoked(time.monotonic())
         for failure in failures:
             if isinstance(failure, BaseException):
-                logger.error("closing a task failed", exc_info=failure)
+                logger.error("stopping a task failed", exc_info=failure)
                 await self.app.crash(failure)
 
     async def forget(self, partitions: Iterable[int]) -> None:
@@ -273,7 +273,7 @@ class Layer:
             await asyncio.wait(set(self._owners), timeout=STOP_S)
         late = sorted(partition for partition, slot in self.slots.items() if not slot.done.is_set())
         if late:
-            logger.warning("tasks %s are left amid a call to the broker: their next opening ends it", late)
+            logger.warning("tasks %s are left without an answer from Kafka: their next start cleans up", late)
         self._opening.stop()
 
     async def all_settled(self) -> None:
@@ -470,7 +470,9 @@ def partitions_changed(topic: str, before: int, now: int) -> str:
 def _unreadable(topic: str, partition: int, got: Fetched, expected: int) -> ExactlyOnceError:
     """Why a task cannot go on from a fetch."""
     if isinstance(got.error, OffsetOutOfRangeError):
-        return OffsetsMissing(f"records of {topic}-{partition} from {got.start} on were deleted unhandled")
+        gone = f"records of {topic}-{partition} from {got.start} on"
+        return OffsetsMissing(f"{gone} were deleted before they were handled")
     if got.error is not None:
-        return FetchFailed(f"{topic}-{partition} cannot be read from offset {got.start}: {got.error!r}")
-    return BatchSkipped(f"{topic}-{partition} was fetched from {got.start}, expected {expected}: a hole")
+        return FetchFailed(f"{topic}-{partition} cannot be read from offset {got.start}: {reason(got.error)}")
+    where = f"{topic}-{partition} was fetched from {got.start}, expected {expected}"
+    return BatchSkipped(f"{where}: records in between are missing")

@@ -153,7 +153,7 @@ OF_A_TASK: tuple[tuple[Kind, str, str, Callable[[Status], float]], ...] = (
     (_gauge, "recovered_records", "Changelog records that the last opening has read.", _of("recovered")),
     (_gauge, "records_to_recover", "How many it has to read.", _of("to_recover")),
     (_gauge, "waiting_units", "Events admitted, not committed yet.", _of("waiting_units")),
-    (_gauge, "gap_age_seconds", "How long the oldest of them has held up the commits behind it.", _gap_age_s),
+    (_gauge, "gap_age_seconds", "How long the oldest of them has kept others waiting.", _gap_age_s),
     (_gauge, "gap_alarm", "1 while that is longer than the layer's gap_alarm_s.", _of("alarm")),
     (_counter, "commits", "Transactions committed.", _of("commits")),
     (_counter, "committed_units", "Events committed.", _of("committed_units")),

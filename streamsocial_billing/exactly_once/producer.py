@@ -314,7 +314,7 @@ def _ignore(error: KafkaError) -> None:
 
 
 def _fatal(exc: BaseException) -> KafkaException:
-    """The fatal error that confluent-kafka raised amid a delivery callback, there disguised as SystemError.
+    """The fatal error that confluent-kafka raised in a delivery callback, there disguised as SystemError.
 
     A further callback may hide it altogether ("returned NULL without setting an exception"): then it has no
     cause, yet the producer is just as dead.
@@ -323,7 +323,7 @@ def _fatal(exc: BaseException) -> KafkaException:
         return exc
     if isinstance(exc.__cause__, KafkaException):
         return exc.__cause__
-    return KafkaException(KafkaError(KafkaError._FATAL, f"amid a delivery callback: {exc}", True))  # noqa: SLF001
+    return KafkaException(KafkaError(KafkaError._FATAL, f"in a delivery callback: {exc}", True))  # noqa: SLF001
 
 
 def _bounded(call: Callable[[], None], limit_s: float) -> None:

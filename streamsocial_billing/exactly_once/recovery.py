@@ -225,8 +225,8 @@ def start_offsets(
         elif offset < ends.start or offset > ends.high:
             raise OffsetsMissing(
                 f"the committed offset {offset} of {tp[0]}-{tp[1]} is outside its log "
-                f"{ends.start}..{ends.high}: records were deleted unhandled; choose where to go on with "
-                "kafka-consumer-groups --reset-offsets"
+                f"{ends.start}..{ends.high}: records were deleted before they were handled; "
+                "choose where to go on with kafka-consumer-groups --reset-offsets"
             )
         else:
             starts[tp] = offset

@@ -305,7 +305,7 @@ def _bound_the_exit(code: object) -> None:
     """Let Python wait for its threads, but not for long: what they are at, the next start makes good."""
 
     def give_up() -> None:
-        logger.warning("the exit does not wait for the broker any longer than %.0f s", EXIT_S)
+        logger.warning("exiting without waiting for Kafka any longer than %.0f s", EXIT_S)
         _flush_the_log()
         os._exit(code if isinstance(code, int) else code is not None)
 

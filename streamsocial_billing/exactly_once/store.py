@@ -182,7 +182,7 @@ class PartitionStore:
             try:
                 db.close()
             except Exception as exc:
-                logger.warning("%s was not closed in order: %s", self.path, exc)
+                logger.warning("%s was not closed properly: %s", self.path, exc)
 
     @property
     def _mark(self) -> Path:
@@ -192,7 +192,7 @@ class PartitionStore:
         """Opening checks no data blocks: leave word for the next `open` where one is damaged."""
         if "Corruption" in str(exc):
             self._mark.touch()
-            logger.error("%s is damaged, its next opening rebuilds it: %s", self.path, exc)
+            logger.error("%s is damaged; it is rebuilt from Kafka when it is next opened: %s", self.path, exc)
         return StoreFailed(f"{self.path}: {exc}")
 
     def _read_meta(self) -> None:
@@ -224,7 +224,7 @@ def _why_damaged(path: Path, exc: Exception) -> str:
     if "While lock file" in text or "lock hold by" in text:
         raise StoreInUse(f"{path} is held by another process: give each worker its own --datadir") from exc
     if isinstance(exc, (KeyError, ValueError, TypeError)):
-        return f"unknown format ({exc!r})"
+        return "unknown format"
     if not any(word in text for word in DAMAGE):
         raise OSError(f"cannot open {path}: {text}") from exc
     return f"damaged files ({text})"
@@ -275,7 +275,7 @@ class View:
         """
         with self._lock:
             if self._walks is None:
-                raise StoreFailed("the incarnation is over")
+                raise StoreFailed("the task has been stopped")
             return self._walks[table].take(most)
 
     def close(self) -> None:
@@ -301,7 +301,7 @@ class TaskStores:
         """
         with self._lock:
             if not self._open:
-                raise StoreFailed("the incarnation is over")
+                raise StoreFailed("the task has been stopped")
             try:
                 for table, values in changes.items():
                     self.tables[table].apply(values, reached[table])
@@ -316,7 +316,7 @@ class TaskStores:
         """
         with self._lock:
             if not self._open:
-                raise StoreFailed("the incarnation is over")
+                raise StoreFailed("the task has been stopped")
             view = View({table: Walk(self.tables[table]) for table in tables})
             self._views.add(view)
             return view

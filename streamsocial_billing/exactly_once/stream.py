@@ -41,7 +41,7 @@ class Stream(faust.Stream):  # type: ignore[type-arg]
     async def _one_after_the_other(self) -> AsyncIterator[Any]:
         self._finalized = True
         started_here = await self.maybe_start()
-        self.agent_failed(AgentLeft("the agent began another loop amid an event"))
+        self.agent_failed(AgentLeft("the agent began another loop while it handled an event"))
         try:
             while not self.should_stop:
                 turn = await self._next_turn()

@@ -196,7 +196,7 @@ class Task:
         except asyncio.CancelledError:
             if not self.is_open:
                 raise
-            await self._try_again(unit, handler, RuntimeError("the handler was cancelled from inside"))
+            await self._try_again(unit, handler, RuntimeError("the handler cancelled itself"))
         except Exception as exc:
             await self._try_again(unit, handler, exc)
         self._finish(unit)
@@ -206,7 +206,10 @@ class Task:
         options = self._worker.options
         for attempt in range(1, options.handler_tries):
             unit.empty()
-            logger.warning("handler failed at %s, try %d: %r", _where(unit), attempt, exc, exc_info=exc)
+            logger.warning(
+                "handling the event %s failed, try %d of %d: %s", _where(unit), attempt,
+                options.handler_tries, reason(exc), exc_info=exc, extra={"task": self.partition},
+            )  # fmt: skip
             await asyncio.sleep(0.05 * 2**attempt)
             try:
                 return await handler(unit.event)
@@ -224,7 +227,7 @@ class Task:
             if not self.is_open:
                 raise
             self._worker.task_failed(
-                self, HandlerFailed(f"handler failed for good at {_where(unit)}: {last!r}")
+                self, HandlerFailed(f"handling the event {_where(unit)} failed on every try: {reason(last)}")
             )
             await asyncio.Event().wait()  # until the incarnation is closed, which cancels this
 
@@ -321,7 +324,10 @@ class Task:
         except RecordRefused as exc:
             if len(sealed.units) < 2:
                 raise
-            logger.warning("task %d: among %d units: %s", self.partition, len(sealed.units), exc)
+            logger.warning(
+                "task %d: Kafka refuses a record of one of %d events, trying fewer at once: %s",
+                self.partition, len(sealed.units), exc, extra={"task": self.partition},
+            )  # fmt: skip
             self._most_units = max(1, min(self._most_units, len(sealed.units)) // 2)
             return False
         self._most_units = min(most, self._most_units * 2)
@@ -377,7 +383,7 @@ class Task:
                 for facts in unit.told:
                     tell(unit.event, facts)
         except Exception:
-            logger.exception("task %d: telling of committed events failed", self.partition)
+            logger.exception("task %d: the log of committed outcomes failed", self.partition)
 
     def committed_value(self, table: str, key: bytes) -> bytes | None:
         """The value in RocksDB."""
@@ -426,8 +432,8 @@ class Task:
                 await self.commit_once()
         except Exception as exc:  # whatever it was: the next incarnation goes by the committed offset
             logger.warning(
-                "task %d: last commit did not happen, events will be redelivered: %s", self.partition,
-                reason(exc), extra={"task": self.partition, "fold": True},
+                "task %d: the last commit did not happen, its events will be handled again: %s",
+                self.partition, reason(exc), extra={"task": self.partition, "fold": True},
             )  # fmt: skip
 
     def _drop(self) -> None:

@@ -21,6 +21,7 @@ from faust.types import ConsumerMessage
 
 from .batch import Batch
 from .cluster import TP
+from .counts import reason
 from .errors import ExactlyOnceError, NoUnit, SetupRefused
 from .layer import Fetched, Layer
 from .membership import Membership
@@ -87,7 +88,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         stopping = self.thread_loop.create_task(super().on_thread_stop())
         await asyncio.wait([stopping], timeout=STOP_S)
         if not stopping.done():
-            logger.warning("the group is left without a word: no answer from the broker for %.0f s", STOP_S)
+            logger.warning("leaving the consumer group without notice: Kafka is silent for %.0f s", STOP_S)
             stopping.cancel()  # once more by the thread's own clean-up: aiokafka may swallow the first
         elif not stopping.cancelled():
             stopping.result()
@@ -190,10 +191,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         try:
             coordinator.check_errors()
         except KafkaError as exc:
-            logger.warning("the group's coordinator: %r", exc)
+            logger.warning("consumer group: %s; trying again", reason(exc), extra={"fold": True})
         for task in (coordinator._coordination_task, fetcher._fetch_task):
             if task is not None and task.done() and not consumer._closed:
-                raise ConsumerDead(f"a background task of the consumer has ended: {task!r}")
+                raise ConsumerDead(f"the Kafka consumer has ended ({_end_of(task)}): restart the worker")
 
     async def check(self) -> None:
         """What `fetch` checks, while there is nothing to fetch."""
@@ -254,6 +255,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
+
+
+def _end_of(task: "asyncio.Task[Any]") -> str:
+    """Why a background task has ended."""
+    if task.cancelled():
+        return "cancelled"
+    error = task.exception()
+    return "no reason given" if error is None else reason(error)
 
 
 def _without_waiting(coroutine: Any) -> dict[Any, list[Any]]:
@@ -324,7 +333,7 @@ class Consumer(driver.Consumer):
                 await self.app.crash(exc)
                 return
             except KafkaError as exc:
-                logger.warning("fetching failed, trying again: %r", exc)
+                logger.warning("fetching failed, trying again: %s", reason(exc), extra={"fold": True})
                 await asyncio.sleep(0.5)
 
     async def fetch_once(self) -> None:

@@ -82,4 +82,5 @@ def fail(outcome: Outcome, exc: BaseException) -> None:
     """The agent did not finish: its unit is emptied, then tried again."""
     if not outcome.done():
         known = isinstance(exc, Exception)
-        outcome.set_exception(exc if known else AgentLeft(f"the agent ended amid an event: {exc!r}"))
+        left = AgentLeft(f"the agent ended while it handled an event: {type(exc).__name__}")
+        outcome.set_exception(exc if known else left)

@@ -71,7 +71,7 @@ class Watch:
             for level, text in self.look():
                 logger.log(level, "%s", text, extra=as_fields(text))
         except Exception:
-            logger.exception("the watch over the tasks failed")
+            logger.exception("looking at the tasks failed")
 
     def oldest(self, slot: "Slot") -> dict[str, Any]:
         """The oldest event of a task that is not committed, None if there is none; whether it is an alarm."""

@@ -199,10 +199,10 @@ class Guarded:
 
 
 CHANGES: Final = {
-    ("closed", "open"): (logging.ERROR, "too many payments fail there; all wait, one is tried now and then"),
+    ("closed", "open"): (logging.ERROR, "too many calls fail; its payments wait, one is tried now and then"),
     ("open", "half_open"): (logging.DEBUG, "one call decides"),
     ("half_open", "open"): (logging.DEBUG, "that call failed, too"),
-    ("half_open", "closed"): (logging.WARNING, "it works again, what waits is called"),
+    ("half_open", "closed"): (logging.WARNING, "it works again; what waited is tried now"),
 }
 """The level with which a change is logged, what it means."""
 

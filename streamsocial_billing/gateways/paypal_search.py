@@ -111,7 +111,7 @@ def movement_of(row: Any) -> Movement | None:
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         if ref is not None:
             name = info.get("transaction_id")
-            raise ListFailed(f"the transaction {name} of paypal is not readable: {error!r}") from error
+            raise ListFailed(f"the transaction {name} of PayPal cannot be read") from error
     amount = info.get("transaction_amount")
     currency = amount.get("currency_code") if isinstance(amount, dict) else None
     code = str(info.get("transaction_event_code"))

@@ -177,7 +177,7 @@ def _movement(kind: str, row: dict[str, Any]) -> Movement:
     try:
         return stripe_shapes.movement_of(kind, row)
     except (KeyError, TypeError, ValueError) as error:
-        raise ListFailed(f"a {kind} of the simulated gateway is not readable: {error!r}") from error
+        raise ListFailed(f"a {kind} of the simulated gateway cannot be read") from error
 
 
 def _metadata(request: ChargeRequest | RefundRequest) -> dict[str, str]:

@@ -220,7 +220,7 @@ class StripeGateway:
                 why = question_failed(error).reason
                 raise ListFailed(f"{self}: {kind}s could not be listed ({why}); try again") from error
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise ListFailed(f"{self}: a {kind} is not readable: {error!r}") from error
+                raise ListFailed(f"{self}: a {kind} cannot be read") from error
 
     async def _send(
         self, request: ChargeRequest | RefundRequest, timeout_s: float, shapes: list[dict[str, Any]],

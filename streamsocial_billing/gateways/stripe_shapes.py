@@ -199,7 +199,7 @@ def movement_of(kind: str, row: dict[str, Any]) -> Movement:
         return _movement(kind, row, ref)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         if ref is not None:
-            raise ValueError(f"{error!r} of {row.get('id')}") from error
+            raise ValueError(f"{row.get('id')}: {error}") from error
     return unreadable(row.get("id"), kind, row.get("currency"), created_or_0(row), _charge_ref(row))
 
 

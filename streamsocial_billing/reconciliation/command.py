@@ -73,12 +73,12 @@ def _tell(done: Done, wish: Wish, console: Console) -> None:
         by_leg = {leg: sum(one["count"] for one in summary.not_ours if one["leg"] == leg)
                   for leg in ("list", "files")}  # fmt: skip
         console.print(
-            f"not ours, counted apart: {by_leg['list']:,} in the gateways' lists, "
+            f"not ours, listed for information: {by_leg['list']:,} in the gateways' lists, "
             f"{by_leg['files']:,} in settlement files"
         )
     for bridge in summary.bridges:
         for problem in bridge.problems():
-            console.print(f"the bridge does not add up, tell the developers: {problem}")
+            console.print(f"please report this error: the steps of the bridge do not add up: {problem}")
     for one in summary.not_checked:
         console.print(not_checked_text(one))
     checked = "clean, as far as it was checked" if summary.not_checked else "clean"

@@ -178,7 +178,7 @@ class Receiver:
         source = self._sources[gateway]
         signed = await source.signed(headers, body)
         if isinstance(signed, NotSent | Ambiguous):
-            return self._unanswered(gateway, "the signature", signed)
+            return self._unanswered(gateway, "whether the signature is right", signed)
         if not signed:
             # no warning: anybody can send one, as often as they like; it is counted
             logger.info("webhook of %s refused: its signature is not right", gateway)
@@ -190,7 +190,7 @@ class Receiver:
             return await self._owned(gateway, source, message)
         except (Unreadable, BadInput) as error:
             # not 2xx: the gateway shows it, and sends it again for days, while somebody mends the table
-            logger.error("webhook of %s is signed, but not readable: %s", gateway, error)
+            logger.error("webhook of %s is signed, but cannot be read: %s", gateway, error)
             return self._done(gateway, "unreadable", refusal(422, "unreadable", str(error)))
 
     async def _owned(self, gateway: str, source: Source, message: Mapping[str, Any]) -> Reply:
@@ -220,8 +220,10 @@ class Receiver:
         return self._taken(gateway, "appended")
 
     def _unanswered(self, gateway: str, what: str, why: Unanswered) -> Reply:
-        logger.warning("webhook of %s: it was not told %s (%s); it sends it again", gateway, what, why.reason)
-        return self._done(gateway, "unavailable", later("gateway_unavailable", f"not told {what}"))
+        logger.warning(
+            "webhook of %s: %s is not known (%s); the gateway will send it again", gateway, what, why.reason
+        )
+        return self._done(gateway, "unavailable", later("gateway_unavailable", f"not known: {what}"))
 
     def _taken(self, gateway: str, outcome: str) -> Reply:
         return self._done(gateway, outcome, Reply(200, {"outcome": outcome}))

@@ -181,7 +181,7 @@ def test_the_month_s_report_is_written_before_and_after_the_repairs(
 
     code, said, summary = command("before")
     assert (1, len(merchant.planted)) == (code, summary["open_breaks"])
-    assert "not ours, counted apart: " in said
+    assert "not ours, listed for information: " in said
     others = {(one["leg"], one["gateway"], one["currency"]) for one in summary["not_ours"]}
     assert {("list", "stripe", "ANG"), ("files", "stripe", "ANG"), ("list", "paypal", "ANG"),
             ("files", "paypal", "ANG")} <= others  # fmt: skip

@@ -85,7 +85,7 @@ def test_row_tries_follow_the_schedule_then_it_is_parked(
     assert [5, 30, 120, 600, 3600, 21_600, *[86_400] * 5] == pauses == list(SCHEDULE_S)
     assert ("parked", "tries_used_up") == (entry["status"], entry["reason"])
     assert [] == resolving(lab)
-    assert "u1/p1 is parked, it waits for a person" in caplog.text
+    assert "u1/p1 is parked and waits for a person" in caplog.text
     lab.wait(90 * DAY_S)
     assert (0, "parked") == (lab.look(), lab.row("open_payments", "u1/p1")["status"])
 

@@ -53,7 +53,7 @@ def test_a_further_foreign_transaction_is_named_too() -> None:
 def test_a_wait_for_a_foreign_transaction_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the opening begins anew, from the fence."""
     monkeypatch.setattr(cluster_module, "HANGING_S", 0.1)
-    with pytest.raises(KafkaUnavailable, match="a transaction of another producer hangs on log-3 at 5"):
+    with pytest.raises(KafkaUnavailable, match="an open transaction of another producer blocks log-3 at 5"):
         waited([PENDING])
 
 

@@ -216,7 +216,7 @@ def test_a_fault_of_the_watch_is_logged_and_nothing_more(
     bench.slot.stages_ms["fence"] = "no number"  # type: ignore[assignment]
     bench.now_s += EVERY_S
     bench.layer.watch.run_once()
-    assert ["the watch over the tasks failed"] == [one.getMessage() for one in caplog.records]
+    assert ["looking at the tasks failed"] == [one.getMessage() for one in caplog.records]
 
 
 def block(bench: Bench, failure: Exception) -> None:

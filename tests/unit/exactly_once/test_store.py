@@ -171,7 +171,7 @@ def test_a_database_of_an_unknown_format_is_rebuilt(tmp_path: Path) -> None:
     with opened(tmp_path / "t.db") as store:
         store.apply({b"k": b"v"}, 1)
     store = PartitionStore(tmp_path / "t.db")
-    assert "unknown format (KeyError('cluster_id'))" == store.open()
+    assert "unknown format" == store.open()
     assert [] == list(store.items())
     store.close()
 
@@ -214,7 +214,7 @@ def test_nothing_is_read_or_written_after_closing(tmp_path: Path) -> None:
         stores = TaskStores({"t": store})
         stores.apply({"t": {b"k": b"v"}}, {"t": 1})
         stores.close()
-    with pytest.raises(StoreFailed, match="over"):
+    with pytest.raises(StoreFailed, match="stopped"):
         stores.apply({"t": {b"k": b"w"}}, {"t": 2})
     with pytest.raises(StoreFailed, match="closed"):
         store.get(b"k")

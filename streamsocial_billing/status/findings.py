@@ -216,6 +216,11 @@ def _stuck(state: State) -> Iterator[Finding]:
 
 
 def _gateways(state: State) -> Iterator[Finding]:
+    if not state.gateways:
+        yield Finding(
+            CRITICAL, "no_gateway", "No gateway is set up: no payment can be charged.",
+            action="Set the variables of a gateway (docs/gateways.md), then start the workers again.",
+        )  # fmt: skip
     not_called = [one for one in state.gateways if one.state not in CALLABLE or one.since_ms is not None]
     none_left = len(not_called) == len(state.gateways)
     for one in not_called:
@@ -312,9 +317,10 @@ def _sentence(text: str) -> str:
 
 
 CODES: Final = (
-    "books_differ", "kafka_unreachable", "gateway_failing", "gateway_account_changed", "gateway_stopped",
-    "worker_silent", "partition_without_worker", "partition_blocked", "event_stuck", "worker_gone", "parked",
-    "backlog_late", "open_late", "partition_starting", "starting", "figures_old", "all_well",
+    "books_differ", "kafka_unreachable", "no_gateway", "gateway_failing", "gateway_account_changed",
+    "gateway_stopped", "worker_silent", "partition_without_worker", "partition_blocked", "event_stuck",
+    "worker_gone", "parked", "backlog_late", "open_late", "partition_starting", "starting", "figures_old",
+    "all_well",
 )  # fmt: skip
 """Every code of a finding; of two with the same severity the earlier one leads."""
 

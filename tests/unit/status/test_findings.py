@@ -128,6 +128,7 @@ CASES: list[tuple[str, dict[str, Any], str, str, int | None]] = [
         "event_stuck", {"partitions": with_partition(3, stuck=Stuck("payments", 31, "handler", 65.2))},
         CRITICAL, "An event has not finished for 65 s.", NOW - 65_200,
     ),
+    ("no_gateway", {"gateways": ()}, CRITICAL, "No gateway is set up: no payment can be charged.", None),
     (
         "gateway_failing", {"gateways": with_gateway(state="open", since_ms=NOW - 5, reason="unreachable")},
         CRITICAL, "Gateway stripe fails: no payment can be charged there.", NOW - 5,
@@ -259,6 +260,7 @@ def is_wrong(state: State) -> bool:
         any(state.breaks.values())
         or any(not one.answers or one.kafka_lost_ms is not None for one in state.workers)
         or any(one.state not in CALLABLE for one in state.gateways)
+        or not state.gateways
         or any(one.state != RUNNING or one.stuck for one in state.partitions)
         or bool(state.parked.count)
     )

@@ -34,6 +34,7 @@ from streamsocial_billing.cli_shared import (
 )
 from streamsocial_billing.cli_shared import one_line_errors as one_line_errors
 from streamsocial_billing.cli_shared import the_settings as the_settings
+from streamsocial_billing.cli_words import plain
 from streamsocial_billing.data_folder import LEDGER, default_ledger
 from streamsocial_billing.events import PRODUCTS
 from streamsocial_billing.inherited_options import add_help
@@ -74,7 +75,8 @@ def main() -> NoReturn:
         raise SystemExit(exc.exit_code) from None
     except click.ClickException as exc:
         ctx = exc.ctx if isinstance(exc, click.UsageError) else None
-        give_up(f"{exc.format_message()} (see {ctx.command_path if ctx else NAME} --help)", exc.exit_code)
+        where = ctx.command_path if ctx else NAME
+        give_up(f"{plain(exc.format_message())} (see {where} --help)", exc.exit_code)
     except click.Abort:
         raise SystemExit(130) from None
     except OSError as exc:  # a --workdir, say

@@ -194,30 +194,34 @@ def movement_of(kind: str, row: dict[str, Any]) -> Movement:
 
     A row without our reference never fails: it comes as `unreadable` where it makes no sense.
     """
-    ref = our_reference(metadata_of(row).get("ref"))
+    metadata = metadata_of(row)
+    ref = our_reference(metadata.get("ref"))
     try:
-        return _movement(kind, row, ref)
+        return _movement(kind, row, ref, metadata if ref is not None else {})
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         if ref is not None:
             raise ValueError(f"{row.get('id')}: {error}") from error
     return unreadable(row.get("id"), kind, row.get("currency"), created_or_0(row), _charge_ref(row))
 
 
-def _movement(kind: str, row: dict[str, Any], ref: str | None) -> Movement:
+def _movement(kind: str, row: dict[str, Any], ref: str | None, words: dict[str, str]) -> Movement:
     status, amount, returned = _moved(kind, row)
     if not 0 <= amount <= MAX_LISTED_MINOR:
         raise ValueError("amount")
-    if not isinstance(row["id"], str) or not isinstance(row["currency"], str):
+    name, currency, charge = row["id"], row["currency"], _charge_ref(row)
+    if not isinstance(name, str) or not isinstance(currency, str):
         raise TypeError("id, currency")
-    metadata = metadata_of(row) if ref is not None else {}
-    texts = row["id"], metadata.get("payment_id"), metadata.get("user_id"), _charge_ref(row)
-    for text in (row["currency"], *texts):
-        if text is not None and not text.isascii():
-            text.encode()  # raises ValueError for half a surrogate pair, which nobody can write
+    payment_id, user_id = words.get("payment_id"), words.get("user_id")
+    texts = f"{name}{currency}{charge}{payment_id}{user_id}"
+    if not texts.isascii():
+        texts.encode()  # raises ValueError for half a surrogate pair, which nobody can write
     return Movement(
-        row["id"], kind, status, amount, row["currency"].upper()[:20], created_ms(row), ref, *texts[1:],
+        name, kind, status, amount, currency.upper()[:20], created_ms(row), ref, payment_id, user_id, charge,
         _fee(row), returned,
     )  # fmt: skip
+
+
+_ENDS = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}
 
 
 def _moved(kind: str, row: dict[str, Any]) -> tuple[str, int, int]:
@@ -226,10 +230,9 @@ def _moved(kind: str, row: dict[str, Any]) -> tuple[str, int, int]:
     if type(amount) is not int:
         raise TypeError("amount")
     if kind == "charge":
-        ends = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}
         captured = row.get("amount_captured")
         part = captured if type(captured) is int and 0 < captured < amount else amount
-        return "pending" if row.get("captured") is False else ends.get(row["status"], "pending"), part, 0
+        return "pending" if row.get("captured") is False else _ENDS.get(row["status"], "pending"), part, 0
     if kind == "refund":
         moved = stripe_refund(row) or Moved("pending", 0, 0)
     else:

@@ -100,7 +100,8 @@ def minor_units(text: str, currency: str, what: str, reading: Reading | None = N
     known = exponent_of(currency)
     exponent = UNKNOWN_EXPONENT if known is None else known
     try:
-        number = text if reading is None else reading.decimals(text, exponent)
+        plain = reading is None or (reading.decimal == "." and "," not in text)
+        number = text if plain or reading is None else reading.decimals(text, exponent)
         scaled = Decimal(number).scaleb(exponent)
     except InvalidOperation:
         raise BadLine(f"{what} is {text[:40]!a}, not a decimal number") from None

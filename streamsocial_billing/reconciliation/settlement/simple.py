@@ -76,13 +76,13 @@ def _line(cells: list[str], reading: Reading) -> Line:
         raise BadLine(f"gateway is {gateway[:20]!a}, none of {', '.join(sorted(GATEWAYS))}")
     if kind == "payout" and not payout_id:
         raise BadLine("a payout without payout_id")
-    our_ref = our_reference(ref)
+    our_ref = our_reference(ref) if ref else None
     currency = currency_of(code, ours=our_ref is not None)
-    money = [minor_units(text, currency, what, reading)
-             for text, what in ((gross, "gross"), (fee, "fee"), (net, "net"))]  # fmt: skip
     return checked(Line(
         kind, gateway, f"payout:{payout_id}:{currency}" if kind == "payout" else None, gateway_ref or None,
-        charge_ref or None, our_ref, money[0], money[1], money[2], currency, payout_id or None, millis(at),
+        charge_ref or None, our_ref, minor_units(gross, currency, "gross", reading),
+        minor_units(fee, currency, "fee", reading), minor_units(net, currency, "net", reading), currency,
+        payout_id or None, millis(at),
     ))  # fmt: skip
 
 

@@ -83,6 +83,7 @@ def repair_event(
         gateway_ref=row["gateway_ref"], charge_ref=row["charge_ref"], ref=ref, user_id=user_id,
         payment_id=payment_id if ours else None, charge_id=charge_id, amount_minor=row["amount"],
         currency=row["currency"], occurred_at=row["created"], via="reconciliation",
-        returned_minor=row["returned"] if (row["kind"], status) == ("dispute", "succeeded") else 0,
+        returned_minor=min(row["returned"], row["amount"])
+        if (row["kind"], status) == ("dispute", "succeeded") else 0,
     )  # fmt: skip
     return event.as_json()

@@ -47,7 +47,7 @@ class Awaiting:
         if len(row["told"]) >= MOST_WAITING:
             logger.error(
                 "%s/%s: over %d refunds at the gateway wait for this charge, %s is left to reconciliation",
-                told.user_id, charge_id, MOST_WAITING, told.gateway_ref,
+                told.user_id, charge_id, MOST_WAITING, told.gateway_ref, extra={"payment_id": charge_id},
             )  # fmt: skip
             return
         row["told"].extend(one.as_json() for one in _as_earlier_releases_read(told))

@@ -227,7 +227,9 @@ class Books:
             headers["length"] = str(len(value))
             self.dead_letters.put_into_unit(key or None, value[:CUT_BYTES], headers=headers)
         self.buried[bad.reason] += 1
-        logger.warning("dead letter %s: %s: %s", headers["source"], bad.reason, bad.detail)
+        logger.warning(
+            "dead letter %s: %s: %s", headers["source"], bad.reason, bad.detail, extra={"reason": bad.reason}
+        )
 
 
 def source_of(event: Event) -> Any:

@@ -76,6 +76,7 @@ def book_refund_failed(
     logger.warning(
         "%s/%s: its refund %s failed after it had succeeded (%s): %d %s are back",
         told.user_id, charge_id, ref, told.reason, told.amount_minor, told.currency,
+        extra={"payment_id": charge_id},
     )  # fmt: skip
     _write(books, told.user_id, payment_id, entry, at_ms)
     return "booked"
@@ -158,6 +159,7 @@ class _Booking:
                 "%s/%s: %s took back %d %s, the charge (%s, %d %s at %s) had room for %d",
                 told.user_id, self.charge_id, told.gateway_ref, amount_minor, told.currency, charge["status"],
                 charge["amount_minor"], charge["currency"], charge["gateway"], max(room, 0),
+                extra={"payment_id": self.charge_id},
             )  # fmt: skip
         used = amount_minor if counts else 0
         if used:
@@ -192,7 +194,7 @@ def _give_back(books: Books, user_id: str, charge_id: str, amount_minor: int) ->
     if other is not None:
         logger.error(
             "%s: %s was paid by %s, whose refund came back, and by %s since: a person has to look",
-            user_id, changed["business_ref"], charge_id, other,
+            user_id, changed["business_ref"], charge_id, other, extra={"payment_id": charge_id},
         )  # fmt: skip
 
 

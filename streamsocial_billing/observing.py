@@ -192,7 +192,7 @@ def _final(told: GatewayEvent, payment_id: str, entry: PaymentEntry | SmallEntry
         if told.status == "declined" and entry["status"] == "succeeded":
             logger.warning(
                 "%s/%s succeeded; a later message says declined (%s, %s): it stays",
-                told.user_id, payment_id, told.reason, told.gateway_ref,
+                told.user_id, payment_id, told.reason, told.gateway_ref, extra={"payment_id": payment_id},
             )  # fmt: skip
         return "known"
     same = entry["gateway_ref"] in (None, told.gateway_ref)
@@ -207,6 +207,6 @@ def _contradicts(told: GatewayEvent, payment_id: str, entry: Entry) -> str:
         "%s/%s is %s (%s, %d %s, %s); %s tells of a %s that is %s (%s, %d %s): a person has to look",
         told.user_id, payment_id, entry["status"], entry["action"], entry["amount_minor"],
         entry["currency"], entry["gateway_ref"], told.gateway, told.kind, told.status, told.gateway_ref,
-        told.amount_minor, told.currency,
+        told.amount_minor, told.currency, extra={"payment_id": payment_id},
     )  # fmt: skip
     return "contradicts"

@@ -268,7 +268,9 @@ class Refunds:
             self._awaiting.add_refunded(user_id, charge_id, refunded_minor)
             return
         if charge["refunded_minor"] + refunded_minor > charge["amount_minor"]:
-            logger.error("%s/%s: more went back than was captured", user_id, charge_id)
+            logger.error(
+                "%s/%s: more went back than was captured", user_id, charge_id, extra={"payment_id": charge_id}
+            )
         changed = after_end(charge, freed_minor=freed_minor, refunded_minor=refunded_minor)
         self._books.put(user_id, charge_id, changed)
 

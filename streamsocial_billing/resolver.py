@@ -99,19 +99,19 @@ class Resolver:
         gateway = self._gateways.get(entry["gateway"])
         if gateway is None:
             error = f"gateway {entry['gateway']} is not configured"
-            return _told(Verdict("unknown", "gateway_not_configured", error=error)), 0
+            return _told(payment_id, Verdict("unknown", "gateway_not_configured", error=error)), 0
         await gateway.start()  # some know their account only when they have asked for it
         forbidden = account_forbids(gateway, entry["gateway_account"])
         if forbidden is not None:
-            return _told(forbidden), 0
+            return _told(payment_id, forbidden), 0
         entry["gateway_account"] = gateway.account  # if it was not known before
         give_up_after_ms = self._settings.give_up_after_s * 1000
         return await _Try(user_id, payment_id, entry, gateway, self._call_s).learn(give_up_after_ms)
 
 
-def _told(found: Verdict) -> Verdict:
+def _told(payment_id: str, found: Verdict) -> Verdict:
     if not found.waits:
-        logger.error("a payment waits: %s", found.error)
+        logger.error("payment %s waits: %s", payment_id, found.error, extra={"payment_id": payment_id})
     return found
 
 

@@ -76,7 +76,10 @@ class Settlement:
             case Reject(reason, stored, detail, conflicts_with):
                 found = Verdict("rejected", reason, conflicts_with=conflicts_with)
                 if detail:
-                    logger.warning("%s %s/%s: %s", reason, payment.user_id, payment.payment_id, detail)
+                    logger.warning(
+                        "%s %s/%s: %s", reason, payment.user_id, payment.payment_id, detail,
+                        extra={"payment_id": payment.payment_id, "reason": reason},
+                    )  # fmt: skip
                 if stored:
                     self.first_outcome(event, payment, found, account=account, at_ms=at_ms)
                 else:
@@ -122,4 +125,5 @@ def _alarm(user_id: str, payment_id: str, entry: PaymentEntry) -> None:
     logger.error(
         "%s/%s is parked and waits for a person (`resolve`): %s: %s",
         user_id, payment_id, entry["reason"], entry["last_error"],
+        extra={"payment_id": payment_id, "reason": entry["reason"]},
     )  # fmt: skip

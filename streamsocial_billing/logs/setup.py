@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from streamsocial_billing.logs.context import Context
 from streamsocial_billing.logs.folding import PATIENCE_S, Fold
 from streamsocial_billing.logs.lines import OURS, TextFormatter
 from streamsocial_billing.logs.masking import Mask
@@ -49,6 +50,7 @@ def set_up(
     write = to_file(file) if file else to_stream(stream)
     writer = Writer(write, _formatter(form, colours=terminal), Mask(secrets))
     writer.addFilter(fold)
+    writer.addFilter(Context())
     fold.patience_s = PATIENCE_S if level is None else 0.0
     if level is None:
         writer.addFilter(NoServiceLines())

@@ -286,7 +286,7 @@ def test_row_other_account_waits_with_an_alarm(
 
     assert ("unknown", "gateway_account_changed", False) == said(result)
     assert (1, (0, 200)) == (calls, went_back(lab))
-    assert "a payment waits" in caplog.text
+    assert " waits: " in caplog.text
     gateway.account = "acct_scripted"
     lab.wait(HOUR_S)
     lab.look()

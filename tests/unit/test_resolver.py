@@ -400,7 +400,7 @@ def test_an_open_payment_goes_to_no_other_account_or_gateway(
     entry = lab.entry("u1", "p1")
 
     assert ("unknown", reason, calls) == (entry["status"], entry["reason"], len(gateway.calls))
-    assert "a payment waits" in caplog.text
+    assert " waits: " in caplog.text
 
 
 def test_an_open_refund_is_repeated_as_a_refund(gateway: AskedGateway, lab: OneTask) -> None:

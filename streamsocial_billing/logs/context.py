@@ -1,0 +1,30 @@
+"""Which event a line is about: what our code logs while it handles one need not say it each time."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from streamsocial_billing.exactly_once import find_unit
+from streamsocial_billing.logs.lines import OURS
+
+LONGEST_ID: Final = 64
+
+
+class Context(logging.Filter):
+    """Gives our records the place of the event that is being handled, and its key, the user.
+
+    Has to run where the record is made: the unit is found by the running handler's context.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add `topic`, `task`, `offset`, `user_id`, where the record does not name them itself."""
+        unit = find_unit() if record.name.startswith(OURS) else None
+        if unit is not None:
+            event, fields = unit.event, record.__dict__
+            fields.setdefault("topic", event.topic)
+            fields.setdefault("task", event.partition)
+            fields.setdefault("offset", event.offset)
+            if event.key:
+                fields.setdefault("user_id", event.key[:LONGEST_ID].decode("utf-8", "backslashreplace"))
+        return True

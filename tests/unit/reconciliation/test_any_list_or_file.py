@@ -200,6 +200,7 @@ def run(made: Drawn) -> None:
     assert ended(results_of(rows), gateways, contents, decimal) in (0, 1, 2)
 
 
+@pytest.mark.timeout(600)
 @given(drawn)
 @settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_run_ends_with_a_report_or_a_line(made: Drawn) -> None:

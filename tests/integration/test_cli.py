@@ -97,7 +97,8 @@ def test_an_order_names_its_missing_broker_whoever_gives_it(tmp_path: Path) -> N
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """Its name and why, without the words of the operating system's tables."""
-    code, _, err = said(tmp_path, "reconcile", "--output", "/proc/nosuch")
+    gateway = {"BILLING_GATEWAY_URL": "http://127.0.0.1:1"}
+    code, _, err = said(tmp_path, "reconcile", "--output", "/proc/nosuch", **gateway)
     assert (2, "streamsocial-billing: /proc/nosuch: No such file or directory\n") == (code, err)
 
 

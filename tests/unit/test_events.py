@@ -124,6 +124,15 @@ def test_what_is_no_json_object_is_told_apart(value: bytes | None, reason: str) 
 
 
 @pytest.mark.parametrize(
+    ("value", "place"), [(b"not json", 0), (b'{"a":}', 5), (b'{"a":1}x', 7), (b"[1,]", 2), (b"\xff", 0)]
+)
+def test_bytes_that_are_not_json_are_refused_in_our_words(value: bytes, place: int) -> None:
+    """Where it breaks; nothing of the parser's rules."""
+    with pytest.raises(BadInput, match=rf"^not_json: this is not valid JSON, from character {place} on$"):
+        PaymentEvent.from_bytes(value, key=b"u", now_ms=1)
+
+
+@pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
         *((name, 5, "wrong_type") for name in FIELDS if name not in ("amount_minor", "requested_at")),

@@ -39,7 +39,7 @@ class Moment(click.ParamType):
         try:
             return value if isinstance(value, int) else moment(value)
         except ValueError:
-            self.fail(f"{value!r} is no date, or date with time, as in 2026-12-31T12:00", param, ctx)
+            self.fail(f"{value!r} is not a date or a date with a time, such as 2026-12-31T12:00", param, ctx)
 
 
 MOMENT = Moment()

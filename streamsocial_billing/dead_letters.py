@@ -83,7 +83,7 @@ def letter(settings: Settings, letter_id: str) -> Letter:
         if start <= int(offset) < end:
             for message in log.read({place: (int(offset), int(offset) + 1)}):
                 return _letter(message)
-    raise ReplayRefused(f"there is no dead letter {letter_id}: `dlq list` names them, as in 3-17")
+    raise ReplayRefused(f"there is no dead letter {letter_id}: `dlq list` shows their ids, such as 3-17")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def _content(settings: Settings, found: Letter, correction: bytes | None) -> tup
                 raise BadInput("not_an_object", "a JSON object is needed")
             event = PaymentEvent.from_mapping(data, now_ms=time.time_ns() // 1_000_000)
         except (orjson.JSONDecodeError, BadInput) as error:
-            raise ReplayRefused(f"the correction is no payment: {error}") from None
+            raise ReplayRefused(f"the correction is not a valid payment: {error}") from None
         return event.user_id.encode(), event.to_bytes()
     if found.masked or found.cut_from is not None:
         why = "a card number was masked in it" if found.masked else f"it was cut from {found.cut_from} bytes"
@@ -195,7 +195,7 @@ def _append(
 def _problem(settings: Settings, letter_id: str, error: KafkaException | SystemError) -> KafkaProblem:
     code = error.args[0].code() if isinstance(error, KafkaException) else KafkaError._STATE  # noqa: SLF001
     if code in FENCED:
-        return ReplayRefused(f"somebody else replays {letter_id} at this moment: look with `dlq list`")
+        return ReplayRefused(f"somebody else is replaying {letter_id} right now: check with `dlq list`")
     if code in (KafkaError._TIMED_OUT, KafkaError._STATE):  # noqa: SLF001
         return KafkaProblem(
             f"the replay of {letter_id} was not answered ({said(error)}): run it again, it goes back once"

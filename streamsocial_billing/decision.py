@@ -161,7 +161,7 @@ def _adopted(event: PaymentEvent, entry: ObservedEntry) -> Decision:
     seen = entry["action"], entry["gateway"], entry["amount_minor"], entry["currency"]
     meant = event.action, event.gateway, event.amount_minor, event.currency
     if seen != meant:
-        detail = f"the gateway told of {seen} under this id, the event means {meant}: {fingerprint(event)}"
+        detail = f"the gateway reported {seen} under this id, the event means {meant}: {fingerprint(event)}"
         return Reject("idempotency_mismatch", stored=False, detail=detail)
     status, reason = entry["seen"], entry["reason"]
     if status not in FINAL:

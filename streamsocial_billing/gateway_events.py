@@ -98,7 +98,7 @@ def _read(cls: type[GatewayEvent], data: dict[str, Any]) -> GatewayEvent:
             raise BadInput("bad_id", f"{name} is not as it should be")
     for name, allowed in _CHOICES:
         if data.get(name) not in allowed:
-            raise BadInput("wrong_type", f"{name} is none of {', '.join(sorted(allowed))}")
+            raise BadInput("wrong_type", f"{name} must be one of {', '.join(sorted(allowed))}")
     if not is_amount(data.get("amount_minor")):
         raise BadInput("bad_amount", "amount_minor is not a number of minor units")
     if type(data.get("occurred_at")) is not int or data.get("via") not in ("webhook", "reconciliation"):

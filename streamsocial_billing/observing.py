@@ -160,7 +160,7 @@ class Observer:
         if not _agrees(told, entry):
             if entry["status"] == "parked":
                 return _contradicts(told, payment_id, entry)
-            error = f"{told.gateway} told of {told.gateway_ref} with {told.amount_minor} {told.currency}"
+            error = f"{told.gateway} reported {told.gateway_ref} with {told.amount_minor} {told.currency}"
             found = Verdict("parked", "found_disagrees", ambiguous=True, error=error)
         elif told.status == "succeeded":
             found = Verdict("succeeded", None, told.gateway_ref)
@@ -191,7 +191,7 @@ def _final(told: GatewayEvent, payment_id: str, entry: PaymentEntry | SmallEntry
     if told.status != "succeeded":
         if told.status == "declined" and entry["status"] == "succeeded":
             logger.warning(
-                "%s/%s succeeded; a later message says declined (%s, %s): it stays",
+                "%s/%s succeeded; a later message says declined (%s, %s): it stays succeeded",
                 told.user_id, payment_id, told.reason, told.gateway_ref, extra={"payment_id": payment_id},
             )  # fmt: skip
         return "known"
@@ -204,7 +204,7 @@ def _final(told: GatewayEvent, payment_id: str, entry: PaymentEntry | SmallEntry
 def _contradicts(told: GatewayEvent, payment_id: str, entry: Entry) -> str:
     """Nothing changes; reconciliation finds it too."""
     logger.error(
-        "%s/%s is %s (%s, %d %s, %s); %s tells of a %s that is %s (%s, %d %s): a person has to look",
+        "%s/%s is %s (%s, %d %s, %s); %s reports a %s that is %s (%s, %d %s): a person has to look",
         told.user_id, payment_id, entry["status"], entry["action"], entry["amount_minor"],
         entry["currency"], entry["gateway_ref"], told.gateway, told.kind, told.status, told.gateway_ref,
         told.amount_minor, told.currency, extra={"payment_id": payment_id},

@@ -45,7 +45,7 @@ class Order:
         if ref is not None and (not _REF.fullmatch(ref) or mask_text(ref) != ref):
             raise BadInput("bad_id", "gateway_ref is not a gateway's id")
         if status not in STATUSES:
-            raise BadInput("wrong_type", f"status is none of {', '.join(STATUSES)}")
+            raise BadInput("wrong_type", f"status must be one of {', '.join(STATUSES)}")
         return cls(payment_id, str(status), ref)
 
 
@@ -71,8 +71,8 @@ class Resolving:
         self._settlement.settle(
             command.user_id, order.payment_id, entry, found, calls=0, at_ms=now_ms(), by=by
         )
-        logger.warning("%s is %s by %s: %s", name, order.status, command.actor, command.reason)
-        return Done(f"{name} is {order.status}")
+        logger.warning("%s is settled as %s by %s: %s", name, order.status, command.actor, command.reason)
+        return Done(f"{name} is settled as {order.status}")
 
     def _open(self, entry: Entry | None) -> PaymentEntry:
         """The entry of a payment that waits for a person; raises Refused for any other.
@@ -82,7 +82,7 @@ class Resolving:
         if entry is None:
             raise Refused("there is no such payment")
         if not is_full(entry) or entry["status"] not in OPEN:
-            raise Refused(f"it is {entry['status']}: only a parked payment is settled by hand")
+            raise Refused(f"it is {entry['status']}: only a parked payment can be settled by hand")
         gateway = self._gateways.get(entry["gateway"])
         forbidden = None if gateway is None else account_forbids(gateway, entry["gateway_account"])
         tried = gateway is not None and (forbidden is None or forbidden.waits)

@@ -49,13 +49,13 @@ class Terms:
         subscription_id = checked_id(details, user_id)
         interval = details.get("interval") or "month"
         if not isinstance(interval, str) or interval not in INTERVALS:
-            raise BadInput("unknown_interval", f"interval is none of {', '.join(sorted(INTERVALS))}")
+            raise BadInput("unknown_interval", f"interval must be one of {', '.join(sorted(INTERVALS))}")
         starts_at = _whole(details, "starts_at", 0, LATEST_MS)
         product = details.get("product") or "subscription"
         business_ref = f"sub:{subscription_id}:2000-01-01"
         payment = payment_of({**details, "product": product}, user_id, business_ref, now_ms)
         if payment.product not in RENEWED:
-            raise BadInput("unknown_product", f"{payment.product} is no product that is renewed")
+            raise BadInput("unknown_product", f"{payment.product} is not a product that can be renewed")
         return cls(
             subscription_id, payment.amount_minor, payment.currency, payment.payment_method, payment.gateway,
             payment.product, interval, starts_at, _whole(details, "periods", 1, MAX_PERIODS),
@@ -102,7 +102,7 @@ def refuse_unknown(details: Mapping[str, Any], known: set[str] | frozenset[str])
     """A misspelt detail must not be passed over; raises BadInput."""
     unknown = sorted(details.keys() - known)
     if unknown:
-        raise BadInput("unknown_field", f"{unknown[0][:40]!a} is no part of this order")
+        raise BadInput("unknown_field", f"{unknown[0][:40]!a} does not belong in this order")
 
 
 def checked_id(details: Mapping[str, Any], user_id: str) -> str:

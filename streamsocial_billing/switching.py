@@ -46,7 +46,7 @@ class Switching:
         if event.key != key_of_every_task(event.partition):
             raise BadInput("key_mismatch", "the record key is not that of its task")
         if name not in GATEWAYS or not isinstance(account, str | None):
-            raise BadInput("unknown_gateway", f"gateway is none of {', '.join(sorted(GATEWAYS))}")
+            raise BadInput("unknown_gateway", f"gateway must be one of {', '.join(sorted(GATEWAYS))}")
         if command.at > now_ms() + AHEAD_MS:
             raise BadInput("bad_time", "at is more than 5 minutes in the future")
         switch: GatewaySwitch = {
@@ -56,7 +56,7 @@ class Switching:
         key = switch_key(event.partition, name)
         before = cast("GatewaySwitch | None", self._switches.get(key))
         if before is not None and is_newer(before, switch):
-            raise Refused(f"{before['actor']} ordered later, at {utc(before['at'])}: that stands")
+            raise Refused(f"{before['actor']} gave a later order, at {utc(before['at'])}: it applies")
         done = f"{name} is {'stopped' if stopped else 'started'}"
         if before is not None and repeats(switch, before):
             switch["first"] = first_order(before)

@@ -234,7 +234,7 @@ def start_offsets(
 
 
 def _not_new(tp: TP, known: bool) -> str:
-    why = "was read before" if known else "may have been read before: no offset of its task tells"
+    why = "was read before" if known else "may have been read before: its task's other offsets do not say"
     return (
         f"no committed offset for {tp[0]}-{tp[1]}, while other sources of its task have one; {tp[0]} {why}. "
         "Stop all workers, choose where to go on with kafka-consumer-groups --reset-offsets, then restart"

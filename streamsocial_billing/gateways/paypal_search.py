@@ -86,14 +86,14 @@ async def _window(ask: AskPage, start: int, stop: int) -> list[Movement]:
 def _pages(reply: dict[str, Any]) -> int:
     pages = reply.get("total_pages", 1)
     if type(pages) is not int:
-        raise ListFailed("PayPal's list is not readable: total_pages is no number")
+        raise ListFailed("PayPal's list cannot be read: total_pages is not a number")
     return pages
 
 
 def _rows(reply: dict[str, Any]) -> list[Any]:
     rows = reply.get("transaction_details", [])
     if not isinstance(rows, list):
-        raise ListFailed("PayPal's list is not readable: transaction_details is no list")
+        raise ListFailed("PayPal's list cannot be read: transaction_details is not a list")
     return rows
 
 

@@ -33,7 +33,7 @@ MEANINGS: Final[dict[str, str]] = {
     "orphan_line": "A line of a settlement file that neither the gateway's list nor our books know.",
     "dispute_unbooked": "Money was taken back by a dispute; our books do not have it.",
     "unknown_aged": "An outcome that has been open for longer than a day.",
-    "observed_aged": "The gateway told of a payment whose event never came.",
+    "observed_aged": "The gateway reported a payment whose event never arrived.",
     TIMING: "Under way while the run looked: one side is only younger than the other. Not an open break.",
 }
 CLASSES: Final = tuple(MEANINGS)

@@ -51,7 +51,7 @@ BESIDE: Final = (
     Step("unknown", "·", "outcome unknown"),
     Step("parked", "·", "parked, waits for a person"),
     Step("held", "·", "refunds that wait for their charge"),
-    Step("observed", "·", "told by the gateway, event not seen yet"),
+    Step("observed", "·", "reported by the gateway, event not seen yet"),
     Step("our_refunds", "·", "refunded, by our books"),
     Step("gateway_refunds", "·", "refunded, by the gateway's list"),
     Step("gateway_disputes", "·", "disputed, by the gateway's list"),

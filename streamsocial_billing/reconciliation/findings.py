@@ -327,6 +327,6 @@ def _observed_aged(db: sqlite3.Connection, rules: Rules) -> Iterator[Break]:
             kind=row["action"], currency=row["currency"], at_stake=row["amount"], since=row["at"],
             theirs=row["amount"] if row["seen"] == "succeeded" else None, user_id=row["user_id"],
             payment_id=row["payment_id"], gateway_ref=row["gateway_ref"],
-            detail=f"the gateway told of it ({row['seen']}); its event never came",
+            detail=f"the gateway reported it ({row['seen']}); its event never arrived",
             action="by hand: send the event again (same payment_id), or refund it at the gateway",
         )  # fmt: skip

@@ -145,4 +145,4 @@ def _created_ms(message: Mapping[str, Any]) -> int:
     try:
         return int(datetime.fromisoformat(text_of(message, "create_time")).timestamp() * 1000)
     except (ValueError, OverflowError) as error:
-        raise Unreadable("create_time is no time") from error
+        raise Unreadable("create_time is not a time") from error

@@ -165,5 +165,5 @@ def _charge_ref(it: Mapping[str, Any]) -> str | None:
 def _created_ms(message: Mapping[str, Any]) -> int:
     created = message.get("created")
     if type(created) is not int:
-        raise Unreadable("created is no number of seconds")
+        raise Unreadable("created is not a number of seconds")
     return created * 1000

@@ -115,7 +115,7 @@ def text_of(of: Mapping[str, Any], name: str) -> str:
     """A text that a message of this type always has; raises Unreadable."""
     value = of.get(name)
     if not isinstance(value, str) or not value:
-        raise Unreadable(f"{name} is no text")
+        raise Unreadable(f"{name} is not a text")
     return value
 
 
@@ -123,7 +123,7 @@ def part_of(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """An object that a message of this type always has; raises Unreadable."""
     value = of.get(name)
     if not isinstance(value, dict):
-        raise Unreadable(f"{name} is no object")
+        raise Unreadable(f"{name} is not an object")
     return value
 
 

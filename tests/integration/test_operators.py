@@ -94,11 +94,11 @@ def test_a_parked_payment_is_settled_by_hand_as_the_gateway_says(
             wrong.returncode, wrong.stderr,
         )  # fmt: skip
         right = ordered(system, "resolve", "user-1/pay-1", *succeeded, ours_ref, *said)
-        assert (0, "user-1/pay-1 is succeeded\n") == (right.returncode, right.stdout)
+        assert (0, "user-1/pay-1 is settled as succeeded\n") == (right.returncode, right.stdout)
         failed = ordered(system, "resolve", "user-2/pay-2", "--status", "failed", *said)
-        assert (0, "user-2/pay-2 is failed\n") == (failed.returncode, failed.stdout)
+        assert (0, "user-2/pay-2 is settled as failed\n") == (failed.returncode, failed.stdout)
         again = ordered(system, "resolve", "user-2/pay-2", "--status", "failed", *said)
-        assert (1, "refused: it is failed: only a parked payment is settled by hand\n") == (
+        assert (1, "refused: it is failed: only a parked payment can be settled by hand\n") == (
             again.returncode, again.stderr,
         )  # fmt: skip
         assert [ours_ref, None] == [

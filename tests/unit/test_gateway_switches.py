@@ -116,7 +116,7 @@ def test_of_two_orders_the_later_stands_in_whatever_order_they_arrive(lab: OneTa
     at = lab.now_ms
     switch(lab, stop=False, at=at)
     late = switch(lab, stop=True, at=at - 1)
-    assert ("refused", f"ann ordered later, at {utc(at)}: that stands") == (late["outcome"], late["why"])
+    assert ("refused", f"ann gave a later order, at {utc(at)}: it applies") == (late["outcome"], late["why"])
     assert not lab.row("gateway_switches", switch_key(0, "simulated"))["stopped"]
     assert "done" == switch(lab, stop=True, at=at + 1)["outcome"]
     assert lab.row("gateway_switches", switch_key(0, "simulated"))["stopped"]

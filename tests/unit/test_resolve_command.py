@@ -53,7 +53,7 @@ def test_succeeded_is_asked_for_then_settled(lab: OneTask, gateway: AskedGateway
     answer = resolve(lab, "succeeded", "ch_9")
     (_, settled) = lab.results()
 
-    assert ("done", "u1/p1 is succeeded") == (answer["outcome"], answer["why"])
+    assert ("done", "u1/p1 is settled as succeeded") == (answer["outcome"], answer["why"])
     names = "status", "resolves", "replayed", "gateway_ref", "source"
     assert ("succeeded", True, False, "ch_9", first["source"]) == tuple(settled[name] for name in names)
     by = lab.entry("u1", "p1")["settled_by"]
@@ -131,7 +131,7 @@ def test_only_a_parked_payment_is_settled_by_hand(lab: OneTask, gateway: AskedGa
         lab.send(payment(lab, name, payment_method=way))
     why = [resolve(lab, "failed", payment_id=name)["why"] for name in ("p1", "p2", "p3")]
     assert [
-        "it is succeeded: only a parked payment is settled by hand",
+        "it is succeeded: only a parked payment can be settled by hand",
         "it is unknown, and tried on its own until it is known or parked",
         "there is no such payment",
     ] == why

@@ -25,6 +25,7 @@ BANNED = {
     r"\bincarnations?\b": "the task starts again",
     r"\bwithout a word\b": "without notice",
     r"\bkeeper\b": "say what failed",
+    r"\} is none of \{|\btold of\b|\btells of\b": "must be one of; reported",
     r"\b(?:Key|Value|Type|Attribute|Index|Unicode\w+|JSONDecode)Error\b": "what is wrong with the input",
     r"\bNoneType\b|<class |\bobject at 0x": "what is wrong with the input",
     r"\(char \d|\bline \d+ column\b|x>=|<=x": "what is allowed",

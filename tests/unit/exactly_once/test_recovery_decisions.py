@@ -104,7 +104,7 @@ def test_a_source_that_the_task_never_read_starts_at_its_log_s_start(
 @pytest.mark.parametrize(
     ("ever", "why"),
     [
-        ((), "b may have been read before: no offset of its task tells"),
+        ((), "b may have been read before: its task's other offsets do not say"),
         ({"b"}, "b was read before"),
         (BOTH, "b was read before"),
     ],

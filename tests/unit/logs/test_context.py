@@ -18,7 +18,8 @@ def fields(name: str = "streamsocial_billing.settling", **given: Any) -> dict[st
     record = logging.LogRecord(name, logging.WARNING, "", 0, "x", None, None)
     record.__dict__.update(given)
     assert Context().filter(record)
-    return {key: record.__dict__[key] for key in ("topic", "task", "offset", "user_id") if key in record.__dict__}
+    names = ("topic", "task", "offset", "user_id")
+    return {key: record.__dict__[key] for key in names if key in record.__dict__}
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ LEVEL_HELP = (
     "Log level of everything. Without it: INFO for the lines of the billing worker, WARN for those of the "
     "libraries it uses."
 )
+LEVELS = {"CRIT": "CRITICAL", "WARN": "WARNING"}  # Faust's names, the standard library's
 LOGFILE_HELP = "Append the log to this file instead of writing it to stderr."
 
 
@@ -33,7 +34,7 @@ def _note_level(option: click.Parameter) -> None:
 
     def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         if ctx.get_parameter_source("loglevel") is ParameterSource.COMMANDLINE:
-            Worker.chosen_level = {"CRIT": "CRITICAL"}.get(value, value)
+            Worker.chosen_level = LEVELS.get(value.upper(), value.upper())
         return faust_s(ctx, param, value) if faust_s is not None else value
 
     option.callback = callback

@@ -47,7 +47,7 @@ class Worker(LayerWorker):
         level = self.chosen_level
         setup.set_up(
             form=self.chosen_format or settings.log_format,
-            level=None if level is None else logging.getLevelNamesMapping()[level.upper()],
+            level=None if level is None else logging.getLevelNamesMapping()[level],
             file=str(self.logfile) if self.logfile else None, secrets=secrets, more=self.loghandlers,
         )  # fmt: skip
 

@@ -22,7 +22,7 @@ ASK_AGAIN_S: Final = 0.1
 STALL_S: Final = 30.0
 """How long a partition may give nothing before its end is reached."""
 BATCH_RECORDS: Final = 5000
-START_A_WORKER: Final = "start a worker first, it creates the topics"
+START_A_WORKER: Final = "start a worker first: it creates the topics"
 
 
 class KafkaProblem(Exception):

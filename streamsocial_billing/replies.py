@@ -41,7 +41,7 @@ def refusal(
 
 def no_access() -> Reply:
     """Neither the API token nor a request from the machine itself (`views.access`)."""
-    detail = "needs the API token, or to come from this machine itself"
+    detail = "this needs the API token, or a request from the machine itself"
     return refusal(401, "no_access", detail, {"WWW-Authenticate": "Bearer"})
 
 

@@ -122,7 +122,7 @@ class Resolving:
             answer = await gateway.find(query, timeout_s=self._ask_s)
         except Exception:
             logger.exception("gateway %s: internal error in a question", gateway.name)
-            return "the gateway could not be asked: internal error, see the worker's log"
+            return "the gateway could not be asked because of an internal error: see the worker's log"
         return _judged(answer, query)
 
 

@@ -29,7 +29,7 @@ REMEMBER: Final = 20_000
 REFUSALS: Final = {"idempotency_mismatch": 422, "expired": 410, "duplicate_business_ref": 409}
 """Status by reason of the decision; any other: 400."""
 _QUOTED = re.compile(r'"([^"\\]*)"')
-AGAIN = "not known whether it was appended: send it again with the same key"
+AGAIN = "it is not known whether it was appended: send it again with the same key"
 
 
 Stored = Mapping[str, Any]
@@ -162,7 +162,7 @@ class HttpIntake:
             del self._appended[name]
         if isinstance(problem, IntakeOutcomeUnknown):
             return later("outcome_unknown", AGAIN)
-        return later("not_appended", "Kafka does not take it now: send it again with the same key")
+        return later("not_appended", "Kafka does not accept it now: send it again with the same key")
 
     def _forget_old(self) -> None:
         """Drop what is too old, the oldest ones if there are too many; their repeats are replayed."""

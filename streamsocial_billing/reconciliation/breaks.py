@@ -34,7 +34,7 @@ MEANINGS: Final[dict[str, str]] = {
     "dispute_unbooked": "Money was taken back by a dispute; our books do not have it.",
     "unknown_aged": "An outcome that has been open for longer than a day.",
     "observed_aged": "The gateway reported a payment whose event never arrived.",
-    TIMING: "Under way while the run looked: one side is only younger than the other. Not an open break.",
+    TIMING: "In progress during the run: one side is only newer than the other. Not an open break.",
 }
 CLASSES: Final = tuple(MEANINGS)
 OPEN_CLASSES: Final = frozenset(MEANINGS) - {TIMING}

@@ -101,7 +101,7 @@ async def answer(router: Router, settings: Settings, request: Any, user_id: str,
     except LookupError as exc:
         return respond(later("recovering", str(exc)))
     if found is None:
-        return respond(refusal(404, "not_found", "nothing is known under this name"))
+        return respond(refusal(404, "not_found", "nothing is stored under this id"))
     return respond(Reply(200, found))
 
 

@@ -19,7 +19,7 @@ class BodyFailed(Exception):
 async def read_body(request: Any, most: int) -> bytes | None:
     """The body, None if it is longer than `most`; raises BodyFailed."""
     if {*request.headers.getall("Content-Encoding", ())} - {"identity"}:
-        raise BodyFailed("a compressed body is not taken")  # a signature is over the bytes on the wire
+        raise BodyFailed("compressed bodies are not accepted")  # a signature is over the bytes on the wire
     if (request.content_length or 0) > most:
         return None
     read = bytearray()
@@ -30,7 +30,7 @@ async def read_body(request: Any, most: int) -> bytes | None:
                 if len(read) > most:
                     return None
     except TimeoutError:
-        raise BodyFailed(f"the body did not come within {BODY_WITHIN_S:g} s") from None
+        raise BodyFailed(f"the body did not arrive within {BODY_WITHIN_S:g} s") from None
     except (RequestPayloadError, ClientPayloadError, HttpProcessingError, OSError) as error:
         raise BodyFailed(f"the body is damaged ({type(error).__name__})") from None
     return bytes(read)

@@ -146,6 +146,6 @@ def page_of_reconciliation(app: Any, settings: Settings, metrics: Metrics) -> No
         if not last.read_at:
             return later("kafka_unavailable", "Kafka could not be read yet")
         if last.run is None:
-            return refusal(404, "no_run_yet", "none yet: streamsocial-billing reconcile")
+            return refusal(404, "no_run_yet", "none yet: run streamsocial-billing reconcile")
         shown = last.breaks[:SHOW_MOST]
         return Reply(200, {"run": last.run, "listed": len(shown), "breaks": shown})

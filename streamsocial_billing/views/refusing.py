@@ -30,9 +30,9 @@ async def in_our_words(request: Request, handler: Handler) -> StreamResponse:
 def _of_aiohttp(error: HTTPException) -> Reply:
     if isinstance(error, HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
-        return refusal(405, "method_not_allowed", f"this page takes {allowed}", {"Allow": allowed})
+        return refusal(405, "method_not_allowed", f"this page accepts {allowed}", {"Allow": allowed})
     if error.status == 404:
-        return refusal(404, "no_such_page", "no page has this path")
+        return refusal(404, "no_such_page", "there is no page at this path")
     if error.status == 413:
         return refusal(413, "too_large", "the body is too large")
     return refusal(error.status, error.reason.lower().replace(" ", "_"), error.reason)

@@ -182,7 +182,8 @@ class Receiver:
         if not signed:
             # no warning: anybody can send one, as often as they like; it is counted
             logger.info("webhook of %s refused: its signature is not right", gateway)
-            return self._done(gateway, "bad_signature", refusal(400, "bad_signature", "nothing was taken"))
+            why = "the signature is not right; nothing was accepted"
+            return self._done(gateway, "bad_signature", refusal(400, "bad_signature", why))
         try:
             message = _json(body)
             if not isinstance(message, dict):
@@ -216,7 +217,7 @@ class Receiver:
             problem = future.result() if future.done() else KafkaProblem(f"no answer in {WAIT_S:g} s")
             if problem is not None:
                 logger.warning("webhook of %s is not appended: %s", gateway, problem)
-                return self._done(gateway, "unavailable", later("not_appended", "Kafka does not take it now"))
+                return self._done(gateway, "unavailable", later("not_appended", "Kafka refuses it now"))
         return self._taken(gateway, "appended")
 
     def _unanswered(self, gateway: str, what: str, why: Unanswered) -> Reply:

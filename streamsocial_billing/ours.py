@@ -13,13 +13,13 @@ from streamsocial_billing.events import gateway_key_of
 
 _REFERENCE: Final = r"ss1_[0-9a-f]{56}"
 """As `gateway_key_of` makes it, in every version of the key that was ever released: so far one."""
-_WHOLE: Final = re.compile(_REFERENCE)
+_WHOLE: Final = re.compile(_REFERENCE).fullmatch
 _IN_TEXT: Final = re.compile(rf"(?<![0-9A-Za-z_-]){_REFERENCE}(?![0-9A-Za-z_-])")
 
 
 def is_our_reference(value: object) -> TypeGuard[str]:
     """True for a text that is one of our references and nothing else."""
-    return isinstance(value, str) and _WHOLE.fullmatch(value) is not None
+    return isinstance(value, str) and _WHOLE(value) is not None
 
 
 def our_reference(*said: object) -> str | None:

@@ -59,9 +59,15 @@ SELECT line, NULL, a FROM (
     WHERE l.kind <> 'payout' AND NOT EXISTS (SELECT 1 FROM lm WHERE lm.line = l.id))
 WHERE rank = 1"""
 
+# what is no charge, or bears no reference of ours: most statements below are about these alone
+_RARE: Final = """
+CREATE TEMP TABLE rare AS
+SELECT id, gateway, gateway_ref, kind, charge_ref, ours FROM b WHERE kind <> 'charge' OR ours = 0"""
+
 # PayPal copies a charge's reference onto the refund that its dashboard makes: it is not a refund of ours
 _COPIED: Final = """
-UPDATE b SET charge_key = ref, ref = NULL WHERE kind = 'refund' AND ref IS NOT NULL AND (
+UPDATE b SET charge_key = ref, ref = NULL
+WHERE id IN (SELECT id FROM rare WHERE kind = 'refund') AND ref IS NOT NULL AND (
     EXISTS (SELECT 1 FROM a WHERE a.ref = b.ref AND a.gateway = b.gateway AND a.action = 'charge')
     OR EXISTS (SELECT 1 FROM b AS c WHERE c.ref = b.ref AND c.gateway = b.gateway AND c.kind = 'charge'))"""
 
@@ -71,9 +77,11 @@ CREATE TEMP TABLE won AS
 SELECT id, dispute, amount FROM (
     SELECT w.id, d.id AS dispute, w.amount, row_number() OVER (
         PARTITION BY w.id ORDER BY d.gateway_ref = w.charge_ref DESC, d.created, d.gateway_ref) AS rank
-    FROM b AS w JOIN b AS d ON d.gateway = w.gateway AND d.kind = 'dispute' AND d.currency = w.currency
-        AND (d.gateway_ref = w.charge_ref OR d.charge_ref = w.charge_ref)
-    WHERE w.kind = 'dispute_won' AND w.status = 'succeeded')
+    FROM rare AS x JOIN b AS w ON w.id = x.id
+    JOIN rare AS y ON y.gateway = x.gateway AND y.kind = 'dispute'
+        AND (y.gateway_ref = x.charge_ref OR y.charge_ref = x.charge_ref)
+    JOIN b AS d ON d.id = y.id AND d.currency = w.currency
+    WHERE x.kind = 'dispute_won' AND w.status = 'succeeded')
 WHERE rank = 1"""
 _GIVE_BACK: Final = """
 UPDATE b SET returned = min(b.amount, t.amount),
@@ -82,18 +90,27 @@ FROM (SELECT dispute, sum(amount) AS amount FROM won GROUP BY 1) t
 WHERE b.id = t.dispute"""
 _NAME_DISPUTE: Final = "UPDATE b SET dispute = t.dispute FROM won t WHERE b.id = t.id"
 
-_OURS_IN_BOOKS: Final = "UPDATE b SET ours = 1 WHERE ours = 0 AND a IS NOT NULL"
+_OURS_IN_BOOKS: Final = """
+UPDATE b SET ours = 1 WHERE id IN (SELECT id FROM rare WHERE ours = 0) AND a IS NOT NULL"""
 _OURS_BY_CHARGE: Final = """
-UPDATE b SET ours = 1 WHERE ours = 0 AND charge_ref IS NOT NULL AND (
+UPDATE b SET ours = 1
+WHERE id IN (SELECT id FROM rare WHERE ours = 0) AND ours = 0 AND charge_ref IS NOT NULL AND (
     EXISTS (SELECT 1 FROM a AS c WHERE c.gateway = b.gateway AND c.gateway_ref = b.charge_ref
         AND c.action IN ('charge', 'dispute'))
     OR EXISTS (SELECT 1 FROM b AS c WHERE c.gateway = b.gateway AND c.gateway_ref = b.charge_ref
         AND c.ours AND c.kind IN ('charge', 'dispute')))"""
 
+# lines that no row of list or books has
+_LOOSE: Final = """
+CREATE TEMP TABLE loose AS
+SELECT l.id FROM kept.lines l LEFT JOIN lm ON lm.line = l.id
+WHERE lm.line IS NULL AND l.kind IN ('charge', 'refund', 'dispute')"""
+
 # Stripe's list of payouts does not say which are automatic: those are whose id lines bear
 _AUTOMATIC: Final = """
 UPDATE kept.lines SET payout_id = gateway_ref
-WHERE gateway = 'stripe' AND kind = 'payout' AND payout_id IS NULL AND gateway_ref IN (
+WHERE EXISTS (SELECT 1 FROM kept.files WHERE format = 'stripe')
+    AND gateway = 'stripe' AND kind = 'payout' AND payout_id IS NULL AND gateway_ref IN (
     SELECT l.payout_id FROM kept.lines l WHERE l.gateway = 'stripe' AND l.kind <> 'payout')"""
 
 _ALL_BUT_ONE: Final = """
@@ -102,14 +119,19 @@ DELETE FROM b WHERE id IN (SELECT id FROM b WHERE gateway = ? AND gateway_ref = 
 
 
 def match(db: sqlite3.Connection) -> None:
-    """Pass 1, pass 2, then the settlement lines."""
+    """Pass 1, pass 2, then the settlement lines.
+
+    Leaves the temporary tables `rare` (rows of `b` that are no charge, or bore no reference of ours) and
+    `loose` (lines of charges, refunds, disputes that nothing was found for).
+    """
     _drop_repeats(db)
     for statement in (
-        _AUTOMATIC,
+        _AUTOMATIC, _RARE,
+        "CREATE INDEX temp.rare_ref ON rare (gateway, gateway_ref)",
+        "CREATE INDEX temp.rare_charge ON rare (gateway, charge_ref)",
         "CREATE INDEX b_ref ON b (ref) WHERE ref IS NOT NULL",
         "CREATE INDEX a_ref ON a (ref) WHERE ref IS NOT NULL",
         _COPIED,
-        "CREATE INDEX b_charge_ref ON b (gateway, charge_ref) WHERE kind = 'dispute'",
         _WON, _GIVE_BACK, _NAME_DISPUTE, "DROP TABLE won",
         _BY_THEIR_REF,
         "CREATE INDEX a_b ON a (b)",
@@ -125,6 +147,7 @@ def match(db: sqlite3.Connection) -> None:
         _OURS_IN_BOOKS, _OURS_BY_CHARGE, _OURS_BY_CHARGE,  # a dispute's end is ours by its dispute
         "UPDATE a SET status = 'parked' WHERE status = 'unknown' AND fold IN (SELECT payment FROM parked)",
         _LINES, _LINES_BY_REF, _LINES_TO_BOOKS,
+        _LOOSE,
         "CREATE INDEX lm_b ON lm (b)",
         "CREATE INDEX lm_a ON lm (a) WHERE a IS NOT NULL",
         "ANALYZE",

@@ -1,4 +1,7 @@
-"""What of lists and files is not ours: counted by gateway and currency, as it came, and never a break."""
+"""What of lists and files is not ours: counted by gateway and currency, as it came, and never a break.
+
+Reads the tables that `match` leaves.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ LINE_IS_OURS: Final = """l.ref IS NOT NULL
 """Of a line `l` of a settlement file that no row of list or books has: by its reference, or its charge."""
 
 _LISTED: Final = """
-SELECT gateway, currency, kind, count(*), sum(amount) FROM b
-WHERE NOT ours AND kind <> 'dispute_won' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""
+SELECT b.gateway, b.currency, b.kind, count(*), sum(b.amount) FROM rare JOIN b ON b.id = rare.id
+WHERE NOT b.ours AND b.kind <> 'dispute_won' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""
 _SETTLED: Final = f"""
-SELECT l.gateway, l.currency, l.kind, count(*), sum(l.gross)
-FROM kept.lines l LEFT JOIN lm ON lm.line = l.id LEFT JOIN b ON b.id = lm.b
-WHERE l.kind IN ('charge', 'refund', 'dispute')
-    AND CASE WHEN b.id IS NOT NULL THEN NOT b.ours WHEN lm.a IS NOT NULL THEN 0
-        ELSE NOT coalesce({LINE_IS_OURS}, 0) END
+SELECT gateway, currency, kind, count(*), sum(gross) FROM (
+    SELECT l.* FROM rare JOIN b ON b.id = rare.id JOIN lm ON lm.b = b.id JOIN kept.lines l ON l.id = lm.line
+    WHERE NOT b.ours AND l.kind IN ('charge', 'refund', 'dispute')
+    UNION ALL
+    SELECT l.* FROM loose JOIN kept.lines l ON l.id = loose.id WHERE NOT coalesce({LINE_IS_OURS}, 0))
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""  # noqa: S608 - constants
 _UNREADABLE: Final = """
-SELECT gateway, kind, gateway_ref, charge_ref FROM b WHERE ours AND status = 'unreadable'
-ORDER BY gateway, gateway_ref LIMIT 1"""
+SELECT b.gateway, b.kind, b.gateway_ref, b.charge_ref FROM rare JOIN b ON b.id = rare.id
+WHERE b.ours AND b.status = 'unreadable' ORDER BY b.gateway, b.gateway_ref LIMIT 1"""
 
 
 def not_ours(db: sqlite3.Connection) -> list[dict[str, Any]]:

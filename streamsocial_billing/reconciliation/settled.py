@@ -59,8 +59,7 @@ _ORPHANS: Final = f"""
 SELECT l.*, row_number() OVER (
     PARTITION BY l.gateway, l.kind, l.gateway_ref, l.ref, l.payout_id, l.currency, l.gross ORDER BY l.id
 ) AS nth
-FROM kept.lines l LEFT JOIN lm ON lm.line = l.id
-WHERE lm.line IS NULL AND l.kind IN ('charge', 'refund', 'dispute') AND l.at >= ? AND ({LINE_IS_OURS})
+FROM loose JOIN kept.lines l ON l.id = loose.id WHERE l.at >= ? AND ({LINE_IS_OURS})
 ORDER BY l.gateway, l.kind, l.gateway_ref, l.ref, l.payout_id, l.currency, l.gross, nth"""  # noqa: S608 - constants
 
 

@@ -113,16 +113,19 @@ def _insert(
             yield file_id, number, gateway, line_id, kind, *rest
 
     db.execute("DROP TABLE IF EXISTS temp.incoming")
+    db.execute("DROP TABLE IF EXISTS temp.same")
     db.execute("CREATE TEMP TABLE incoming AS SELECT * FROM kept.lines LIMIT 0")
     count = insert_many(db, ADD_LINE.replace("kept.lines", "temp.incoming"), rows())
     for number, _, line_id in db.execute(_TWICE):
         raise refused(name, number, f"{line_id} stands in the file a second time")
+    db.execute(_SAME)
     for number, line_id, other in db.execute(_DIFFERS):
         raise refused(name, number, f"{line_id} differs from what {other} says")
     for number, line_id, payout, other, kept in db.execute(_OTHER_PAYOUT):
         why = f"{line_id} is of payout {payout}, {other} says of {kept}"
         raise refused(name, number, why)
     db.execute(_FILL_IN)
+    db.execute("DROP TABLE temp.same")
     db.execute(_KEEP)
     db.execute("DROP TABLE temp.incoming")
     return count
@@ -135,24 +138,25 @@ _FIELDS: Final = (
 _TWICE: Final = """
 SELECT max(place), gateway, line_id FROM temp.incoming WHERE line_id IS NOT NULL
 GROUP BY gateway, line_id HAVING count(*) > 1 ORDER BY 1 LIMIT 1"""
-_SAME: Final = """temp.incoming i
-JOIN kept.lines l ON l.gateway = i.gateway AND l.line_id = i.line_id JOIN kept.files f ON f.id = l.file"""
+_SAME: Final = """
+CREATE TEMP TABLE same AS SELECT i.rowid AS new, l.id AS old FROM temp.incoming i
+JOIN kept.lines l ON l.gateway = i.gateway AND l.line_id = i.line_id WHERE i.line_id IS NOT NULL"""
+_BOTH: Final = """temp.same s JOIN temp.incoming i ON i.rowid = s.new JOIN kept.lines l ON l.id = s.old
+JOIN kept.files f ON f.id = l.file"""
 _DIFFERS: Final = f"""
-SELECT i.place, i.line_id, f.name FROM {_SAME}
-WHERE i.line_id IS NOT NULL
-    AND (l.kind <> i.kind OR l.gross <> i.gross OR l.net <> i.net OR l.currency <> i.currency)
+SELECT i.place, i.line_id, f.name FROM {_BOTH}
+WHERE l.kind <> i.kind OR l.gross <> i.gross OR l.net <> i.net OR l.currency <> i.currency
 ORDER BY i.place LIMIT 1"""  # noqa: S608
 _OTHER_PAYOUT: Final = f"""
-SELECT i.place, i.line_id, i.payout_id, f.name, l.payout_id FROM {_SAME}
-WHERE i.line_id IS NOT NULL AND l.payout_id <> i.payout_id ORDER BY i.place LIMIT 1"""  # noqa: S608
+SELECT i.place, i.line_id, i.payout_id, f.name, l.payout_id FROM {_BOTH}
+WHERE l.payout_id <> i.payout_id ORDER BY i.place LIMIT 1"""  # noqa: S608
 # an export may be older than the payout of its lines, or have fewer columns
 _FILL_IN: Final = """
 UPDATE kept.lines SET payout_id = coalesce(lines.payout_id, i.payout_id),
     gateway_ref = coalesce(lines.gateway_ref, i.gateway_ref), ref = coalesce(lines.ref, i.ref),
     charge_ref = coalesce(lines.charge_ref, i.charge_ref), facing = coalesce(lines.facing, i.facing),
     facing_currency = coalesce(lines.facing_currency, i.facing_currency)
-FROM temp.incoming i
-WHERE i.line_id IS NOT NULL AND lines.gateway = i.gateway AND lines.line_id = i.line_id"""
+FROM temp.same s JOIN temp.incoming i ON i.rowid = s.new WHERE lines.id = s.old"""
 _KEEP: Final = f"INSERT OR IGNORE INTO kept.lines ({_FIELDS}) SELECT {_FIELDS} FROM temp.incoming"  # noqa: S608
 
 

@@ -1,0 +1,91 @@
+"""The lines by which an operator follows a worker: partitions, ready, Kafka gone and back."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from streamsocial_billing.exactly_once.connectivity import Connectivity
+from streamsocial_billing.exactly_once.speaking import STILL_EVERY_S, Assignments, KafkaLines, ranges
+
+
+@pytest.fixture(autouse=True)
+def everything(caplog: pytest.LogCaptureFixture) -> None:
+    """From INFO on."""
+    caplog.set_level(logging.INFO, "streamsocial_billing.exactly_once")
+
+
+def slots(*states: str) -> list[Any]:
+    """One slot for each state, numbered from 0."""
+    return [SimpleNamespace(partition=number, state=state) for number, state in enumerate(states)]
+
+
+@pytest.mark.parametrize(
+    ("partitions", "text"),
+    [([], "none"), ([3], "3"), ([0, 1, 2, 3], "0-3"), ([7, 0, 1, 5], "0-1,5,7"), ([0, 1], "0-1")],
+)
+def test_partitions_are_written_as_runs(partitions: list[int], text: str) -> None:
+    """As short as they can be, so that fifty of them are read at a glance."""
+    assert text == ranges(partitions)
+
+
+def test_a_rebalance_says_what_was_gained_what_was_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """Also as fields."""
+    said = Assignments()
+    said.changed([0, 1, 2, 3])
+    said.changed([2, 3, 4])
+    assert [
+        "partitions gained: 0-3; lost: none; now here: 0-3",
+        "partitions gained: 4; lost: 0-1; now here: 2-4",
+    ] == [one.getMessage() for one in caplog.records]
+    names = ("gained", "lost", "partitions")
+    assert ["4", "0-1", "2-4"] == [getattr(caplog.records[1], name) for name in names]
+
+
+def test_ready_is_said_after_the_start_then_after_each_rebalance(caplog: pytest.LogCaptureFixture) -> None:
+    """With the partitions; one without any stands by."""
+    said = Assignments()
+    said.settled(slots("running", "running"), of=4)
+    said.settled([], of=4)
+    first, second = [one.getMessage() for one in caplog.records]
+    assert first.startswith("ready: partitions 0-1 (2 of 4), ")
+    assert first.endswith(" s after the start")
+    assert "ready: no partition is left for this worker, it stands by" == second
+
+
+def test_a_worker_with_a_blocked_task_is_not_called_ready(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning that names the partition."""
+    Assignments().settled(slots("running", "blocked"), of=2)
+    [one] = caplog.records
+    assert ("WARNING", True) == (
+        one.levelname, one.getMessage().startswith("not ready: partitions 1 are blocked; 0 run, ")
+    )  # fmt: skip
+
+
+def test_kafka_away_is_said_once_then_now_and_then_then_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    """With how long, and how many messages were held back since it began."""
+    now, contact, held = [1000.0], [True], [7]
+    connectivity = Connectivity(lambda: contact[0], lambda: now[0])
+    lines = KafkaLines(connectivity, lambda: held[0], lambda: now[0])
+
+    def look(seconds: int) -> None:
+        for _ in range(seconds):
+            now[0] += 1
+            held[0] += 10 if not contact[0] else 0
+            lines.say(connectivity.look())
+
+    look(5)
+    assert [] == caplog.records
+    contact[0] = False
+    look(45)
+    contact[0] = True
+    look(5)
+    found = [(one.levelname, one.getMessage()) for one in caplog.records]
+    assert ["ERROR", "WARNING", "WARNING", "WARNING"] == [level for level, _ in found]
+    assert found[0][1].startswith("Kafka is not reachable: ")
+    assert found[1][1].startswith(f"Kafka is still not reachable, {2 + STILL_EVERY_S:.0f} s, ")
+    assert found[1][1].endswith(f"{10 * STILL_EVERY_S:.0f} messages not shown")
+    assert found[3][1].startswith("Kafka is reachable again after 46 s, ")

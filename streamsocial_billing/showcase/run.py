@@ -78,13 +78,13 @@ def run(folder: Folder, environ: Mapping[str, str], console: Console) -> int:
         disk = tables_on_disk(system.datadirs, system.settings)
     finally:
         system.close()
-    console.print(render(report))
+    console.print(render(report), soft_wrap=True)  # a line of the report is one line, however long
     checks = verdict(payments, report, killed, codes, disk)
     moved = sum(report.gateway.values()) + sum(report.refunds.values())
     _print_verdict(console, checks, disk, report.open)
     if calls > moved:
         text = f"The gateway got {calls:,} calls for {moved:,} charges and refunds: the others were repeats."
-        console.print(text, highlight=False)
+        console.print(text, highlight=False, soft_wrap=True)
     return _conclude(console, system, payments, checks, report, time.monotonic() - started)
 
 
@@ -211,16 +211,17 @@ def _conclude(
         console.print(left, highlight=False)
     failed = [check for check in checks if check.expected != check.found]
     if report.ok and failed and only_open(failed, report):
-        text = f"nothing differs, but {counted(report.open, 'payment is open', 'payments are open')}"
-        console.print(f"{text}, see above; logs: {system.folder.logs}", style="bold yellow", highlight=False)
+        left = counted(report.open, "payment is open", "payments are open")
+        text = f"nothing differs, but {left}, see above; logs: {system.folder.logs}"
+        console.print(text, style="bold yellow", highlight=False, soft_wrap=True)
         return STILL_OPEN
     if failed or not report.ok:
         names = "; ".join(check.name.strip() for check in failed)
         text = f"{counted(len(failed), 'check')} failed: {names}; logs: {system.folder.logs}"
-        console.print(text, style="bold red", highlight=False)
+        console.print(text, style="bold red", highlight=False, soft_wrap=True)
         return 1
     text = f"{payments:,} payments sent (10 % twice), each charged exactly once, in {seconds:.0f} s"
-    console.print(text, style="bold green", highlight=False)
+    console.print(text, style="bold green", highlight=False, soft_wrap=True)
     return 0
 
 

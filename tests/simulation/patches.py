@@ -16,6 +16,7 @@ from streamsocial_billing.exactly_once import (
     producer,
     recovery,
     slot,
+    speaking,
     store,
     stream,
     task,
@@ -29,7 +30,7 @@ from .fibers import Executor, Lock, Outcome, Threads
 from .producer import SimulatedProducer
 
 LOGGER = logging.getLogger("streamsocial_billing.exactly_once")
-CLOCKED = (cluster, counts, layer, opening, producer, recovery, slot, store, task)
+CLOCKED = (cluster, counts, layer, opening, producer, recovery, slot, speaking, store, task)
 OUTSIDE: list[tuple[Any, str, Any]] = [
     (producer, "Producer", SimulatedProducer),
     (producer, "threading", Threads),

@@ -78,7 +78,7 @@ def findings(state: State) -> list[Finding]:
 def all_well(state: State) -> Finding:
     """What a page says when nothing is wrong."""
     workers = counted(sum(worker.answers for worker in state.workers), "worker")
-    detail = f"{workers}, {counted(state.total, 'partition')}, every gateway is called."
+    detail = f"{workers}, {counted(state.total, 'partition')}, every gateway is available."
     return Finding(OK, "all_well", "All is well: no difference found, payments are handled.", detail)
 
 
@@ -234,7 +234,7 @@ def _gateways(state: State) -> Iterator[Finding]:
                 f"Gateway {one.name} is not called: its account has changed.",
                 _sentence(one.reason) + wait, one.since_ms,
                 f"Correct its key, or go on with the new account: `streamsocial-billing gateways start "
-                f"{one.name} --account ...`.", one.name,
+                f'{one.name} --account ACCOUNT --reason "..."`.', one.name,
             )  # fmt: skip
         else:
             yield Finding(
@@ -249,7 +249,9 @@ def _stopped(one: GatewayState, severity: str, wait: str) -> Finding:
     return Finding(
         severity, "gateway_stopped", f"Gateway {one.name} is stopped: no payment is charged there.",
         f"Stopped by {one.actor or 'an operator'}: \"{one.reason}\".{wait}",
-        one.since_ms, f"When the reason is gone: `streamsocial-billing gateways start {one.name}`.", one.name,
+        one.since_ms,
+        f'When the reason is gone: `streamsocial-billing gateways start {one.name} --reason "..."`.',
+        one.name,
     )  # fmt: skip
 
 
@@ -262,7 +264,8 @@ def _waiting(state: State) -> Iterator[Finding]:
         yield Finding(
             WARNING, "parked", f"{counted(state.parked.count, 'payment')} {verb} for a person.",
             "Their outcome is not known, and they are not tried again by themselves.",
-            state.parked.oldest_ms, "Settle each with `streamsocial-billing resolve`.",
+            state.parked.oldest_ms,
+            'Settle each: `streamsocial-billing resolve USER/PAYMENT --status STATUS --reason "..."`.',
         )  # fmt: skip
     if _is_late(state, state.backlog.oldest_ms, BACKLOG_LATE_S):
         verb = "waits" if state.backlog.count == 1 else "wait"

@@ -25,7 +25,7 @@ from streamsocial_billing.views.audit import everywhere_now
 from streamsocial_billing.views.html import page, script
 
 GATEWAY_WORDS: Final = {
-    "closed": "called", "open": "fails, not called", "half_open": "fails, one call decides",
+    "closed": "available", "open": "fails, not called", "half_open": "fails, one call decides",
     "stopped": "stopped", "account_changed": "account changed, not called",
 }  # fmt: skip
 OUTCOMES: Final = (

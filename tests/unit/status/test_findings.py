@@ -6,11 +6,14 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import click
 import pytest
+from faust.cli.faust import cli as faust_cli
 from hypothesis import given
 from hypothesis import strategies as st
 from support.simulator import ROOT
 
+from streamsocial_billing import cli as cli  # registers the commands
 from streamsocial_billing.audit.live import INVARIANTS, Break
 from streamsocial_billing.status.findings import (
     BACKLOG_LATE_S,
@@ -72,7 +75,7 @@ def with_gateway(**changes: Any) -> tuple[GatewayState, ...]:
 def test_a_system_without_a_fault_is_well() -> None:
     """One finding, the only one with severity OK."""
     (found,) = findings(WELL)
-    assert (OK, "all_well", "2 workers, 4 partitions, every gateway is called.") == (
+    assert (OK, "all_well", "2 workers, 4 partitions, every gateway is available.") == (
         found.severity, found.code, found.detail,
     )  # fmt: skip
 
@@ -290,3 +293,21 @@ def test_every_code_is_explained() -> None:
     """A row in docs/operations.md for each."""
     page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     assert [] == [code for code in CODES if f"| `{code}` |" not in page]
+
+
+NAMED_COMMAND = re.compile(r"`streamsocial-billing ([^`]+)`")
+OPERANDS = {"USER/PAYMENT": "alice/demo-1", "STATUS": "declined", "ACCOUNT": "acct_1", '"..."': "a reason"}
+
+
+def test_every_command_that_a_finding_names_is_complete() -> None:
+    """Who copies it from the page at night, and fills in the capitals, gets no usage error."""
+    text = (ROOT / "streamsocial_billing/status/findings.py").read_text()
+    named = NAMED_COMMAND.findall(re.sub(r"[\"\']\n\s+f?[\"\']", "", text).replace("{one.name}", "stripe"))
+    assert {"audit", "gateways start", "resolve"} == {re.split(r" [A-Z-]| stripe", one)[0] for one in named}
+    for command in named:
+        command = command.replace('"..."', "REASON")
+        words = [OPERANDS.get(word, word) for word in command.split()]
+        group: click.Command = faust_cli
+        while isinstance(group, click.Group) and words and words[0] in group.commands:
+            group = group.commands[words.pop(0)]
+        group.make_context(command, words)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support.system import Payments, System, free_port, payment
+from support.until import until
 from support.web_client import get
 
 from broker import LocalBroker
@@ -51,6 +52,27 @@ def test_a_sigterm_ends_a_busy_worker_in_order(system: System) -> None:
     assert_quiet(system)
     system.start()
     system.check()
+
+
+def test_a_worker_uses_the_data_folder_of_an_earlier_release_and_says_so(
+    system: System, tmp_path: Path, unique_name: str
+) -> None:
+    """Without --datadir: the tables and the intake's id are there, none of it begins anew elsewhere."""
+    old, log = tmp_path / f"{unique_name}-data", tmp_path / "log"
+    old.mkdir()
+    with log.open("wb") as err:
+        worker = subprocess.Popen(
+            [*system.worker.program, "worker", f"--web-port={free_port()}"], cwd=tmp_path, stderr=err,
+            env=system.worker.environment,
+        )  # fmt: skip
+    try:
+        said = f"{old.name}, of an earlier release, is still used: move it to data/{unique_name} while"
+        until(lambda: said in log.read_text(), "the worker says where its data is")
+        until(lambda: (old / "v1" / "tables").is_dir(), "its tables are there")
+    finally:
+        worker.terminate()
+        worker.wait(30)
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_second_worker_on_a_data_folder_is_refused(system: System) -> None:

@@ -30,6 +30,8 @@ def our_reference(*said: object) -> str | None:
     anything that is no text counts as absent.
     """
     for one in said:
+        if one is None:
+            continue
         if is_our_reference(one):
             return one
         found = _IN_TEXT.search(one) if isinstance(one, str) and "ss1_" in one else None

@@ -178,7 +178,7 @@ def decline_reason(row: dict[str, Any]) -> str:
 def metadata_of(row: dict[str, Any]) -> dict[str, str]:
     """The texts of an object's metadata."""
     metadata = row.get("metadata")
-    if not isinstance(metadata, dict):
+    if not metadata or not isinstance(metadata, dict):
         return {}
     return {name: value for name, value in metadata.items() if isinstance(value, str)}
 
@@ -212,9 +212,9 @@ def _movement(kind: str, row: dict[str, Any], ref: str | None, words: dict[str, 
     if not isinstance(name, str) or not isinstance(currency, str):
         raise TypeError("id, currency")
     payment_id, user_id = words.get("payment_id"), words.get("user_id")
-    texts = f"{name}{currency}{charge}{payment_id}{user_id}"
-    if not texts.isascii():
-        texts.encode()  # raises ValueError for half a surrogate pair, which nobody can write
+    if not f"{name}{currency}{charge}{payment_id}{user_id}".isascii():
+        for text in (name, currency, charge, payment_id, user_id):
+            (text or "").encode()  # raises ValueError for half a surrogate pair, which nobody can write
     return Movement(
         name, kind, status, amount, currency.upper()[:20], created_ms(row), ref, payment_id, user_id, charge,
         _fee(row), returned,

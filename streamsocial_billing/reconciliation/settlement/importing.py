@@ -49,8 +49,9 @@ def load(
 ) -> bool:
     """Load one file inside the caller's transaction; False if it was loaded before.
 
-    Raises InputRefused, with the file's name and the line, for anything that cannot be right; PartsMissing
-    (one of these) where other files of the same report come first. Then nothing of the file is there.
+    Raises InputRefused, with the file's name and the line, for anything that cannot be right: the caller
+    rolls back. PartsMissing (one of these) where other files of the same report come first: then nothing of
+    the file is there.
     """
     name = path.name
     try:
@@ -59,14 +60,7 @@ def load(
             if db.execute("SELECT 1 FROM kept.files WHERE hash = ?", (digest,)).fetchone():
                 return False
             file.seek(0)
-            db.execute("SAVEPOINT file")
-            try:
-                _load(db, file, name, digest, tick, replace(reading or Reading()))
-            except InputRefused:
-                db.execute("ROLLBACK TO file")
-                raise
-            finally:
-                db.execute("RELEASE file")
+            _load(db, file, name, digest, tick, replace(reading or Reading()))
     except OSError as error:
         raise InputRefused(f"{path}: {error.strerror or error}") from None
     return True
@@ -94,7 +88,11 @@ def _load(
         "INSERT INTO kept.files (hash, name, format, lines) VALUES (?, ?, ?, 0)", (digest, name, format_)
     )
     file_id = row.lastrowid or 0
-    count = _insert(db, file_id, lines, name, tick)
+    try:
+        count = _insert(db, file_id, lines, name, tick)
+    except PartsMissing:  # raised while lines are read, before any is kept
+        db.execute("DELETE FROM kept.files WHERE id = ?", (file_id,))
+        raise
     if count == 0:
         raise InputRefused(f"{name}: the file has no lines")
     db.execute("UPDATE kept.files SET lines = ? WHERE id = ?", (count, file_id))

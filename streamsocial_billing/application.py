@@ -27,7 +27,7 @@ from streamsocial_billing.observing import GATEWAY_TOLD, Observer
 from streamsocial_billing.refunds import Refunds
 from streamsocial_billing.resolve_command import RESOLVE, Resolving
 from streamsocial_billing.resolver import Resolver
-from streamsocial_billing.routing import default_problem, participation
+from streamsocial_billing.routing import default_problem
 from streamsocial_billing.settings import (
     ANSWERS,
     COMMANDS,
@@ -165,8 +165,7 @@ def create_app(
 
 
 def _prepare(app: faust.App, settings: Settings, cluster: Cluster) -> None:
-    """Say which gateways take part, see to the topics; raises SetupRefused."""
-    logger.info("%s", participation(settings))
+    """What a worker needs before it starts; raises SetupRefused."""
     note = note_on(Path(app.conf.datadir), settings.app_id)
     if note is not None:
         logger.warning("%s", note)

@@ -17,6 +17,7 @@ from streamsocial_billing.exactly_once import Layer, find_unit
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.breaker import STATES, Rules
 from streamsocial_billing.gateways.guarded import Guarded
+from streamsocial_billing.routing import participation
 from streamsocial_billing.settings import RETRY, Settings
 from tables.gateway_switches import GatewaySwitch, first_order, switch_key
 
@@ -65,6 +66,7 @@ class Gatekeeper:
             for name, gateway in gateways.items()
         }
         self._nudges = settings.topic(RETRY)
+        self._participation = participation(settings)
         self._layer = layer
         self._newest: dict[str, GatewaySwitch] = {}
         self._told: dict[str, GatewaySwitch] = {}
@@ -114,7 +116,8 @@ class Gatekeeper:
         return 0 if self._why_not(gateway, self._newest.get(gateway)) else guarded.takes()
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Look again and again, until cancelled; says first which gateways take part."""
+        logger.info("%s", self._participation)
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             self.look()

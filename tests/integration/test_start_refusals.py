@@ -172,6 +172,23 @@ def test_partition_counts_that_differ_are_named(tmp_path: Path, names: dict[str,
     assert f"topic {topics[1]} has 3 partitions, {topics[0]} has 2" in line
 
 
+def test_another_partition_count_than_the_topics_have_is_named(tmp_path: Path, names: dict[str, str]) -> None:
+    """A worker with 12 on a system of 2 started in silence: both counts, and what to set."""
+    settings = Settings.from_environment(names)
+    topic = settings.topic(PAYMENTS)
+    _create(settings, NewTopic(topic, 2, 1, config={"message.timestamp.type": "LogAppendTime"}))
+    line = refusal(*OURS, "worker", f"--web-port={free_port()}", cwd=tmp_path,
+                   environ=names | {"BILLING_PARTITIONS": "12"})  # fmt: skip
+    assert f"BILLING_PARTITIONS is 12, but topic {topic} has 2 partitions: set BILLING_PARTITIONS=2" in line
+
+
+def test_a_default_gateway_that_is_not_set_up_is_named(tmp_path: Path, names: dict[str, str]) -> None:
+    """Every payment without a gateway would be refused: the line names what is missing."""
+    line = refusal(*OURS, "worker", f"--web-port={free_port()}", cwd=tmp_path,
+                   environ=names | {"BILLING_DEFAULT_GATEWAY": "stripe"})  # fmt: skip
+    assert "BILLING_DEFAULT_GATEWAY=stripe is not set up: set BILLING_STRIPE_API_KEY too" in line
+
+
 def test_payments_kept_longer_than_they_are_remembered_are_refused(
     tmp_path: Path, names: dict[str, str]
 ) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 
 import orjson
 import pytest
+from support.asked_gateway import AskedGateway
+from support.one_task import OneTask
 
 from streamsocial_billing.events import GATEWAYS, BadInput, PaymentEvent
 from streamsocial_billing.gateways.configured import configured_gateways
+from streamsocial_billing.gateways.scripted import ScriptedGateway
 from streamsocial_billing.intake import submit
 from streamsocial_billing.intake.http import read_payment
 from streamsocial_billing.routing import (
@@ -175,3 +178,22 @@ def test_every_intake_asks_the_one_rule(intake: Any, monkeypatch: pytest.MonkeyP
         with pytest.raises(BadInput, match="BILLING_DEFAULT_GATEWAY") as refused:
             intake(settings_of(names))
         assert "missing_field" == refused.value.reason
+
+
+@pytest.mark.parametrize("default", ["simulated", "paypal"])
+def test_a_changed_default_makes_a_repeat_a_mismatch_never_a_second_charge(default: str) -> None:
+    """The gateway is part of what an id stands for; the repeat of the same default is answered."""
+    first, second = AskedGateway(), ScriptedGateway(name="paypal")
+    before = settings_of(("simulated", "paypal"), "simulated")
+    after = settings_of(("simulated", "paypal"), default)
+    with OneTask(first, second) as lab:
+        fields = FIELDS | {"user_id": "u1", "payment_method": "pm_card_visa"}
+        for settings in (before, after):
+            lab.send(PaymentEvent.from_mapping(with_gateway(fields, settings), now_ms=lab.now_ms))
+        one, two = lab.results()
+        assert ("succeeded", "simulated", False) == (one["status"], one["gateway"], one["replayed"])
+        if default == "simulated":
+            assert ("succeeded", True) == (two["status"], two["replayed"])
+        else:
+            assert ("rejected", "idempotency_mismatch") == (two["status"], two["reason"])
+    assert (1, 0) == (len(first.calls), len(second.calls))

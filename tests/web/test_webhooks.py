@@ -30,6 +30,7 @@ from support.webhook_payloads import (
     stripe_charge,
     stripe_dispute,
     stripe_event,
+    stripe_refund,
     stripe_signature,
 )
 from support.wiremock_server import WireMock
@@ -173,6 +174,30 @@ def test_a_charge_of_somebody_else_is_counted(
     message = stripe_event("charge.dispute.created", stripe_dispute(), id="evt_foreign")
     assert 200 == to_stripe(system, message).status
     assert (1, []) == (counted(system, "stripe", "foreign") - before, records(system, "evt_foreign"))
+
+
+def test_what_is_not_ours_need_not_be_readable(system: System, wiremock: WireMock) -> None:
+    """A status that we do not know: 200 and counted on another shop's refund, 422 on one of ours."""
+    before = counted(system, "stripe", "foreign")
+    message = stripe_event("refund.updated", stripe_refund(status="new", metadata={}), id="evt_new")
+    assert 422 == to_stripe(system, message).status
+    wiremock.stub("GET", "/v1/charges/ch_1", {**stripe_charge(), "metadata": {}})
+    assert 200 == to_stripe(system, message).status
+    assert (1, []) == (counted(system, "stripe", "foreign") - before, records(system, "evt_new"))
+
+
+def test_a_dispute_that_was_reinstated_in_part_is_two_records_in_their_order(system: System) -> None:
+    """What was withdrawn in all, then what came back in all; an inquiry moved nothing."""
+    rows = [{"amount": amount, "currency": "eur", "fee": 0} for amount in (-500, 200)]
+    lost = stripe_dispute(status="lost", amount=500, balance_transactions=rows)
+    assert 200 == to_stripe(system, stripe_event("charge.dispute.closed", lost, id="evt_part")).status
+    inquiry = stripe_dispute(status="warning_closed", balance_transactions=[])
+    assert 200 == to_stripe(system, stripe_event("charge.dispute.closed", inquiry, id="evt_inquiry")).status
+    assert [("succeeded", 500)] == [(one.status, one.amount_minor) for one in records(system, "evt_part")]
+    assert [("declined", 200)] == [
+        (one.status, one.amount_minor) for one in records(system, "evt_part:returned")
+    ]
+    assert ["pending"] == [one.status for one in records(system, "evt_inquiry")]
 
 
 def test_paypal_says_itself_whether_it_signed(system: System, wiremock: WireMock) -> None:

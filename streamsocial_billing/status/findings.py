@@ -11,6 +11,7 @@ from streamsocial_billing.status.state import (
     CALLABLE,
     NO_WORKER,
     NOT_KNOWN,
+    NOT_SET_UP,
     RUNNING,
     STARTING,
     GatewayState,
@@ -216,7 +217,7 @@ def _stuck(state: State) -> Iterator[Finding]:
 
 
 def _gateways(state: State) -> Iterator[Finding]:
-    if not state.gateways:
+    if all(one.state == NOT_SET_UP for one in state.gateways):
         yield Finding(
             CRITICAL, "no_gateway", "No gateway is set up: no payment can be charged.",
             action="Set the variables of a gateway (docs/gateways.md), then start the workers again.",
@@ -226,7 +227,9 @@ def _gateways(state: State) -> Iterator[Finding]:
     for one in not_called:
         wait = f" {counted(one.waiting, 'payment')} wait{'s' if one.waiting == 1 else ''} for it." \
             if one.waiting else ""  # fmt: skip
-        if one.state == "stopped":
+        if one.state == NOT_SET_UP:
+            yield _not_set_up(one, wait)
+        elif one.state == "stopped":
             yield _stopped(one, CRITICAL if none_left else WARNING, wait)
         elif one.state == "account_changed":
             yield Finding(
@@ -243,6 +246,15 @@ def _gateways(state: State) -> Iterator[Finding]:
                 one.since_ms, "Look at the gateway. Payments wait; they are charged once it works again.",
                 one.name,
             )  # fmt: skip
+
+
+def _not_set_up(one: GatewayState, wait: str) -> Finding:
+    return Finding(
+        CRITICAL, "gateway_not_set_up", f"Gateway {one.name} is not set up, and open payments wait for it.",
+        f"They are not tried.{wait}", one.since_ms,
+        "Set its variables (docs/gateways.md) and start the workers again; keep it until none is open.",
+        one.name,
+    )  # fmt: skip
 
 
 def _stopped(one: GatewayState, severity: str, wait: str) -> Finding:
@@ -321,7 +333,8 @@ def _sentence(text: str) -> str:
 
 CODES: Final = (
     "books_differ", "kafka_unreachable", "no_gateway", "gateway_failing", "gateway_account_changed",
-    "gateway_stopped", "worker_silent", "partition_without_worker", "partition_blocked", "event_stuck",
+    "gateway_not_set_up", "gateway_stopped", "worker_silent", "partition_without_worker",
+    "partition_blocked", "event_stuck",
     "worker_gone", "parked", "backlog_late", "open_late", "partition_starting", "starting", "figures_old",
     "all_well",
 )  # fmt: skip

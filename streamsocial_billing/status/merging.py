@@ -20,7 +20,7 @@ from streamsocial_billing.status.state import (
     Worker,
 )
 
-BADNESS = ("closed", "half_open", "open", "account_changed", "stopped")
+BADNESS = ("closed", "half_open", "not_configured", "open", "account_changed", "stopped")
 """States of a gateway; where workers differ, the last of these that one of them says stands."""
 
 
@@ -113,12 +113,17 @@ def _gateways(answers: Iterable[Report], groups: Iterable[Mapping[str, Any]]) ->
     for group in groups:
         waiting[group["gateway"]] += group["count"] if group["status"] == "unknown" else 0
     for name, views in sorted(said.items()):
-        worst = max(views, key=lambda one: (BADNESS.index(one["state"]), one["since"] or 0))
+        worst = max(views, key=lambda one: (_badness(one["state"]), one["since"] or 0))
         begun = [one["since"] for one in views if one["state"] == worst["state"] and one["since"] is not None]
         yield GatewayState(
             name, worst["state"], min(begun, default=worst["since"]), worst["actor"], worst["reason"],
             waiting[name],
         )  # fmt: skip
+
+
+def _badness(state: str) -> int:
+    """A state that only a later release knows comes last: it must not hide behind a good one."""
+    return BADNESS.index(state) if state in BADNESS else len(BADNESS)
 
 
 def _open(groups: Iterable[Mapping[str, Any]], status: str) -> Group:

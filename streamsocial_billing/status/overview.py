@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -11,6 +12,8 @@ from streamsocial_billing.status.merging import merged, newest_assignment, newes
 from streamsocial_billing.status.peers import Peers
 from streamsocial_billing.status.report import Report, Reporter
 from streamsocial_billing.status.state import State
+
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 3.0
 """How often a worker looks at the others while nobody asks: how late it learns that one is gone."""
@@ -86,10 +89,13 @@ class Overview:
         self._memory: Report = {"at": 0, "open": {}, "books": []}
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Look again and again, until cancelled; a fault in here must not stop a worker that works."""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            await self.ask()
+            try:
+                await self.ask()
+            except Exception:
+                logger.exception("looking at the system failed", extra={"fold": True})
 
     async def ask(self) -> Seen:
         """What is so now: every other worker is asked once, all at the same time, for HOP_S at most."""

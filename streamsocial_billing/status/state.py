@@ -14,6 +14,8 @@ NOT_KNOWN = "not known"
 """The state of a partition whose worker does not answer."""
 NO_WORKER = "no worker"
 """The state of a partition that is assigned to nobody."""
+NOT_SET_UP = "not_configured"
+"""The state of a gateway that open payments wait for, though no worker here has it."""
 CALLABLE = frozenset({"closed", "half_open"})
 
 

@@ -27,6 +27,7 @@ from streamsocial_billing.views.html import page, script
 GATEWAY_WORDS: Final = {
     "closed": "available", "open": "fails, not called", "half_open": "fails, one call decides",
     "stopped": "stopped", "account_changed": "account changed, not called",
+    "not_configured": "not set up",
 }  # fmt: skip
 OUTCOMES: Final = (
     ("charged", ""), ("refunded", ""), ("declined", ""), ("failed", ""), ("rejected", ""),
@@ -90,8 +91,9 @@ def _severity(seen: Seen, subject: str) -> str:
 
 def _gateway(one: GatewayState, seen: Seen) -> dict[str, Any]:
     return {
-        "name": one.name, "words": GATEWAY_WORDS[one.state], "severity": _severity(seen, one.name),
-        "since_ms": one.since_ms, "actor": one.actor, "reason": one.reason, "waiting": one.waiting,
+        "name": one.name, "words": GATEWAY_WORDS.get(one.state, one.state),
+        "severity": _severity(seen, one.name), "since_ms": one.since_ms, "actor": one.actor,
+        "reason": one.reason, "waiting": one.waiting,
     }  # fmt: skip
 
 

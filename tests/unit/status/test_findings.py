@@ -149,6 +149,10 @@ CASES: list[tuple[str, dict[str, Any], str, str, int | None]] = [
         "gateway_account_changed", {"gateways": with_gateway(state="account_changed", since_ms=NOW - 7)},
         CRITICAL, "Gateway stripe is not called: its account has changed.", NOW - 7,
     ),
+    (
+        "gateway_not_set_up", {"gateways": with_gateway(state="not_configured", waiting=2)}, CRITICAL,
+        "Gateway stripe is not set up, and open payments wait for it.", None,
+    ),
     ("parked", {"parked": Group(1, NOW - 5)}, WARNING, "1 payment waits for a person.", NOW - 5),
     (
         "backlog_late", {"backlog": Group(1200, NOW - BACKLOG_LATE_S * 1000 - 1)}, WARNING,

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from streamsocial_billing.gatekeeping import ALL_STATES
+from streamsocial_billing.status import overview as overview_module
 from streamsocial_billing.status.overview import Overview
 from streamsocial_billing.status.peers import Peers
 from streamsocial_billing.status.report import Report
@@ -147,3 +149,39 @@ def test_every_table_of_the_dashboard_has_a_caption_and_scopes(shop: Shop) -> No
     text = str(page("dashboard.html", **dashboard_of(shop.seen(), "payments")).text)
     assert text.count("<table") == text.count("<caption>") == 6
     assert text.count("<th ") == text.count('scope="')
+
+
+@pytest.mark.parametrize("state", [*ALL_STATES, "of_a_later_release"])
+def test_every_state_of_a_gateway_has_a_page(shop: Shop, state: str) -> None:
+    """Whatever a worker says of its gateway, of a release to come too: a look never fails, `/` shows it."""
+    shop.gateway |= {"state": state, "since": None, "reason": "because"}
+    seen = shop.seen()
+    assert (state == "closed" or state == "half_open") == (seen.headline.code == "all_well")
+    assert 200 == page("dashboard.html", **dashboard_of(seen, "payments")).status
+    assert state == seen.as_json()["gateways"][0]["state"]
+
+
+def test_a_gateway_that_is_not_set_up_while_payments_wait_for_it_is_said_so(shop: Shop) -> None:
+    """The state that an upgrade leaves where `simulated` had open payments and its URL is unset."""
+    shop.gateway |= {"state": "not_configured", "reason": "open payments wait for it"}
+    codes = [one.code for one in shop.seen().findings]
+    assert ["no_gateway", "gateway_not_set_up"] == codes
+
+
+async def test_a_look_that_fails_does_not_end_the_worker(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Looking at the system is for people: whatever is wrong with it, payments go on."""
+    tries: list[int] = []
+
+    async def broken() -> None:
+        tries.append(1)
+        if len(tries) == 3:
+            raise asyncio.CancelledError
+        raise KeyError("a field of a later release")
+
+    monkeypatch.setattr(overview_module, "LOOK_EVERY_S", 0)
+    monkeypatch.setattr(shop.overview, "ask", broken)
+    with pytest.raises(asyncio.CancelledError):
+        await shop.overview.run()
+    assert ["looking at the system failed"] * 2 == [one.getMessage() for one in caplog.records]

@@ -15,6 +15,7 @@ from .layer import Layer
 HOP_HEADER = "X-Exactly-Once-Hop"
 RETRY_AFTER_S = 1
 HOP_TIMEOUT_S = 5.0
+MOST_ANSWERED = 65_536  # bytes of an answer to `ask`
 # of the connection, not of the message; a compressed body was read as what it holds
 OF_THE_HOP = frozenset({
     "connection", "content-encoding", "content-length", "expect", "host", "keep-alive", "transfer-encoding",
@@ -45,6 +46,17 @@ def partition_of(key: bytes, partitions: int) -> int:
 def _is_text(value: str) -> bool:
     """False for a header whose bytes were not UTF-8: it cannot be written again."""
     return not any("\ud800" <= sign <= "\udfff" for sign in value)
+
+
+async def _body(answer: aiohttp.ClientResponse, most: int | None) -> bytes:
+    """What was answered; ClientPayloadError if that is more than `most` bytes."""
+    if most is None:
+        return await answer.read()
+    try:
+        await answer.content.readexactly(most + 1)
+    except asyncio.IncompleteReadError as end:
+        return end.partial
+    raise aiohttp.ClientPayloadError(f"more than {most} bytes")
 
 
 class Router(FaustRouter):
@@ -84,18 +96,21 @@ class Router(FaustRouter):
     ) -> Passed | None:
         """Ask the owner, with a POST to a page that only answers; the caller then acts for itself.
 
-        None: no answer within `within_s` seconds, connecting included. The page has a path of its own, so
-        that a release which does not know it answers 404, and does nothing.
+        None: no answer within `within_s` seconds, connecting included, or one of more than MOST_ANSWERED
+        bytes. The page has a path of its own, so that a release which does not know it answers 404, and does
+        nothing.
         """
         try:
             async with asyncio.timeout(within_s):
-                return await self._sent("POST", url.join(URL(path)), headers, body)
+                return await self._sent("POST", url.join(URL(path)), headers, body, MOST_ANSWERED)
         except UNANSWERED:
             return None
 
-    async def _sent(self, method: str, target: URL, headers: Mapping[str, str], body: bytes) -> Passed:
+    async def _sent(
+        self, method: str, target: URL, headers: Mapping[str, str], body: bytes, most: int | None = None
+    ) -> Passed:
         given = {k: v for k, v in headers.items() if k.lower() not in OF_THE_HOP and _is_text(v)}
         given[HOP_HEADER] = "1"
         async with self.app.http_client.request(method, target, headers=given, data=body) as answer:
             back = {k: v for k, v in answer.headers.items() if k.lower() not in NOT_PASSED_BACK}
-            return Passed(answer.status, await answer.read(), answer.content_type, back)
+            return Passed(answer.status, await _body(answer, most), answer.content_type, back)

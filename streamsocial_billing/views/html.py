@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 from aiohttp.web import Response
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError, select_autoescape
 from markupsafe import Markup, escape
 
 from streamsocial_billing.reconciliation.report import iso, shown
@@ -34,7 +34,8 @@ def page(
 def for_people(request: Any, answer: Response, template: str, **values: Any) -> Response:
     """The JSON answer as a page, if a person's browser asks; else as it is.
 
-    The template gets the answer's body as `body`. A refusal becomes a page too, with the same status.
+    The template gets the answer's body as `body`. A refusal becomes a page too, with the same status. What
+    the owner answered before the rolling upgrade reached it lacks fields of a page: it stays JSON.
     """
     answer.headers["Vary"] = "Accept"
     if answer.content_type not in (JSON, PROBLEM) or not prefers_html(request):
@@ -42,7 +43,10 @@ def for_people(request: Any, answer: Response, template: str, **values: Any) -> 
     body = orjson.loads(answer.body) if isinstance(answer.body, bytes) else {}
     kept = {name: value for name, value in answer.headers.items() if not name.startswith("Content-")}
     chosen = template if answer.status < 400 else "refusal.html"
-    return page(chosen, answer.status, kept, body=body, path=request.path, **values)
+    try:
+        return page(chosen, answer.status, kept, body=body, path=request.path, **values)
+    except UndefinedError:
+        return answer
 
 
 def prefers_html(request: Any) -> bool:
@@ -57,7 +61,7 @@ def accepted(header: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for part in header.split(","):
         name, *parameters = (word.strip() for word in part.split(";"))
-        weights = [word[2:] for word in parameters if word.startswith("q=")]
+        weights = [word[2:] for word in parameters if word[:2] in ("q=", "Q=")]
         try:
             weight = float(weights[0]) if weights else 1.0
         except ValueError:

@@ -19,9 +19,9 @@ from yarl import URL
 from streamsocial_billing.books import now_ms
 from streamsocial_billing.events import BadInput, PaymentEvent, json_object
 from streamsocial_billing.exactly_once import Router
-from streamsocial_billing.exactly_once.router import HOP_HEADER
-from streamsocial_billing.intake.http import HttpIntake, read_payment
-from streamsocial_billing.replies import Reply, later, no_access, refusal
+from streamsocial_billing.exactly_once.router import HOP_HEADER, NOT_PASSED_BACK
+from streamsocial_billing.intake.http import REFUSALS, HttpIntake, read_payment
+from streamsocial_billing.replies import JSON, PROBLEM, Reply, later, no_access, refusal
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.views.access import may_write
 from streamsocial_billing.views.bodies import BodyFailed, read_body
@@ -32,6 +32,8 @@ MAX_PAYMENT_BYTES: Final = 65_536
 ASK_WITHIN_S: Final = 0.3
 """How long the owner may take to say what it knows, connecting included."""
 QUESTIONS: Final = "/internal/known-payment"
+SAID_BY_OWNERS: Final = frozenset({200, 202, *REFUSALS.values(), 400})
+"""The statuses of what is known of a payment."""
 UNCHECKED: Final = ("no_answer", "no_owner", "recovering")
 """Why nobody could be asked."""
 
@@ -117,9 +119,27 @@ async def ask_owner(
         answer = orjson.loads(said.body)["answer"]
         if answer is None:
             return None
-        return Reply(answer["status"], answer["body"], answer["headers"], answer["content_type"])
+        reply = Reply(answer["status"], answer["body"], answer["headers"], answer["content_type"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
         raise NotAsked("no_answer") from None
+    if not _can_be_passed_on(reply):
+        raise NotAsked("no_answer")
+    return reply
+
+
+def _can_be_passed_on(reply: Reply) -> bool:
+    """False for what no owner says: whoever has its address now, it must not become an error of ours."""
+    if type(reply.status) is not int or reply.status not in SAID_BY_OWNERS:
+        return False
+    if not isinstance(reply.body, dict) or reply.content_type not in (JSON, PROBLEM):
+        return False
+    if not isinstance(reply.headers, dict):
+        return False
+    return all(
+        isinstance(value, str) and (name + value).isascii() and (name + value).isprintable()
+        and name.lower() not in NOT_PASSED_BACK
+        for name, value in reply.headers.items()
+    )  # fmt: skip
 
 
 def page_of_questions(app: Any, settings: Settings, intake: HttpIntake) -> None:

@@ -17,7 +17,7 @@ from support.system import free_port, payment
 from yarl import URL
 
 from streamsocial_billing.exactly_once import Router
-from streamsocial_billing.replies import Reply
+from streamsocial_billing.replies import PROBLEM, Reply
 from streamsocial_billing.views.payments_in import ASK_WITHIN_S, QUESTIONS, NotAsked, ask_owner
 
 PAYMENT = payment("alice", "p1")
@@ -64,7 +64,7 @@ async def test_the_question_carries_the_payment_and_the_token_and_nothing_else(r
 
 async def test_what_the_owner_knows_is_answered_as_it_says(router: Router) -> None:
     """Status, body, headers, content type."""
-    said = Reply(409, {"error": "duplicate_business_ref"}, {"X": "y"}, "application/problem+json")
+    said = Reply(409, {"error": "duplicate_business_ref"}, {"X": "y"}, PROBLEM)
 
     async def answer(_: web.Request) -> web.Response:
         return web.json_response({"answer": {**asdict(said), "of a later release": 1}})
@@ -93,6 +93,36 @@ async def test_an_answer_that_is_none_is_no_answer(router: Router, body: bytes) 
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response(body=body)
+
+    async with owner(answer) as server:
+        with pytest.raises(NotAsked, match="no_answer"):
+            await asked(router, server.make_url("/"))
+
+
+GOOD = asdict(Reply(202, {"status": "accepted"}, {"Location": "/payments/alice/p1"}))
+
+
+@pytest.mark.parametrize("wrong", [
+    {"status": "202"}, {"status": 503}, {"status": 200.5}, {"status": None}, {"body": [1]}, {"body": None},
+    {"headers": [1]}, {"headers": {"A": 3}}, {"headers": {"A": "b\r\nC: d"}},
+    {"headers": {"Content-Type": "text/html"}}, {"content_type": 5}, {"content_type": "text/html"},
+])  # fmt: skip
+async def test_an_answer_in_another_shape_is_no_answer(router: Router, wrong: dict[str, Any]) -> None:
+    """The client would get a 500, or the owner's nonsense, where the payment can be appended."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"answer": GOOD | wrong})
+
+    async with owner(answer) as server:
+        with pytest.raises(NotAsked, match="no_answer"):
+            await asked(router, server.make_url("/"))
+
+
+async def test_an_answer_without_end_is_no_answer(router: Router) -> None:
+    """What the owner knows of a payment is some hundred bytes: more is not read into memory."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response({"answer": GOOD | {"body": {"x": "y" * 2_000_000}}})
 
     async with owner(answer) as server:
         with pytest.raises(NotAsked, match="no_answer"):

@@ -196,3 +196,23 @@ def unclosed(text: str) -> list[str]:
     reader.found, reader.open = [], []
     reader.feed(text)
     return reader.found + reader.open
+
+
+@pytest.mark.parametrize("template", ["charges.html", "payment.html"])
+def test_what_an_owner_of_an_older_release_says_is_shown_as_it_is(template: str) -> None:
+    """Its JSON lacks the fields that the page shows: no page then, and no 500 amid a rolling upgrade."""
+    older = {"user_id": "u1", "money": {}, "counts": {"succeeded": 1}, "last_payment": None, "status": "x"}
+    asked: Any = SimpleNamespace(headers={"Accept": BROWSER}, path="/")
+    given = for_people(asked, respond(Reply(200, older)), template, **_rest(template))
+    assert (200, "application/json") == (given.status, given.content_type)
+    assert older == json.loads(given.body)  # type: ignore[arg-type]
+
+
+def _rest(template: str) -> dict[str, Any]:
+    return {name: value for name, value in PAGES[template].items() if name != "body"}
+
+
+@pytest.mark.parametrize("accept", ["text/html;Q=0", "text/html; Q=0.1, application/json"])
+def test_a_weight_is_a_weight_in_capitals_too(accept: str) -> None:
+    """Names of parameters have no case (RFC 9110, 5.6.6)."""
+    assert not prefers_html(SimpleNamespace(headers={"Accept": accept}))

@@ -156,6 +156,13 @@ def _writable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def check_writable(*texts: str | None) -> None:
+    """Raise ValueError for half a surrogate pair: JSON may hold one, nobody can write it."""
+    if not "".join(text or "" for text in texts).isascii():
+        for text in texts:
+            (text or "").encode()
+
+
 class ListFailed(Exception):
     """Raised when a gateway's list could not be read to its end; the text says what to do."""
 

@@ -11,7 +11,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from streamsocial_billing.gateways.base import MAX_LISTED_MINOR, ListFailed, Movement, Owner, unreadable
+from streamsocial_billing.gateways.base import (
+    MAX_LISTED_MINOR,
+    ListFailed,
+    Movement,
+    Owner,
+    check_writable,
+    unreadable,
+)
 from streamsocial_billing.gateways.moved import DISPUTE_WON, paypal_kind
 from streamsocial_billing.gateways.paypal_words import words_of
 from streamsocial_billing.money import exponent_of
@@ -139,6 +146,7 @@ def _movement(info: dict[str, Any], ref: str | None) -> Movement | None:
     words = None if ref is None else words_of(info.get("custom_field"), info.get("invoice_id"))
     if words is None or words.ref != ref:
         words = NOBODY
+    check_writable(info["transaction_id"], currency, words.payment_id, words.user_id, _charge_ref(info))
     return Movement(
         info["transaction_id"], kind, status, abs(minor), currency, int(created.timestamp() * 1000), ref,
         words.payment_id or None, words.user_id or None,

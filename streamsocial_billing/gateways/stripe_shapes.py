@@ -25,6 +25,7 @@ from streamsocial_billing.gateways.base import (
     Query,
     RefundRequest,
     Succeeded,
+    check_writable,
     unreadable,
 )
 from streamsocial_billing.gateways.http import retry_after_s
@@ -212,9 +213,7 @@ def _movement(kind: str, row: dict[str, Any], ref: str | None, words: dict[str, 
     if not isinstance(name, str) or not isinstance(currency, str):
         raise TypeError("id, currency")
     payment_id, user_id = words.get("payment_id"), words.get("user_id")
-    if not f"{name}{currency}{charge}{payment_id}{user_id}".isascii():
-        for text in (name, currency, charge, payment_id, user_id):
-            (text or "").encode()  # raises ValueError for half a surrogate pair, which nobody can write
+    check_writable(name, currency, charge, payment_id, user_id)
     return Movement(
         name, kind, status, amount, currency.upper()[:20], created_ms(row), ref, payment_id, user_id, charge,
         _fee(row), returned,

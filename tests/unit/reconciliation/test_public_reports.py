@@ -263,6 +263,17 @@ def test_row_c_the_same_at_paypal() -> None:
     assert [3000, 0, 100] == [row.amount_minor for row in rows[:3]]
 
 
+@pytest.mark.parametrize("name", ["transaction_id", "currency_code"])
+def test_row_c_half_a_surrogate_pair_at_paypal_is_named_if_ours_else_counted(name: str) -> None:
+    """JSON may hold one; no table and no report can."""
+    money = {"currency_code": "USD", "value": "5"}
+    said = {"transaction_amount": money | ({name: "\ud800"} if name in money else {})}
+    about = said | ({name: "\ud800"} if name not in money else {})
+    assert ["unreadable"] == [row.status for row in listed(paypal("T0006", "X1", "5", **about))]
+    with pytest.raises(ListFailed, match="cannot be read"):
+        paypal("T0006", "CAP1", "5", invoice_id=CHARGE_KEY, **about)
+
+
 def test_row_l_a_payment_that_we_made_is_no_charge() -> None:
     """T0000 with -30.00."""
     assert paypal("T0000", "X1", "-30.00") is None

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
@@ -383,7 +384,8 @@ class Task:
                 for facts in unit.told:
                     tell(unit.event, facts)
         except Exception:
-            logger.exception("task %d: the log of committed outcomes failed", self.partition)
+            with suppress(Exception):  # a log that fails may fail here as well
+                logger.exception("task %d: the log of committed outcomes failed", self.partition)
 
     def committed_value(self, table: str, key: bytes) -> bytes | None:
         """The value in RocksDB."""

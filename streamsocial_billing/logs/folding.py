@@ -61,7 +61,7 @@ class Fold(logging.Filter):
         ours = record.name == OURS or record.name.startswith(OURS + ".")
         if (not getattr(record, "fold", False)) if ours else record.levelno < logging.WARNING:
             return True
-        text = record.getMessage() if ours else str(record.msg)
+        text = _text(record) if ours else str(record.msg)
         patience_s = self.patience_s if record.name.startswith(CLIENTS) else 0.0
         with self._lock:
             hidden = self._show((record.name, _NUMBER.sub("#", text)[:200]), self._clock(), ours, patience_s)
@@ -96,3 +96,11 @@ class Fold(logging.Filter):
             self._kinds = {key: kind for key, kind in self._kinds.items() if now_s < kind.last_s + WINDOW_S}
         if len(self._kinds) >= MOST_KEYS:
             self._kinds.clear()
+
+
+def _text(record: logging.LogRecord) -> str:
+    """The message; the template alone where that cannot be made: a filter must not fail who logs."""
+    try:
+        return record.getMessage()
+    except Exception:
+        return str(record.msg)

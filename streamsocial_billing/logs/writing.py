@@ -14,9 +14,12 @@ from typing import Final, TextIO
 from streamsocial_billing.logs.lines import exception_of
 from streamsocial_billing.logs.masking import Mask
 
-MOST_WAITING: Final = 100_000
-"""Records that may wait for a slow disk or a reader that does not read; what comes then is counted."""
+MOST_WAITING: Final = 20_000
+"""Records that may wait for a slow disk or a reader that does not read, some 40 MB of outcomes; what comes
+then is counted."""
 MOST_AT_ONCE: Final = 500
+GATHER_S: Final = 0.02
+"""How long a line waits for others to be written with: a thread that wakes for each costs the event loop."""
 FLUSH_S: Final = 2.0
 Write = Callable[[str], None]
 
@@ -40,7 +43,10 @@ class Writer(logging.Handler):
             self._lost += 1
             return
         if record.args or record.exc_info:
-            record = _frozen(record)
+            try:
+                record = _frozen(record)
+            except Exception as error:  # whoever logs must not fail of it
+                record = _unwritable(record, error)
         self._queue.put(record)
 
     def flush(self) -> None:
@@ -53,6 +59,8 @@ class Writer(logging.Handler):
     def _run(self) -> None:
         while True:
             batch = [self._queue.get()]
+            if self._queue.qsize() < MOST_AT_ONCE:
+                time.sleep(GATHER_S)
             while len(batch) < MOST_AT_ONCE:
                 try:
                     batch.append(self._queue.get_nowait())
@@ -68,8 +76,9 @@ class Writer(logging.Handler):
         try:
             if lines:
                 self._write("".join(lines))
-        except (OSError, ValueError):
-            time.sleep(0.1)  # a full disk, a reader that is gone: the worker goes on without its log
+        except Exception:  # a full disk, a reader that is gone: the worker goes on without its log
+            self._lost += lost + sum(isinstance(one, logging.LogRecord) for one in batch)
+            time.sleep(0.1)
         for one in batch:
             if isinstance(one, threading.Event):
                 one.set()
@@ -82,8 +91,7 @@ class Writer(logging.Handler):
                 line = self._formatter.format(record)
             return line + "\n"
         except Exception as error:  # one bad record must not end the log
-            text = f"a record of {record.name} cannot be written: {type(error).__name__}"
-            return self._formatter.format(_record(logging.ERROR, text)) + "\n"
+            return self._formatter.format(_unwritable(record, error)) + "\n"
 
 
 def _frozen(record: logging.LogRecord) -> logging.LogRecord:
@@ -95,6 +103,11 @@ def _frozen(record: logging.LogRecord) -> logging.LogRecord:
         frozen.msg, frozen.args = f"{record.msg} {record.args}", None
     frozen.exc_text, frozen.exc_info, frozen.stack_info = exception_of(record), None, None
     return frozen
+
+
+def _unwritable(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
+    text = f"a record of {record.name} cannot be written: {type(error).__name__}"
+    return _record(logging.ERROR, text)
 
 
 def _lost(count: int) -> logging.LogRecord:

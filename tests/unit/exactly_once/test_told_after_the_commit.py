@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -118,3 +119,22 @@ def test_a_log_that_is_broken_undoes_no_commit(bench: Bench) -> None:
     bench.commit()
     assert [(1, "charged", 5)] == bench.told
     assert bench.task.is_open
+
+
+def test_a_log_that_cannot_even_take_its_own_failure_undoes_no_commit(bench: Bench) -> None:
+    """A handler of somebody else's logging set-up that raises: the incarnation goes on all the same."""
+
+    class Raises(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError("no disk")
+
+    handler, logger = Raises(), logging.getLogger("streamsocial_billing.exactly_once.task")
+    logger.addHandler(handler)
+    try:
+        bench.breaks = True
+        bench.handle(tells, b"a")
+        bench.commit()
+    finally:
+        logger.removeHandler(handler)
+    assert bench.task.is_open
+    assert bench.layer.slots[0].failure is None

@@ -24,7 +24,8 @@ SETTINGS = Settings(
 PLANTED = [
     *secrets_of(SETTINGS), CARD, PRINTED, "Bearer abc.def-123", "authorization: bearer ABCDEF",
     "sk_live_abc123456", "whsec_0123456789ab", "https://user:hunter2@proxy.example/x", "pp%2Bsecret%2F1",
-    't0k\\"en\\\\1',
+    't0k\\"en\\\\1', "https://user:p@ss@proxy.example/x", '{"access_token": "A21AAxyz"}',
+    "client_secret=abcd1234&", "sasl.password: hunter22",
 ]  # fmt: skip
 
 

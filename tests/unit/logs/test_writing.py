@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from streamsocial_billing.logs import setup, writing
+from streamsocial_billing.logs.folding import Fold
 from streamsocial_billing.logs.lines import TextFormatter
 from streamsocial_billing.logs.masking import Mask
 from streamsocial_billing.logs.writing import Writer, to_file
@@ -88,6 +89,54 @@ def test_a_record_that_cannot_be_written_does_not_end_the_log(tmp_path: Path) ->
     assert ["ERROR", "WARNING", "WARNING"] == [line.split()[1] for line in lines]
     assert "streamsocial_billing.x cannot be written: RuntimeError" in lines[0]
     assert lines[2].endswith(" x last")
+
+
+class Nasty(Exception):
+    """An error whose text cannot be made."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def test_who_logs_never_gets_an_error_of_the_log(tmp_path: Path) -> None:
+    """As with logging's own handlers: a line that cannot be made is named, whoever wanted it goes on."""
+    writer = Writer(to_file(str(tmp_path / "log")), TextFormatter(), Mask(["a secret"]))
+    seen = logging.StreamHandler()
+    setup.guard([seen], ["a secret"])
+    writer.addFilter(Fold())
+    logger = logger_of(writer)
+    logger.addHandler(seen)
+    logger.warning("because of %s", Nasty())
+    logger.warning("because of %s", Nasty(), extra={"fold": True})
+    logger.warning("fields", extra={"detail": Nasty()})
+    logger.warning("two %s %s", "a secret", extra={"fold": True})
+    logger.warning("last")
+    writer.flush()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert 5 == len(lines)
+    assert "streamsocial_billing.x cannot be written: RuntimeError" in lines[0]
+    assert "a secret" not in "".join(lines)
+
+
+def test_lines_that_a_full_disk_took_are_counted_too() -> None:
+    """Whatever the write raises, the thread goes on, and the next line says how many are missing."""
+    written: list[str] = []
+    errors: list[Exception] = [OSError(28, "No space left on device"), AttributeError("no stderr")]
+
+    def write(text: str) -> None:
+        if errors:
+            raise errors.pop(0)
+        written.append(text)
+
+    writer = Writer(write, TextFormatter(), Mask())
+    logger = logger_of(writer)
+    for word in ("one", "two", "three"):
+        logger.warning(word)
+        writer.flush()
+    assert "three" in written[0]
+    assert "2 lines are missing here" in written[0]
 
 
 def test_by_default_our_info_is_written_that_of_libraries_is_not(

@@ -217,7 +217,7 @@ def _stuck(state: State) -> Iterator[Finding]:
 
 
 def _gateways(state: State) -> Iterator[Finding]:
-    if all(one.state == NOT_SET_UP for one in state.gateways):
+    if not state.gateways:
         yield Finding(
             CRITICAL, "no_gateway", "No gateway is set up: no payment can be charged.",
             action="Set the variables of a gateway (docs/gateways.md), then start the workers again.",

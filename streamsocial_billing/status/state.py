@@ -15,7 +15,7 @@ NOT_KNOWN = "not known"
 NO_WORKER = "no worker"
 """The state of a partition that is assigned to nobody."""
 NOT_SET_UP = "not_configured"
-"""The state of a gateway that open payments wait for, though no worker here has it."""
+"""The state of a gateway for which open payments wait at a worker that does not have it."""
 CALLABLE = frozenset({"closed", "half_open"})
 
 

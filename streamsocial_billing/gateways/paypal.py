@@ -46,7 +46,7 @@ from streamsocial_billing.gateways.http import (
     retry_after_s,
 )
 from streamsocial_billing.gateways.paypal_search import FIRST_OF_QUESTION_S, REACH_S, TooLarge, search
-from streamsocial_billing.gateways.paypal_words import custom_ids, words_on
+from streamsocial_billing.gateways.paypal_words import custom_ids, number_of, words_on
 from streamsocial_billing.gateways.request_shapes import newest_first
 from streamsocial_billing.money import EXPONENTS
 
@@ -370,7 +370,7 @@ def minor_of(money: dict[str, Any]) -> tuple[int, str] | None:
     """Minor units, currency of PayPal's {currency_code, value}; None where they are not whole."""
     try:
         currency = str(money["currency_code"]).upper()
-        minor = Decimal(money["value"]).scaleb(EXPONENTS[currency])
+        minor = number_of(money["value"]).scaleb(EXPONENTS[currency])
         return (int(minor), currency) if minor == int(minor) else None
     except (KeyError, InvalidOperation, TypeError, ValueError, OverflowError):
         return None

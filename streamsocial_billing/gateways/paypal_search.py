@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Final
 
 from streamsocial_billing.gateways.base import (
@@ -20,7 +19,7 @@ from streamsocial_billing.gateways.base import (
     unreadable,
 )
 from streamsocial_billing.gateways.moved import DISPUTE_WON, paypal_kind
-from streamsocial_billing.gateways.paypal_words import words_of
+from streamsocial_billing.gateways.paypal_words import number_of, words_of
 from streamsocial_billing.money import exponent_of
 from streamsocial_billing.ours import our_reference
 
@@ -33,6 +32,7 @@ FIRST_OF_QUESTION_S: Final = 6 * 3600
 AskPage = Callable[[datetime, datetime, int], Awaitable[dict[str, Any]]]
 """One page of a window; raises TooLarge, ListFailed."""
 
+_KINDS: Final = frozenset({"charge", "refund", "dispute", DISPUTE_WON})
 _STATUSES: Final = {"S": "succeeded", "F": "succeeded", "V": "succeeded", "D": "failed", "P": "pending"}
 """F, V: given back in part, or all of it, later: by movements of their own."""
 
@@ -129,14 +129,19 @@ def movement_of(row: Any) -> Movement | None:
 
 
 def _movement(info: dict[str, Any], ref: str | None) -> Movement | None:
-    code, status = str(info["transaction_event_code"]), _STATUSES.get(info["transaction_status"])
+    code = info["transaction_event_code"]
+    if not isinstance(code, str):
+        raise TypeError("transaction_event_code")
+    if not _KINDS & {paypal_kind(code, 1), paypal_kind(code, -1)}:
+        return None  # a hold, an authorization, ...: it need not be readable
     minor, currency = _minor(info["transaction_amount"])
     kind = paypal_kind(code, minor)
-    if kind not in ("charge", "refund", "dispute", DISPUTE_WON):
+    if kind is None or kind not in _KINDS:
         return None
+    status = _STATUSES.get(info["transaction_status"])
     if status is None:
         raise ValueError("transaction_status")
-    if kind == "refund" and info["transaction_status"] == "V":  # it came back to us: the refund failed
+    if kind in ("refund", "dispute") and info["transaction_status"] == "V":  # what it took came back to us
         status = "failed"
     if not isinstance(info["transaction_id"], str):
         raise TypeError("transaction_id")
@@ -146,28 +151,28 @@ def _movement(info: dict[str, Any], ref: str | None) -> Movement | None:
     words = None if ref is None else words_of(info.get("custom_field"), info.get("invoice_id"))
     if words is None or words.ref != ref:
         words = NOBODY
-    check_writable(info["transaction_id"], currency, words.payment_id, words.user_id, _charge_ref(info))
+    charge = None if kind == "charge" else _charge_ref(info)
+    check_writable(info["transaction_id"], currency, words.payment_id, words.user_id, charge)
     return Movement(
-        info["transaction_id"], kind, status, abs(minor), currency, int(created.timestamp() * 1000), ref,
-        words.payment_id or None, words.user_id or None,
-        None if kind == "charge" else _charge_ref(info), _fee(info, currency),
+        info["transaction_id"], kind, status, abs(minor), currency[:20], int(created.timestamp() * 1000), ref,
+        words.payment_id or None, words.user_id or None, charge, _fee(info, currency),
     )  # fmt: skip
 
 
 def _minor(money: Any) -> tuple[int, str]:
     """Signed minor units with the currency; a code that nobody here knows counts two digits."""
     currency = money["currency_code"]
-    if not isinstance(currency, str) or not isinstance(money["value"], str | int):
+    if not isinstance(currency, str):
         raise TypeError("transaction_amount")
     exponent = exponent_of(currency.upper())
-    minor = Decimal(money["value"]).scaleb(2 if exponent is None else exponent)
+    minor = number_of(money["value"]).scaleb(2 if exponent is None else exponent)
     if minor != int(minor) or abs(minor) > MAX_LISTED_MINOR:
         raise ValueError("transaction_amount")
     return int(minor), currency.upper()
 
 
 def _fee(info: dict[str, Any], currency: str) -> int | None:
-    if "fee_amount" not in info:
+    if info.get("fee_amount") is None:
         return None
     fee, of = _minor(info["fee_amount"])
     return abs(fee) if of == currency else None

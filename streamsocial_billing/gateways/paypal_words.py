@@ -10,7 +10,9 @@ reference is a function of user and payment, so it proves what was read:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import product
 from string import ascii_letters, digits
 from typing import Any, Final
@@ -22,6 +24,7 @@ MOST: Final = 127
 """The longest `invoice_id` and `custom_id` (developer.paypal.com/docs/api/payments/v2, capture refund)."""
 _ID: Final = ascii_letters + digits + "_-"
 _LONGEST_ID: Final = 64
+_NUMBER: Final = re.compile(r"-?(\d{1,20}(\.\d{1,10})?|\.\d{1,10})", re.ASCII)
 
 
 def custom_ids(ref: str, user_id: str, payment_id: str) -> list[str]:
@@ -56,3 +59,10 @@ def _ends(custom: str, begun: str) -> Iterator[str]:
     if len(custom) == MOST:
         for length in range(1, min(_LONGEST_ID - len(begun), 2) + 1):
             yield from map("".join, product(_ID, repeat=length))
+
+
+def number_of(value: object) -> Decimal:
+    """The `value` of an amount; raises ValueError for what the API does not write: 1e3, 2_5, blanks."""
+    if type(value) not in (str, int) or not _NUMBER.fullmatch(str(value)):
+        raise ValueError("an amount that is no decimal number")
+    return Decimal(str(value))

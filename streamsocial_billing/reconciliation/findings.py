@@ -54,6 +54,17 @@ FROM b LEFT JOIN observed o
 LEFT JOIN told t ON t.gateway = b.gateway AND t.gateway_ref = b.gateway_ref
 WHERE b.a IS NULL AND b.status = 'succeeded' AND b.ours AND b.kind <> 'dispute_won'
 ORDER BY b.gateway, b.created, b.gateway_ref"""
+# the dispute that it ends is older than the list: our books alone can have it
+_WON_ALONE: Final = """
+SELECT b.*, (SELECT min(c.fold) FROM a AS c WHERE c.gateway = b.gateway AND c.gateway_ref = b.charge_ref
+    AND c.action = 'charge') AS charge_fold
+FROM rare JOIN b ON b.id = rare.id
+WHERE rare.kind = 'dispute_won' AND b.dispute IS NULL AND b.ours AND b.status = 'succeeded'
+    AND NOT EXISTS (SELECT 1 FROM a AS d WHERE d.gateway = b.gateway AND d.action = 'dispute'
+        AND d.currency = b.currency AND d.returned >= b.amount
+        AND (d.gateway_ref = b.charge_ref OR d.user_id || '/' || d.refund_of = (SELECT min(c.fold) FROM a AS c
+            WHERE c.gateway = b.gateway AND c.gateway_ref = b.charge_ref AND c.action = 'charge')))
+ORDER BY b.gateway, b.created, b.gateway_ref"""
 _LATE_OBSERVED: Final = """
 SELECT * FROM observed o WHERE at <= ? AND seen <> 'declined'
     AND NOT EXISTS (SELECT 1 FROM a WHERE a.fold = o.payment)
@@ -252,6 +263,13 @@ def _unknown_to_us(db: sqlite3.Connection, rules: Rules) -> Iterator[Break]:
             yield _ours_unknown_to_us(rules, row)
         else:
             yield _made_at_the_gateway(rules, row)
+    for row in db.execute(_WON_ALONE):
+        user, _, charge = (row["charge_fold"] or "").partition("/")
+        yield _of_movement(
+            row, "dispute_unbooked", user or None, charge or None,
+            f"gives back a dispute, {row['charge_ref']}, that the list does not have",
+            "by hand: run again with a list that begins before the dispute (--since)",
+        )  # fmt: skip
 
 
 def _ours_unknown_to_us(rules: Rules, row: Row) -> Break:

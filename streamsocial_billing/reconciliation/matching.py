@@ -71,6 +71,16 @@ WHERE id IN (SELECT id FROM rare WHERE kind = 'refund') AND ref IS NOT NULL AND 
     EXISTS (SELECT 1 FROM a WHERE a.ref = b.ref AND a.gateway = b.gateway AND a.action = 'charge')
     OR EXISTS (SELECT 1 FROM b AS c WHERE c.ref = b.ref AND c.gateway = b.gateway AND c.kind = 'charge'))"""
 
+# PayPal: a reversal, or its end, that names no transaction but bears its charge's reference
+_NAME_CHARGE: Final = """
+UPDATE b SET charge_ref = (SELECT min(c.gateway_ref) FROM b AS c
+    WHERE c.ref = b.charge_key AND c.gateway = b.gateway AND c.kind = 'charge' HAVING count(*) = 1)
+WHERE id IN (SELECT id FROM rare WHERE kind IN ('dispute', 'dispute_won') AND charge_ref IS NULL)
+    AND charge_ref IS NULL AND charge_key IS NOT NULL"""
+_KEEP_NAMED: Final = """
+UPDATE rare SET charge_ref = (SELECT b.charge_ref FROM b WHERE b.id = rare.id)
+WHERE kind IN ('dispute', 'dispute_won') AND charge_ref IS NULL"""
+
 # PayPal: what gave a dispute back has an id of its own, and names the dispute or its charge
 _WON: Final = """
 CREATE TEMP TABLE won AS
@@ -131,7 +141,7 @@ def match(db: sqlite3.Connection) -> None:
         "CREATE INDEX temp.rare_charge ON rare (gateway, charge_ref)",
         "CREATE INDEX b_ref ON b (ref) WHERE ref IS NOT NULL",
         "CREATE INDEX a_ref ON a (ref) WHERE ref IS NOT NULL",
-        _COPIED,
+        _COPIED, _NAME_CHARGE, _KEEP_NAMED,
         _WON, _GIVE_BACK, _NAME_DISPUTE, "DROP TABLE won",
         _BY_THEIR_REF,
         "CREATE INDEX a_b ON a (b)",

@@ -14,7 +14,7 @@ from streamsocial_billing.reconciliation.rules import Rules
 Row = Mapping[str, Any]
 
 _EXPECTED: Final = """
-    CASE WHEN b.status <> 'succeeded' THEN 0 WHEN b.kind = 'charge' THEN b.amount
+    CASE WHEN b.status <> 'succeeded' THEN 0 WHEN b.kind IN ('charge', 'dispute_won') THEN b.amount
         ELSE b.returned - b.amount END"""
 # settled in another currency: what the customer paid stands beside it, and is what the list knows. Of a
 # dispute it is the whole amount whatever moved: there nothing is compared. What is pending may be settled
@@ -38,7 +38,9 @@ SELECT a.*, sum(coalesce(l.facing, l.gross)) AS gross,
     min(l.payout_id) AS payout_id
 FROM lm JOIN a ON a.id = lm.a JOIN kept.lines l ON l.id = lm.line
 WHERE lm.a IS NOT NULL AND a.moved > 0 GROUP BY lm.a
-HAVING abs(sum(coalesce(l.facing, l.gross))) <> a.amount - a.returned OR line_currency <> a.currency
+HAVING (abs(sum(coalesce(l.facing, l.gross))) <> a.amount - a.returned OR line_currency <> a.currency)
+    AND NOT (a.action = 'dispute' AND (max(l.facing IS NOT NULL) OR (line_currency = a.currency
+        AND sum(l.gross) = -a.amount)))
 ORDER BY a.fold"""
 _UNSETTLED: Final = """
 SELECT b.* FROM b

@@ -19,9 +19,11 @@ LAST_MS: Final = 32_503_680_000_000
 """The year 3000."""
 UNKNOWN_EXPONENT: Final = 2
 """Digits that a currency is taken to have which nobody here knows; only others are paid in such a one."""
-_NUMBER = re.compile(r"[+-]?\d{1,16}([.,]\d{1,6})?")
+_NUMBER = re.compile(r"[+-]?\d{1,16}([.,]\d{1,6})?", re.ASCII)
 _CODE = re.compile(r"[A-Z][A-Z0-9]{2,7}")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?|\d{4}-\d\d-\d\d")
+_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?|\d{4}-\d\d-\d\d", re.ASCII
+)
 
 Rows = Iterator[tuple[int, list[str]]]
 """Line number in the file, cells."""
@@ -74,8 +76,9 @@ class Reading:
             return text if found != "," else text.replace(",", ".")
         if self.decimal is not None:
             raise BadLine(f"{text[:40]!a} has the other decimal separator: is it a thousands separator?")
-        digits = len(text) - text.index(found) - 1
-        if found == "," and (digits > exponent or digits == 3):
+        whole, _, digits = text.lstrip("+-").partition(found)
+        grouped = len(digits) == 3 > exponent and digits[-1] == "0" and whole[0] != "0" and len(whole) < 4
+        if grouped or (found == "," and (len(digits) > exponent or len(digits) == 3)):
             raise BadLine(f"{text[:40]!a}: thousands or decimals? Say it with --decimal-separator")
         self.decimal = found
         return text.replace(",", ".")

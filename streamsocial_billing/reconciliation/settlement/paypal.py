@@ -98,7 +98,8 @@ def read(rows: Rows, name: str, parts: KeptParts) -> Iterator[tuple[int, Line]]:
                 titles = [" ".join(title.split()) for title in cells]  # "Transaction  Debit or Credit" (sic)
                 seen.titles = columns(titles, NEEDED, number, name)
             elif cells[0] == "SB":
-                yield number, _line(cells, seen)
+                for line in _lines(cells, seen):
+                    yield number, line
             else:
                 _check(cells, seen, name)
         except BadLine as bad:
@@ -182,7 +183,8 @@ def _check_count(cells: list[str], rows: int, what: str) -> None:
         raise BadLine(f"the {what} counts {' '.join(cells[1:2])[:20]} rows, it has {rows}")
 
 
-def _line(cells: list[str], seen: _Seen) -> Line:
+def _lines(cells: list[str], seen: _Seen) -> Iterator[Line]:
+    """The transaction; a fee in another currency than its own stands beside it."""
     at = seen.titles
     if not at:
         raise BadLine("a transaction before the column titles (CH)")
@@ -191,7 +193,10 @@ def _line(cells: list[str], seen: _Seen) -> Line:
     ref = our_reference(*(cells[at[title]] for title in ("Invoice ID", "Custom Field") if title in at))
     currency = currency_of(cells[at["Gross Transaction Currency"]], ours=ref is not None)
     gross = _signed(cells, at, "Transaction Debit or Credit", "Gross Transaction Amount", currency, seen, 0)
-    fee = -_signed(cells, at, "Fee Debit or Credit", "Fee Amount", currency, seen, 2)
+    paid_in = cells[at["Fee Currency"]] if "Fee Currency" in at else ""
+    fee_currency = currency_of(paid_in, ours=False) if paid_in and cells[at["Fee Amount"]] else currency
+    fee = -_signed(cells, at, "Fee Debit or Credit", "Fee Amount", fee_currency, seen, 2)
+    apart, fee = (0, fee) if fee_currency == currency else (fee, 0)
     seen.section_rows += 1
     seen.report_rows += 1
     code, name = cells[at["Transaction Event Code"]], cells[at["Transaction ID"]]
@@ -202,11 +207,16 @@ def _line(cells: list[str], seen: _Seen) -> Line:
         gross, fee = -gross, -fee
     moved = kind in ("charge", "refund", "dispute")
     both = f":{currency}" if kind == "conversion" else ""  # its two sides have one name
-    return checked(Line(
+    yield checked(Line(
         kind, "paypal", f"{name}:{code}{both}", name if moved else None,
         cells[at["PayPal Reference ID"]] or None if kind in ("refund", "dispute") else None,
         ref if moved else None, gross, fee, gross - fee, currency, None, millis(stamp),
     ))  # fmt: skip
+    if apart:
+        yield checked(Line(
+            "adjustment", "paypal", f"{name}:{code}{both}:fee", None, None, None, 0, apart, -apart,
+            fee_currency, None, millis(stamp),
+        ))  # fmt: skip
 
 
 def kind_of(code: str, gross: int) -> str:

@@ -117,6 +117,9 @@ def _tell_the_truth() -> None:
     for option in faust_cli.commands["worker"].params:
         if isinstance(option, click.Option) and option.name in WORKER_HELP:
             option.help = WORKER_HELP[option.name]
+    for option in faust_cli.params:
+        if isinstance(option, click.Option) and option.name == "datadir":
+            option.show_default = "data/APP_ID"  # see data_folder.py
 
 
 WORKER_HELP: Final = {

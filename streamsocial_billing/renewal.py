@@ -237,7 +237,7 @@ def _under_way(sub: Subscription) -> Pending:
 def cancelled(sub: Subscription, *, at_once: bool, at_ms: int) -> Subscription:
     """No further period. What was sent cannot be called back: its outcome is still taken in."""
     if sub["state"] in OVER:
-        return sub
+        return _cut_short(sub, at_ms) if at_once else sub
     changed, pending = sub.copy(), sub["pending"]
     paid_to = start_of(sub["anchor"], sub["interval"], sub["period"])
     changed["state"], changed["reason"], changed["next_at"] = "cancelled", None, None
@@ -245,6 +245,15 @@ def cancelled(sub: Subscription, *, at_once: bool, at_ms: int) -> Subscription:
     changed["ends_at"] = at_ms if at_once or sub["state"] != "active" else max(at_ms, paid_to)
     changed["pending"] = pending if pending is not None and pending["ours"] else None
     changed["changed_at"] = at_ms
+    return changed
+
+
+def _cut_short(sub: Subscription, at_ms: int) -> Subscription:
+    """One that was cancelled, and lasts until what is paid for ends, ends now; any other stays as it is."""
+    if sub["ends_at"] is None or sub["ends_at"] <= at_ms:
+        return sub
+    changed = sub.copy()
+    changed["ends_at"], changed["until_paid_end"], changed["changed_at"] = at_ms, False, at_ms
     return changed
 
 

@@ -159,7 +159,7 @@ class Subscriptions:
         at_ms = now_ms()
         changed = renewal.cancelled(sub, at_once=at_once, at_ms=at_ms)
         self._put(user_id, subscription_id, changed)
-        before = "was already " if sub["state"] in renewal.OVER else ""
+        before = "was already " if changed == sub else ""
         said = f"subscription {user_id}/{subscription_id} {before}{changed['state']}"
         ends_at, pending = changed["ends_at"], changed["pending"]
         said += "" if ends_at is None else f"; {'ends' if ends_at > at_ms else 'ended'} at {utc(ends_at)}"

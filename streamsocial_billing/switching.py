@@ -60,7 +60,7 @@ class Switching:
         done = f"{name} is {'stopped' if stopped else 'started'}"
         if before is not None and repeats(switch, before):
             switch["first"] = first_order(before)
-            done = f"{name} is already {ordered(before)}"
+            done = f"{name} was already {_state(before)}, at {_origin(before)}"
         self._switches[key] = switch
         return Done(done)
 
@@ -72,9 +72,16 @@ def repeats(switch: GatewaySwitch, before: GatewaySwitch) -> bool:
 
 def ordered(switch: GatewaySwitch) -> str:
     """Since when the gateway is as it is, by whom, why."""
+    return f"{_state(switch)} since {_origin(switch)}"
+
+
+def _state(switch: GatewaySwitch) -> str:
+    return "stopped" if switch["stopped"] else "started"
+
+
+def _origin(switch: GatewaySwitch) -> str:
     first = first_order(switch)
-    state = "stopped" if switch["stopped"] else "started"
-    return f"{state} since {utc(first['at'])} by {first['actor']}: {first['reason']}"
+    return f"{utc(first['at'])} by {first['actor']}: {first['reason']}"
 
 
 def tasks_now(settings: Settings) -> int:

@@ -100,7 +100,8 @@ def _not_read(report: AuditReport) -> list[Text]:
     if not report.listed and report.unread is None:
         why = "BILLING_GATEWAY_URL is not set, so no simulated gateway was read"
     elif any(report.not_compared.values()):
-        why = f"of the gateways only {' and '.join(report.listed) or 'none'} was read"
+        why = f"of the gateways only {' and '.join(report.listed)} was read" if report.listed \
+            else "no gateway was read"  # fmt: skip
     else:
         return []
     return [Text(f"  {why}; `reconcile` compares with real gateways", "yellow")]

@@ -31,7 +31,7 @@ SEVERITIES: Final = (CRITICAL, WARNING, OK)
 
 BACKLOG_LATE_S: Final = 60
 """An event on `payments` that waits longer than this is worth a warning."""
-OPEN_LATE_S: Final = 300
+OPEN_LATE_S: Final = 60
 """A payment without a final outcome for longer than this is worth a warning."""
 CHECK_LATE_S: Final = 60
 """Books that were checked longer ago than this do not count as checked."""
@@ -79,8 +79,16 @@ def findings(state: State) -> list[Finding]:
 def all_well(state: State) -> Finding:
     """What a page says when nothing is wrong."""
     workers = counted(sum(worker.answers for worker in state.workers), "worker")
-    detail = f"{workers}, {counted(state.total, 'partition')}, every gateway is available."
+    detail = f"{workers}, {counted(state.total, 'partition')}"
+    detail += f". {_open(state)}." if state.unknown.count else ", every gateway is available."
     return Finding(OK, "all_well", "All is well: no difference found, payments are handled.", detail)
+
+
+def _open(state: State) -> str:
+    """A gateway that hangs fails no call before its deadline: that its payments wait is known earlier."""
+    verb = "has" if state.unknown.count == 1 else "have"
+    since = lasting(_age_s(state, state.unknown.oldest_ms))
+    return f"{counted(state.unknown.count, 'payment')} {verb} no final outcome yet, the oldest for {since}"
 
 
 # -- money
@@ -309,7 +317,7 @@ def _unchecked(state: State) -> Iterator[Finding]:
     reporting = state.total - len(missing)
     yield Finding(
         WARNING, "figures_old", f"{reporting} of {counted(state.total, 'partition')} report.",
-        f"The figures of {partitions(missing)} are missing, or those of before.",
+        f"The figures of {partitions(missing)} are missing or old.",
         action="They come back with the partitions' next worker.",
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ def test_a_stopped_gateway_gets_no_call_whatever_restarts_until_it_is_started(
         assert 0 == sum(system.calls(event) for event in events)
         again = ordered(system, "gateways", "stop", "simulated", "--reason", "me too", "--actor", "bob")
         assert (0, "") == (again.returncode, again.stderr)
-        assert "simulated is already stopped since 2" in again.stdout
+        assert "simulated was already stopped, at 2" in again.stdout
         assert "their incident 4711 (4 of 4 tasks)" in again.stdout
         listed = ordered(system, "gateways").stdout
         assert "their incident 4711 (4 of 4 tasks)" in listed

@@ -215,6 +215,14 @@ def test_charges_at_another_gateway_are_not_looked_for_in_the_simulated_one() ->
     assert "2 charges, those at simulated each exactly once there" in text_of(report)
 
 
+def test_a_gateway_that_was_not_read_is_not_called_read() -> None:
+    """What stands under the line that it does not answer is a sentence: nothing was compared."""
+    books = good_books()
+    books.listed, books.ledger = frozenset(), []
+    lines = text_of(audited(books, unread="the gateway at http://x does not answer")).splitlines()
+    assert "  no gateway was read; `reconcile` compares with real gateways" in lines
+
+
 def test_dead_letters_of_other_topics_are_counted_apart() -> None:
     """Under the names of the live audit."""
     books = good_books()

@@ -40,6 +40,12 @@ def test_every_option_has_a_help_text(path: str) -> None:
     assert [] == [one.opts[0] for one in options if not (one.help or "").strip()]
 
 
+def test_the_default_of_the_data_folder_is_told_as_it_is() -> None:
+    """Faust's own text names a folder that is used no more, with a placeholder in it."""
+    text = " ".join(faust_cli.get_help(click.Context(faust_cli)).split())
+    assert "Directory to keep application state. [default: (data/APP_ID)]" in text
+
+
 @pytest.mark.parametrize("path", ALL)
 def test_no_help_text_uses_our_private_words(path: str) -> None:
     """A native English operator reads it once and knows."""

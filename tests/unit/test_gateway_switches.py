@@ -129,7 +129,7 @@ def test_a_second_stop_keeps_who_stopped_first_when_and_why(lab: OneTask) -> Non
     for number, actor in enumerate(("bob", "eve"), start=1):
         repeat = Command(STOP, actor, "me too", at + number, details={"gateway": "simulated"})
         answer = order(lab, repeat)
-        expected = f"simulated is already stopped since {utc(at)} by ann: maintenance"
+        expected = f"simulated was already stopped, at {utc(at)} by ann: maintenance"
         assert ("done", expected) == (answer["outcome"], answer["why"])
     row = lab.row("gateway_switches", switch_key(0, "simulated"))
     assert ({"actor": "ann", "reason": "maintenance", "at": at}, "eve") == (row["first"], row["actor"])

@@ -85,6 +85,24 @@ def test_a_cancelled_subscription_is_not_renewed(lab: OneTask, at_once: bool) ->
     assert expected == row["ends_at"]
 
 
+def test_one_that_was_cancelled_to_the_end_of_its_period_can_still_be_ended_at_once(lab: OneTask) -> None:
+    """The later order asks for more than the first: it is carried out, and its answer says so."""
+    subscribe(lab)
+    lab.command("unsubscribe", subscription_id="42")
+    lab.wait(DAY_S)
+    ordered_at = lab.now_ms
+    lab.command("unsubscribe", subscription_id="42", at_once=True)
+    assert f"subscription u1/42 cancelled; ended at {utc(ordered_at)}" == answers(lab)[-1]["why"]
+    assert ("cancelled", ordered_at, False) == tuple(
+        sub(lab)[name] for name in ("state", "ends_at", "until_paid_end")
+    )
+    for at_once in (True, False):
+        lab.wait(DAY_S)
+        lab.command("unsubscribe", subscription_id="42", at_once=at_once)
+        said = f"subscription u1/42 was already cancelled; ended at {utc(ordered_at)}"
+        assert (said, ordered_at) == (answers(lab)[-1]["why"], sub(lab)["ends_at"])
+
+
 def test_a_cancelled_subscription_is_not_dunned(lab: OneTask) -> None:
     """Past due: nothing was paid for, so it ends now."""
     subscribe(lab, "soft")

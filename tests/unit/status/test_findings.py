@@ -80,6 +80,15 @@ def test_a_system_without_a_fault_is_well() -> None:
     )  # fmt: skip
 
 
+def test_payments_that_are_open_are_said_though_nothing_is_wrong_yet() -> None:
+    """A gateway that hangs: each call times out, and its breaker opens only after some of them."""
+    headline = changed(unknown=Group(16, NOW - 9_000))[0]
+    assert (OK, "2 workers, 4 partitions. 16 payments have no final outcome yet, the oldest for 9 s.") == (
+        headline.severity, headline.detail,
+    )  # fmt: skip
+    assert "open_late" == changed(unknown=Group(1, NOW - 61_000))[0].code
+
+
 CASES: list[tuple[str, dict[str, Any], str, str, int | None]] = [
     (
         "books_differ", {"breaks": {2: (Break("charged", "EUR", 700, 699),)}}, CRITICAL,
@@ -221,7 +230,7 @@ def test_a_worker_that_was_killed_leads_and_its_figures_are_called_old() -> None
     )  # fmt: skip
     found = changed(workers=(WELL.workers[0], dead), partitions=silent)
     assert [(CRITICAL, "worker_silent"), (WARNING, "figures_old")] == [(o.severity, o.code) for o in found]
-    assert "The figures of partitions 2-3 are missing, or those of before." == found[1].detail
+    assert "The figures of partitions 2-3 are missing or old." == found[1].detail
 
 
 NUMBERS = st.integers(0, 3)

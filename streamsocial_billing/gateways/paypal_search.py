@@ -123,9 +123,10 @@ def movement_of(row: Any) -> Movement | None:
     currency = amount.get("currency_code") if isinstance(amount, dict) else None
     code = str(info.get("transaction_event_code"))
     kind = paypal_kind(code, 1) or paypal_kind(code, -1)
-    if kind not in ("charge", "refund", "dispute"):
+    if kind is None or kind not in _KINDS:
         return None
-    return unreadable(info.get("transaction_id"), kind, currency, 0, _charge_ref(info))
+    charge = None if kind == "charge" else _charge_ref(info)
+    return unreadable(info.get("transaction_id"), kind, currency, 0, charge)
 
 
 def _movement(info: dict[str, Any], ref: str | None) -> Movement | None:

@@ -53,7 +53,7 @@ CREATE TABLE breaks (
 _KEPT: Final = """
 CREATE TABLE kept.files (
     id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, name TEXT NOT NULL, format TEXT NOT NULL,
-    lines INTEGER NOT NULL);
+    lines INTEGER NOT NULL, read_as INTEGER NOT NULL DEFAULT 2);
 CREATE TABLE kept.lines (
     id INTEGER PRIMARY KEY, file INTEGER NOT NULL, place INTEGER NOT NULL, gateway TEXT NOT NULL,
     line_id TEXT, kind TEXT NOT NULL, gateway_ref TEXT, charge_ref TEXT, ref TEXT, gross INTEGER NOT NULL,
@@ -67,6 +67,10 @@ CREATE TABLE kept.parts (report TEXT NOT NULL, number INTEGER NOT NULL, sums TEX
 """
 _WHOLE: Final = sorted(code for code, exponent in EXPONENTS.items() if exponent == 0)
 _FROM_1: Final = f"""
+ALTER TABLE kept.files ADD COLUMN read_as INTEGER NOT NULL DEFAULT 2;
+UPDATE kept.files SET read_as = 1;
+UPDATE kept.lines SET kind = 'conversion' WHERE gateway = 'paypal' AND kind = 'adjustment'
+    AND (line_id LIKE '%:T0200' OR line_id LIKE '%:T0201');
 ALTER TABLE kept.lines ADD COLUMN facing INTEGER;
 ALTER TABLE kept.lines ADD COLUMN facing_currency TEXT;
 UPDATE kept.lines SET ref = NULL WHERE ref NOT GLOB 'ss1_{"[0-9a-f]" * 56}';
@@ -82,7 +86,7 @@ UPDATE kept.lines AS p SET gateway_ref = payout_id, payout_id = NULL
 {_KEPT_SINCE_2}
 """  # noqa: S608 - constants
 """Of an earlier release: references of others kept as if they were ours, PayPal's yen a hundredfold, Stripe's
-manual payouts as if they named their lines."""
+manual payouts as if they named their lines. `files.read_as`: the format under which a file was read."""
 
 
 @contextmanager

@@ -146,8 +146,13 @@ def _facing(
     amount, code = where.cell(cells, "customer_facing_amount"), where.cell(cells, "customer_facing_currency")
     if amount is None or code is None:
         return None, None
-    currency = currency_of(code, ours=line.ref is not None)
-    if currency == line.currency:
-        return None, None
-    value = abs(minor_units(amount, currency, "customer_facing_amount", reading))
+    try:
+        currency = currency_of(code, ours=line.ref is not None)
+        if currency == line.currency:
+            return None, None
+        value = abs(minor_units(amount, currency, "customer_facing_amount", reading))
+    except BadLine:
+        if line.ref is not None:
+            raise
+        return None, None  # of others, most likely: else its amount is a break
     return (-value if line.gross < 0 else value), currency

@@ -145,3 +145,11 @@ def test_a_report_over_many_files(files: int, tmp_path: Path) -> None:
             loaded(tmp_path, *(text for text in texts if text != missing))
     counts = Counter(line[0] for line in kept(loaded(tmp_path, *texts)))
     assert Counter(charge=rows) == counts
+
+
+@pytest.mark.parametrize(("amount", "code"), [("x", "eur"), ("1,234", "eur"), ("5.00", "u$"), ("5", "")])
+def test_what_a_customer_of_others_paid_need_not_be_readable(amount: str, code: str, tmp_path: Path) -> None:
+    """Whose line it is nobody knows yet: without our reference it refuses no file."""
+    header = STRIPE.replace("\n", ",customer_facing_amount,customer_facing_currency\n")
+    line = stripe("6.00").replace("\n", f',"{amount}",{code}\n')
+    assert [("charge", 600, 0, 600, "USD")] == kept(loaded(tmp_path, header + line))

@@ -11,6 +11,7 @@ from support.small_books import OLD, classes, reconciled, result
 from streamsocial_billing.events import gateway_key_of
 from streamsocial_billing.gateways.base import ListFailed, Movement
 from streamsocial_billing.gateways.paypal_search import movement_of
+from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.settlement.lines import Line
 
 KEY = gateway_key_of("ann", "charge", "p0")
@@ -96,6 +97,17 @@ def test_half_a_character_ends_a_run_with_a_line(broken: str) -> None:
         row("T1107", "REF9", "-5", invoice_id=KEY, paypal_reference_id=broken)
     other = row("T0006", broken, "5", broken)
     assert other is not None and f"{other.gateway_ref}{other.currency}".encode()
+
+
+@pytest.mark.parametrize("code", ["T0006", "T1106", "T1107", "T1201", "T1202"])
+def test_what_is_of_a_charge_of_ours_and_not_readable_ends_the_run(code: str) -> None:
+    """It names CAP1 alone; a sale of others that does is counted."""
+    of_ours = row(code, "X1", "x", paypal_reference_id="CAP1")
+    if code == "T0006":
+        assert [] == breaks(of_ours)
+        return
+    with pytest.raises(InputRefused, match="of our charge CAP1"):
+        breaks(of_ours)
 
 
 NO_MOVEMENT = ("T0100 T0106 T0200 T0201 T0202 T0300 T0303 T0400 T0403 T0600 T0800 T1100 T1101 T1105 T1108"

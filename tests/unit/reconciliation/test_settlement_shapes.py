@@ -355,19 +355,22 @@ def test_what_waits_for_its_other_files_leaves_nothing_behind(tmp_path: Path) ->
 # ---- what an earlier release kept
 
 
+VERSION_1 = """
+    CREATE TABLE files (id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
+        format TEXT NOT NULL, lines INTEGER NOT NULL);
+    CREATE TABLE lines (id INTEGER PRIMARY KEY, file INTEGER NOT NULL, place INTEGER NOT NULL,
+        gateway TEXT NOT NULL, line_id TEXT, kind TEXT NOT NULL, gateway_ref TEXT, charge_ref TEXT,
+        ref TEXT, gross INTEGER NOT NULL, fee INTEGER NOT NULL, net INTEGER NOT NULL,
+        currency TEXT NOT NULL, payout_id TEXT, at INTEGER NOT NULL);
+    CREATE UNIQUE INDEX line_names ON lines (gateway, line_id) WHERE line_id IS NOT NULL;
+    INSERT INTO files VALUES (1, 'h', 'f.csv', 'paypal', 2);
+    PRAGMA user_version = 1;"""
+
+
 def test_lines_of_an_earlier_release_are_brought_up_to_date(tmp_path: Path) -> None:
     """Others' references, PayPal's yen, manual payouts: as if they had been loaded today."""
     old = sqlite3.connect(tmp_path / KEPT_NAME)
-    old.executescript("""
-        CREATE TABLE files (id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, name TEXT NOT NULL,
-            format TEXT NOT NULL, lines INTEGER NOT NULL);
-        CREATE TABLE lines (id INTEGER PRIMARY KEY, file INTEGER NOT NULL, place INTEGER NOT NULL,
-            gateway TEXT NOT NULL, line_id TEXT, kind TEXT NOT NULL, gateway_ref TEXT, charge_ref TEXT,
-            ref TEXT, gross INTEGER NOT NULL, fee INTEGER NOT NULL, net INTEGER NOT NULL,
-            currency TEXT NOT NULL, payout_id TEXT, at INTEGER NOT NULL);
-        CREATE UNIQUE INDEX line_names ON lines (gateway, line_id) WHERE line_id IS NOT NULL;
-        INSERT INTO files VALUES (1, 'h', 'f.csv', 'paypal', 2);
-        PRAGMA user_version = 1;""")
+    old.executescript(VERSION_1)
     rows = [(1, "paypal", "T1:T0006", "charge", "T1", "WC-123", 15000, 4300, 10700, "JPY", None),
             (2, "paypal", "C1:T0200", "adjustment", None, OURS, 100, 0, 100, "USD", None),
             (3, "stripe", "txn_1", "payout", None, None, 500, 0, 500, "USD", "po_manual")]  # fmt: skip
@@ -382,6 +385,42 @@ def test_lines_of_an_earlier_release_are_brought_up_to_date(tmp_path: Path) -> N
             found = lines(db, "line_id, ref, gross, fee, gateway_ref, payout_id")
     assert [("T1:T0006", None, 150, 43, "T1", None), ("C1:T0200:USD", OURS, 100, 0, None, None),
             ("txn_1", None, 500, 0, "po_manual", None)] == found  # fmt: skip
+
+
+def test_lines_of_an_earlier_release_are_read_again_where_an_export_overlaps(tmp_path: Path) -> None:
+    """Their kind was another one: no difference, unless the amount is one; the bridge ends at the payouts."""
+    old = sqlite3.connect(tmp_path / KEPT_NAME)
+    old.executescript(VERSION_1.replace("'paypal'", "'stripe'"))
+    kept = [("txn_1", "charge", "ch_1", 1000, 0, 1000, "po_1"),
+            ("txn_2", "payout", None, 1000, 0, 1000, "po_1"),
+            ("txn_3", "payout", None, -1000, 0, -1000, "po_2"),
+            ("txn_4", "payout", None, 1000, 0, 1000, "po_2"),
+            ("txn_5", "charge", "ch_5", 500, 0, 500, None),
+            ("txn_6", "adjustment", None, -100, 0, -100, None),
+            ("txn_7", "payout", None, 300, -5, 305, "po_i")]  # fmt: skip
+    old.executemany(
+        "INSERT INTO lines (file, place, gateway, currency, at, line_id, kind, gateway_ref, gross, fee, net,"
+        " payout_id) VALUES (1, 1, 'stripe', 'USD', 0, ?,?,?,?,?,?,?)", kept
+    )  # fmt: skip
+    old.commit()
+    old.close()
+    rows = (balance("txn_1", "charge", "10.00", "0.00", "10.00", "ch_1", payout="po_1"),
+            balance("txn_2", "payout", "-10.00", "0.00", "-10.00", "po_1", payout="po_1"),
+            balance("txn_3", "payout_reversal", "10.00", "0.00", "10.00", "po_1", payout="po_2"),
+            balance("txn_4", "payout", "-10.00", "0.00", "-10.00", "po_2", payout="po_2"),
+            balance("txn_5", "charge", "5.00", "0.00", "5.00", "ch_5"),
+            balance("txn_6", "partial_capture_reversal", "-1.00", "0.00", "-1.00", "ch_5"),
+            balance("txn_7", "payout", "-3.00", "0.05", "-3.05", "po_i"))  # fmt: skip
+    shown = "kind, gross, fee, net, payout_id"
+    now = lines(loaded(tmp_path, BALANCE + "".join(rows)), shown)
+    with opened(tmp_path) as db:
+        load(db, written(tmp_path, BALANCE + "".join(rows), "again.csv"))
+        assert sorted(now, key=str) == sorted(lines(db, shown), key=str)
+        assert [] == payout_breaks(db)
+        db.row_factory = None
+        assert [[]] == [one.problems() for one in bridges(db)]
+    with opened(tmp_path) as db, pytest.raises(InputRefused, match="txn_5 differs from what f.csv says"):
+        load(db, written(tmp_path, BALANCE + rows[4].replace("5.00", "6.00"), "other.csv"))
 
 
 def test_a_pending_refund_may_be_in_the_file_already() -> None:

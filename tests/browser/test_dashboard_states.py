@@ -48,7 +48,7 @@ def test_all_well_is_green_and_its_figures_add_up(desk: Desk) -> None:
     expect(page.locator("#scope")).to_contain_text(f"All {PARTITIONS} partitions report", timeout=LONG_MS)
     shown = {name: int(number.replace(",", "")) for name, number in figures(page).items()}
     assert desk.system.sent == shown.pop("sent") == sum(shown.values())
-    assert "simulated called" in row(page, "Gateways", "simulated")
+    assert "simulated available" in row(page, "Gateways", "simulated")
     workers = page.locator("table", has=page.locator("caption", has_text="Workers"))
     expect(workers.locator("td.ok")).to_have_count(2)
     desk.pictures("all-well")

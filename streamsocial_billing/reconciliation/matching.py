@@ -48,6 +48,26 @@ SELECT line, b, NULL FROM (
     WHERE l.gateway_ref IS NULL AND l.kind IN ('charge', 'refund'))
 WHERE rank = 1"""
 
+# a refund or dispute that names its charge alone (Stripe's exports without source_id): by its amount, in
+# their order; what gives money back belongs to one that the list says failed
+_NAMELESS: Final = """
+CREATE TEMP TABLE nameless AS
+SELECT id, gateway, kind, charge_ref, abs(coalesce(facing, gross)) AS amount, gross > 0 AS back,
+    row_number() OVER (
+        PARTITION BY gateway, kind, charge_ref, coalesce(facing, gross) ORDER BY at, line_id, id) AS nth
+FROM kept.lines AS l WHERE gateway_ref IS NULL AND charge_ref IS NOT NULL AND kind IN ('refund', 'dispute')
+    AND NOT EXISTS (SELECT 1 FROM lm WHERE lm.line = l.id)"""
+_LINES_BY_CHARGE: Final = """
+INSERT INTO lm (line, b, a)
+SELECT l.id, r.id, NULL FROM nameless AS l
+JOIN (
+    SELECT id, gateway, kind, charge_ref, amount, row_number() OVER (
+        PARTITION BY gateway, kind, charge_ref, amount ORDER BY created, gateway_ref) AS nth
+    FROM b WHERE id IN (SELECT id FROM rare WHERE kind IN ('refund', 'dispute')) AND {which}) r
+ON r.gateway = l.gateway AND r.kind = l.kind AND r.charge_ref = l.charge_ref AND r.amount = l.amount
+    AND r.nth = l.nth
+WHERE l.back = {back}"""
+
 # the list may begin later (--since) than the settlement files: then our books are what a line is held against
 _LINES_TO_BOOKS: Final = """
 INSERT INTO lm (line, b, a)
@@ -156,7 +176,11 @@ def match(db: sqlite3.Connection) -> None:
         "CREATE INDEX a_gateway_ref ON a (gateway, gateway_ref)",
         _OURS_IN_BOOKS, _OURS_BY_CHARGE, _OURS_BY_CHARGE,  # a dispute's end is ours by its dispute
         "UPDATE a SET status = 'parked' WHERE status = 'unknown' AND fold IN (SELECT payment FROM parked)",
-        _LINES, _LINES_BY_REF, _LINES_TO_BOOKS,
+        _LINES, _LINES_BY_REF,
+        _NAMELESS, _LINES_BY_CHARGE.format(which="1", back=0),
+        _LINES_BY_CHARGE.format(which="status = 'failed'", back=1),
+        "DROP TABLE nameless",
+        _LINES_TO_BOOKS,
         _LOOSE,
         "CREATE INDEX lm_b ON lm (b)",
         "CREATE INDEX lm_a ON lm (a) WHERE a IS NOT NULL",

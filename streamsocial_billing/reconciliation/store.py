@@ -73,6 +73,8 @@ UPDATE kept.lines SET kind = 'conversion' WHERE gateway = 'paypal' AND kind = 'a
     AND (line_id LIKE '%:T0200' OR line_id LIKE '%:T0201');
 ALTER TABLE kept.lines ADD COLUMN facing INTEGER;
 ALTER TABLE kept.lines ADD COLUMN facing_currency TEXT;
+UPDATE kept.lines SET gateway_ref = NULL
+    WHERE gateway = 'stripe' AND kind IN ('refund', 'dispute') AND gateway_ref = charge_ref;
 UPDATE kept.lines SET ref = NULL WHERE ref NOT GLOB 'ss1_{"[0-9a-f]" * 56}';
 UPDATE kept.lines SET line_id = line_id || ':' || currency
     WHERE gateway = 'paypal' AND (line_id LIKE '%:T0200' OR line_id LIKE '%:T0201');

@@ -115,6 +115,8 @@ def _lines(cells: list[str], where: _Columns, reading: Reading) -> Iterator[Line
         return
     facing = _facing(cells, where, line, reading)
     charge = where.cell(cells, "charge_id") if kind in ("refund", "dispute") else None
+    if charge is not None and where.source == "charge_id":  # without source_id it does not say which one
+        line = line._replace(gateway_ref=None)
     yield line._replace(charge_ref=charge, facing=facing[0], facing_currency=facing[1])
 
 

@@ -20,6 +20,7 @@ from streamsocial_billing.card_numbers import mask_card_numbers
 from streamsocial_billing.committed import CommittedLog, KafkaProblem, said, unreachable
 from streamsocial_billing.events import BadInput, PaymentEvent
 from streamsocial_billing.intake.producer import close_quietly, producer_config, send_confirmed
+from streamsocial_billing.routing import with_gateway
 from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, REPLAYS, Settings
 
 CALL_S: Final = 10.0
@@ -151,7 +152,8 @@ def _content(settings: Settings, found: Letter, correction: bytes | None) -> tup
             data = orjson.loads(correction)
             if not isinstance(data, dict):
                 raise BadInput("not_an_object", "a JSON object is needed")
-            event = PaymentEvent.from_mapping(data, now_ms=time.time_ns() // 1_000_000)
+            routed = with_gateway(data, settings)
+            event = PaymentEvent.from_mapping(routed, now_ms=time.time_ns() // 1_000_000)
         except (orjson.JSONDecodeError, BadInput) as error:
             raise ReplayRefused(f"the correction is not a valid payment: {error}") from None
         return event.user_id.encode(), event.to_bytes()

@@ -109,7 +109,8 @@ def _not_read(report: AuditReport) -> list[Text]:
 
 def _still_open(report: AuditReport) -> list[Text]:
     lines = [f"  open: {_group(group)}" for group in report.open_payments]
-    lines += [f"  not handled yet: {count:,} offsets of {topic}" for topic, count in report.behind.items()]
+    behind = report.behind.items()  # offsets: markers of transactions are among them
+    lines += [f"  not handled yet: up to {counted(count, 'record')} of {topic}" for topic, count in behind]
     return [Text(line, "yellow") for line in lines]
 
 

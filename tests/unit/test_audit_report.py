@@ -215,6 +215,15 @@ def test_charges_at_another_gateway_are_not_looked_for_in_the_simulated_one() ->
     assert "2 charges, those at simulated each exactly once there" in text_of(report)
 
 
+def test_a_lag_is_said_as_an_upper_bound_beside_the_events_that_wait() -> None:
+    """It counts offsets, markers of transactions among them: `8 offsets` of 4 events read as two figures."""
+    books = open_books()
+    report = report_of(books, [*problems_of(books), *adds_up(books)], {"payments": 8, "payments-retry": 1})
+    lines = text_of(report).splitlines()
+    assert "  not handled yet: up to 8 records of payments" in lines
+    assert "  not handled yet: up to 1 record of payments-retry" in lines
+
+
 def test_a_gateway_that_was_not_read_is_not_called_read() -> None:
     """What stands under the line that it does not answer is a sentence: nothing was compared."""
     books = good_books()

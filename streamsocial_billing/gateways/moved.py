@@ -39,14 +39,19 @@ _REFUND_STATUSES: Final = {"succeeded": "succeeded", "pending": "pending", "requ
 def stripe_dispute(dispute: Mapping[str, Any]) -> Moved | None:
     """By `balance_transactions` (docs.stripe.com/api/disputes/object); None where the object lacks the list.
 
+    Raises ValueError where a row of it cannot be read: the others alone could say that money is back.
+
     An inquiry (`warning_*`) has none: it is pending until it is closed. A balance in another currency than
     the dispute's is followed by shares, as the exchange rate of each row is Stripe's own.
     """
     rows = dispute.get("balance_transactions")
     amount = dispute.get("amount")
-    if not isinstance(rows, list) or type(amount) is not int:
+    if rows is None or type(amount) is not int:
         return None
+    rows = rows if isinstance(rows, list) else [rows]
     moves = [row for row in rows if isinstance(row, dict) and type(row.get("amount")) is int]
+    if len(moves) < len(rows):
+        raise ValueError("balance_transactions")
     withdrawn = -sum(row["amount"] for row in moves if row["amount"] < 0)
     returned = sum(row["amount"] for row in moves if row["amount"] > 0)
     fees = sum(row["fee"] for row in moves if type(row.get("fee")) is int)

@@ -237,8 +237,16 @@ def _moved(kind: str, row: dict[str, Any]) -> tuple[str, int, int]:
     else:
         moved = stripe_dispute(row) or stripe_dispute_by_status(row)
     status = "failed" if moved.status == "declined" else moved.status
-    return status, moved.withdrawn_minor if kind == "dispute" and moved.withdrawn_minor else amount, (
-        moved.returned_minor if kind == "dispute" else 0)  # fmt: skip
+    if kind == "refund":
+        return status, amount, 0
+    if status == "pending" and _is_inquiry(row):
+        return status, amount, amount  # none of it is gone, whatever was booked of it
+    return status, moved.withdrawn_minor or amount, moved.returned_minor
+
+
+def _is_inquiry(dispute: dict[str, Any]) -> bool:
+    """An inquiry that says itself that it moved nothing."""
+    return str(dispute.get("status")).startswith("warning_") and dispute.get("balance_transactions") == []
 
 
 def _charge_ref(row: dict[str, Any]) -> str | None:

@@ -22,7 +22,12 @@ def repairs_of(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def moved_there(row: Row) -> tuple[int, int]:
-    """What the gateway's list says that a dispute took, and gave back; of what it never took all is back."""
+    """What the gateway's list says that a dispute took, and gave back; of what it never took all is back.
+
+    Of one that is pending nothing is back, as it may still take what our books have; an inquiry took nothing.
+    """
+    if row["status"] == "pending":
+        return (row["ours"], row["ours"]) if row["returned"] == row["amount"] else (0, 0)
     if row["status"] == "succeeded" or row["returned"]:
         return row["amount"], row["returned"]
     return row["ours"], row["ours"]

@@ -114,7 +114,10 @@ def _object(message: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
 
 def _dispute(name: str, it: Mapping[str, Any]) -> moved.Moved:
     """What it moved: by its balance transactions, else as the type or the end of the dispute says."""
-    listed = moved.stripe_dispute(it)
+    try:
+        listed = moved.stripe_dispute(it)
+    except ValueError as error:
+        raise Unreadable(f"a dispute whose {error} are not known") from error
     if listed is not None:
         return listed
     amount, status = it.get("amount"), TYPES[name][1]

@@ -101,17 +101,31 @@ _KEEP_NAMED: Final = """
 UPDATE rare SET charge_ref = (SELECT b.charge_ref FROM b WHERE b.id = rare.id)
 WHERE kind IN ('dispute', 'dispute_won') AND charge_ref IS NULL"""
 
-# PayPal: what gave a dispute back has an id of its own, and names the dispute or its charge
+# PayPal: what gave a dispute back has an id of its own, and names the dispute or its charge; of several
+# disputes of a charge each is given back by one of its own amount
 _WON: Final = """
 CREATE TEMP TABLE won AS
+WITH ends AS (
+    SELECT b.*, row_number() OVER (
+        PARTITION BY b.gateway, b.charge_ref, b.amount ORDER BY b.created, b.gateway_ref) AS nth
+    FROM rare JOIN b ON b.id = rare.id WHERE rare.kind = 'dispute_won' AND b.status = 'succeeded'
+), taken AS (
+    SELECT b.id, b.amount, b.created, b.currency, row_number() OVER (
+        PARTITION BY b.gateway, b.charge_ref, b.amount
+        ORDER BY EXISTS (SELECT 1 FROM ends e WHERE e.gateway = b.gateway AND e.charge_ref = b.gateway_ref),
+            b.created, b.gateway_ref) AS nth
+    FROM rare JOIN b ON b.id = rare.id
+    WHERE rare.kind = 'dispute' AND EXISTS (SELECT 1 FROM ends)
+)
 SELECT id, dispute, amount FROM (
     SELECT w.id, d.id AS dispute, w.amount, row_number() OVER (
-        PARTITION BY w.id ORDER BY d.gateway_ref = w.charge_ref DESC, d.created, d.gateway_ref) AS rank
-    FROM rare AS x JOIN b AS w ON w.id = x.id
-    JOIN rare AS y ON y.gateway = x.gateway AND y.kind = 'dispute'
-        AND (y.gateway_ref = x.charge_ref OR y.charge_ref = x.charge_ref)
-    JOIN b AS d ON d.id = y.id AND d.currency = w.currency
-    WHERE x.kind = 'dispute_won' AND w.status = 'succeeded')
+        PARTITION BY w.id ORDER BY y.gateway_ref = w.charge_ref DESC,
+            d.amount = w.amount AND d.nth = w.nth DESC, d.amount = w.amount DESC, d.created, y.gateway_ref
+        ) AS rank
+    FROM ends AS w
+    JOIN rare AS y ON y.gateway = w.gateway AND y.kind = 'dispute'
+        AND (y.gateway_ref = w.charge_ref OR y.charge_ref = w.charge_ref)
+    JOIN taken AS d ON d.id = y.id AND d.currency = w.currency)
 WHERE rank = 1"""
 _GIVE_BACK: Final = """
 UPDATE b SET returned = min(b.amount, t.amount),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -168,3 +169,25 @@ def test_the_end_of_a_reversal_that_the_list_does_not_have_is_said(named: str) -
     assert [] == breaks(back, results=(taken, won), lines=lines)
     assert [] == reconciled([], [one for one in (row("T1202", "Z", "5", paypal_reference_id="Y"),) if one],
                             gateway="paypal")[0]  # fmt: skip
+
+
+@pytest.mark.parametrize("amounts", [("10.00", "15.00"), ("10.00", "10.00"), ("15.00", "10.00")])
+@pytest.mark.parametrize(
+    "names", [("REV1", "REV2"), ("REV1", "CAP1"), ("CAP1", "REV2"), ("CAP1", "CAP1"), ("REV2", "CAP1")]
+)
+def test_two_reversals_of_a_charge_are_given_back_each(
+    amounts: tuple[str, str], names: tuple[str, str]
+) -> None:
+    """Whether their ends name them or the charge, in any order of the rows: neither is lost."""
+    if names == ("REV2", "CAP1"):
+        ends = [("B1", amounts[1], "REV2"), ("B2", amounts[0], "CAP1")]
+    else:
+        ends = [("B1", amounts[0], names[0]), ("B2", amounts[1], names[1])]
+    rows = [row("T1201", "REV1", f"-{amounts[0]}", paypal_reference_id="CAP1"),
+            row("T1106", "REV2", f"-{amounts[1]}", paypal_reference_id="CAP1"),
+            *(row("T1202", name, value, paypal_reference_id=of) for name, value, of in ends)]  # fmt: skip
+    for order in permutations(rows):
+        assert [] == breaks(*order)
+    found = breaks(*rows[:3])
+    assert 1 == len(found)
+    assert {"dispute_unbooked"} == {one["class"] for one in found}

@@ -35,7 +35,7 @@ lint: install ## ruff, mypy; changes no file
 types: install ## mypy alone
 	$(BIN)/mypy
 
-kafka: install ## the local broker alone, until Ctrl-C
+kafka: install ## the local broker alone, until Ctrl-C (BROKERS=3: three of them)
 	$(BIN)/python -m broker run
 
 image: ## build the container image

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -39,6 +39,9 @@ class LocalBroker:
     free. Once it has answered, its port stays the same over its end and start(). `settings` replace lines of
     server.properties, with its words in braces. Raises BrokerError with a one-line text.
     """
+
+    _role = "broker"
+    _jvm_flags: Sequence[str] = tuple(JVM_FLAGS)
 
     def __init__(
         self, data_dir: Path | str, port: int | None = None, settings: Mapping[str, str] | None = None
@@ -102,6 +105,11 @@ class LocalBroker:
         self._halt(signal.SIGTERM, timeout_s)
         self._release_data_dir()
 
+    def ask_to_stop(self) -> None:
+        """SIGTERM without waiting, without effect when not running; stop() waits."""
+        if self._process is not None:
+            self._process.terminate()
+
     def kill(self) -> None:
         """End it as a crash would (SIGKILL); start() then recovers from the same data."""
         self._halt(signal.SIGKILL, 10.0)
@@ -127,7 +135,7 @@ class LocalBroker:
 
     def _running_process(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
-            raise BrokerError(f"the broker on {self.data_dir} is not running")
+            raise BrokerError(f"the {self._role} on {self.data_dir} is not running")
         return self._process
 
     def _try_to_start(self, jars: Path, timeout_s: float, *, last: bool) -> bool:
@@ -138,7 +146,7 @@ class LocalBroker:
         try:
             self._wait_until_it_answers(timeout_s)
         except BrokerError:
-            if last or self.running or "already in use" not in _tail(self.log_file):
+            if last or self.running or "already in use" not in tail(self.log_file):
                 raise
             return False
         return True
@@ -185,7 +193,8 @@ class LocalBroker:
         text = (HERE / "server.properties").read_text(encoding="utf-8")
         text += "".join(f"{name}={value}\n" for name, value in self._settings.items())  # the last one counts
         log_dir = self.data_dir / "log"
-        for name, value in (("port", self.port), ("controller_port", _free_port()), ("log_dir", log_dir)):
+        words = {"port": self.port, "controller_port": self._controller_port(), "log_dir": log_dir}
+        for name, value in words.items():
             text = text.replace("{" + name + "}", str(value))
         properties = self.data_dir / "server.properties"
         properties.write_text(text, encoding="utf-8")
@@ -193,17 +202,26 @@ class LocalBroker:
             return
         # quick JIT only: this process lives for a second
         command = java_command(jars, "-XX:TieredStopAtLevel=1", "-Xmx256m", "-Xshare:auto", *LOG_FLAGS)
-        command += ["kafka.tools.StorageTool", "format", "--standalone"]
-        command += [f"--cluster-id={_cluster_id()}", "-c", str(properties)]
+        command += ["kafka.tools.StorageTool", "format", *self._format_flags(), "-c", str(properties)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise BrokerError(f"cannot format the broker's storage in {log_dir}: {_last_line(done.stderr)}")
+            raise BrokerError(
+                f"cannot format the {self._role}'s storage in {log_dir}: {_last_line(done.stderr)}"
+            )
+
+    def _controller_port(self) -> int:
+        """Of the quorum's only controller, which is this node."""
+        return _free_port()
+
+    def _format_flags(self) -> list[str]:
+        """Make a cluster of one's own."""
+        return ["--standalone", f"--cluster-id={_cluster_id()}"]
 
     def _launch(self, jars: Path) -> None:
         if self._lock is None:
             raise BrokerError(f"the broker's data folder {self.data_dir} is not locked")
         command = [sys.executable, "-I", str(HERE / "guard.py"), str(self._lock.fileno())]
-        command += java_command(jars, *JVM_FLAGS, *LOG_FLAGS)
+        command += java_command(jars, *self._jvm_flags, *LOG_FLAGS)
         command += ["kafka.Kafka", str(self.data_dir / "server.properties")]
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(
@@ -229,15 +247,19 @@ class LocalBroker:
             logger=None,
         )
         while time.monotonic() < limit:
-            if not self.running:
-                reason = _reason(self.log_file)
-                raise BrokerError(f"the broker did not start: {reason} (log: {self.log_file})")
+            self._must_run()
             try:
                 if client.list_topics(timeout=0.5).brokers:
                     return
             except KafkaException:
                 continue
         raise BrokerError(f"the broker does not answer after {timeout_s:g} s (log: {self.log_file})")
+
+    def _must_run(self) -> None:
+        """Raise BrokerError, with the reason, where the process has ended while it starts."""
+        if not self.running:
+            reason = _reason(self.log_file)
+            raise BrokerError(f"the {self._role} did not start: {reason} (log: {self.log_file})")
 
     def _halt(self, how: signal.Signals, timeout_s: float) -> None:
         process, self._process = self._process, None
@@ -275,7 +297,8 @@ def _cluster_id() -> str:
     return base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
 
 
-def _tail(path: Path) -> str:
+def tail(path: Path) -> str:
+    """The last 20 000 characters of a file; empty where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")[-20_000:]
     except OSError:
@@ -287,5 +310,5 @@ def _last_line(text: str) -> str:
 
 
 def _reason(log: Path) -> str:
-    lines = [line for line in _tail(log).splitlines() if re.search("Exception|Error|ERROR", line)]
-    return (lines or [_last_line(_tail(log))])[-1].strip()
+    lines = [line for line in tail(log).splitlines() if re.search("Exception|Error|ERROR", line)]
+    return (lines or [_last_line(tail(log))])[-1].strip()

@@ -1,16 +1,20 @@
-"""Run the local broker in the foreground: `python -m broker run`."""
+"""Run the local broker, or three of them, in the foreground: `python -m broker run`."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from broker import BrokerError, LocalBroker
+from broker.cluster import LocalCluster
 
-DEFAULT_DATA = Path(__file__).resolve().parent.parent / "data" / "kafka"
+DATA = Path(__file__).resolve().parent.parent / "data"
+DEFAULT_DATA = {1: DATA / "kafka", 3: DATA / "kafka-3"}
 LOOK_EVERY_S = 0.2
 
 
@@ -22,12 +26,32 @@ def main() -> int:
     """Start, print the address, stay until Ctrl-C or SIGTERM; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m broker", description=__doc__)
     run = parser.add_subparsers(dest="command", required=True).add_parser("run", help="run until Ctrl-C")
-    run.add_argument("--data", type=Path, default=DEFAULT_DATA, help="data folder (default: %(default)s)")
+    run.add_argument("--data", type=Path, help="data folder (default: data/kafka, of three data/kafka-3)")
     run.add_argument("--port", type=int, help="client port; 0: any free one (default: 9092, else a free one)")
     arguments = parser.parse_args()
+    try:
+        brokers = brokers_wanted(os.environ)
+    except BrokerError as error:
+        print(error, file=sys.stderr)
+        return 2
+    data = arguments.data or DEFAULT_DATA[brokers]
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
-    return _serve(LocalBroker(arguments.data, arguments.port))
+    if brokers == 3:
+        return _serve_cluster(LocalCluster(data, brokers, arguments.port))
+    return _serve(LocalBroker(data, arguments.port))
+
+
+def brokers_wanted(environ: Mapping[str, str]) -> int:
+    """How many brokers BROKERS asks for; raises BrokerError where it cannot be."""
+    wanted = environ.get("BROKERS", "")
+    if wanted not in ("", "1", "3"):
+        raise BrokerError(f"BROKERS={wanted} is not offered: choose 1 or 3")
+    if wanted and environ.get("KAFKA"):
+        raise BrokerError(
+            f"BROKERS={wanted} starts brokers, KAFKA={environ['KAFKA']} names yours: choose one"
+        )
+    return int(wanted or 1)
 
 
 def _serve(broker: LocalBroker) -> int:
@@ -47,6 +71,42 @@ def _serve(broker: LocalBroker) -> int:
         return 0
     finally:
         broker.stop()
+
+
+def _serve_cluster(cluster: LocalCluster) -> int:
+    try:
+        started = time.monotonic()
+        cluster.start()
+        print(f"BILLING_BROKER={cluster.url}", flush=True)
+        _tell(f"controller (pid {cluster.controller.pid})")
+        for node in cluster.brokers:
+            _tell(f"broker {node.number} {node.bootstrap} (pid {node.pid})")
+        memory = f"{cluster.memory_bytes() / 2**20:.0f} MiB of memory"
+        _tell(f"up in {time.monotonic() - started:.1f} s, {memory}; Ctrl-C stops all")
+        _watch(cluster)
+        _tell(f"all brokers, or the controller, ended by themselves (logs: {cluster.data_dir}/*/broker.log)")
+        return 1
+    except BrokerError as error:
+        _tell(str(error))
+        return 1
+    except _Stop:
+        return 0
+    finally:
+        cluster.stop()
+
+
+def _watch(cluster: LocalCluster) -> None:
+    """Name each broker that ends; return when none is left, or when the controller has ended."""
+    living = list(cluster.brokers)
+    while living and cluster.controller.running:
+        for node in [node for node in living if not node.running]:
+            living.remove(node)
+            _tell(f"broker {node.number} ended by itself (log: {node.log_file})")
+        time.sleep(LOOK_EVERY_S)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _stop(number: int, _frame: object) -> None:

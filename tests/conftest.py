@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from broker import LocalBroker
+from broker.cluster import LocalCluster
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +21,13 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     with LocalBroker(tmp_path_factory.mktemp("kafka"), port=0) as own:
         yield own.bootstrap
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Three real brokers of our own until the session's end. A test that ends one starts it again."""
+    with LocalCluster(tmp_path_factory.mktemp("cluster"), port=0) as own:
+        yield own
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from support.processes import lives
 
 from broker import BrokerError, LocalBroker
 
@@ -44,14 +45,6 @@ def eventually(true: Callable[[], bool], limit_s: float = 20.0) -> bool:
             return True
         time.sleep(0.05)
     return False
-
-
-def lives(pid: int) -> bool:
-    """True while the process exists and is no zombie."""
-    try:
-        return "Z" != Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
 
 
 def write(bootstrap: str, topic: str, value: bytes) -> None:

@@ -208,7 +208,7 @@ class WorkerProcess:
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
-        with process.stdout, self.log_file.open("a", encoding="utf-8") as log:
+        with process.stdout, self.log_file.open("a", buffering=1, encoding="utf-8") as log:
             for line in process.stdout:
                 log.write(line)
                 with self._news:

@@ -103,29 +103,33 @@ WHERE kind IN ('dispute', 'dispute_won') AND charge_ref IS NULL"""
 
 # PayPal: what gave a dispute back has an id of its own, and names the dispute or its charge; of several
 # disputes of a charge each is given back by one of its own amount
+_ENDS: Final = """
+CREATE TEMP TABLE ends AS
+SELECT b.id, b.gateway, b.charge_ref, b.amount, b.currency, row_number() OVER (
+    PARTITION BY b.gateway, b.charge_ref, b.amount ORDER BY b.created, b.gateway_ref) AS nth
+FROM rare JOIN b ON b.id = rare.id WHERE rare.kind = 'dispute_won' AND b.status = 'succeeded'"""
+_TAKEN: Final = """
+CREATE TEMP TABLE taken AS
+SELECT b.id, b.gateway, b.gateway_ref, b.charge_ref, b.amount, b.created, b.currency, row_number() OVER (
+    PARTITION BY b.gateway, b.charge_ref, b.amount
+    ORDER BY (b.gateway, b.gateway_ref) IN (SELECT gateway, charge_ref FROM ends), b.created, b.gateway_ref
+    ) AS nth
+FROM rare JOIN b ON b.id = rare.id WHERE rare.kind = 'dispute' AND EXISTS (SELECT 1 FROM ends)"""
 _WON: Final = """
 CREATE TEMP TABLE won AS
-WITH ends AS (
-    SELECT b.*, row_number() OVER (
-        PARTITION BY b.gateway, b.charge_ref, b.amount ORDER BY b.created, b.gateway_ref) AS nth
-    FROM rare JOIN b ON b.id = rare.id WHERE rare.kind = 'dispute_won' AND b.status = 'succeeded'
-), taken AS (
-    SELECT b.id, b.amount, b.created, b.currency, row_number() OVER (
-        PARTITION BY b.gateway, b.charge_ref, b.amount
-        ORDER BY EXISTS (SELECT 1 FROM ends e WHERE e.gateway = b.gateway AND e.charge_ref = b.gateway_ref),
-            b.created, b.gateway_ref) AS nth
-    FROM rare JOIN b ON b.id = rare.id
-    WHERE rare.kind = 'dispute' AND EXISTS (SELECT 1 FROM ends)
-)
 SELECT id, dispute, amount FROM (
-    SELECT w.id, d.id AS dispute, w.amount, row_number() OVER (
-        PARTITION BY w.id ORDER BY y.gateway_ref = w.charge_ref DESC,
-            d.amount = w.amount AND d.nth = w.nth DESC, d.amount = w.amount DESC, d.created, y.gateway_ref
-        ) AS rank
-    FROM ends AS w
-    JOIN rare AS y ON y.gateway = w.gateway AND y.kind = 'dispute'
-        AND (y.gateway_ref = w.charge_ref OR y.charge_ref = w.charge_ref)
-    JOIN taken AS d ON d.id = y.id AND d.currency = w.currency)
+    SELECT *, row_number() OVER (
+        PARTITION BY id ORDER BY named DESC, fits DESC, same DESC, created, ref) AS rank
+    FROM (
+        SELECT w.id, d.id AS dispute, w.amount, 1 AS named, 0 AS fits, 0 AS same, d.created,
+            d.gateway_ref AS ref
+        FROM ends AS w CROSS JOIN taken AS d
+            ON d.gateway = w.gateway AND d.gateway_ref = w.charge_ref AND d.currency = w.currency
+        UNION ALL
+        SELECT w.id, d.id, w.amount, 0, d.amount = w.amount AND d.nth = w.nth, d.amount = w.amount, d.created,
+            d.gateway_ref
+        FROM ends AS w CROSS JOIN taken AS d
+            ON d.gateway = w.gateway AND d.charge_ref = w.charge_ref AND d.currency = w.currency))
 WHERE rank = 1"""
 _GIVE_BACK: Final = """
 UPDATE b SET returned = min(b.amount, t.amount),
@@ -176,7 +180,10 @@ def match(db: sqlite3.Connection) -> None:
         "CREATE INDEX b_ref ON b (ref) WHERE ref IS NOT NULL",
         "CREATE INDEX a_ref ON a (ref) WHERE ref IS NOT NULL",
         _COPIED, _NAME_CHARGE, _KEEP_NAMED,
-        _WON, _GIVE_BACK, _NAME_DISPUTE, "DROP TABLE won",
+        _ENDS, _TAKEN,
+        "CREATE INDEX temp.taken_ref ON taken (gateway, gateway_ref)",
+        "CREATE INDEX temp.taken_charge ON taken (gateway, charge_ref)",
+        _WON, _GIVE_BACK, _NAME_DISPUTE, "DROP TABLE won", "DROP TABLE taken", "DROP TABLE ends",
         _BY_THEIR_REF,
         "CREATE INDEX a_b ON a (b)",
         _TWINS,

@@ -13,13 +13,14 @@ from support.system import Payments, System
 from broker import LocalBroker
 
 
-@pytest.fixture(scope="session")
+# not longer: playwright's loop runs in this thread meanwhile, and no test that has a loop of its own can
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     with browser() as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def desk(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("browser")
     with LocalBroker(folder / "kafka", port=0) as kafka:

@@ -105,15 +105,20 @@ def minor_units(text: str, currency: str, what: str, reading: Reading | None = N
     try:
         plain = reading is None or (reading.decimal == "." and "," not in text)
         number = text if plain or reading is None else reading.decimals(text, exponent)
-        scaled = Decimal(number).scaleb(exponent)
+        whole, exact = _scaled(number, exponent)
     except InvalidOperation:
         raise BadLine(f"{what} is {text[:40]!a}, not a decimal number") from None
-    whole = int(scaled)
-    if whole != scaled:
-        if known is not None:
-            raise BadLine(f"{what} is {text}: {currency} has {exponent} digits after the point")
-        whole = int(scaled.to_integral_value(ROUND_HALF_EVEN))
+    if not exact and known is not None:
+        raise BadLine(f"{what} is {text}: {currency} has {exponent} digits after the point")
     return bounded(whole, what)
+
+
+@lru_cache(65_536)  # prices and fees repeat
+def _scaled(number: str, exponent: int) -> tuple[int, bool]:
+    """Minor units, half a unit to the even one; True if nothing was rounded."""
+    scaled = Decimal(number).scaleb(exponent)
+    whole = int(scaled.to_integral_value(ROUND_HALF_EVEN))
+    return whole, whole == scaled
 
 
 def whole_minor_units(text: str, what: str) -> int:

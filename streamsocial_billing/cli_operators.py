@@ -11,6 +11,7 @@ from streamsocial_billing.clock_texts import utc
 from streamsocial_billing.commands import ordered_now
 from streamsocial_billing.events import GATEWAYS, BadInput, is_id
 from streamsocial_billing.resolve_command import RESOLVE, STATUSES, Order
+from streamsocial_billing.routing import gateways_set_up
 from streamsocial_billing.switching import START, STOP, newest_of, ordered, switches_now, tasks_now
 from tables.gateway_switches import repeated_order
 
@@ -71,11 +72,12 @@ def _list() -> int:
     """One line for each gateway."""
     settings = the_settings()
     switches, tasks = switches_now(settings), tasks_now(settings)
+    here = gateways_set_up(settings)
     for name in sorted(GATEWAYS):
         rows = switches.get(name, [])
         stopped = [row for row in rows if row["stopped"]]
         if not stopped:
-            click.echo(f"{name}: not stopped")
+            click.echo(f"{name}: not stopped" + ("" if name in here else "; not set up in this environment"))
             continue
         newest = newest_of(stopped)
         click.echo(f"{name}: {ordered(newest)} ({len(stopped)} of {tasks} tasks)")

@@ -11,10 +11,11 @@ Change = Literal["away", "back"]
 
 
 class Connectivity:
-    """Watches `has_contact`: whether the broker that coordinates the group is known and answers.
+    """Watches `has_contact`: whether the broker that coordinates the group is known, and brokers answer.
 
-    It only looks at what the consumer knows anyway (aiokafka forgets the coordinator when a heartbeat fails),
-    so it sends nothing and nothing waits for it. `look` has to be called about once a second.
+    It only looks at what the consumer knows anyway (aiokafka forgets the coordinator when a heartbeat fails;
+    a fetch that is not answered is under way), so it sends nothing and nothing waits for it. `look` has to be
+    called about once a second.
 
     Attributes:
         last_contact_ms: when Kafka was last seen to answer, ms since the epoch; None: never yet.

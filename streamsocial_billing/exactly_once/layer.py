@@ -43,6 +43,7 @@ STORE_FAILURES_IN_A_ROW = 3
 STOP_S = 4.0  # how long the end of the worker waits for threads that wait for the broker
 NO_CONTACT = {"state": "blocked", "why": "the broker that coordinates the group does not answer"}
 BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
+SILENT_S = 3.0  # a fetch is answered many times in this time, also by a busy broker
 
 
 class Fetched(NamedTuple):
@@ -78,7 +79,7 @@ class Layer:
         self.first_assignment = asyncio.Event()
         self.counts: dict[int, Counts] = {}
         self.rebalances = Rebalances()
-        self.connectivity = Connectivity(self._has_contact)
+        self.connectivity = Connectivity(self._kafka_answers)
         self.kafka_lines = KafkaLines(self.connectivity, options.held_back_lines)
         self._assignments = Assignments()
         self.watch = Watch(self)
@@ -308,6 +309,11 @@ class Layer:
 
     def _has_contact(self) -> bool:
         return self.member is None or self.member.has_contact()
+
+    def _kafka_answers(self) -> bool:
+        """Also false while a broker hangs, which the group notices only after its time-outs."""
+        silent_s = 0.0 if self.member is None else self.member.silent_s()
+        return silent_s < SILENT_S and self._has_contact()
 
     def committed_value(self, partition: int, table: str, key: bytes) -> bytes | None:
         """A committed value of a task that this worker owns and has recovered (point 5).

@@ -37,6 +37,9 @@ class Membrane(Protocol):
     def has_contact(self) -> bool:
         """False while the group's coordinator is away."""
 
+    def silent_s(self) -> float:
+        """Seconds for which every broker has owed the answer to a fetch; 0 if none does."""
+
 
 class Opening:
     """Opens incarnations of tasks; what blocks runs in threads of its own."""

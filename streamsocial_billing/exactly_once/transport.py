@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, ClassVar
@@ -218,6 +219,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._consumer
         return consumer is not None and consumer._coordinator.coordinator_id is not None
 
+    def silent_s(self) -> float:
+        """Seconds for which every broker has owed the answer to a fetch, the least of them; 0 if none does.
+
+        A broker that hangs keeps its connections: aiokafka notices it only when a request times out. One
+        that lives answers a fetch after LONG_POLL_MS at the latest. Joining the group, which may take long,
+        has a connection of its own.
+        """
+        if self._consumer is None:
+            return 0.0
+        connections = tuple(self._consumer._client._conns.items())  # another thread changes it
+        fetching = [one for (_, group), one in connections if group == ConnectionGroup.DEFAULT]
+        now_s = time.monotonic()
+        return min((now_s - one._last_action for one in fetching if one._requests), default=0.0)
+
     async def is_member(self, membership: Membership) -> bool:
         """True if a heartbeat just confirmed this generation."""
         coordinator = self._ensure_consumer()._coordinator
@@ -302,6 +317,10 @@ class Consumer(driver.Consumer):
     def has_contact(self) -> bool:
         """False while the group's coordinator is away: nothing is fetched, the membership may be over."""
         return self._thread.has_contact()
+
+    def silent_s(self) -> float:
+        """Seconds for which every broker has owed the answer to a fetch; 0 if none does."""
+        return self._thread.silent_s()
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Subscribe; a topic that no agent reads would bring events that nobody finishes.

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
+from support.status import status_with
 from support.system import System, free_port, payment
 from support.web_client import get
 
 from streamsocial_billing.status.overview import LOOK_EVERY_S
 
 BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
-
-
-def status_with(system: System, code: str, within_s: float = 60) -> dict[str, Any]:
-    """`/status` as soon as it has this finding."""
-    ends = time.monotonic() + within_s
-    while time.monotonic() < ends:
-        answer = get(system.worker.web_port, "/status")
-        assert 200 == answer.status, answer.body
-        found: dict[str, Any] = answer.json()
-        if code in [one["code"] for one in found["findings"]]:
-            return found
-        time.sleep(0.3)
-    raise AssertionError(f"no {code}: {found['findings']}")
 
 
 def test_an_upgrade_that_takes_a_gateway_away_stops_no_worker(

@@ -65,7 +65,7 @@ def test_a_stopped_gateway_gets_no_call_whatever_restarts_until_it_is_started(
         listed = ordered(system, "gateways").stdout
         assert "their incident 4711 (4 of 4 tasks)" in listed
         assert " by bob: me too\n" in listed
-        assert "stripe: not stopped" in listed
+        assert "stripe: not stopped; not set up in this environment\n" in listed
 
         started = ordered(system, "gateways", "start", "simulated", "--reason", "over")
         assert (0, "simulated is started (4 of 4 tasks)\n") == (started.returncode, started.stdout)

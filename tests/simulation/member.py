@@ -125,6 +125,10 @@ class Member:
         """Not asked here."""
         return True
 
+    def silent_s(self) -> float:
+        """Never."""
+        return 0.0
+
     # -- fetching
 
     async def _fetches(self) -> None:

@@ -135,6 +135,10 @@ class Member:
         """Always."""
         return True
 
+    def silent_s(self) -> float:
+        """Never."""
+        return 0.0
+
     def fetch(self, wanted: Iterable[TP]) -> dict[TP, Fetched]:
         """All there is."""
         fetched: dict[TP, Fetched] = {}

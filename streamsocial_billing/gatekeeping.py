@@ -109,10 +109,14 @@ class Gatekeeper:
         return None
 
     def takes(self, gateway: str) -> float:
-        """How many calls make sense now: math.inf, 1 (a probe), 0; a gateway that nobody has gets a look."""
+        """How many calls make sense now: math.inf, 1 (a probe), 0.
+
+        What is open at a gateway that is not set up here waits, with the alarm: no try of its schedule is
+        used up. Rows of an early release say no gateway (""): their payment's entry is looked at.
+        """
         guarded = self.guarded.get(gateway)
         if guarded is None:
-            return 1
+            return 0 if gateway else 1
         return 0 if self._why_not(gateway, self._newest.get(gateway)) else guarded.takes()
 
     async def run(self) -> None:

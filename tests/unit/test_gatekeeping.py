@@ -101,6 +101,23 @@ def test_a_gateway_that_a_person_stopped_says_who_when_and_why(lab: OneTask) -> 
     assert ("stopped", at, "ann", "maintenance") == (one.state, one.since_ms, one.actor, one.reason)
 
 
+# ---- not set up
+
+
+def test_what_is_open_at_a_gateway_that_is_not_set_up_waits_with_its_whole_schedule(lab: OneTask) -> None:
+    """Weeks later it is still open, no try used up, nothing parked; set up again, it is asked."""
+    lab.send(payment(lab))
+    before = lab.entry("u1", "p1")
+    taken_away = lab.gatekeeper.guarded.pop("simulated")
+    for _ in range(20):
+        lab.wait(2 * 86_400)
+        assert 0 == lab.look()
+    assert before == lab.entry("u1", "p1")
+    lab.gatekeeper.guarded["simulated"] = taken_away
+    assert 1 == lab.look()
+    assert before != lab.entry("u1", "p1")
+
+
 # ---- accounts
 
 

@@ -83,7 +83,7 @@ def _start(settings: Settings, environ: Mapping[str, str], folder: Path) -> dict
 
 def _seconds(line: str) -> float:
     """The time of a log line in seconds since the epoch."""
-    return datetime.strptime(line[1:24], "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
+    return datetime.fromisoformat(line.split(" ", 1)[0]).timestamp()
 
 
 def _wait(worker: Process, condition: Callable[[], bool], limit_s: float, what: str) -> None:

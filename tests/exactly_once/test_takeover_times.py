@@ -110,4 +110,4 @@ def assignments(worker: WorkerProcess) -> list[float]:
 
 def seconds(line: str) -> float:
     """The time of a log line in seconds since the epoch."""
-    return datetime.strptime(line[1:24], "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp()
+    return datetime.fromisoformat(line.split(" ", 1)[0]).timestamp()

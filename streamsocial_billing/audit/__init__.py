@@ -10,11 +10,11 @@ from streamsocial_billing.audit.books import Books
 from streamsocial_billing.audit.checks import SUMS, Problem, problems_of
 from streamsocial_billing.audit.readers import AuditError, KafkaSide, LedgerUnread, read_ledger
 from streamsocial_billing.audit.report import AuditReport, report_of
-from streamsocial_billing.audit.showing import counted, render, report_to
+from streamsocial_billing.audit.showing import render, report_to
 from streamsocial_billing.audit.tally import adds_up
 from streamsocial_billing.settings import Settings
 
-__all__ = ["AuditError", "AuditReport", "Problem", "counted", "render", "report_to", "run_audit"]
+__all__ = ["AuditError", "AuditReport", "Problem", "render", "report_to", "run_audit"]
 
 ROUND_S: Final = 0.25
 """Pause between two looks at workers that are still at work."""

@@ -14,6 +14,7 @@ from rich.text import Text
 from streamsocial_billing.audit.report import AuditReport
 from streamsocial_billing.audit.tally import PARTS, OpenGroup
 from streamsocial_billing.money import EXPONENTS
+from streamsocial_billing.status.words import counted
 
 MEANS = {
     "charged": "charges that succeeded",
@@ -176,11 +177,6 @@ SIDES = {"charge": "money", "refund": "refunded"}
 
 
 # ---- words
-
-
-def counted(number: int, one: str, more: str | None = None) -> str:
-    """A number with the word for what it counts: `1 charge`, `2 charges`."""
-    return f"{number:,} {one if number == 1 else more or one + 's'}"
 
 
 def iso(at_ms: int) -> str:

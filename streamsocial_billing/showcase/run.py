@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from streamsocial_billing.audit import AuditReport, counted, render, run_audit
+from streamsocial_billing.audit import AuditReport, render, run_audit
 from streamsocial_billing.audit.checks import Problem
 from streamsocial_billing.audit.disk import tables_on_disk
 from streamsocial_billing.committed import CommittedLog
@@ -24,6 +24,7 @@ from streamsocial_billing.showcase.folder import Folder
 from streamsocial_billing.showcase.progress import Progress, Tally
 from streamsocial_billing.showcase.sample import refunds_among, sample_payments
 from streamsocial_billing.showcase.system import System, Worker, ask
+from streamsocial_billing.status.words import counted
 
 DEFAULT_PAYMENTS: Final = 2_000
 MIN_PAYMENTS: Final = 20

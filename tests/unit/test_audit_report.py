@@ -13,8 +13,9 @@ from support.audit_books import books_with_refunds, charge, good_books, result
 from streamsocial_billing.audit.books import Books, Entry, Sent
 from streamsocial_billing.audit.checks import problems_of, unsettled
 from streamsocial_billing.audit.report import AuditReport, report_of
-from streamsocial_billing.audit.showing import counted, report_to
+from streamsocial_billing.audit.showing import report_to
 from streamsocial_billing.audit.tally import PARTS, OpenGroup, adds_up, tally
+from streamsocial_billing.status.words import counted
 
 SINCE_MS = 1_764_600_000_000
 

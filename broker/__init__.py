@@ -88,6 +88,7 @@ class LocalBroker:
         """Start and return once the broker answers a client; raises BrokerError after `timeout_s`."""
         if self.running:
             return
+        self._refuse_data_of_a_cluster()
         jars = resolve_jars()
         self._take_data_dir()
         try:
@@ -150,6 +151,11 @@ class LocalBroker:
                 raise
             return False
         return True
+
+    def _refuse_data_of_a_cluster(self) -> None:
+        if (self.data_dir / "controller").is_dir():
+            text = f"{self.data_dir} holds the data of a cluster, not of a single broker"
+            raise BrokerError(f"{text}: choose another data folder")
 
     def _take_data_dir(self) -> None:
         """Lock the folder; Java inherits the lock, so it lasts as long as any process uses the data."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from broker import BrokerError, LocalBroker
+from broker.choice import brokers_wanted, folder_name
 from broker.cluster import LocalCluster
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-DEFAULT_DATA = {1: DATA / "kafka", 3: DATA / "kafka-3"}
 LOOK_EVERY_S = 0.2
 
 
@@ -34,24 +34,12 @@ def main() -> int:
     except BrokerError as error:
         print(error, file=sys.stderr)
         return 2
-    data = arguments.data or DEFAULT_DATA[brokers]
+    data = arguments.data or DATA / folder_name("kafka", brokers)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)
     if brokers == 3:
         return _serve_cluster(LocalCluster(data, brokers, arguments.port))
     return _serve(LocalBroker(data, arguments.port))
-
-
-def brokers_wanted(environ: Mapping[str, str]) -> int:
-    """How many brokers BROKERS asks for; raises BrokerError where it cannot be."""
-    wanted = environ.get("BROKERS", "")
-    if wanted not in ("", "1", "3"):
-        raise BrokerError(f"BROKERS={wanted} is not offered: choose 1 or 3")
-    if wanted and environ.get("KAFKA"):
-        raise BrokerError(
-            f"BROKERS={wanted} starts brokers, KAFKA={environ['KAFKA']} names yours: choose one"
-        )
-    return int(wanted or 1)
 
 
 def _serve(broker: LocalBroker) -> int:
@@ -77,7 +65,9 @@ def _serve_cluster(cluster: LocalCluster) -> int:
     try:
         started = time.monotonic()
         cluster.start()
-        print(f"BILLING_BROKER={cluster.url}", flush=True)
+        # quoted: to a shell, `;` ends a command
+        print(f"BILLING_BROKER={shlex.quote(cluster.url)}")
+        print(f"BILLING_REPLICATION={len(cluster.brokers)}", flush=True)
         _tell(f"controller (pid {cluster.controller.pid})")
         for node in cluster.brokers:
             _tell(f"broker {node.number} {node.bootstrap} (pid {node.pid})")

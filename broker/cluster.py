@@ -71,7 +71,8 @@ class Controller(LocalBroker):
             made_for.write_text(f"{self._brokers}\n", encoding="ascii")
         found = made_for.read_text(encoding="ascii").strip()
         if found != str(self._brokers):
-            text = f"{self.data_dir.parent} holds the data of {found or 'no'} brokers, not of {self._brokers}"
+            held = f"{found or 'no'} broker{'' if found == '1' else 's'}"
+            text = f"{self.data_dir.parent} holds the data of {held}, not of {self._brokers}"
             raise BrokerError(f"{text}: choose another data folder")
         super()._format(jars)
 
@@ -210,6 +211,7 @@ class LocalCluster:
 
         Raises BrokerError after `timeout_s`; then nothing is left running.
         """
+        self._refuse_data_of_a_single_broker()
         limit = time.monotonic() + timeout_s
         for each in self.nodes:
             if not each.running:
@@ -248,6 +250,11 @@ class LocalCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _refuse_data_of_a_single_broker(self) -> None:
+        if (self.data_dir / "log").is_dir():
+            text = f"{self.data_dir} holds the data of a single broker, not of a cluster"
+            raise BrokerError(f"{text}: choose another data folder")
 
     def _wait_until_all_are_known(self, limit: float, timeout_s: float) -> None:
         everyone = {node.number: node.port for node in self.brokers}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 from support.processes import lives
 from support.until import until
 
-from broker import BrokerError
+from broker import BrokerError, LocalBroker
 from broker.cluster import LocalCluster, Node
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -212,7 +213,9 @@ def test_no_broker_of_three_outlives_its_starter(tmp_path: Path) -> None:
     ) as starter:
         assert starter.stdout is not None
         address = starter.stdout.readline().strip()
-        assert 3 == address.removeprefix("BILLING_BROKER=").count("kafka://127.0.0.1:")
+        (broker,) = shlex.split(address.removeprefix("BILLING_BROKER="))
+        assert 3 == len([one for one in broker.split(";") if one.startswith("kafka://127.0.0.1:")])
+        assert "BILLING_REPLICATION=3" == starter.stdout.readline().strip()
         pids = [int(file.read_text()) for file in tmp_path.glob("*/pid")]
         assert 4 == len([pid for pid in pids if lives(pid)])
         starter.send_signal(signal.SIGKILL)
@@ -251,3 +254,25 @@ def test_a_folder_keeps_its_number_of_brokers(tmp_path: Path) -> None:
         LocalCluster(tmp_path, brokers=1, port=0).start()
     with pytest.raises(BrokerError, match="^a cluster of 2 brokers is not offered: choose 1 or 3$"):
         LocalCluster(tmp_path, brokers=2)
+
+
+def test_data_of_one_broker_are_never_opened_by_a_cluster_nor_the_other_way_round(tmp_path: Path) -> None:
+    """Refused in one line before Java starts, whichever of them was there first; nothing is added."""
+    single, cluster = tmp_path / "single", tmp_path / "cluster"
+    (single / "log").mkdir(parents=True)
+    (cluster / "controller").mkdir(parents=True)
+    with pytest.raises(BrokerError, match="^.+ holds the data of a single broker, not of a cluster: choose"):
+        LocalCluster(single, port=0).start()
+    with pytest.raises(BrokerError, match="^.+ holds the data of a cluster, not of a single broker: choose"):
+        LocalBroker(cluster, port=0).start()
+    assert [["log"], ["controller"]] == [sorted(os.listdir(folder)) for folder in (single, cluster)]
+
+
+def test_a_cluster_of_one_broker_takes_and_serves_records(tmp_path: Path) -> None:
+    """A controller and one broker: topics have one copy, transactions are committed and read."""
+    with LocalCluster(tmp_path, brokers=1, port=0) as alone:
+        admin = AdminClient({"bootstrap.servers": alone.bootstrap, "log_level": 0}, logger=None)
+        admin.create_topics([NewTopic("t", 1)])["t"].result(20)
+        write_in_transaction(alone, "t", b"value")
+        assert [b"value"] == committed_values(alone.bootstrap, "t", 1)
+        assert [(1, {1}, {1})] == replicas(alone.bootstrap, "t")

@@ -9,6 +9,7 @@ from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
 from streamsocial_billing.exactly_once import (
+    answers,
     cluster,
     counts,
     layer,
@@ -30,7 +31,7 @@ from .fibers import Executor, Lock, Outcome, Threads
 from .producer import SimulatedProducer
 
 LOGGER = logging.getLogger("streamsocial_billing.exactly_once")
-CLOCKED = (cluster, counts, layer, opening, producer, recovery, slot, speaking, store, task)
+CLOCKED = (answers, cluster, counts, layer, opening, producer, recovery, slot, speaking, store, task)
 OUTSIDE: list[tuple[Any, str, Any]] = [
     (producer, "Producer", SimulatedProducer),
     (producer, "threading", Threads),

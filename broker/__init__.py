@@ -7,7 +7,6 @@ import fcntl
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from broker.jars import BrokerError, java_command, resolve_jars
+from broker.ports import is_free, stable_ports
 
 __all__ = ["DEFAULT_PORT", "BrokerError", "LocalBroker"]
 
@@ -187,12 +187,12 @@ class LocalBroker:
     def _choose_port(self) -> None:
         """Keep the port that clients know, else take the wanted one, else any free one."""
         port = self.port or (DEFAULT_PORT if self._wanted is None else 0)
-        if port and _is_free(port):
+        if port and is_free(port):
             self.port = port
         elif self._wanted or self._answered:
             raise BrokerError(f"port {port} is taken: choose another one, or 0 for any free one")
         else:
-            self.port = _free_port()
+            self.port = stable_ports(1)[0]
 
     def _format(self, jars: Path) -> None:
         """Write server.properties for this start, and the storage's meta data where it is new."""
@@ -217,11 +217,11 @@ class LocalBroker:
 
     def _controller_port(self) -> int:
         """Of the quorum's only controller, which is this node."""
-        return _free_port()
+        return stable_ports(1)[0]
 
     def _format_flags(self) -> list[str]:
         """Make a cluster of one's own."""
-        return ["--standalone", f"--cluster-id={_cluster_id()}"]
+        return ["--standalone", f"--cluster-id={new_cluster_id()}"]
 
     def _launch(self, jars: Path) -> None:
         if self._lock is None:
@@ -281,24 +281,7 @@ class LocalBroker:
             process.stdin.close()
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _cluster_id() -> str:
+def new_cluster_id() -> str:
     """A random id in the form of Kafka's Uuid: 16 bytes, base64url without padding."""
     return base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -14,8 +15,9 @@ from confluent_kafka.admin import AdminClient
 import broker
 from broker import BrokerError, LocalBroker
 from broker.jars import resolve_jars
+from broker.listeners import CONTROLLER_ID, Listeners, Through
+from broker.ports import stable_ports
 
-CONTROLLER_ID = 100
 # measured: the four processes hold 0.6 to 0.8 GiB together; with every heap full they stay below 2 GiB
 BROKER_FLAGS = ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData")
 # it keeps the metadata of a few hundred partitions; the quick JIT alone saves memory and start time
@@ -94,18 +96,11 @@ class Node(LocalBroker):
     _jvm_flags = BROKER_FLAGS
 
     def __init__(
-        self, data_dir: Path, number: int, wish: int, controller: Controller, settings: Mapping[str, str]
+        self, data_dir: Path, number: int, wish: int, settings: Mapping[str, str]
     ) -> None:
-        own = {
-            "process.roles": "broker",
-            "node.id": str(number),
-            "listeners": "CLIENT://127.0.0.1:{port}",
-            "advertised.listeners": "CLIENT://127.0.0.1:{port}",
-        }
-        super().__init__(data_dir, 0, own | dict(settings))
+        super().__init__(data_dir, 0, {"node.id": str(number)} | dict(settings))
         self.number = number
         self.port = wish
-        self._controller = controller
         self._role = f"broker {number}"
 
     def begin(self) -> None:
@@ -144,12 +139,6 @@ class Node(LocalBroker):
         except KafkaException:
             return {}
 
-    def _controller_port(self) -> int:
-        return self._controller.port
-
-    def _format_flags(self) -> list[str]:
-        return [f"--cluster-id={self._controller.cluster_id}"]
-
     def _wait_until_it_answers(self, timeout_s: float) -> None:
         limit = time.monotonic() + timeout_s
         while time.monotonic() < limit:
@@ -160,32 +149,33 @@ class Node(LocalBroker):
         raise BrokerError(f"{self._role} does not answer after {timeout_s:g} s (log: {self.log_file})")
 
 
-class LocalCluster:
-    """One or three Kafka brokers of our own, their lives bound to this process as LocalBroker's is.
-
-    With three, topics have replication 3 and min.insync.replicas 2 unless their creator says otherwise; the
-    internal topics do, too. `port`: None takes 9092 and the next ones, or free ports where they are taken; 0
-    takes free ports. Ports stay the same over ends and starts. `brokers` can be stopped, killed, paused and
-    started one by one. `settings` go to all nodes. Raises BrokerError with a one-line text.
-    """
+class Member(Node):
+    """A broker whose controller is another process."""
 
     def __init__(
-        self, data_dir: Path | str, brokers: int = 3, port: int | None = None,
-        settings: Mapping[str, str] | None = None,
-    ) -> None:  # fmt: skip
-        if brokers not in (1, 3):
-            raise BrokerError(f"a cluster of {brokers} brokers is not offered: choose 1 or 3")
+        self, data_dir: Path, number: int, wish: int, controller: Controller, settings: Mapping[str, str]
+    ) -> None:
+        own = {
+            "process.roles": "broker",
+            "listeners": "CLIENT://127.0.0.1:{port}",
+            "advertised.listeners": "CLIENT://127.0.0.1:{port}",
+        }
+        super().__init__(data_dir, number, wish, own | dict(settings))
+        self._controller = controller
+
+    def _controller_port(self) -> int:
+        return self._controller.port
+
+    def _format_flags(self) -> list[str]:
+        return [f"--cluster-id={self._controller.cluster_id}"]
+
+
+class BaseCluster:
+    """Brokers, each a process of its own, their lives bound to this process; each can be stopped alone."""
+
+    def __init__(self, data_dir: Path | str, brokers: Sequence[Node]) -> None:
         self.data_dir = Path(data_dir).absolute()
-        of_all = replicated(brokers) | dict(settings or {})
-        self.controller = Controller(self.data_dir / "controller", brokers, of_all)
-        first = broker.DEFAULT_PORT if port is None else port
-        self.brokers = [
-            Node(
-                self.data_dir / f"broker-{number}", number, first + number - 1 if first else 0,
-                self.controller, of_all,
-            )
-            for number in range(1, brokers + 1)
-        ]  # fmt: skip
+        self.brokers = list(brokers)
 
     @property
     def bootstrap(self) -> str:
@@ -199,8 +189,8 @@ class LocalCluster:
 
     @property
     def nodes(self) -> list[LocalBroker]:
-        """Every process: the controller, then the brokers."""
-        return [self.controller, *self.brokers]
+        """Every process."""
+        return [*self.brokers]
 
     def memory_bytes(self) -> int:
         """What the running processes hold in memory together (resident); 0 where there is no /proc."""
@@ -211,13 +201,12 @@ class LocalCluster:
 
         Raises BrokerError after `timeout_s`; then nothing is left running.
         """
-        self._refuse_data_of_a_single_broker()
         limit = time.monotonic() + timeout_s
         for each in self.nodes:
             if not each.running:
                 each.kill()  # lets go of what a dead process held
         try:
-            self.controller.start(timeout_s)
+            self._before_brokers(timeout_s)
             ended = [node for node in self.brokers if not node.running]
             for node in ended:
                 node.begin()
@@ -229,12 +218,12 @@ class LocalCluster:
             raise
 
     def stop(self, timeout_s: float = 15.0) -> None:
-        """Stop in order, the controller last: it lets the brokers go."""
+        """Stop in order: the brokers together, then what they need for it."""
         running = [node for node in self.brokers if node.running]
         for node in running:
             node.resume()
             node.ask_to_stop()  # all at once, so that they wait for each other once
-        for each in (*self.brokers, self.controller):
+        for each in reversed(self.nodes):
             each.stop(timeout_s)
 
     def kill(self) -> None:
@@ -242,7 +231,7 @@ class LocalCluster:
         for each in self.nodes:
             each.kill()
 
-    def __enter__(self) -> LocalCluster:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -251,10 +240,8 @@ class LocalCluster:
     ) -> None:
         self.stop()
 
-    def _refuse_data_of_a_single_broker(self) -> None:
-        if (self.data_dir / "log").is_dir():
-            text = f"{self.data_dir} holds the data of a single broker, not of a cluster"
-            raise BrokerError(f"{text}: choose another data folder")
+    def _before_brokers(self, timeout_s: float) -> None:
+        """Start what brokers need."""
 
     def _wait_until_all_are_known(self, limit: float, timeout_s: float) -> None:
         everyone = {node.number: node.port for node in self.brokers}
@@ -264,6 +251,61 @@ class LocalCluster:
                     text = f"broker {node.number} does not know all brokers after {timeout_s:g} s"
                     raise BrokerError(f"{text} (log: {node.log_file})")
                 time.sleep(LOOK_EVERY_S)
+
+
+class LocalCluster(BaseCluster):
+    """One or three Kafka brokers of our own and a controller, their lives bound to this process.
+
+    With three, topics have replication 3 and min.insync.replicas 2 unless their creator says otherwise; the
+    internal topics do, too. `port`: None takes 9092 and the next ones, or free ports where they are taken; 0
+    takes free ports. Ports stay the same over ends and starts. `brokers` can be stopped, killed, paused and
+    started one by one. `settings` go to all nodes. Raises BrokerError with a one-line text.
+
+    With `through`, nodes call each other by the ports that it returns, and each name of `clients` has a way
+    in of its own (`bootstrap_for`); `bootstrap` itself stays direct. See broker.listeners.
+    """
+
+    def __init__(
+        self, data_dir: Path | str, brokers: int = 3, port: int | None = None,
+        settings: Mapping[str, str] | None = None, *,
+        clients: Sequence[str] = (), through: Through | None = None,
+    ) -> None:  # fmt: skip
+        if brokers not in (1, 3):
+            raise BrokerError(f"a cluster of {brokers} brokers is not offered: choose 1 or 3")
+        data_dir = Path(data_dir).absolute()
+        of_all = replicated(brokers) | dict(settings or {})
+        self._listeners = Listeners(brokers, clients, through) if through is not None else None
+        of_node = self._listeners.settings if self._listeners is not None else _nothing
+        self.controller = Controller(data_dir / "controller", brokers, of_node(CONTROLLER_ID) | of_all)
+        wishes = stable_ports(brokers) if port == 0 else range(port or broker.DEFAULT_PORT, 65_536)
+        super().__init__(data_dir, [
+            Member(data_dir / f"broker-{number}", number, wish, self.controller, of_node(number) | of_all)
+            for number, wish in zip(range(1, brokers + 1), wishes, strict=False)
+        ])  # fmt: skip
+
+    @property
+    def nodes(self) -> list[LocalBroker]:
+        """Every process: the controller, then the brokers."""
+        return [self.controller, *self.brokers]
+
+    def bootstrap_for(self, client: str) -> str:
+        """Addresses of all brokers as this one of `clients` comes in; LookupError for any other name."""
+        if self._listeners is None:
+            raise LookupError(f"{client} has no listener of its own")
+        return ",".join(f"127.0.0.1:{port}" for port in self._listeners.bootstrap(client))
+
+    def _before_brokers(self, timeout_s: float) -> None:
+        self._refuse_data_of_a_single_broker()
+        self.controller.start(timeout_s)
+
+    def _refuse_data_of_a_single_broker(self) -> None:
+        if (self.data_dir / "log").is_dir():
+            text = f"{self.data_dir} holds the data of a single broker, not of a cluster"
+            raise BrokerError(f"{text}: choose another data folder")
+
+
+def _nothing(_: int) -> dict[str, str]:
+    return {}
 
 
 def _resident_bytes(pid: int) -> int:

@@ -5,14 +5,13 @@ A client stays on the listener that it came in by: its metadata names the advert
 
 from __future__ import annotations
 
-import random
-import socket
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from broker import LocalBroker
+from broker.ports import stable_ports
 from torture.proxy import Link, Proxies
 
 ABORTS_EVERY_MS: Final = 5_000
@@ -20,8 +19,6 @@ ABORTS_EVERY_MS: Final = 5_000
 restarted broker has leaders again, or it would forget the markers, see markers.py."""
 START_WITHIN_S: Final = 120.0
 """A broker that died waits for the end of its own session; on a busy machine Java takes its time as well."""
-PORTS: Final = range(15_000, 32_000)
-"""Below the range from which the kernel gives ports to connections: ours must be free again at a restart."""
 
 
 class ProxiedBroker:
@@ -77,18 +74,3 @@ class ProxiedBroker:
 
 def _listener(name: str) -> str:
     return f"THROUGH_{name.upper()}"
-
-
-def stable_ports(count: int) -> list[int]:
-    """So many ports of the loopback that nothing listens on; no connection will take them by chance."""
-    found: list[int] = []
-    for port in random.sample(PORTS, len(PORTS)):  # noqa: S311 - any will do
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        found.append(port)
-        if len(found) == count:
-            break
-    return found

@@ -18,14 +18,22 @@ def main() -> int:
         import broker
     except ImportError:
         return _fail(NEEDS_A_CHECKOUT)
+    from broker.choice import brokers_wanted, folder_name
     from streamsocial_billing.committed import KafkaProblem
     from streamsocial_billing.showcase.errors import ShowcaseFailed, Stopped
 
-    command, data = _arguments(Path(broker.__file__).resolve().parent.parent)
+    command, data = _arguments()
+    try:
+        brokers = brokers_wanted(os.environ)
+    except broker.BrokerError as error:
+        _fail(str(error))
+        return 2
+    root = Path(broker.__file__).resolve().parent.parent
+    folder = data or root / "data" / folder_name(command, brokers)
     for number in SIGNALS:
         signal.signal(number, _stop)
     try:
-        return _do(command, data)
+        return _do(command, folder.absolute())
     except (ShowcaseFailed, KafkaProblem, broker.BrokerError) as error:
         return _fail(str(error))
     except OSError as error:
@@ -35,14 +43,15 @@ def main() -> int:
         return 0 if command == "up" else 128 + stopped.signum
 
 
-def _arguments(root: Path) -> tuple[str, Path]:
+def _arguments() -> tuple[str, Path | None]:
     parser = argparse.ArgumentParser(prog="python -m streamsocial_billing.showcase")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (("run", "the main job once, then the books"), ("up", "leave it running until Ctrl-C")):
         command = commands.add_parser(name, help=text)
-        command.add_argument("--data", type=Path, default=root / "data" / name, help="default: %(default)s")
+        default = f"default: data/{name}, with BROKERS=3 data/{name}-3"
+        command.add_argument("--data", type=Path, help=default)
     chosen = parser.parse_args()
-    return chosen.command, chosen.data.absolute()
+    return chosen.command, chosen.data
 
 
 def _do(command: str, data: Path) -> int:

@@ -1,65 +1,187 @@
-"""Our own Kafka as a part that is kept."""
+"""Our own Kafka: one broker, or three with a controller; each process of it is a part that can be kept."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ClusterMetadata
+
 from broker import LocalBroker
+from broker.cluster import LocalCluster, Node
 from streamsocial_billing.showcase.causes import how_it_ended
 from torture.markers import BETWEEN_LOOKS_S, Repair
 
+ANSWER_WITHIN_S: Final = 1.0
 MEND_FOR_S: Final = 60.0
 """How long after a restart the log is looked at; by then every transaction of before has timed out."""
 
 
-class OwnKafka:
-    """The local broker. One that was killed may have forgotten ends of transactions (torture/markers.py)."""
+class KafkaPart:
+    """One process of it. `number` is its id as one of several brokers, else 0.
 
-    name = "Kafka"
+    `needs`: another one without which it cannot start.
+    """
 
-    def __init__(self, local: LocalBroker, say: Callable[[str], None]) -> None:
-        self._local = local
-        self._say = say
-        self._repair: Repair | None = None
-        self._next_look = self._last_look = 0.0
+    def __init__(self, name: str, node: LocalBroker, needs: LocalBroker | None = None) -> None:
+        self.name = name
+        self.node = node
+        self.number = node.number if isinstance(node, Node) else 0
+        self.killed = False
+        self.restarted_at = 0.0
+        self._needs = needs
 
     @property
     def running(self) -> bool:
         """True while the Java process lives."""
-        return self._local.running
+        return self.node.running
+
+    def kill(self) -> int:
+        """SIGKILL on purpose; returns the pid it had."""
+        pid = self.node.pid
+        self.killed = True
+        self.node.kill()
+        return pid
 
     def start_again(self) -> None:
-        """Return once it answers."""
-        self._local.kill()  # lets go of what the dead process held
-        self._local.start()
-        self._repair = Repair(self._local.data_dir / "log", self._local.port)
-        self._last_look = time.monotonic() + MEND_FOR_S
+        """Start it over the same data; one of several is not waited for."""
+        self.node.kill()  # lets go of what the dead process held
+        if isinstance(self.node, Node):
+            self.node.begin()
+        else:
+            self.node.start()
+        self.killed = False
+        self.restarted_at = time.monotonic()
 
     def answers(self) -> bool:
-        """It has answered before `start_again` returned."""
-        return self.running
+        """True once it serves clients."""
+        if isinstance(self.node, Node):
+            return self.running and self.node.number in self.node.knows()
+        return self.running  # it has answered before `start_again` returned
 
     def may_start(self) -> bool:
-        """It needs nobody."""
-        return True
+        """False while what it needs is not there."""
+        return self._needs is None or self._needs.running
 
     def why(self) -> str:
         """How it ended."""
-        return how_it_ended(self.name, self._local.exit_code, self._local.log_file, 0)
+        return how_it_ended(self.name, self.node.exit_code, self.node.log_file, 0)
+
+
+class OwnKafka:
+    """One broker over `data`, or three with a controller. Raises BrokerError with a one-line text.
+
+    A single one that was killed may have forgotten ends of transactions (torture/markers.py): `mend`.
+    """
+
+    def __init__(self, data: Path, brokers: int, say: Callable[[str], None]) -> None:
+        self._whole: LocalBroker | LocalCluster
+        if brokers == 1:
+            self._whole = single = LocalBroker(data)
+            self.controller = None
+            self.brokers = [KafkaPart("Kafka", single)]
+        else:
+            self._whole = cluster = LocalCluster(data, brokers)
+            self.controller = KafkaPart("controller", cluster.controller)
+            self.brokers = [
+                KafkaPart(f"broker-{node.number}", node, cluster.controller) for node in cluster.brokers
+            ]
+        self._say = say
+        self._repair: Repair | None = None
+        self._repair_of = self._next_look = 0.0
+
+    @property
+    def parts(self) -> list[KafkaPart]:
+        """Every process: the controller, if it is one of its own, then the brokers."""
+        return [*([self.controller] if self.controller is not None else []), *self.brokers]
+
+    @property
+    def url(self) -> str:
+        """Addresses of all brokers as settings have them."""
+        return self._whole.url
+
+    @property
+    def bootstrap(self) -> str:
+        """Addresses of all brokers, `host:port,...`."""
+        return self._whole.bootstrap
+
+    @property
+    def is_there(self) -> bool:
+        """True while enough brokers run for a committed transaction."""
+        return sum(part.running for part in self.brokers) > len(self.brokers) // 2
+
+    @property
+    def whole(self) -> bool:
+        """True while every process runs."""
+        return all(part.running for part in self.parts)
+
+    @property
+    def state(self) -> str:
+        """How many of several brokers run, for people; empty for a single one."""
+        running = sum(part.running for part in self.brokers)
+        return f"Kafka: {running} of {len(self.brokers)} brokers" if len(self.brokers) > 1 else ""
+
+    def start(self) -> None:
+        """Return once every broker answers; says where they are."""
+        started = time.monotonic()
+        self._whole.start()
+        if isinstance(self._whole, LocalBroker):
+            self._say(f"Kafka      {self.bootstrap} (pid {self._whole.pid})")
+            return
+        took = f"{time.monotonic() - started:.1f} s, {self._whole.memory_bytes() / 2**20:.0f} MiB of memory"
+        self._say(f"Kafka      {len(self.brokers)} brokers and a controller, ready in {took}")
+        self._say(f"controller (pid {self._whole.controller.pid})")
+        for part in self.brokers:
+            self._say(f"{part.name}   {part.node.bootstrap} (pid {part.node.pid})")
+
+    def stop(self) -> None:
+        """Stop what runs, in order."""
+        self._whole.stop()
+
+    def ended(self) -> KafkaPart | None:
+        """A process that has ended although nobody killed it here."""
+        return next((part for part in self.parts if not part.running and not part.killed), None)
 
     def mend(self) -> None:
         """Write what it has forgotten; without effect but for a while after a restart."""
-        now = time.monotonic()
-        if self._repair is None or now < self._next_look or not self.running:
+        now, single = time.monotonic(), self.brokers[0]
+        if len(self.brokers) > 1 or not single.restarted_at or now < self._next_look or not single.running:
             return
         self._next_look = now + BETWEEN_LOOKS_S
+        if self._repair is None or self._repair_of != single.restarted_at:
+            self._repair = Repair(single.node.data_dir / "log", single.node.port)
+            self._repair_of = single.restarted_at
         try:
             written = len(self._repair.run_once())
         except OSError:
             return  # it is on its way down, or up: at the next look
         if written:
             self._say(f"Kafka had forgotten the end of {written} transactions: written (docs/torture.md)")
-        if now > self._last_look:
-            self._repair = None
+        if now > single.restarted_at + MEND_FOR_S:
+            single.restarted_at, self._repair = 0.0, None
+
+    def leaders(self, topic: str) -> list[int]:
+        """For each partition the number of the broker that leads it, -1 for none; empty while nobody says."""
+        metadata = self._metadata(topic)
+        partitions = metadata.topics[topic].partitions.values() if metadata is not None else ()
+        return [each.leader for each in partitions]
+
+    def in_sync(self) -> int:
+        """How many brokers are known and hold every record of which they keep a copy."""
+        metadata = self._metadata(None)
+        if metadata is None:
+            return 0
+        partitions = [each for topic in metadata.topics.values() for each in topic.partitions.values()]
+        behind = {replica for each in partitions for replica in set(each.replicas) - set(each.isrs)}
+        return len(metadata.brokers.keys() - behind)
+
+    def _metadata(self, topic: str | None) -> ClusterMetadata | None:
+        # a new client each time: one that knows the cluster would ask the broker that has died, too
+        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0}, logger=None)
+        try:
+            return client.list_topics(topic, timeout=ANSWER_WITHIN_S)
+        except KafkaException:
+            return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
@@ -16,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from streamsocial_billing.showcase.system import Worker
+from streamsocial_billing.showcase.system import System
 
 DRAW_EVERY_S: Final = 0.15
 LINE_EVERY_S: Final = 2.0
@@ -71,10 +70,11 @@ class Tally:
 class Progress:
     """The display, drawn by `show` alone: live in a terminal, else a line now and then; for a `with`."""
 
-    def __init__(self, console: Console, tally: Tally, workers: Sequence[Worker]) -> None:
+    def __init__(self, console: Console, tally: Tally, system: System) -> None:
         self._console = console
         self._tally = tally
-        self._workers = workers
+        self._workers = system.workers
+        self._kafka = system.own_kafka
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self._next = 0.0
 
@@ -108,6 +108,8 @@ class Progress:
     def _line(self) -> str:
         tally = self._tally
         states = ", ".join(f"{worker.name} {worker.state}" for worker in self._workers)
+        if self._kafka is not None and self._kafka.state:
+            states += f", {self._kafka.state}"
         return (
             f"sent {tally.sent:,}  results {tally.results:,} of {tally.events:,}  charged {tally.charged:,}  "
             f"replayed {tally.replayed:,}  {tally.rate():,.0f}/s  {states}"
@@ -124,4 +126,6 @@ class Progress:
         for worker in self._workers:
             style = "green" if worker.assigned else "yellow"
             lines.append(Text.assemble(f"{worker.name}  ", (worker.state, style), f"  pid {worker.pid}"))
+        if self._kafka is not None and self._kafka.state:
+            lines.append(Text(self._kafka.state, "green" if self._kafka.whole else "yellow"))
         return Group(bars, *lines)

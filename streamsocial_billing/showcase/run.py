@@ -1,4 +1,4 @@
-"""The main job once, with a SIGKILL in the middle, with the books at the end."""
+"""The main job once, with SIGKILLs in the middle, with the books at the end."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from streamsocial_billing.settings import RESULTS
 from streamsocial_billing.showcase.errors import ShowcaseFailed
 from streamsocial_billing.showcase.feed import Feed
 from streamsocial_billing.showcase.folder import Folder
+from streamsocial_billing.showcase.harm import Harm, Survived
 from streamsocial_billing.showcase.progress import Progress, Tally
 from streamsocial_billing.showcase.sample import refunds_among, sample_payments
-from streamsocial_billing.showcase.system import System, Worker, ask
+from streamsocial_billing.showcase.system import System, ask
 from streamsocial_billing.status.words import counted
 
 DEFAULT_PAYMENTS: Final = 2_000
@@ -71,7 +72,7 @@ def run(folder: Folder, environ: Mapping[str, str], console: Console) -> int:
     try:
         system.start()
         ask(f"{system.gateway_url}/_faults", within_s=5, body=b'{"latency_ms": %d}' % GATEWAY_TAKES_MS)
-        killed = _stream(system, sample_payments(payments), console)
+        survived = _stream(system, sample_payments(payments), console)
         console.print("audit: Kafka, tables, the gateway's ledger", highlight=False)
         report = run_audit(system.settings, wait_s=AUDIT_WAITS_S)
         calls = (ask(f"{system.gateway_url}/_stats", within_s=5) or {}).get("calls", 0)
@@ -80,7 +81,7 @@ def run(folder: Folder, environ: Mapping[str, str], console: Console) -> int:
     finally:
         system.close()
     console.print(render(report), soft_wrap=True)  # a line of the report is one line, however long
-    checks = verdict(payments, report, killed, codes, disk)
+    checks = verdict(payments, report, survived, codes, disk)
     moved = sum(report.gateway.values()) + sum(report.refunds.values())
     _print_verdict(console, checks, disk, report.open)
     if calls > moved:
@@ -107,18 +108,18 @@ def own_settings(environ: Mapping[str, str]) -> dict[str, str]:
     return names | ({} if QUICK_FAILOVER.keys() & environ.keys() else QUICK_FAILOVER)
 
 
-def _stream(system: System, lines: list[bytes], console: Console) -> int:
-    """Send everything, kill a worker half-way, wait for all results; returns the SIGKILLs survived."""
+def _stream(system: System, lines: list[bytes], console: Console) -> Survived:
+    """Send everything, do the harm meanwhile, wait for all results."""
     tally = Tally(len(lines))
     topic = system.settings.topic(RESULTS)
-    killed: Worker | None = None
     looked = quiet_since = time.monotonic()
     ticked = 0.0
     with (
         closing(CommittedLog(system.settings).follow(topic)) as results,
         Feed(lines, system.environ, system.folder) as feed,
-        Progress(console, tally, system.workers) as progress,
+        Progress(console, tally, system) as progress,
     ):
+        harm = Harm(system, tally, progress)
         for message in results:
             now = time.monotonic()
             if message is not None:
@@ -129,8 +130,7 @@ def _stream(system: System, lines: list[bytes], console: Console) -> int:
             ticked = now
             feed.push()
             tally.sent = feed.sent
-            if killed is None and tally.results >= tally.events // 2:
-                killed = _kill(system.workers[0], tally, progress)
+            harm.look()
             system.watch()
             if now - looked > LOOK_EVERY_S:
                 system.look()
@@ -146,26 +146,13 @@ def _stream(system: System, lines: list[bytes], console: Console) -> int:
                 raise ShowcaseFailed(f"no result for {QUIET_LIMIT_S:.0f} s, {there}")
         if feed.finished() != 0:
             feed.push()  # says why
+        survived = harm.over()
         system.wait_complete()
-    return int(killed is not None)
-
-
-def _kill(worker: Worker, tally: Tally, progress: Progress) -> Worker:
-    """SIGKILL, then a new process on the same data at once."""
-    owned = len(worker.assigned)
-    pid = worker.kill()
-    worker.look()
-    at = f"at {tally.results:,} of {tally.events:,} results"
-    progress.say(f"SIGKILL    {worker.name} (pid {pid}, {owned} partitions) {at}")
-    progress.show(now=True)
-    worker.start()
-    worker.look()
-    progress.say(f"restart    {worker.name} (pid {worker.pid}) on the same data folder")
-    return worker
+    return survived
 
 
 def verdict(
-    payments: int, report: AuditReport, killed: int, codes: Mapping[str, int], disk: list[Problem]
+    payments: int, report: AuditReport, survived: Survived, codes: Mapping[str, int], disk: list[Problem]
 ) -> list[Check]:
     """Everything that must hold, with what was found."""
     twice, refunds = payments // 10, refunds_among(payments)
@@ -173,6 +160,7 @@ def verdict(
     answered = sum(first + replayed for first, replayed, _ in report.results.values())
     final = report.results.get("succeeded", (0, 0, 0))
     settled = sum(resolving for _, _, resolving in report.results.values())
+    several = survived.brokers > 1
     return [
         Check("payments sent, refunds of some among them", wanted, report.payments),
         Check("  of them twice", twice, report.resent),
@@ -184,7 +172,8 @@ def verdict(
         Check("results, one for each event", events, answered),
         Check("metrics, one for each result", answered + settled, report.metrics),
         Check("intake metrics, one for each event", events, report.requested),
-        Check("SIGKILLs survived", 1, killed),
+        Check("SIGKILLs survived", survived.kills_wanted, survived.kills),
+        *([Check("brokers with every record again", survived.brokers, survived.in_sync)] if several else []),
         Check("workers that stopped in order", len(codes), sum(code == 0 for code in codes.values())),
         Check(OPEN, 0, report.open),
         Check("differences between results, tables, the gateway's ledger", 0, report.problem_total),

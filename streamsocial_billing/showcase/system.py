@@ -13,7 +13,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 import orjson
 from confluent_kafka import KafkaException
 
-from broker import LocalBroker
+from broker.choice import brokers_wanted
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.exactly_once.errors import KafkaUnavailable
 from streamsocial_billing.settings import Settings, SettingsError
@@ -94,9 +94,9 @@ class Worker(Child):
 class System:
     """Everything that runs; `start` it, `close` it in every case.
 
-    `kafka`: host:port of another broker, None for our own. `own` are settings that nobody may override; with
-    `keep` a part that has been up and dies is started again. Raises ShowcaseFailed (also BrokerError, from
-    the local broker) with a one-line text.
+    `kafka`: host:port of another broker, None for `own_kafka`, of one broker or of three. `own` are settings
+    that nobody may override; with `keep` a part that has been up and dies is started again. Raises
+    ShowcaseFailed (also BrokerError, from the local broker) with a one-line text.
     """
 
     def __init__(
@@ -105,16 +105,18 @@ class System:
     ) -> None:  # fmt: skip
         self.folder = folder
         self.kafka = environ.get("KAFKA") or None
-        self.broker = None if self.kafka else LocalBroker(folder.path / "kafka")
+        brokers = brokers_wanted(environ)
+        self.own_kafka = None if self.kafka else OwnKafka(folder.path / "kafka", brokers, say)
         self.workers: list[Worker] = []
         self.gateway: Gateway | None = None
         self.keeper = Keeper(say) if keep else None
         self.foreign: ForeignKafka | None = None
-        self._own: OwnKafka | None = None
         self._say = say
         self._environ = _without_foreign_kafka(environ, local=self.kafka is None) | dict(own)
         self._set("BILLING_BROKER", f"kafka://{self.kafka}" if self.kafka else "kafka://127.0.0.1:9092")
         self._set("BILLING_GATEWAY_URL", f"http://127.0.0.1:{GATEWAY_PORT}")
+        if brokers > 1:
+            self._set("BILLING_REPLICATION", str(brokers))
         self.settings = self._settings()
 
     @property
@@ -146,16 +148,17 @@ class System:
 
     def watch(self) -> None:
         """Raise ShowcaseFailed if a process has ended that should run; one that is kept is started again."""
+        if self.own_kafka is not None:
+            self.own_kafka.mend()
         if self.keeper is not None:
             self.keeper.look()
-            if self._own is not None:
-                self._own.mend()
             news = self.foreign.news() if self.foreign is not None else None
             if news is not None:
                 self._say(news)
             return
-        if self.broker is not None and not self.broker.running:
-            raise ShowcaseFailed(OwnKafka(self.broker, self._say).why())
+        ended = self.own_kafka.ended() if self.own_kafka is not None else None
+        if ended is not None:
+            raise ShowcaseFailed(ended.why())
         for child in self._children():
             if not child.running:
                 raise ShowcaseFailed(child.why())
@@ -206,22 +209,21 @@ class System:
             self.gateway.stopped()
         if self.foreign is not None:
             self.foreign.close()
-        if self.broker is not None:
-            self.broker.stop()
+        if self.own_kafka is not None:
+            self.own_kafka.stop()
 
     def _start_kafka(self) -> None:
-        if self.broker is None:
+        if self.own_kafka is None:
             self.check_kafka()
             self._say(f"Kafka      {self.settings.bootstrap} (yours)")
             if self.keeper is not None:
                 self.foreign = ForeignKafka(self.settings)
             return
-        self.broker.start()
-        self._set("BILLING_BROKER", self.broker.url)
+        self.own_kafka.start()
+        self._set("BILLING_BROKER", self.own_kafka.url)
         self.settings = self._settings()
-        self._say(f"Kafka      {self.broker.bootstrap} (pid {self.broker.pid})")
-        self._own = OwnKafka(self.broker, self._say)
-        self._keep(self._own)
+        for part in self.own_kafka.parts:
+            self._keep(part)
 
     def _start_gateway(self) -> None:
         port = free_port(GATEWAY_PORT)
@@ -268,8 +270,8 @@ class System:
             self.keeper.add(part)
 
     def _kafka_is_there(self) -> bool:
-        if self.broker is not None:
-            return self.broker.running
+        if self.own_kafka is not None:
+            return self.own_kafka.is_there
         return self.foreign is None or self.foreign.is_there
 
     def _set(self, variable: str, value: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,8 +45,12 @@ def instructions(settings: Settings, dashboard: str, folder: Path) -> list[str]:
     addresses = {
         "BILLING_BROKER": (settings.broker, usual.broker),
         "BILLING_GATEWAY_URL": (settings.simulator_url, usual.gateway_url),
+        "BILLING_REPLICATION": (str(settings.replication), str(usual.replication)),
     }
-    exports = [f"export {name}={value}" for name, (value, default) in addresses.items() if value != default]
+    exports = [
+        f"export {name}={shlex.quote(value)}"  # quoted: to a shell, `;` ends a command
+        for name, (value, default) in addresses.items() if value != default
+    ]  # fmt: skip
     return [
         "",
         f"dashboard  {dashboard}/",
@@ -91,4 +96,5 @@ def _status(system: System) -> str:
     stats = ask(f"{system.gateway_url}/_stats", within_s=1)
     charges = f"{stats.get('charges', '?')} charges" if stats else "does not answer"
     states = "   ".join(f"{worker.name}: {worker.state}" for worker in system.workers)
-    return f"{states}   gateway: {charges}"
+    kafka = system.own_kafka.state if system.own_kafka is not None else ""
+    return f"{kafka}{'   ' if kafka else ''}{states}   gateway: {charges}"

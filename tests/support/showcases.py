@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def environment(**variables: str) -> dict[str, str]:
     """The environment of a user who has set nothing but these."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("BILLING_")}
-    return {key: value for key, value in clean.items() if key not in ("KAFKA", "PAYMENTS")} | variables
+    return {key: value for key, value in clean.items() if key not in ("KAFKA", "BROKERS", "PAYMENTS")} | variables
 
 
 @contextmanager

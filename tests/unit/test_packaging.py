@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import json
 import re
@@ -14,11 +15,18 @@ from faust.stores import by_url as store_by_url
 from faust.transport.drivers import TRANSPORTS
 from yarl import URL
 
+from broker.cluster import BROKER_FLAGS, CONTROLLER_FLAGS, replicated
+from streamsocial_billing.settings import Settings
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]
 WORKERS = ["worker-1", "worker-2", "worker-3"]
+BROKERS = ["kafka-1", "kafka-2", "kafka-3"]
+KAFKA = ["controller", *BROKERS]
+PLACE = re.compile("LISTENER|_QUORUM_|LOG_DIRS|ROLES|NODE_ID|HEAP_OPTS|CLUSTER_ID")
+"""Settings that say where a node is, not how it behaves."""
 
 
 def metadata() -> configparser.ConfigParser:
@@ -76,25 +84,64 @@ def test_faust_finds_the_store_by_its_url_scheme() -> None:
 def test_compose_runs_the_broker_version_of_the_pom() -> None:
     """Tests, showcase, containers: the same Kafka."""
     pom = (ROOT / "broker" / "pom.xml").read_text(encoding="utf-8")
-    version = re.findall(r"<kafka.version>(.+)</kafka.version>", pom)
-    assert [SERVICES["kafka"]["image"]] == [f"apache/kafka:{each}" for each in version]
+    (version,) = re.findall(r"<kafka.version>(.+)</kafka.version>", pom)
+    assert {f"apache/kafka:{version}"} == {SERVICES[name]["image"] for name in KAFKA}
 
 
-def test_compose_sets_what_the_local_broker_sets() -> None:
-    """The container's Kafka has the same topic, retention and transaction settings as the local one."""
-    local = {}
-    for line in (ROOT / "broker" / "server.properties").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            local["KAFKA_" + name.upper().replace(".", "_")] = value
-    place = r"LISTENER|_QUORUM_|LOG_DIRS|ROLES|NODE_ID"
-    compose = {k: v for k, v in SERVICES["kafka"]["environment"].items() if not re.search(place, k)}
-    assert compose == {name: local.get(name) for name in compose}
+def local_settings() -> dict[str, str]:
+    """What each node of a local cluster is given, under the names of the image's environment variables."""
+    lines = (ROOT / "broker" / "server.properties").read_text(encoding="utf-8").splitlines()
+    found = dict(line.partition("=")[::2] for line in lines if line and not line.startswith("#"))
+    return {"KAFKA_" + k.upper().replace(".", "_"): v for k, v in (found | replicated(3)).items()}
+
+
+@pytest.mark.parametrize("name", KAFKA)
+def test_compose_sets_what_the_local_cluster_sets(name: str) -> None:
+    """A container's Kafka has the replication, topic, retention, transaction settings of the local ones."""
+    environment = SERVICES[name]["environment"].items()
+    compose = {key: value for key, value in environment if not PLACE.search(key)}
+    local = {key: value for key, value in local_settings().items() if not PLACE.search(key)}
+    for_tests_alone = "KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS"
+    del local[for_tests_alone]
+    assert local == compose
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"), [("controller", CONTROLLER_FLAGS), *((name, BROKER_FLAGS) for name in BROKERS)]
+)
+def test_compose_gives_the_heaps_of_the_local_cluster(name: str, flags: tuple[str, ...]) -> None:
+    """So that all fit into the 2 GiB that the local ones were measured with."""
+    heap = [flag for flag in flags if flag.startswith("-Xm")]
+    assert heap == SERVICES[name]["environment"]["KAFKA_HEAP_OPTS"].split()
+
+
+def test_compose_names_one_controller_and_three_brokers_of_one_cluster() -> None:
+    """Ids are their own, the cluster's id is one, each broker is found where it says it is."""
+    environments = [SERVICES[name]["environment"] for name in KAFKA]
+    assert ["100", "1", "2", "3"] == [one["KAFKA_NODE_ID"] for one in environments]
+    assert ["controller", *["broker"] * 3] == [one["KAFKA_PROCESS_ROLES"] for one in environments]
+    (cluster_id,) = {one["CLUSTER_ID"] for one in environments}
+    assert 16 == len(base64.urlsafe_b64decode(cluster_id + "=="))
+    assert {"100@controller:9093"} == {one["KAFKA_CONTROLLER_QUORUM_VOTERS"] for one in environments}
+    assert "CONTROLLER://:9093" == environments[0]["KAFKA_LISTENERS"]
+    # the image refuses to start a controller that advertises listeners
+    assert "KAFKA_ADVERTISED_LISTENERS" not in environments[0]
+    for name in BROKERS:
+        assert f"CLIENT://{name}:9092" == SERVICES[name]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
+        assert "CLIENT://:9092" == SERVICES[name]["environment"]["KAFKA_LISTENERS"]
+
+
+@pytest.mark.parametrize("name", KAFKA)
+def test_a_kafka_node_is_checked_at_the_port_that_it_listens_on(name: str) -> None:
+    """Without a Java process for each look; it is started again when it dies, and waits for nobody."""
+    port = 9093 if name == "controller" else 9092
+    assert f"/dev/tcp/{name}/{port}" in SERVICES[name]["healthcheck"]["test"][-1]
+    assert ("unless-stopped", None) == (SERVICES[name]["restart"], SERVICES[name].get("depends_on"))
 
 
 def test_compose_starts_one_gateway_with_three_workers() -> None:
     """The system of the README: Kafka, one gateway, three workers."""
-    assert {"kafka", "gateway", *WORKERS} == set(SERVICES)
+    assert {*KAFKA, "gateway", *WORKERS} == set(SERVICES)
 
 
 def test_compose_volumes_are_declared_and_not_shared() -> None:
@@ -104,14 +151,14 @@ def test_compose_volumes_are_declared_and_not_shared() -> None:
 
 
 @pytest.mark.parametrize("name", WORKERS)
-def test_a_worker_waits_for_a_healthy_broker_and_gateway(name: str) -> None:
-    """A worker starts after both are healthy, and finds them under their service names and ports."""
+def test_a_worker_waits_for_healthy_brokers_and_gateway(name: str) -> None:
+    """A worker starts after all are healthy, and finds them under their service names and ports."""
     healthy = {"condition": "service_healthy"}
-    assert {"kafka": healthy, "gateway": healthy} == SERVICES[name]["depends_on"]
+    assert {each: healthy for each in (*BROKERS, "gateway")} == SERVICES[name]["depends_on"]
     environment = SERVICES[name]["environment"]
-    assert "CLIENT://" + URL(environment["BILLING_BROKER"]).authority == (
-        SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
-    )
+    settings = Settings.from_environment(environment)
+    assert [f"{each}:9092" for each in BROKERS] == settings.bootstrap.split(",")
+    assert len(BROKERS) == settings.replication
     port = URL(environment["BILLING_GATEWAY_URL"]).port
     assert f"--port={port}" in SERVICES["gateway"]["command"]
     assert f":{port}/health" in SERVICES["gateway"]["healthcheck"]["test"][-1]

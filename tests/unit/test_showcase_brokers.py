@@ -1,0 +1,105 @@
+"""BROKERS for `make run` and `make up`: what is refused, what everybody gets of three brokers."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from broker import BrokerError
+from broker.choice import folder_name
+from streamsocial_billing.settings import Settings
+from streamsocial_billing.showcase.__main__ import main
+from streamsocial_billing.showcase.folder import Folder
+from streamsocial_billing.showcase.kafka import OwnKafka
+from streamsocial_billing.showcase.system import System
+from streamsocial_billing.showcase.up import instructions
+
+
+def quiet(text: str) -> None:
+    """Where nobody listens."""
+
+
+@pytest.mark.parametrize("command", ["run", "up"])
+@pytest.mark.parametrize(
+    ("variables", "text"),
+    [
+        ({"BROKERS": "2"}, "BROKERS=2 is not offered: choose 1 or 3"),
+        ({"BROKERS": "0"}, "BROKERS=0 is not offered: choose 1 or 3"),
+        ({"BROKERS": "x"}, "BROKERS=x is not offered: choose 1 or 3"),
+        (
+            {"BROKERS": "3", "KAFKA": "a:9092"},
+            "BROKERS=3 starts brokers, KAFKA=a:9092 names yours: choose one",
+        ),
+    ],
+)
+def test_other_counts_of_brokers_are_refused_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str,
+    variables: dict[str, str], text: str,
+) -> None:  # fmt: skip
+    """Exit code 2, one line, no data folder."""
+    monkeypatch.setattr("sys.argv", ["showcase", command, "--data", str(tmp_path / "data")])
+    for name in ("BROKERS", "KAFKA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert 2 == main()
+    assert ("", f"showcase: {text}\n") == capsys.readouterr()
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_each_number_of_brokers_has_data_of_its_own() -> None:
+    """By default; of one broker where they always were."""
+    assert ("up", "up-3", "kafka-3") == (folder_name("up", 1), folder_name("up", 3), folder_name("kafka", 3))
+
+
+@pytest.mark.parametrize(("brokers", "there_before"), [(3, "log"), (1, "controller")])
+def test_data_of_another_number_of_brokers_are_refused(
+    tmp_path: Path, brokers: int, there_before: str
+) -> None:
+    """With --data: one line, and nothing is written into them."""
+    (tmp_path / there_before).mkdir()
+    with pytest.raises(BrokerError, match="^.+ holds the data of a .+: choose another data folder$"):
+        OwnKafka(tmp_path, brokers, quiet).start()
+    assert [there_before] == [entry.name for entry in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("variables", "replication"), [({}, 1), ({"BROKERS": "1"}, 1), ({"BROKERS": "3"}, 3)]
+)
+def test_topics_have_a_copy_on_each_broker(
+    tmp_path: Path, variables: dict[str, str], replication: int
+) -> None:
+    """Whatever was meant for another Kafka is not taken over."""
+    with Folder(tmp_path / "up") as folder:
+        system = System(folder, variables | {"BILLING_REPLICATION": "2"}, {}, quiet)
+    assert replication == system.settings.replication
+    assert system.own_kafka is not None
+    assert replication == len(system.own_kafka.brokers)
+
+
+def test_each_process_of_three_brokers_is_kept_and_brokers_wait_for_the_controller(tmp_path: Path) -> None:
+    """Without it a broker that starts only waits; workers wait for enough brokers for a commit."""
+    kafka = OwnKafka(tmp_path, 3, quiet)
+    assert ["controller", "broker-1", "broker-2", "broker-3"] == [part.name for part in kafka.parts]
+    assert [True, False, False, False] == [part.may_start() for part in kafka.parts]
+    assert (False, "Kafka: 0 of 3 brokers") == (kafka.is_there, kafka.state)
+
+
+def test_one_broker_is_one_part_and_needs_no_word_in_the_status_line(tmp_path: Path) -> None:
+    """As it always was."""
+    kafka = OwnKafka(tmp_path, 1, quiet)
+    assert (["Kafka"], "") == ([part.name for part in kafka.parts], kafka.state)
+    assert kafka.brokers[0].may_start()
+
+
+def test_what_make_up_prints_to_export_reaches_commands_as_it_is(tmp_path: Path) -> None:
+    """Several addresses have semicolons between them, at which a shell ends a command."""
+    brokers = "kafka://127.0.0.1:9092;kafka://127.0.0.1:9093;kafka://127.0.0.1:9094"
+    settings = Settings(broker=brokers, replication=3, gateway_url="http://127.0.0.1:8420")
+    lines = instructions(settings, "http://127.0.0.1:6066", tmp_path)
+    exports = [line.strip() for line in lines if line.strip().startswith("export BILLING_")]
+    script = "\n".join([*exports, 'echo "$BILLING_BROKER $BILLING_REPLICATION"'])
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert f"{brokers} 3\n" == done.stdout

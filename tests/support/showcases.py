@@ -15,8 +15,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def environment(**variables: str) -> dict[str, str]:
     """The environment of a user who has set nothing but these."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("BILLING_")}
-    return {key: value for key, value in clean.items() if key not in ("KAFKA", "BROKERS", "PAYMENTS")} | variables
+    ours = ("KAFKA", "BROKERS", "PAYMENTS")
+    inherited = os.environ.items()
+    clean = {key: value for key, value in inherited if not key.startswith("BILLING_") and key not in ours}
+    return clean | variables
 
 
 @contextmanager

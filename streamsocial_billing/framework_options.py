@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from streamsocial_billing import exactly_once
+from streamsocial_billing import __version__, exactly_once
 from streamsocial_billing.card_numbers import mask_card_numbers
 from streamsocial_billing.data_folder import default_folder
 from streamsocial_billing.exactly_once import Options
@@ -15,6 +15,10 @@ from streamsocial_billing.settings import Settings
 WEB_BIND = "127.0.0.1"
 GAP_ALARM_S = 60.0  # one payment that holds up the commits behind it for so long is an alarm ...
 GAP_ALARM_DEADLINES = 3  # ... but never less than so many gateway deadlines
+
+GROUP_FORMAT = 1
+"""Raised by a release whose workers must not run beside older ones, in either direction: records or rows
+that one of them would misread. Kafka then lets neither into the other's group."""
 
 
 def faust_options(settings: Settings) -> dict[str, Any]:
@@ -46,6 +50,8 @@ def layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:
         "key_text": _key_text,
         "tell_committed": tell,
         "held_back_lines": lambda: fold.held_back,
+        "release": __version__,
+        "group_format": GROUP_FORMAT,
     }
     return Options(**{**chosen, **overrides})
 

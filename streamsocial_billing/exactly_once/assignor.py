@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -11,9 +12,14 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, Cons
 from faust.types.assignor import PartitionAssignorT
 from yarl import URL
 
+from .layer import Layer
+from .options import Options
+
 logger = logging.getLogger(__name__)
 
 VERSION = 0
+PROTOCOL = "exactly-once-tasks"
+UNNAMED = "older"  # of a release that did not say yet which one it is
 MemberId = str
 
 
@@ -47,7 +53,8 @@ class TaskAssignor(AbstractPartitionAssignor, PartitionAssignorT):  # type: igno
 
     A topic that not every member subscribes to stays unassigned until all do: in a rolling deploy that adds
     a source topic no task is ever split over two workers (point 6). Each member learns the web address of
-    every partition's owner for the router.
+    every partition's owner for the router, and which releases there are. What members and leader say to each
+    other may get further fields: a release ignores those that it does not know.
     """
 
     def __init__(self, app: Any, replicas: int = 0) -> None:
@@ -56,13 +63,15 @@ class TaskAssignor(AbstractPartitionAssignor, PartitionAssignorT):  # type: igno
         self.replicas = replicas
         self._mine: list[int] = []
         self._urls: dict[int, URL] = {}
+        self._releases: dict[str, int] = {}
         self.assigned_at_ms: int | None = None
         """When the last assignment came, ms since the epoch; None: there was none yet."""
 
     @property
     def name(self) -> str:
-        """The protocol's name in the group; members with another one cannot join."""
-        return "exactly-once-tasks"
+        """The protocol's name in the group: Kafka refuses members with another one while there are any."""
+        number = self._options().group_format
+        return PROTOCOL if number == 1 else f"{PROTOCOL}-{number}"
 
     @property
     def version(self) -> int:
@@ -70,8 +79,10 @@ class TaskAssignor(AbstractPartitionAssignor, PartitionAssignorT):  # type: igno
         return VERSION
 
     def metadata(self, topics: Any) -> Any:
-        """What this member tells the leader: its subscription, address, tasks owned."""
+        """What this member tells the leader: its subscription, address, tasks owned, release."""
         about = {"url": str(self.app.conf.canonical_url), "owned": self._mine}
+        if self._options().release:
+            about["release"] = self._options().release
         return ConsumerProtocolMemberMetadata(VERSION, sorted(topics), orjson.dumps(about))
 
     def assign(self, cluster: Any, member_metadata: Any) -> Any:
@@ -85,10 +96,11 @@ class TaskAssignor(AbstractPartitionAssignor, PartitionAssignorT):  # type: igno
         about = {m: orjson.loads(meta.user_data or b"{}") for m, meta in member_metadata.items()}
         shares = share_out(partitions, {m: a.get("owned", []) for m, a in about.items()})
         urls = {str(p): about[m].get("url", "") for m, numbers in shares.items() for p in numbers}
+        told = orjson.dumps(
+            {"urls": urls, "releases": Counter(a.get("release", UNNAMED) for a in about.values())}
+        )
         return {
-            member: ConsumerProtocolMemberAssignment(
-                VERSION, [(topic, numbers) for topic in usable], orjson.dumps({"urls": urls})
-            )
+            member: ConsumerProtocolMemberAssignment(VERSION, [(topic, numbers) for topic in usable], told)
             for member, numbers in shares.items()
         }
 
@@ -98,6 +110,19 @@ class TaskAssignor(AbstractPartitionAssignor, PartitionAssignorT):  # type: igno
         self.assigned_at_ms = int(time.time() * 1000)
         about = orjson.loads(assignment.user_data or b"{}")
         self._urls = {int(p): URL(url) for p, url in about.get("urls", {}).items()}
+        self._note_releases(about.get("releases", {}))
+
+    def _note_releases(self, releases: dict[str, int]) -> None:
+        """Say which releases there are when that has changed, unless it is, and was, one alone.
+
+        A leader of a release before these words says nothing: then nothing is known, nothing is said.
+        """
+        before, self._releases = self._releases, releases
+        if releases and releases != before and max(len(releases), len(before)) > 1:
+            logger.info("releases in the group: %s", _counted(releases.items()))
+
+    def _options(self) -> Options:
+        return Layer.of(self.app).options
 
     def url_of(self, partition: int) -> URL | None:
         """The web address of the worker that owns the partition, as of the last assignment."""
@@ -143,6 +168,10 @@ class TaskAssignor(AbstractPartitionAssignor, PartitionAssignorT):  # type: igno
             for url, topics in self.table_metadata(topic).items():
                 found.setdefault(url, {}).update(topics)
         return found
+
+
+def _counted(releases: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{one} ({count} worker{'s' * (count != 1)})" for one, count in sorted(releases))
 
 
 def _common_topics(subscriptions: Mapping[MemberId, set[str]]) -> set[str]:

@@ -49,6 +49,10 @@ class Options:
         tell_committed: called with (event, facts) for each `Unit.tell`, after its commit is known to have
             happened, in the event loop: for the log. A commit whose answer was lost is not told.
         held_back_lines: how many log lines were counted instead of written, since the process began.
+        release: of the app, as the other members of the group see it; empty: they are not told.
+        group_format: raised by a release that cannot run beside the ones before: Kafka lets only members of
+            one format into a group, whatever release they are of.
+        group_advice: what an operator can do while members of another format are in the group.
         probe: called with the name of each point of a commit.
     """
 
@@ -72,4 +76,7 @@ class Options:
     key_text: Callable[[bytes], str] = field(default=plain_key)
     tell_committed: Callable[[Any, tuple[Any, ...]], None] | None = None
     held_back_lines: Callable[[], int] = field(default=none_held_back)
+    release: str = ""
+    group_format: int = 1
+    group_advice: str = "stop all workers of the other release first"
     probe: Callable[[str], None] = field(default=no_probe)

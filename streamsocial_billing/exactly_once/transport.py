@@ -10,7 +10,12 @@ from typing import Any, ClassVar
 import aiokafka
 from aiokafka import TopicPartition
 from aiokafka.client import ConnectionGroup
-from aiokafka.errors import ConsumerStoppedError, KafkaError, NodeNotReadyError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    InconsistentGroupProtocolError,
+    KafkaError,
+    NodeNotReadyError,
+)
 from aiokafka.protocol.metadata import MetadataRequest
 from faust.events import Event as FaustEvent
 from faust.transport import base
@@ -59,6 +64,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """aiokafka in a thread and event loop of its own."""
 
     membership: Membership
+    has_joined = False  # there was an assignment
     _tokens: dict[TP, int]
     _counted_at = 0.0
 
@@ -71,6 +77,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self._tokens.clear()
         coordinator = self._ensure_consumer()._coordinator
         self.membership = Membership(self.app.conf.id, coordinator.generation, coordinator.member_id)
+        self.has_joined = True
         self._ensure_consumer().pause(*assigned)
 
     def _stopped_set(self) -> None:
@@ -186,11 +193,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
         Raises:
             ConsumerDead: one of its background tasks has ended.
+            SetupRefused: Kafka does not let it into the group, whose members are of another format.
         """
         consumer = self._ensure_consumer()
         coordinator, fetcher = consumer._coordinator, consumer._fetcher
         try:
             coordinator.check_errors()
+        except InconsistentGroupProtocolError as exc:
+            raise SetupRefused(
+                f"workers of a release that cannot run beside this one are in the group {self.app.conf.id}: "
+                f"{Layer.of(self.app).options.group_advice}"
+            ) from exc
         except KafkaError as exc:
             logger.warning("consumer group: %s; trying again", reason(exc), extra={"fold": True})
         for task in (coordinator._coordination_task, fetcher._fetch_task):
@@ -200,7 +213,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def check(self) -> None:
         """What `fetch` checks, while there is nothing to fetch."""
         self.check_health()
-        await self.watch_partitions(now=False)
+        if self.has_joined:
+            await self.watch_partitions(now=False)
 
     async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
         """Seek, then resume, unless the group has moved on; then records belong to this incarnation."""
@@ -335,6 +349,21 @@ class Consumer(driver.Consumer):
             await self.app.crash(refused)
             raise refused
         await super().subscribe(names)
+        self.add_future(self._look_after_the_first_join())
+
+    async def _look_after_the_first_join(self) -> None:
+        """See why the group refuses this member: nothing fetches yet, and aiokafka waits for us to look."""
+        while not (self._stopped.is_set() or self._thread.has_joined):
+            try:
+                await self._thread.in_loop(self._thread.check())
+            except (ConsumerDead, SetupRefused) as exc:
+                await self._give_up(exc)
+                return
+            await asyncio.sleep(HEALTH_EVERY_S)
+
+    async def _give_up(self, exc: ExactlyOnceError) -> None:
+        logger.critical("the worker stops: %s", exc)
+        await self.app.crash(exc)
 
     async def _drain_messages(self, fetcher: Any) -> None:
         """Fetch until stopped; Faust's fetcher service runs this."""
@@ -348,8 +377,7 @@ class Consumer(driver.Consumer):
                     return  # Faust would take it for a crash if a rebalance is under way
                 raise
             except (ConsumerDead, SetupRefused) as exc:
-                logger.critical("the worker stops: %s", exc)
-                await self.app.crash(exc)
+                await self._give_up(exc)
                 return
             except KafkaError as exc:
                 logger.warning("fetching failed, trying again: %s", reason(exc), extra={"fold": True})

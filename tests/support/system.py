@@ -159,13 +159,17 @@ class WorkerProcess:
 
     def wait_killed(self, within_s: float = WAIT_S) -> None:
         """Return when the process has died by SIGKILL; anything else is a failure."""
+        assert -signal.SIGKILL == self.wait_ended(within_s), self.tail()
+
+    def wait_ended(self, within_s: float = WAIT_S) -> int:
+        """Its exit code (negative: the signal), as soon as it has ended by itself."""
         assert self._process is not None
         try:
-            code = self._process.wait(within_s)
+            return self._process.wait(within_s)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} did not kill itself: {self.tail()}") from None
-        assert -signal.SIGKILL == code, self.tail()
-        self._join()
+            raise AssertionError(f"{self.name} did not end by itself: {self.tail()}") from None
+        finally:
+            self._join()
 
     def kill(self) -> None:
         """SIGKILL by its own pid."""

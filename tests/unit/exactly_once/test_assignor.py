@@ -13,6 +13,7 @@ Properties of `share_out`:
 """
 
 import orjson
+import pytest
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment, ConsumerProtocolMemberMetadata
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,3 +152,28 @@ def test_each_member_learns_the_address_of_every_owner() -> None:
     mine.on_assignment(encoded)
     assert [URL("http://a:1"), URL("http://b:2"), None] == [mine.url_of(p) for p in (0, 1, 2)]
     assert {"http://a:1": {"t": [0]}, "http://b:2": {"t": [1]}} == mine.table_metadata("t")
+
+
+def test_each_member_learns_which_releases_there_are(caplog: pytest.LogCaptureFixture) -> None:
+    """It says so while they differ, and once more when the last old one is gone."""
+    new = ConsumerProtocolMemberMetadata(0, ["x"], orjson.dumps({"url": "http://w:1", "release": "0.3.0"}))
+    mine = TaskAssignor(None)
+    with caplog.at_level("INFO"):
+        for members in ({"a": member("x")}, {"a": member("x"), "b": new, "c": new}, {"b": new, "c": new}):
+            answer = assigned(Cluster(x=3), **members)
+            for _ in range(2):
+                mine.on_assignment(answer[sorted(members)[-1]])
+    assert [
+        "releases in the group: 0.3.0 (2 workers), older (1 worker)",
+        "releases in the group: 0.3.0 (2 workers)",
+    ] == caplog.messages
+
+
+def test_an_assignment_of_an_older_leader_has_no_releases(caplog: pytest.LogCaptureFixture) -> None:
+    """What a release before these words says is enough."""
+    mine = TaskAssignor(None)
+    with caplog.at_level("INFO"):
+        mine.on_assignment(
+            ConsumerProtocolMemberAssignment(0, [("x", [1])], orjson.dumps({"urls": {"1": "http://a:1"}}))
+        )
+    assert ([], URL("http://a:1")) == (caplog.messages, mine.url_of(1))

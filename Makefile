@@ -1,4 +1,4 @@
-# Every command of this project; `make` prints them.
+# Every command of this project; `make` prints them. BROKERS, KAFKA, PAYMENTS reach them by the environment.
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
@@ -19,10 +19,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
 	@touch $@
 
-run: install ## the main job once: local Kafka, gateway, two workers, one SIGKILL, the audit (PAYMENTS=n, KAFKA=host:port)
+run: install ## the main job once: local Kafka, gateway, two workers, SIGKILL, the audit (PAYMENTS=n; KAFKA=host:port or BROKERS=3)
 	$(BIN)/python -m streamsocial_billing.showcase run
 
-up: install ## the same system, left running until Ctrl-C; what dies is started again
+up: install ## the same system, left running until Ctrl-C; what dies is started again (KAFKA=host:port or BROKERS=3)
 	$(BIN)/python -m streamsocial_billing.showcase up
 
 test: lint ## set up, lint, then pass every test that fits a CI run

@@ -118,6 +118,11 @@ class WorkerProcess:
         """True while the process lives."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def code(self) -> int | None:
+        """Exit code of the last start, below 0: the signal that killed it; None while it lives."""
+        return self._process.poll() if self._process is not None else None
+
     def start(self, crash_at: tuple[str, int] | None = None, sent: signal.Signals = signal.SIGKILL) -> None:
         """Start it; with `crash_at` (point, N) it signals itself when it reaches the point the N-th time."""
         assert not self.running
@@ -309,7 +314,7 @@ class System:
             create_topics(self.settings, Cluster(self.settings.client_config(), 10))
             self._intake = PaymentProducer(self.settings, self.folder / "intake")
             news, name = threading.Condition(), self.settings.topic
-            self.results = TopicReader(self.settings, name(RESULTS), news, _answered_event)
+            self.results = TopicReader(self.settings, name(RESULTS), news, self._answers)
             self.dead_letters = TopicReader(self.settings, name(DEAD_LETTERS), news, lambda _: None)
         except BaseException:
             self.gateway.stop()
@@ -369,6 +374,10 @@ class System:
     def all_results(self) -> list[dict[str, Any]]:
         """The results so far."""
         return [_json(message) for message in list(self.results.records)]
+
+    def _answers(self, message: Any) -> Source | None:
+        """The event that a result answers, if it is one's first; called by the reader, in its thread."""
+        return _answered_event(message)
 
     def results_of(self, payment_id: str) -> list[dict[str, Any]]:
         """The results of a payment so far."""

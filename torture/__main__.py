@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -13,8 +14,9 @@ from typing import Final, NoReturn
 from rich.console import Console
 
 from broker import BrokerError
+from broker.choice import brokers_wanted
 from streamsocial_billing.committed import KafkaProblem
-from torture.again import LeftBehind
+from torture.again import LeftBehind, brokers_of
 from torture.child import ROOT
 from torture.display import Display
 from torture.judge import judge
@@ -34,7 +36,12 @@ class Size:
     length_s: float
 
 
-SIZES: Final = {"ci": Size(2_000, 40, 110.0), "long": Size(50_000, 1_000, 1_680.0)}
+SIZES: Final = {
+    1: {"ci": Size(2_000, 40, 110.0), "long": Size(50_000, 1_000, 1_680.0)},
+    # the same storm; each fault of a broker takes until all replicas are in sync again, and three brokers
+    # share the machine with the workers, so fewer payments and faults fit into it
+    3: {"ci": Size(1_000, 44, 200.0), "long": Size(20_000, 600, 1_680.0)},
+}
 
 
 def main() -> int:
@@ -56,12 +63,15 @@ def torture(chosen: argparse.Namespace, console: Console) -> bool:
     """One run with its report; True if it is clean."""
     module = "torture.plain_worker" if chosen.control else "torture.worker"
     if chosen.judge:
-        with LeftBehind(chosen.out, chosen.seed, chosen.payments, module=module) as left:
+        with LeftBehind(
+            chosen.out, chosen.seed, chosen.payments, module=module, brokers=brokers_of(chosen.out)
+        ) as left:
             return judge(left, console).clean
-    faults = plan(chosen.seed, chosen.faults, chosen.length, WORKERS)
+    faults = plan(chosen.seed, chosen.faults, chosen.length, WORKERS, chosen.brokers)
     with System(
-        chosen.out, chosen.seed, chosen.payments, module=module, mutant=chosen.mutant or ""
-    ) as system:
+        chosen.out, chosen.seed, chosen.payments, module=module, mutant=chosen.mutant or "",
+        brokers=chosen.brokers,
+    ) as system:  # fmt: skip
         with Display(console, system) as display:
             conductor = Conductor(system, faults, chosen.length, display, patient=chosen.control)
             failed = _conducted(conductor, console)
@@ -80,7 +90,8 @@ def _conducted(conductor: Conductor, console: Console) -> bool:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
-    parser.add_argument("--size", choices=SIZES, default="long")
+    parser.add_argument("--size", choices=SIZES[1], default="long")
+    parser.add_argument("--brokers", help="1 or 3; default: what the variable BROKERS says, else 1")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="default: the time")
     parser.add_argument("--payments", type=int, help="different payments; default: by size")
     parser.add_argument("--faults", type=int, help="default: by size")
@@ -90,7 +101,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--judge", action="store_true", help="no run: judge what --out holds once more")
     parser.add_argument("--mutant", help="a defect to put back in, see torture/mutants.py")
     chosen = parser.parse_args()
-    size = SIZES[chosen.size]
+    try:
+        environ = os.environ if chosen.brokers is None else {**os.environ, "BROKERS": chosen.brokers}
+        chosen.brokers = brokers_wanted(environ)
+    except BrokerError as error:
+        parser.error(str(error))
+    size = SIZES[chosen.brokers][chosen.size]
     for name, value in (("payments", size.payments), ("faults", size.faults), ("length", size.length_s)):
         if getattr(chosen, name) is None:
             setattr(chosen, name, value)

@@ -5,10 +5,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 from torture.figures import lines
 from torture.system import LOCK_NAME, Journal, System
+
+
+def brokers_of(folder: Path) -> int:
+    """With how many brokers the run of this folder was made."""
+    path = folder / "run.json"
+    return int(json.loads(path.read_text()).get("brokers", 1)) if path.exists() else 1
 
 
 class LeftBehind(System):

@@ -5,7 +5,7 @@ A client stays on the listener that it came in by: its metadata names the advert
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -13,6 +13,7 @@ from typing import Final
 from broker import LocalBroker
 from broker.ports import stable_ports
 from torture.proxy import Link, Proxies
+from torture.replicas import OnlyBroker
 
 ABORTS_EVERY_MS: Final = 5_000
 """How often the broker looks for transactions whose time is over (Kafka's default: 10 s). Not sooner than a
@@ -23,6 +24,8 @@ START_WITHIN_S: Final = 120.0
 
 class ProxiedBroker:
     """One real broker, one link to it for each name; for a `with`."""
+
+    count = 1
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self.links: dict[str, Link] = {}
@@ -49,6 +52,28 @@ class ProxiedBroker:
     ) -> None:
         self.broker.stop()
         self._proxies.__exit__(None, None, None)
+
+    @property
+    def links_of_clients(self) -> Mapping[str, Link]:
+        """By the name of the client."""
+        return self.links
+
+    def away(self) -> list[str]:
+        """Nothing to say beside the fault itself."""
+        return []
+
+    def settle(self) -> None:
+        """After the last fault: it runs."""
+
+    @property
+    def replicas(self) -> OnlyBroker:
+        """Where everything lies."""
+        return OnlyBroker(self.broker.data_dir / "log", self.broker.port)
+
+    @property
+    def own_url(self) -> str:
+        """Address past every proxy, as Faust writes it."""
+        return self.broker.url
 
     @property
     def bootstrap(self) -> str:

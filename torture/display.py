@@ -53,7 +53,7 @@ class Display:
     def _line(self, state: State, watch: Watch) -> str:
         return (
             f"{state.elapsed_s:5.0f} s  {state.phase}  faults {state.ended} of {state.planned}  "
-            f"answered {watch.answered:,}  {self._workers()}  {under_way(state)}"
+            f"answered {watch.answered:,}  {self._processes()}  {under_way(state)}"
         )
 
     def _picture(self, state: State, watch: Watch) -> Group:
@@ -61,17 +61,18 @@ class Display:
         progress = ProgressBar(total=max(1, state.planned), completed=state.ended, width=40)
         bar.add_row("faults", progress, f"{state.ended} of {state.planned}")
         lines = [
-            f"{state.phase}, {state.elapsed_s:.0f} s   answered {watch.answered:,}   {self._workers()}",
+            f"{state.phase}, {state.elapsed_s:.0f} s   answered {watch.answered:,}   {self._processes()}",
             under_way(state) or "no fault at the moment",
         ]
         failures = [Text(failure.splitlines()[0], "red") for failure in list(state.failures)[-5:]]
         return Group(bar, *map(Text, lines), *failures)
 
-    def _workers(self) -> str:
-        return ", ".join(
+    def _processes(self) -> str:
+        states = [
             f"{worker.name} {'frozen' if worker.frozen else 'up' if worker.running else 'down'}"
             for worker in self._system.workers.values()
-        )
+        ]
+        return ", ".join([*states, *self._system.kafka.away()])
 
 
 def under_way(state: State) -> str:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Final
 
+from torture import broker_faults
 from torture import disk_faults as disk
 from torture import outer_faults as outer
 from torture import process_faults as process
 from torture.group import FaultFailed, expire_offsets
 from torture.process_faults import Detail
-from torture.schedule import KINDS, Planned
+from torture.schedule import CLUSTER_KINDS, KINDS, Planned
 from torture.system import System
 
 __all__ = ["ACTIONS", "FaultFailed", "act"]
@@ -24,7 +25,8 @@ __all__ = ["ACTIONS", "FaultFailed", "act"]
 
 def act(system: System, fault: Planned) -> Detail:
     """Let the fault happen, from its beginning to its end."""
-    return ACTIONS[fault.kind](system, fault)
+    actions = ACTIONS if system.kafka.count == 1 else {**ACTIONS, **CLUSTER_ACTIONS}
+    return actions[fault.kind](system, fault)
 
 
 def offsets_expired(system: System, fault: Planned) -> Detail:
@@ -48,5 +50,8 @@ ACTIONS: Final[Mapping[str, Callable[[System, Planned], Detail]]] = {
     **dict.fromkeys(outer.GATEWAY, outer.gateway), "intake_kill": outer.intake_kill,
     "offsets_expired": offsets_expired,
 }  # fmt: skip
+CLUSTER_ACTIONS: Final[Mapping[str, Callable[[System, Planned], Detail]]] = {
+    kind: getattr(broker_faults, kind) for kind in CLUSTER_KINDS
+}
 if set(ACTIONS) != set(KINDS):
     raise TypeError(f"every kind needs an action: {set(ACTIONS) ^ set(KINDS)}")

@@ -64,6 +64,9 @@ class Figures:
     lost: int
     double: int
     bound_95: float | None
+    brokers: int
+    away_s: Mapping[str, float]
+    markers_written: Sequence[str]
     violations: Sequence[str]
     failures: Sequence[str]
 
@@ -105,9 +108,25 @@ def figures_of(
         unknown_resolved=sum(one.resolves for one in results),
         recovery=spread(recoveries(faults, history)), rebalance_stop=spread(rebalance_stops(events)),
         peak_mb={worker: peak // 2**20 for worker, peak in history.peak_bytes.items()},
+        brokers=run.get("brokers", 1), away_s=away(faults),
+        markers_written=[str(e.get("missing", e["marker"])) for e in events if e["what"] == "marker written"],
         lost=lost, double=double, bound_95=None if lost or double or not payments else SURE / payments,
         violations=[str(problem) for problem in problems], failures=list(run.get("failures", ())),
     )  # fmt: skip
+
+
+def away(faults: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Per broker of several, and for their controller, the seconds for which faults had it away."""
+    found: dict[str, float] = defaultdict(float)
+    for who, since, until in away_spans(faults):
+        found[who] += until - since
+    return {who: round(seconds, 1) for who, seconds in sorted(found.items())}
+
+
+def away_spans(faults: Iterable[Mapping[str, Any]]) -> list[tuple[str, float, float]]:
+    """Who was away from when to when."""
+    details = [fault.get("detail") or {} for fault in faults]
+    return [(who, since, until) for detail in details for who, since, until in detail.get("away", ())]
 
 
 def recoveries(faults: Iterable[Mapping[str, Any]], history: History) -> list[float]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
@@ -12,18 +12,17 @@ from confluent_kafka.admin import AdminClient
 from streamsocial_billing.audit.disk import TABLES
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import TP, Cluster
-from streamsocial_billing.exactly_once.errors import KafkaUnavailable
 from streamsocial_billing.settings import RESULTS, SOURCES
+from torture.asking import again
 from torture.system import APP_ID, PARTITIONS
 from torture.worker import ADDED_TOPIC
 
 if TYPE_CHECKING:
     from torture.system import System
 
-T = TypeVar("T")
-
 STOPPED: Final = r"task {partition} is stopped: no committed offset for .* --reset-offsets"
 STOPPED_WITHIN_S: Final = 30.0
+"""By the number of brokers: three of them share the machine with the workers."""
 EMPTY_WITHIN_S: Final = 60.0
 
 
@@ -35,20 +34,20 @@ def expire_offsets(system: System, length_s: float) -> dict[str, Any]:
     """Stop all workers, delete the group; what starts now must stop its tasks; then put the offsets back."""
     _stop_all(system)
     cluster = system.cluster(20.0)
-    found = _retried(lambda: cluster.committed(APP_ID, sources(system)))
+    found = again(lambda: cluster.committed(APP_ID, sources(system)), EMPTY_WITHIN_S)
     kept = {tp: at for tp, at in found.items() if at is not None}
-    before = _ends_of_results(cluster, system)
-    with_state = _partitions_with_state(cluster, system)
-    _retried(lambda: _delete_group(system))
+    before = again(lambda: _ends_of_results(cluster, system), EMPTY_WITHIN_S)
+    with_state = again(lambda: _partitions_with_state(cluster, system), EMPTY_WITHIN_S)
+    again(lambda: _delete_group(system), EMPTY_WITHIN_S)  # a member lasts until its session ends
     try:
         _settle_all(system)
         stopped = _wait_stopped(system, with_state)
         time.sleep(length_s)
         _stop_all(system)
-        handled = _handled_since(before, cluster, system)
+        handled = again(lambda: _handled_since(before, cluster, system), EMPTY_WITHIN_S)
     finally:
         _stop_all(system)
-        _retried(lambda: _put_back(system, kept))
+        again(lambda: _put_back(system, kept), EMPTY_WITHIN_S)
         _settle_all(system)
     if stopped != with_state:
         raise FaultFailed(f"tasks {sorted(with_state - stopped)} did not stop without offsets")
@@ -93,7 +92,7 @@ def _handled_since(before: Mapping[TP, int], cluster: Cluster, system: System) -
 
 def _wait_stopped(system: System, expected: set[int]) -> set[int]:
     """The tasks that some worker said to have stopped, once that is all or the time is over."""
-    until = time.monotonic() + STOPPED_WITHIN_S
+    until = time.monotonic() + STOPPED_WITHIN_S * system.kafka.count
     while True:
         said = {
             partition for partition in expected for worker in system.workers.values()
@@ -117,18 +116,6 @@ def _put_back(system: System, kept: Mapping[TP, int]) -> None:
     for one in answer.topic_partitions:
         if one.error is not None:
             raise KafkaException(one.error)
-
-
-def _retried(call: Callable[[], T]) -> T:
-    """A member that was killed or frozen is in the group until its session ends, a broker may be slow."""
-    until = time.monotonic() + EMPTY_WITHIN_S
-    while True:
-        try:
-            return call()
-        except (KafkaException, KafkaUnavailable, TimeoutError):
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.2)
 
 
 def _admin(system: System) -> AdminClient:

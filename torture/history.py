@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
 from streamsocial_billing.audit.books import Books
+from streamsocial_billing.audit.checks import Problem
 from streamsocial_billing.audit.disk import TABLES, tables_on_disk
 from streamsocial_billing.audit.readers import KafkaSide, read_ledger
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import TP, Cluster
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, SOURCES, Settings
 from torture.checker import History, Sending
-from torture.segments import OFFSETS, Written, transactional_records
+from torture.segments import OFFSETS, Place, Written, log_end, transactional_records
 
 PAGE: Final = 1000
 """Charges asked of the gateway at a time."""
 
 
 def read_history(
-    settings: Settings, *, log: Path, run: Path, datadirs: Iterable[Path], peak_bytes: dict[str, int]
-) -> History:
+    settings: Settings, *, log: Mapping[Place, Path], run: Path, datadirs: Iterable[Path],
+    peak_bytes: dict[str, int],
+) -> History:  # fmt: skip
     """Everything the checker asks about; broker and gateway run still, the workers do not.
 
     Args:
         settings: those of the run.
-        log: the broker's data folder.
+        log: each partition's folder on the disk of its leader.
         run: the run's folder, with `intake.jsonl`.
         datadirs: the workers' data folders.
         peak_bytes: per worker its largest resident set.
@@ -40,10 +42,12 @@ def read_history(
     kafka.read_on()
     books.ledger, books.refunds = read_ledger(settings.simulator_url, PAGE)
     lag, unstable, log_ends = _tails(settings)
+    short = _not_on_disk(settings, log)
     return History(
         group=settings.app_id, books=books, sendings=read_intake(run / "intake.jsonl"),
         written=_written(settings, log), appended=_appended(settings), log_ends=log_ends,
-        on_disk=tables_on_disk(datadirs, settings), lag=lag, unstable=unstable, peak_bytes=peak_bytes,
+        on_disk=[*tables_on_disk(datadirs, settings), *short], lag=lag, unstable=unstable,
+        peak_bytes=peak_bytes,
     )  # fmt: skip
 
 
@@ -69,13 +73,23 @@ def _taken(values: dict[int, bytes], first: int, last: int) -> tuple[bytes, ...]
     return tuple(values.pop(n) for n in range(first, last + 1) if n in values)
 
 
-def _written(settings: Settings, log: Path) -> dict[str, list[Written]]:
+def _written(settings: Settings, log: Mapping[Place, Path]) -> dict[str, list[Written]]:
     topics = {name: settings.topic(name) for name in (RESULTS, METRICS, DEAD_LETTERS)}
     topics |= {table: settings.changelog(table) for table in TABLES}
     written = {name: transactional_records(log, topic) for name, topic in topics.items()}
     written["offsets"] = transactional_records(log, OFFSETS)
     written[METRICS] = [one for one in written[METRICS] if not _is_requested(one)]
     return written
+
+
+def _not_on_disk(settings: Settings, log: Mapping[Place, Path]) -> list[Problem]:
+    """What the brokers say is in the log, but is not on the disk that is judged: nothing, always."""
+    ends = Cluster(settings.client_config(), 10).log_ends(log)
+    return [
+        Problem("segments are incomplete", f"{place[0]}-{place[1]}", f"end at {there}, not at {end.high}")
+        for place, end in ends.items()
+        if (there := log_end(log[place])) < end.high
+    ]
 
 
 def _is_requested(metric: Written) -> bool:

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from rich.console import Console
 
 from streamsocial_billing.audit.checks import Problem
 from streamsocial_billing.committed import CommittedLog
+from torture.asking import again
 from torture.checker import History, violations
 from torture.figures import Figures, figures_of, lines
 from torture.history import read_history
+from torture.replicas import leading_folders
 from torture.report import print_table, write
 from torture.system import APP_ID, PARTITIONS, System
 from torture.worker import ADDED_TOPIC
+
+ANSWERS_WITHIN_S: Final = 120.0
+"""Where reading fails for so long, that is the verdict."""
 
 
 def judge(system: System, console: Console) -> Figures:
     """Read what the run left behind, check it, write the report; broker and gateway run, workers do not."""
     folder = system.folder
-    history = read_history(
-        system.settings, log=system.kafka.broker.data_dir / "log", run=folder,
-        datadirs=[worker.datadir for worker in system.workers.values() if worker.datadir.exists()],
-        peak_bytes=_peaks(system),
-    )  # fmt: skip
-    _add_topic(history, system)
+    system.kafka.settle()
+    history = again(lambda: _history(system), ANSWERS_WITHIN_S)
     run = orjson.loads((folder / "run.json").read_bytes())
     faults, events = lines(folder / "faults.jsonl"), lines(folder / "events.jsonl")
     history.on_disk = [problem for problem in history.on_disk if not excused(problem, faults)]
@@ -36,9 +37,17 @@ def judge(system: System, console: Console) -> Figures:
     figures = figures_of(run, faults, events, history, list(violations(history)))
     write(folder, figures, faults, events)
     print_table(figures, console)
-    if run["markers_written"]:
-        console.print(f"{run['markers_written']} markers that Kafka had forgotten were written by hand")
     return figures
+
+
+def _history(system: System) -> History:
+    history = read_history(
+        system.settings, log=leading_folders(system.kafka.replicas), run=system.folder,
+        datadirs=[worker.datadir for worker in system.workers.values() if worker.datadir.exists()],
+        peak_bytes=_peaks(system),
+    )  # fmt: skip
+    _add_topic(history, system)
+    return history
 
 
 def excused(problem: Problem, faults: Iterable[Mapping[str, Any]]) -> bool:

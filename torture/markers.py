@@ -1,14 +1,16 @@
 """Finds transactions whose end marker Kafka has forgotten; writes it as an operator would.
 
-    python -m torture.markers LOG_FOLDER PORT [--write]
+    python -m torture.markers LOG_FOLDER PORT [--broker LOG_FOLDER PORT]... [--write]
 
-on the machine of a broker that is the only one. Kafka 4.4.0 takes a partition that has no leader at the
-moment for a deleted one when it sends the markers (TransactionMarkerChannelManager: "these partitions are
-likely deleted already and hence can be skipped", from KRaftMetadataCache.getPartitionLeaderEndpoint), then
-calls the transaction complete. A broker that was frozen beyond its session, or killed amid its markers, has
-such a moment: when the controller fences it, when it starts again. The transaction hangs for ever in the log,
-with every offset and reader behind it; no client can mend that. What Kafka had decided, commit or abort,
-stands in __transaction_state: that marker is written here, no other.
+on the machine of a broker that is the only one, or of all brokers of a cluster, each named. Kafka 4.4.0 takes
+a partition that has no leader at the moment for a deleted one when it sends the markers
+(TransactionMarkerChannelManager: "these partitions are likely deleted already and hence can be skipped", from
+KRaftMetadataCache.getPartitionLeaderEndpoint), then calls the transaction complete. A broker that was frozen
+beyond its session, or killed amid its markers, has such a moment: when the controller fences it, when it
+starts again; a cluster, while too few brokers are left. The transaction hangs for ever in the log, with every
+offset and reader behind it; no client can mend that. What Kafka had decided, commit or abort, stands in
+__transaction_state, at the leader of the producer's partition there: that marker is written here, at the
+leader of the partition that lacks it, no other.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from torture.replicas import ClusterReplicas, Home, OnlyBroker, Replicas, node_id
 from torture.segments import HEADER, TRANSACTIONS, Place, _records, _transaction
 
 WRITE_TXN_MARKERS: Final = 27
@@ -56,23 +59,41 @@ class Forgotten(NamedTuple):
     commits: bool
     coordinator_epoch: int
 
+    def __str__(self) -> str:
+        end = "COMMIT" if self.commits else "ABORT"
+        where = f"{self.place[0]}-{self.place[1]}@{self.first}"
+        return f"{where}: producer {self.producer} lacks its {end} marker"
+
+
+class Truncated(Exception):
+    """Raised when what was read before is no longer what stands in the log: a follower has cut it back."""
+
 
 class Tail:
-    """One partition's log, read on from where the last reading ended."""
+    """One partition's log on one broker, read on from where the last reading ended."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._read_to: dict[Path, int] = {}
+        self._read_to: dict[Path, tuple[int, int, bytes]] = {}
+        """Per segment: where the last batch begins, where it ends, its header."""
 
     def more(self) -> Iterator[Batch]:
-        """The batches that are whole now."""
-        for segment in sorted(self._folder.glob("*.log")):
-            at = self._read_to.get(segment, 0)
+        """The batches that are whole now; raises Truncated."""
+        segments = sorted(self._folder.glob("*.log"))
+        if self._read_to and segments and max(self._read_to) > segments[-1]:
+            raise Truncated(str(self._folder))
+        for segment in segments:
+            begin, end, header = self._read_to.get(segment, (0, 0, b""))
             with segment.open("rb") as file:
-                file.seek(at)
+                file.seek(begin)
                 data = file.read()
-            for batch, end in _batches(data):
-                self._read_to[segment] = at + end
+            if data[: len(header)] != header:
+                raise Truncated(str(segment))
+            start = skip = end - begin
+            for batch, until in _batches(data[skip:]):
+                header = data[start : start + HEADER.size]
+                self._read_to[segment] = begin + start, begin + skip + until, header
+                start = skip + until
                 yield batch
 
 
@@ -105,6 +126,16 @@ class Ledger:
     open: dict[tuple[Place, int], int] = field(default_factory=dict)
     coordinator_epochs: dict[tuple[Place, int], int] = field(default_factory=dict)
     producers: dict[int, Coordinator] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, parts: Iterable[Ledger]) -> Ledger:
+        """What several ledgers, of different partitions, say together."""
+        whole = cls()
+        for part in parts:
+            whole.open |= part.open
+            whole.coordinator_epochs |= part.coordinator_epochs
+            whole.producers |= part.producers
+        return whole
 
     def decided(self, producer: int, epoch: int, state: int, places: Iterable[Place]) -> None:
         """A record of the coordinator."""
@@ -141,51 +172,71 @@ def _coordinator_epoch(marker: Batch) -> int:
 
 
 class Repair:
-    """Looks at the broker's log again and again; writes what two looks running miss."""
+    """Looks at the brokers' logs again and again; writes what two looks running miss.
+
+    Every partition is read where its leader keeps it, also the coordinator's.
+    """
 
     def __init__(self, log: Path, port: int) -> None:
-        self._log = log
-        self._port = port
-        self._tails: dict[Place, Tail] = {}
-        self._ledger = Ledger()
+        self._replicas: Replicas = OnlyBroker(log, port)
+        self._read_so_far: dict[tuple[int, Place], tuple[Tail, Ledger]] = {}
         self._suspected: set[Forgotten] = set()
 
+    @classmethod
+    def of(cls, replicas: Replicas) -> Repair:
+        """For the brokers of a cluster."""
+        made = cls(Path(), 0)
+        made._replicas = replicas
+        return made
+
     def run_once(self) -> list[Forgotten]:
-        """The markers that were written now; raises OSError while the broker is away.
+        """The markers that were written now; raises OSError while the broker, or a leader, is away."""
+        sure = self.look()
+        self.write(sure)
+        return sure
+
+    def write(self, markers: Iterable[Forgotten]) -> None:
+        """Write these at the leaders of their partitions; raises OSError."""
+        for one in markers:
+            node = self._replicas.leaders().get(one.place)
+            if node is None:
+                raise OSError(f"{one.place[0]}-{one.place[1]} has no leader")
+            write_marker(self._replicas.homes[node].port, one)
+
+    def look(self) -> list[Forgotten]:
+        """What this look and the one before miss; nothing is written.
 
         The coordinator's log is read first: a transaction that is complete there has its markers already.
         """
-        sure = self.look()
-        for one in sure:
-            write_marker(self._port, one)
-        return sure
-
-    def look(self) -> list[Forgotten]:
-        """What this look and the one before miss; nothing is written."""
-        self._read(TRANSACTIONS)
-        self._read("")
-        missing = self._ledger.forgotten()
+        leaders = self._replicas.leaders()
+        places = sorted(leaders, key=lambda place: (place[0] != TRANSACTIONS, place))
+        parts = [self._read(one, leaders[one]) for one in places if not one[0].startswith("__cluster")]
+        missing = Ledger.of(parts).forgotten()
         sure, self._suspected = missing & self._suspected, missing
         return sorted(sure)
 
-    def _read(self, prefix: str) -> None:
-        for folder in sorted(self._log.glob(f"{prefix}*-[0-9]*")):
-            topic, _, partition = folder.name.rpartition("-")
-            if topic.startswith("__cluster") or (topic == TRANSACTIONS) != (prefix == TRANSACTIONS):
-                continue
-            place = topic, int(partition)
-            for batch in self._tails.setdefault(place, Tail(folder)).more():
-                if topic == TRANSACTIONS:
-                    self._decisions(batch)
+    def _read(self, place: Place, node: int) -> Ledger:
+        """Everything of this partition up to now, on the disk of this broker."""
+        folder = self._replicas.homes[node].log / f"{place[0]}-{place[1]}"
+        tail, ledger = self._read_so_far.setdefault((node, place), (Tail(folder), Ledger()))
+        try:
+            for batch in tail.more():
+                if place[0] == TRANSACTIONS:
+                    _add_decisions(ledger, batch)
                 else:
-                    self._ledger.written(place, batch)
+                    ledger.written(place, batch)
+        except Truncated:
+            del self._read_so_far[node, place]
+            return self._read(place, node)
+        return ledger
 
-    def _decisions(self, batch: Batch) -> None:
-        for _, value, _ in _records(batch.data, 0, batch.records):
-            if value is not None:
-                producer, state, ended = _transaction(value)
-                [epoch] = struct.unpack_from(">h", value, 10)
-                self._ledger.decided(producer, epoch, state, ended.places)
+
+def _add_decisions(ledger: Ledger, batch: Batch) -> None:
+    for _, value, _ in _records(batch.data, 0, batch.records):
+        if value is not None:
+            producer, state, ended = _transaction(value)
+            [epoch] = struct.unpack_from(">h", value, 10)
+            ledger.decided(producer, epoch, state, ended.places)
 
 
 def write_marker(port: int, marker: Forgotten) -> None:
@@ -227,20 +278,35 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m torture.markers", description=__doc__)
     parser.add_argument("log", type=Path, help="the broker's log.dirs")
     parser.add_argument("port", type=int, help="of the broker, on 127.0.0.1")
+    parser.add_argument(
+        "--broker", nargs=2, action="append", default=[], metavar=("LOG", "PORT"),
+        help="each other broker of the cluster: all must be named",
+    )  # fmt: skip
     parser.add_argument("--write", action="store_true")
     chosen = parser.parse_args(arguments)
-    if not (chosen.log / f"{TRANSACTIONS}-0").is_dir():
-        parser.error(f"{chosen.log} is no log folder of a broker with transactions")
-    repair = Repair(chosen.log, chosen.port)
+    homes = [Home(chosen.log, chosen.port), *(Home(Path(log), int(port)) for log, port in chosen.broker)]
+    for home in homes:
+        if not (home.log / f"{TRANSACTIONS}-0").is_dir():
+            parser.error(f"{home.log} is no log folder of a broker with transactions")
+    replicas: Replicas = OnlyBroker(*homes[0])
+    if len(homes) > 1:
+        replicas = ClusterReplicas({node_id(home.log): home for home in homes})
+    try:
+        return _report(Repair.of(replicas), write=chosen.write)
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _report(repair: Repair, *, write: bool) -> int:
     repair.look()
     time.sleep(BETWEEN_LOOKS_S)
     missing = repair.look()
     for one in missing:
-        end = "COMMIT" if one.commits else "ABORT"
-        print(f"{one.place[0]}-{one.place[1]}@{one.first}: producer {one.producer} lacks its {end} marker")
-        if chosen.write:
-            write_marker(chosen.port, one)
-    return 0 if chosen.write or not missing else 1
+        print(one)
+    if write:
+        repair.write(missing)
+    return 0 if write or not missing else 1
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ class ProxiedCluster:
     Callers are the names of `clients` and the brokers themselves (`broker-1`...), nodes are the brokers'
     numbers and CONTROLLER_ID. `cluster.bootstrap` goes past every proxy, `cluster.bootstrap_for(client)`
     through them. A cut resets connections and refuses new ones; where it is `silent`, connections stay open
-    and nothing passes.
+    and nothing passes. It lasts beside whatever other trouble a link has.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ProxiedCluster:
     def heal(self) -> None:
         """Let everything pass again."""
         for link in self.links.values():
-            link.trouble()
+            link.separate()
 
     def _link(self, caller: str, node: int, port: int) -> int:
         link = self.links[caller, node] = self._proxies.add(port)
@@ -76,6 +76,4 @@ class ProxiedCluster:
 
     def _cut(self, links: Sequence[Link], silent: bool) -> None:
         for link in links:
-            link.trouble(silent=silent, refuse=not silent)
-            if not silent:
-                link.cut()
+            link.separate("silent" if silent else "refused")

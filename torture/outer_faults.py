@@ -9,9 +9,10 @@ from typing import Any, Final
 
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from torture.cluster import START_WITHIN_S
+from broker import LocalBroker
+from torture.cluster import START_WITHIN_S, ProxiedBroker
 from torture.process_faults import REACHED_WITHIN_S, Detail
-from torture.proxy import Link
+from torture.proxy import Bundle, Link
 from torture.schedule import Planned
 from torture.system import System
 
@@ -19,11 +20,11 @@ TOO_SMALL_BYTES: Final = 90
 
 
 @contextmanager
-def link_of(system: System, fault: Planned) -> Iterator[Link]:
+def link_of(system: System, fault: Planned) -> Iterator[Link | Bundle]:
     """The fault's link, for this fault alone; it heals afterwards."""
     name = fault.target.removeprefix("link:")
-    link = system.kafka.links[name]
-    with system.locks[fault.target]:
+    link = system.kafka.links_of_clients[name]
+    with system.locks[f"link:{name.partition(':')[0]}"]:
         try:
             yield link
         finally:
@@ -109,21 +110,28 @@ def alter_topic(system: System, name: str, max_bytes: str | None) -> None:
 def broker_kill(system: System, fault: Planned) -> Detail:
     """SIGKILL of the broker, then a start from the same data."""
     with system.locks["broker"]:
-        system.kafka.broker.kill()
+        broker = _only(system)
+        broker.kill()
         time.sleep(fault.length_s)
         began = time.monotonic()
-        system.kafka.broker.start(START_WITHIN_S)
+        broker.start(START_WITHIN_S)
         return {"start_s": round(time.monotonic() - began, 2)}
+
+
+def _only(system: System) -> LocalBroker:
+    assert isinstance(system.kafka, ProxiedBroker)  # noqa: S101 - for mypy: three brokers have other faults
+    return system.kafka.broker
 
 
 def broker_freeze(system: System, fault: Planned) -> Detail:
     """SIGSTOP of the broker for longer than a transaction may last."""
     with system.locks["broker"]:
-        system.kafka.broker.pause()
+        broker = _only(system)
+        broker.pause()
         try:
             time.sleep(fault.length_s)
         finally:
-            system.kafka.broker.resume()
+            broker.resume()
         return {}
 
 

@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -97,7 +97,8 @@ class Connection:
 class Link:
     """One listening port in front of a port of the broker; used from any thread.
 
-    `seen` counts connections, EndTxn requests, those of them that were held, resets.
+    `seen` counts connections, EndTxn requests, those of them that were held, resets. A separation lasts
+    beside whatever trouble the link has: both may come at the same time.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, broker_port: int) -> None:
@@ -106,6 +107,7 @@ class Link:
         self.seen: Counter[str] = Counter()
         self._loop = loop
         self._trouble = Trouble()
+        self._separation = ""
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._speaks = asyncio.Event()
@@ -120,6 +122,13 @@ class Link:
     def cut(self) -> int:
         """Reset every connection; how many there were."""
         return _wait(self._loop, self._cut())
+
+    def separate(self, how: str = "") -> None:
+        """Let nothing through, whatever other trouble there is; without an argument this is over.
+
+        how: "silent" for connections that stay open, "refused" for resets.
+        """
+        _wait(self._loop, self._separate(how))
 
     def open_connections(self) -> int:
         """How many there are now."""
@@ -142,7 +151,17 @@ class Link:
 
     async def _set(self, trouble: Trouble) -> None:
         self._trouble = trouble
-        self._speaks.clear() if trouble.silent else self._speaks.set()
+        self._tell_writers()
+
+    async def _separate(self, how: str) -> None:
+        self._separation = how
+        if how == "refused":
+            await self._cut()
+        self._tell_writers()
+
+    def _tell_writers(self) -> None:
+        mute = self._trouble.silent or self._separation == "silent"
+        self._speaks.clear() if mute else self._speaks.set()
 
     async def _cut(self) -> int:
         there = list(self._connections)
@@ -153,7 +172,7 @@ class Link:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if self._trouble.refuse:
+            if self._trouble.refuse or self._separation == "refused":
                 raise ConnectionRefusedError
             from_broker, to_broker = await asyncio.open_connection("127.0.0.1", self.broker_port)
         except OSError:
@@ -241,6 +260,31 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
         return await reader.read(READ_BYTES)
     except OSError:
         return b""
+
+
+class Bundle:
+    """The links of one client to every broker as if they were one."""
+
+    def __init__(self, links: Mapping[int, Link]) -> None:
+        self._links = links
+
+    @property
+    def seen(self) -> Counter[str]:
+        """What the links have seen together."""
+        return sum((link.seen for link in self._links.values()), Counter())
+
+    def trouble(self, **what: Any) -> None:
+        """The same trouble for each link."""
+        for link in self._links.values():
+            link.trouble(**what)
+
+    def cut(self) -> int:
+        """Reset every connection of every link; how many there were."""
+        return sum(link.cut() for link in self._links.values())
+
+    def open_connections(self) -> int:
+        """How many there are now."""
+        return sum(link.open_connections() for link in self._links.values())
 
 
 class Proxies:

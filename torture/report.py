@@ -12,7 +12,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from torture.figures import Figures, Spread
+from torture.figures import Figures, Spread, away_spans
 
 WIDTH, LEFT, LANE, GRAPH = 1100, 190, 16, 160
 SHOWN_PROBLEMS: Final = 200
@@ -62,11 +62,24 @@ def rows(figures: Figures) -> list[tuple[str, str]]:
         ("unknown outcomes settled", f"{figures.unknown_resolved}"),
         ("every partition answers again after a SIGKILL", _words(figures.recovery)),
         ("stop of a rebalance", _words(figures.rebalance_stop)),
+        *_of_brokers(figures),
         ("peak memory", ", ".join(f"{worker} {mb} MB" for worker, mb in figures.peak_mb.items()) or "?"),
         ("lost / double", _verdict(figures)),
         ("violations / failed faults", f"{len(figures.violations)} / {len(figures.failures)}"),
         ("time", f"{figures.seconds:.0f} s"),
     ]  # fmt: skip
+
+
+def _of_brokers(figures: Figures) -> list[tuple[str, str]]:
+    """How many there were, who was away for how long, what Kafka itself forgot."""
+    rows = []
+    if figures.brokers > 1:
+        away = ", ".join(f"{who} {seconds:.0f} s" for who, seconds in figures.away_s.items())
+        rows = [("brokers", f"{figures.brokers}"), ("away", away or "nobody")]
+    if figures.markers_written:
+        count, names = len(figures.markers_written), "; ".join(figures.markers_written)
+        rows.append(("end markers that Kafka forgot, written by hand", f"{count}: {names}"))
+    return rows
 
 
 def _words(spread: Spread) -> str:
@@ -109,10 +122,13 @@ def time_line(faults: Sequence[Mapping[str, Any]], events: Sequence[Any]) -> str
         return float(LEFT + (at - first) * scale)
 
     kinds = sorted({fault["kind"] for fault in faults})
-    height = GRAPH + 30 + LANE * len(kinds)
+    spans = away_spans(faults)
+    rows = [*kinds, *sorted({who for who, _, _ in spans})]
+    height = GRAPH + 30 + LANE * len(rows)
     return (
         f"<svg viewBox='0 0 {WIDTH} {height}' role=img aria-label='throughput with faults over time'>"
-        f"{_throughput(moments, x)}{_lanes(faults, kinds, x)}{_seconds(first, last, x, height)}</svg>"
+        f"{_throughput(moments, x)}{_lanes(faults, rows, x)}{_away(spans, rows, x)}"
+        f"{_seconds(first, last, x, height)}</svg>"
     )
 
 
@@ -143,6 +159,16 @@ def _lanes(faults: Sequence[Mapping[str, Any]], kinds: Sequence[str], x: Any) ->
                     f"fill='{colour}' opacity=0.6><title>{about}</title></rect>"
                 )
     return "".join(drawn)
+
+
+def _away(spans: Sequence[tuple[str, float, float]], rows: Sequence[str], x: Any) -> str:
+    """When each broker was away, in a lane of its own."""
+    return "".join(
+        f"<rect x={x(since):.1f} y={GRAPH + rows.index(who) * LANE + 3} "
+        f"width={max(1.5, x(until) - x(since)):.1f} height={LANE - 5} fill='#000' opacity=0.7>"
+        f"<title>{_safe(who)} away</title></rect>"
+        for who, since, until in spans
+    )
 
 
 def _seconds(first: float, last: float, x: Any, height: int) -> str:

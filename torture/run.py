@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from streamsocial_billing.audit.books import Books
-from streamsocial_billing.audit.readers import AuditError, KafkaSide
+from streamsocial_billing.audit.readers import KafkaSide
+from streamsocial_billing.committed import KafkaProblem
 from torture.faults import FaultFailed, act
 from torture.schedule import Planned
 from torture.system import System
@@ -19,7 +20,8 @@ from torture.watch import Watch, supervise
 LOOK_EVERY_S: Final = 0.1
 FIRST_RUN_WITHIN_S: Final = 60.0
 STALL_S: Final = 60.0
-"""Without any progress for so long the quiet end has failed."""
+"""Without any progress for so long the quiet end has failed. Both by the number of brokers: three share the
+machine with the workers."""
 LATE_S: Final = 180.0
 """So much longer than planned may the faults take, on a busy machine twice the plan and this."""
 
@@ -89,7 +91,7 @@ class Conductor:
             worker.wanted = True
             worker.start()
         for worker in self._system.residents:
-            if not worker.wait_runs(FIRST_RUN_WITHIN_S):
+            if not worker.wait_runs(FIRST_RUN_WITHIN_S * self._system.kafka.count):
                 raise RunFailed(f"{worker.name} runs no task:\n{worker.tail()}")
         self._system.intake.allow(0)
         self._system.intake.launch()
@@ -166,8 +168,9 @@ class Conductor:
         system = self._system
         system.saw("quiet")
         system.gateway.faults()
-        for link in system.kafka.links.values():
+        for link in system.kafka.links_of_clients.values():
             link.trouble()
+        system.kafka.settle()
         self._newest_release()
         system.intake.allow(system.payments)
         self._drain(watch)
@@ -197,7 +200,7 @@ class Conductor:
             worker.added_topic = self._system.added
             worker.settle()
         for worker in self._system.residents:
-            if not worker.wait_runs(FIRST_RUN_WITHIN_S):
+            if not worker.wait_runs(FIRST_RUN_WITHIN_S * self._system.kafka.count):
                 self._stands_still(f"{worker.name} runs no task in the end:\n{worker.tail()}")
 
     def _drain(self, watch: Watch) -> None:
@@ -210,7 +213,7 @@ class Conductor:
             try:
                 kafka = kafka or KafkaSide(self._system.settings, books)
                 self.state.behind = kafka.read_on() + self._system.behind_added()
-            except AuditError as error:
+            except KafkaProblem as error:
                 self._system.saw("not readable", why=str(error))
                 self.state.behind = -1
             self.state.open = len(books.open_payments())
@@ -219,7 +222,7 @@ class Conductor:
             now = (self.state.behind, self.state.open, len(books.results), len(books.sent))
             if now != before:
                 before, changed_at = now, time.monotonic()
-            elif time.monotonic() - changed_at > STALL_S:
+            elif time.monotonic() - changed_at > STALL_S * self._system.kafka.count:
                 self._stands_still(f"not drained: {self.state}\n{self._last_words()}")
                 return
             self._look(watch)

@@ -1,11 +1,13 @@
 """Which fault comes when, to whom, for how long: a pure function of the seed.
 
-Operations: KINDS. Properties of every plan:
+Operations: kinds_of(brokers). Properties of every plan:
 
-1. the same seed, count, length give the same plan
+1. the same seed, count, length, number of brokers give the same plan
 2. every kind comes at least once, as long as there are as many faults as kinds
 3. faults overlap: most of them begin while another one lasts
 4. none ends later than the length allows, none begins before the system had a moment to run
+5. of three brokers no two faults of brokers or controller overlap: one fault takes two brokers, or all, by
+   its kind alone
 """
 
 from __future__ import annotations
@@ -21,6 +23,12 @@ POINTS: Final = (
 )  # fmt: skip
 """The names of the probe (`Options.probe`); the last one only comes where there is something to recover."""
 ALL: Final = "all"
+BROKERS: Final = "brokers"
+ROLES: Final = (
+    "any", "leader of payments", "leader of charge-results", "leader of a changelog",
+    "transaction coordinator", "group coordinator",
+)  # fmt: skip
+"""Which of three brokers a fault hits: any one, or the one that has this role when the fault begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +72,28 @@ KINDS: Final[Mapping[str, Kind]] = {
     "deploy": Kind(1, ALL, 4.0, 8.0),
     "offsets_expired": Kind(0.5, ALL, 2.0, 3.0),
 }
+CLUSTER_KINDS: Final[Mapping[str, Kind]] = {
+    "broker_kill": Kind(2, "broker", 0.2, 8.0),
+    "broker_stop": Kind(1, "broker", 0.2, 5.0),
+    "broker_freeze": Kind(1.5, "broker", 5.0, 9.0),
+    "brokers_rolled": Kind(0.5, BROKERS, 0.5, 3.0),
+    "broker_without_clients": Kind(1, "broker", 3.0, 9.0),
+    "broker_without_peers": Kind(1, "broker", 3.0, 12.0),
+    "min_insync_lost": Kind(0.6, BROKERS, 2.0, 30.0),
+    "controller_down": Kind(0.6, BROKERS, 2.0, 30.0),
+    "brokers_kill": Kind(0.3, BROKERS, 0.2, 3.0),
+}
+"""With three brokers, instead of the kinds of the same name or of the one broker. A freeze is longer than a
+broker's session (3 s). `brokers_kill` is the death of all three processes, not of the machine: what they had
+acknowledged, but not yet synced to disk, is in the kernel's pages, so nothing acknowledged may be lost."""
 FIRST_AT_S: Final = 3.0
 TOGETHER: Final = 0.5
 """Share of the faults that begin within TOGETHER_S of the one before."""
 TOGETHER_S: Final = 1.0
 DISRUPTIVE: Final = {"broker_kill", "broker_freeze", "deploy", "offsets_expired"}
 """These are spread evenly among the others, or nothing else would be seen."""
+BACK_SHARE: Final = 0.5
+"""So much of the time at least is left for three brokers to be whole again after a fault of theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,31 +113,71 @@ class Planned:
         return self.at_s + self.length_s
 
 
-def plan(seed: int, faults: int, length_s: float, workers: Sequence[str]) -> list[Planned]:
+def kinds_of(brokers: int) -> Mapping[str, Kind]:
+    """Every kind that comes with so many brokers."""
+    if brokers == 1:
+        return KINDS
+    return {**{name: kind for name, kind in KINDS.items() if kind.target != "broker"}, **CLUSTER_KINDS}
+
+
+def plan(
+    seed: int, faults: int, length_s: float, workers: Sequence[str], brokers: int = 1
+) -> list[Planned]:
     """So many faults within so many seconds, in the order of their beginnings.
 
-    `workers`: the last one is a guest, who is there only while a fault wants him; two at least.
+    `workers`: the last one is a guest, who is there only while a fault wants him; two at least. `brokers`: 1
+    or 3.
     """
     dice = random.Random(seed)  # noqa: S311 - a repeatable plan, not a secret
+    kinds = kinds_of(brokers)
+    drawn = _kinds(dice, faults, kinds)
+    if brokers == 1:
+        times = _times(dice, drawn, length_s, kinds)
+    else:
+        apart = [kind for kind in drawn if kind in CLUSTER_KINDS]
+        others = [kind for kind in drawn if kind not in CLUSTER_KINDS]
+        times = _times(dice, others, length_s, kinds) + _slots(dice, apart, length_s)
+        times.sort(key=lambda one: one[1])
     busy: dict[str, float] = {}
     made = []
-    for number, (kind, at_s, lasts_s) in enumerate(_times(dice, _kinds(dice, faults), length_s)):
-        target = _target(dice, kind, at_s, workers, busy)
+    for number, (kind, at_s, lasts_s) in enumerate(times):
+        target = _target(dice, kinds[kind].target, at_s, _names(workers, brokers), busy)
         busy[target] = max(busy.get(target, 0.0), at_s) + lasts_s
-        made.append(Planned(number, kind, target, at_s, lasts_s, _args(dice, kind, workers)))
+        made.append(Planned(number, kind, target, at_s, lasts_s, _args(dice, kind, workers, brokers)))
     return made
 
 
-def _times(dice: random.Random, kinds: Sequence[str], length_s: float) -> list[tuple[str, float, float]]:
+def _slots(dice: random.Random, kinds: Sequence[str], length_s: float) -> list[tuple[str, float, float]]:
+    """Faults that never overlap: the time is shared out by their lengths, each begins early in its share.
+
+    The rest of a share is for the brokers to come back before the next one; where time is short, faults are
+    shortened alike.
+    """
+    wanted = [dice.uniform(CLUSTER_KINDS[kind].shortest_s, CLUSTER_KINDS[kind].longest_s) for kind in kinds]
+    room_s = length_s - FIRST_AT_S
+    back_s = room_s * BACK_SHARE / max(1, len(kinds))
+    scale = min(1.0, room_s * (1 - BACK_SHARE) / max(sum(wanted), 1e-9))
+    free_s = (room_s - sum(wanted) * scale) / max(1, len(kinds)) - back_s
+    found, begin_s = [], FIRST_AT_S
+    for kind, lasts_s in zip(kinds, wanted, strict=True):
+        at_s = begin_s + dice.uniform(0, free_s) if free_s > 0 else begin_s
+        found.append((kind, round(at_s, 3), round(max(lasts_s * scale, CLUSTER_KINDS[kind].shortest_s), 3)))
+        begin_s += lasts_s * scale + back_s + max(free_s, 0.0)
+    return found
+
+
+def _times(
+    dice: random.Random, drawn: Sequence[str], length_s: float, kinds: Mapping[str, Kind]
+) -> list[tuple[str, float, float]]:
     """Beginning, length of each fault; one in two comes right after the one before."""
-    spacing_s = (length_s - FIRST_AT_S) / len(kinds)
+    spacing_s = (length_s - FIRST_AT_S) / len(drawn)
     found: list[tuple[str, float, float]] = []
     before_s = 0.0
-    for number, kind in enumerate(kinds):
+    for number, kind in enumerate(drawn):
         at_s = FIRST_AT_S + spacing_s * (number + dice.random())
         if number and dice.random() < TOGETHER:
             at_s = before_s + dice.uniform(0, TOGETHER_S)
-        lasts_s = dice.uniform(KINDS[kind].shortest_s, KINDS[kind].longest_s)
+        lasts_s = dice.uniform(kinds[kind].shortest_s, kinds[kind].longest_s)
         before_s = at_s = max(FIRST_AT_S, min(at_s, length_s - lasts_s))
         found.append((kind, round(at_s, 3), round(lasts_s, 3)))
     return sorted(found, key=lambda one: one[1])
@@ -128,11 +192,11 @@ def overlapping(planned: Sequence[Planned]) -> int:
     return count
 
 
-def _kinds(dice: random.Random, faults: int) -> list[str]:
+def _kinds(dice: random.Random, faults: int, kinds: Mapping[str, Kind]) -> list[str]:
     """Every kind once where there is room, the others by weight, the disruptive ones apart."""
-    names = list(KINDS)
+    names = list(kinds)
     dice.shuffle(names)
-    weights = [KINDS[name].weight for name in names]
+    weights = [kinds[name].weight for name in names]
     drawn = names[:faults] + dice.choices(names, weights, k=max(0, faults - len(names)))
     dice.shuffle(drawn)
     heavy = [kind for kind in drawn if kind in DISRUPTIVE]
@@ -142,21 +206,29 @@ def _kinds(dice: random.Random, faults: int) -> list[str]:
     return found
 
 
+def _names(workers: Sequence[str], brokers: int) -> Mapping[str, list[str]]:
+    """Per sort of target everybody of that sort; with three brokers a link leads to all of them or to one."""
+    links = [f"link:{name}" for name in workers]
+    if brokers > 1:
+        links += [f"{link}:{number}" for link in links for number in range(1, brokers + 1)]
+    return {
+        "worker": list(workers), "resident": list(workers[:-1]), "guest": list(workers[-1:]), "link": links,
+    }  # fmt: skip
+
+
 def _target(
-    dice: random.Random, kind: str, at_s: float, workers: Sequence[str], busy: Mapping[str, float]
+    dice: random.Random, sort: str, at_s: float, everybody: Mapping[str, list[str]], busy: Mapping[str, float]
 ) -> str:
     """Somebody of the right sort whom no earlier fault has; else the one who is free first."""
-    sort = KINDS[kind].target
-    names = {
-        "worker": list(workers), "resident": list(workers[:-1]), "guest": list(workers[-1:]),
-        "link": [f"link:{name}" for name in workers],
-    }.get(sort, [sort])  # fmt: skip
+    names = everybody.get(sort, [sort])
     free = [name for name in names if busy.get(name, 0.0) <= at_s]
     return dice.choice(free) if free else min(names, key=lambda name: busy[name])
 
 
-def _args(dice: random.Random, kind: str, workers: Sequence[str]) -> dict[str, Any]:
+def _args(dice: random.Random, kind: str, workers: Sequence[str], brokers: int) -> dict[str, Any]:
     """What a kind wants to know beside target and length."""
+    if brokers > 1 and kind in CLUSTER_KINDS:
+        return _cluster_args(dice, kind, brokers)
     draw: Mapping[str, Callable[[], dict[str, Any]]] = {
         "kill_at_point": lambda: {"point": dice.choice(POINTS), "times": dice.randint(1, 2)},
         "freeze_at_point": lambda: {"point": dice.choice(POINTS[:-1]), "times": dice.randint(1, 2)},
@@ -173,4 +245,25 @@ def _args(dice: random.Random, kind: str, workers: Sequence[str]) -> dict[str, A
     args = draw[kind]() if kind in draw else {}
     if kind.startswith("gateway_") and kind != "gateway_slow":
         args = {"rate": round(dice.uniform(0.3, 1.0), 2), "seed": dice.randrange(10**6)}
+    return args
+
+
+def _cluster_args(dice: random.Random, kind: str, brokers: int) -> dict[str, Any]:
+    """`broker`: its number where the role is "any"; `partition`: of the role's topic; `order`: of a roll."""
+    if kind == "brokers_kill":
+        return {}
+    if kind == "controller_down":
+        return {"how": dice.choice(("kill", "stop", "freeze"))}
+    if kind == "brokers_rolled":
+        order = dice.sample(range(1, brokers + 1), brokers)
+        return {"order": order, "how": dice.choice(("stop", "kill"))}
+    if kind == "min_insync_lost":
+        return {"left": dice.randint(1, brokers), "how": dice.choice(("kill", "stop", "freeze"))}
+    args = {
+        "role": dice.choice(ROLES), "broker": dice.randint(1, brokers), "partition": dice.randrange(10**6)
+    }  # fmt: skip
+    if kind.startswith("broker_without"):
+        args["how"] = dice.choice(("silent", "refused"))
+    if kind == "broker_without_peers":
+        args["controller_too"] = dice.random() < 0.5
     return args

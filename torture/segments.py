@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,14 +79,41 @@ def log_folder(bootstrap: str) -> Path | None:
     return folder if (folder / f"{OFFSETS}-0").is_dir() else None
 
 
-def transactional_records(log: Path, topic: str) -> list[Written]:
-    """Every record of a topic that was written in a transaction, with what became of that."""
-    found: list[Written] = []
-    transactions = _transactions(log)
-    for folder in sorted(log.glob(f"{topic}-[0-9]*")):
-        place = topic, int(folder.name.rpartition("-")[2])
-        found += _in_partition(place, _batches(folder), transactions)
+def partition_folders(log: Path) -> dict[Place, Path]:
+    """The folder of each partition that lies in a log folder, in the order of their names."""
+    found: dict[Place, Path] = {}
+    for folder in sorted(log.glob("*-[0-9]*")):
+        topic, _, partition = folder.name.rpartition("-")
+        if partition.isdecimal():  # a partition that is being deleted has more behind its number
+            found[topic, int(partition)] = folder
     return found
+
+
+def transactional_records(log: Path | Mapping[Place, Path], topic: str) -> list[Written]:
+    """Every record of a topic that was written in a transaction, with what became of that.
+
+    `log`: the only broker's log folder; of several brokers, each partition's folder at its leader.
+    """
+    folders = partition_folders(log) if isinstance(log, Path) else log
+    found: list[Written] = []
+    transactions = _transactions(folders)
+    for place in sorted(place for place in folders if place[0] == topic):
+        found += _in_partition(place, _batches(folders[place]), transactions)
+    return found
+
+
+def log_end(folder: Path) -> int:
+    """The offset behind the last record on disk; 0 for an empty log."""
+    end = 0
+    for segment in sorted(folder.glob("*.log"))[-2:]:  # the last one may be empty
+        data, at = segment.read_bytes(), 0
+        end = int(segment.stem)
+        while at + HEADER.size <= len(data):
+            first, length, _, _, _, _, last, *_ = HEADER.unpack_from(data, at)
+            if not length or at + 12 + length > len(data):
+                break
+            end, at = first + last + 1, at + 12 + length
+    return end
 
 
 def committed_offset(record: Written) -> tuple[str, str, int, int] | None:
@@ -131,11 +158,11 @@ def _in_partition(
             yield Written(place, offset, *record, producer, epoch, None, None, None)
 
 
-def _transactions(log: Path) -> dict[int, list[Ended]]:
+def _transactions(folders: Mapping[Place, Path]) -> dict[int, list[Ended]]:
     """Per producer id its transactions that came to an end, in order."""
     found: defaultdict[int, list[Ended]] = defaultdict(list)
-    for folder in sorted(log.glob(f"{TRANSACTIONS}-[0-9]*")):
-        for batch in _batches(folder, transactional=False):
+    for place in sorted(place for place in folders if place[0] == TRANSACTIONS):
+        for batch in _batches(folders[place], transactional=False):
             for _, value, _ in batch.records:
                 if value is not None:
                     producer, state, ended = _transaction(value)

@@ -20,18 +20,22 @@ from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.topics import create_topics
+from torture.asking import again
 from torture.child import ROOT
 from torture.cluster import ProxiedBroker
+from torture.three import ThreeBrokers
 from torture.worker import ADDED_TOPIC
 from torture.workers import Gateway, Intake, Worker
 
 WORKERS: Final = ("w1", "w2", "w3")
 """The last one is there only now and then."""
+INTAKE: Final = "intake"
 PARTITIONS: Final = 4
 SESSION_TIMEOUT_S: Final = 2
 GATEWAY_DEADLINE_S: Final = 1.2
 OPTIONS: Final[Mapping[str, Any]] = {"transaction_timeout_ms": 3_500, "request_timeout_s": 3.0}
 """Of the exactly-once layer: short enough for a fault to outlast them."""
+TOPICS_WITHIN_S: Final = 60.0
 ADDED_EVENTS: Final = 40
 LOCK_NAME: Final = "torture.lock"
 APP_ID: Final = "torture"
@@ -59,16 +63,22 @@ class Journal:
 class System:
     """All processes of a run over one folder; the end of the `with` ends every one of them.
 
-    `module`: the script of the workers. `mutant`: the defect that they get, none by default.
+    `module`: the script of the workers. `mutant`: the defect that they get, none by default. `brokers`: 1 or
+    3; with three the intake is behind proxies, too.
     """
 
     def __init__(
         self, folder: Path, seed: int, payments: int, *, module: str = "torture.worker", mutant: str = "",
+        brokers: int = 1,
     ) -> None:  # fmt: skip
         self.folder = folder
         self.seed = seed
         self.payments = payments
-        self.kafka = ProxiedBroker(folder / "kafka", WORKERS)
+        self.kafka: ProxiedBroker | ThreeBrokers = (
+            ProxiedBroker(folder / "kafka", WORKERS)
+            if brokers == 1
+            else ThreeBrokers(folder / "kafka", [*WORKERS, INTAKE])
+        )
         self.workers: dict[str, Worker] = {}
         self.exits = 0
         self.added = False
@@ -140,33 +150,35 @@ class System:
             "seed": self.seed, "payments": self.payments, "app_id": APP_ID, "prefix": PREFIX,
             "bootstrap": self.kafka.bootstrap, "partitions": PARTITIONS, "workers": list(WORKERS),
             "session_timeout_s": SESSION_TIMEOUT_S, "options": dict(OPTIONS), "module": self._module,
-            "mutant": self._mutant, "settings": self._settings(self.kafka.broker.url), **more,
+            "mutant": self._mutant, "settings": self._settings(self.kafka.own_url),
+            "brokers": self.kafka.count, **more,
         }  # fmt: skip
         (self.folder / "run.json").write_text(json.dumps(about, indent=1, default=str))
 
     def _start(self) -> None:
         self.gateway = Gateway(self.folder, dict(os.environ) | {"PYTHONPATH": str(ROOT)}, self._lock_fd)
         self.gateway.start()
-        self.settings = Settings.from_environment(self._settings(self.kafka.broker.url))
-        cluster = self.cluster()
-        create_topics(self.settings, cluster)
+        self.settings = Settings.from_environment(self._settings(self.kafka.own_url))
+        again(lambda: create_topics(self.settings, self.cluster()), TOPICS_WITHIN_S)
         more = [self.settings.topic(ADDED_TOPIC)]
         if self.is_control:  # it has no use for the product's other tables; a reader asks for them all
             others = [table for table in TABLES if table not in ("payments", "charges")]
             more += [self.settings.changelog(table) for table in others]
-        cluster.create([NewTopic(name, PARTITIONS, 1) for name in more])
+        new = [NewTopic(name, PARTITIONS, self.kafka.count) for name in more]
+        again(lambda: self.cluster().create(new), TOPICS_WITHIN_S)
         for name in WORKERS:
             environ = self.environment(self.kafka.url(name))
             self.workers[name] = Worker(
                 name, self.folder, environ, OPTIONS, self._lock_fd, self._module, self._mutant
             )
-        environ = self.environment(self.kafka.broker.url)
+        environ = self.environment(self.kafka.own_url if self.kafka.count == 1 else self.kafka.url(INTAKE))
         self.intake = Intake(self.folder, environ, self._lock_fd, self.seed, self.payments)
 
     def _settings(self, broker_url: str) -> dict[str, str]:
         chosen = {
             "BILLING_APP_ID": APP_ID, "BILLING_TOPIC_PREFIX": PREFIX, "BILLING_BROKER": broker_url,
-            "BILLING_PARTITIONS": PARTITIONS, "BILLING_GATEWAY_URL": self.gateway.url,
+            "BILLING_PARTITIONS": PARTITIONS, "BILLING_REPLICATION": self.kafka.count,
+            "BILLING_GATEWAY_URL": self.gateway.url,
             "BILLING_SESSION_TIMEOUT_S": SESSION_TIMEOUT_S, "BILLING_GATEWAY_DEADLINE_S": GATEWAY_DEADLINE_S,
         }  # fmt: skip
         return {name: str(value) for name, value in chosen.items()}

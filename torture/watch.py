@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.committed import CommittedLog, KafkaProblem, Place
 from streamsocial_billing.settings import DEAD_LETTERS, RESULTS
 from torture.markers import Repair
 from torture.system import System
@@ -72,11 +72,23 @@ class Watch:
             thread.join(10)
 
     def _follow(self, topic: str) -> None:
-        for message in CommittedLog(self._system.settings).follow(self._system.settings.topic(topic)):
+        """Read on from the last record, however often Kafka is away."""
+        read_to: dict[Place, int] = {}
+        while not self._stop.is_set():
+            try:
+                self._count(topic, read_to)
+            except KafkaProblem as error:
+                self._system.saw("not readable", why=str(error))
+                self._stop.wait(WRITE_EVERY_S)
+
+    def _count(self, topic: str, read_to: dict[Place, int]) -> None:
+        log, name = CommittedLog(self._system.settings), self._system.settings.topic(topic)
+        for message in log.follow(name, read_to):
             if self._stop.is_set():
                 return
             if message is None:
                 continue
+            read_to[name, message.partition() or 0] = (message.offset() or 0) + 1
             if topic == DEAD_LETTERS:
                 self.dead += 1
             else:
@@ -84,15 +96,25 @@ class Watch:
 
     def _repair(self) -> None:
         """What Kafka forgets, an operator has to write."""
-        broker = self._system.kafka.broker
-        repair = Repair(broker.data_dir / "log", broker.port)
+        kafka = self._system.kafka
+        repair = Repair.of(kafka.replicas)
         while not self._stop.wait(REPAIR_EVERY_S):
-            try:
-                for marker in repair.run_once():
-                    self.markers += 1
-                    self._system.saw("marker written", marker=list(marker))
-            except OSError as error:
-                self._system.saw("marker not written", why=str(error))
+            if kafka.count == 1:
+                self._look(repair)
+            elif self._system.locks["broker"].acquire(timeout=REPAIR_EVERY_S):
+                # while one of several brokers is away, what another one says of the leaders may be of before
+                try:
+                    self._look(repair)
+                finally:
+                    self._system.locks["broker"].release()
+
+    def _look(self, repair: Repair) -> None:
+        try:
+            for marker in repair.run_once():
+                self.markers += 1
+                self._system.saw("marker written", marker=list(marker), missing=str(marker))
+        except OSError as error:
+            self._system.saw("marker not written", why=str(error))
 
     def _note(self) -> None:
         memory_at = 0.0
@@ -122,7 +144,7 @@ class Teller:
 
 def supervise(system: System, worker: Worker) -> None:
     """Start again what ended by itself, as any supervisor would, unless a fault has the worker."""
-    if not worker.missing() or not worker.lock.acquire(blocking=False):
+    if not worker.missing() or not worker.lock.acquire(timeout=REPAIR_EVERY_S):
         return
     try:
         if worker.missing():  # no fault has it, so it ended by itself

@@ -11,9 +11,9 @@ import pytest
 
 from streamsocial_billing.exactly_once.store import Identity, PartitionStore
 from torture.disk_faults import spoil
-from torture.faults import ACTIONS
+from torture.faults import ACTIONS, CLUSTER_ACTIONS
 from torture.outer_faults import GATEWAY
-from torture.schedule import KINDS
+from torture.schedule import CLUSTER_KINDS, KINDS, kinds_of
 from torture.system import LOCK_NAME, Journal, fresh
 from torture.worker import Orders, Spec, Stumble, stumbling
 from torture.workers import Worker
@@ -40,6 +40,8 @@ def orders(tmp_path: Path) -> tuple[Worker, Orders]:
 def test_every_kind_has_an_action() -> None:
     """None is planned that cannot happen, none can happen that is never planned."""
     assert set(KINDS) == set(ACTIONS)
+    assert set(CLUSTER_KINDS) == set(CLUSTER_ACTIONS)
+    assert set(kinds_of(3)) <= set(ACTIONS) | set(CLUSTER_ACTIONS)
     assert {kind for kind in KINDS if kind.startswith("gateway_")} == set(GATEWAY)
 
 

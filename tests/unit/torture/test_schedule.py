@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import asdict
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torture.schedule import (
+    CLUSTER_KINDS,
     DISRUPTIVE,
     FIRST_AT_S,
     KINDS,
     POINTS,
+    ROLES,
     Planned,
+    kinds_of,
     overlapping,
     plan,
 )
@@ -104,3 +111,67 @@ def test_a_freeze_outlasts_what_it_is_to_outlast(kind: str) -> None:
 
     limit_s = OPTIONS["transaction_timeout_ms"] / 1000 if kind == "broker_freeze" else 1.5 * SESSION_TIMEOUT_S
     assert limit_s < KINDS[kind].shortest_s
+
+
+PLANS_BEFORE = {
+    (1, 40, 110.0): "706fe557937045c3", (7, 40, 110.0): "9501b13a08ec3e33",
+    (100, 1000, 1680.0): "4031b02a54596ab7",
+}  # fmt: skip
+"""Of the plans that seeds gave before there were three brokers: SHA-256 of their JSON."""
+
+
+@pytest.mark.parametrize("asked", PLANS_BEFORE)
+def test_a_seed_with_one_broker_gives_the_plan_that_it_always_gave(asked: tuple[int, int, float]) -> None:
+    """So an old run can be repeated, whatever is added for three brokers."""
+    planned = json.dumps([asdict(one) for one in plan(*asked, WORKERS)], sort_keys=True)
+    assert PLANS_BEFORE[asked] == hashlib.sha256(planned.encode()).hexdigest()[:16]
+
+
+def three(seed: int, faults: int = 44, length_s: float = 200.0) -> list[Planned]:
+    """A plan for three brokers, of the size that fits a CI run."""
+    return plan(seed, faults, length_s, WORKERS, 3)
+
+
+@given(SEEDS)
+@settings(max_examples=50, deadline=None)
+def test_every_kind_comes_with_three_brokers_too(seed: int) -> None:
+    """One plan per seed; all kinds of workers, links, gateway, and those of three brokers."""
+    planned = three(seed)
+    assert planned == three(seed)
+    assert set(kinds_of(3)) == {one.kind for one in planned}
+    assert set(CLUSTER_KINDS) < set(kinds_of(3))
+    assert list(range(44)) == sorted(one.number for one in planned)
+    assert planned == sorted(planned, key=lambda one: one.at_s)
+    assert all(FIRST_AT_S <= one.at_s and one.until_s <= 200.001 for one in planned)
+
+
+@given(SEEDS, st.sampled_from([(44, 200.0), (100, 300.0), (600, 1680.0)]))
+@settings(max_examples=50, deadline=None)
+def test_never_two_faults_of_brokers_at_once(seed: int, size: tuple[int, float]) -> None:
+    """One ends before the next begins, with some time for the brokers to be whole again."""
+    apart = [one for one in three(seed, *size) if one.kind in CLUSTER_KINDS]
+    assert len(CLUSTER_KINDS) <= len(apart)
+    assert all(earlier.until_s < later.at_s for earlier, later in zip(apart, apart[1:], strict=False))
+
+
+@given(SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_two_brokers_or_the_controller_are_away_for_half_a_minute_at_most(seed: int) -> None:
+    """And each fault of a broker lasts within the bounds of its kind."""
+    for one in three(seed, 600, 1680.0):
+        if one.kind in CLUSTER_KINDS:
+            kind = CLUSTER_KINDS[one.kind]
+            assert kind.shortest_s - 0.001 <= one.length_s <= kind.longest_s + 0.001 <= 30.001
+
+
+def test_a_long_plan_hits_brokers_in_each_of_their_roles_links_to_one_and_to_all() -> None:
+    """Leaders, both coordinators; a worker cut off from one broker, from all."""
+    planned = three(5, 600, 1680.0)
+    assert set(ROLES) == {one.args["role"] for one in planned if "role" in one.args}
+    links = {one.target for one in planned if one.target.startswith("link:")}
+    assert {"link:w1", "link:w1:1", "link:w1:2", "link:w1:3"} < links
+
+
+def test_a_frozen_broker_outlasts_its_session() -> None:
+    """broker.session.timeout.ms in broker/server.properties."""
+    assert CLUSTER_KINDS["broker_freeze"].shortest_s > 3.0

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from torture.segments import Batch, Ended, Place, Written, _in_partition
+from pathlib import Path
+
+from support.log_segments import batch, decision, end_marker, record
+
+from torture.replicas import Home, leading_folders
+from torture.segments import (
+    TRANSACTIONS,
+    Batch,
+    Ended,
+    Place,
+    Written,
+    _in_partition,
+    log_end,
+    transactional_records,
+)
 
 PLACE: Place = ("results", 2)
 ELSEWHERE: Place = ("metrics", 0)
@@ -48,3 +62,47 @@ def test_a_marker_without_records_ends_its_transaction_all_the_same() -> None:
     """A partition may be in a transaction whose only record was refused."""
     batches = [marker(0, 21, "abort"), data(1, 30), marker(2, 41)]
     assert [(1, 1, "commit")] == read(batches, [ended(20), ended(40)])
+
+
+class Led:
+    """Three brokers whose leaders are given."""
+
+    def __init__(self, folder: Path, leaders: dict[Place, int]) -> None:
+        self.homes = {number: Home(folder / f"broker-{number}" / "log", 0) for number in (1, 2, 3)}
+        self._leaders = leaders
+
+    def leaders(self) -> dict[Place, int]:
+        """As they were given."""
+        return self._leaders
+
+
+def put(folder: Path, *batches: bytes, first: int = 0) -> None:
+    """A partition's only segment."""
+    folder.mkdir(parents=True)
+    (folder / f"{first:020}.log").write_bytes(b"".join(batches))
+
+
+def test_of_three_brokers_the_leader_of_each_partition_is_read(tmp_path: Path) -> None:
+    """Decisions at one broker, records with their marker at another; what followers lack does not count."""
+    brokers = Led(tmp_path, {(TRANSACTIONS, 0): 3, PLACE: 2})
+    homes = {number: home.log for number, home in brokers.homes.items()}
+    put(homes[1] / f"{TRANSACTIONS}-0")  # a follower that has heard nothing yet
+    decided = batch(0, decision(1, [PLACE])) + batch(1, decision(2, [PLACE]))
+    put(homes[3] / f"{TRANSACTIONS}-0", decided, batch(2, decision(4, [])))
+    put(homes[2] / "results-2", batch(0, record(b"a"), flags=0x10), batch(1, end_marker(), flags=0x30))
+    put(homes[1] / "results-2", batch(0, record(b"of before"), flags=0x10))
+    folders = leading_folders(brokers)
+    [one] = transactional_records(folders, "results")
+    assert (PLACE, 0, b"a", "commit") == (one.place, one.offset, one.value, one.outcome)
+    assert 2 == log_end(folders[PLACE])
+    assert 1 == log_end(homes[1] / "results-2")
+
+
+def test_the_end_of_a_log_is_behind_its_last_whole_batch(tmp_path: Path) -> None:
+    """An empty last segment begins at the end; half a batch is none; no segment is an empty log."""
+    put(tmp_path / "a-0", batch(4, record(b"a")), batch(5, record(b"b"))[:-1], first=4)
+    assert 5 == log_end(tmp_path / "a-0")
+    (tmp_path / "a-0" / f"{5:020}.log").touch()
+    assert 5 == log_end(tmp_path / "a-0")
+    (tmp_path / "b-0").mkdir()
+    assert 0 == log_end(tmp_path / "b-0")

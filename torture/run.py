@@ -23,7 +23,8 @@ STALL_S: Final = 60.0
 """Without any progress for so long the quiet end has failed. Both by the number of brokers: three share the
 machine with the workers."""
 LATE_S: Final = 180.0
-"""So much longer than planned may the faults take, on a busy machine twice the plan and this."""
+"""So much longer than planned may the faults take, by the number of brokers; on a busy machine twice the plan
+and this."""
 
 
 class RunFailed(Exception):
@@ -110,7 +111,7 @@ class Conductor:
                 threads[-1].start()
             self._allow()
             self._look(watch)
-            if self.state.elapsed_s > 2 * self._length_s + LATE_S:
+            if self.state.elapsed_s > 2 * self._length_s + LATE_S * self._system.kafka.count:
                 raise RunFailed(f"faults do not end: {self.state.active}\n{self._last_words()}")
 
     def _allow(self) -> None:

@@ -112,9 +112,13 @@ class ThreeBrokers(ProxiedCluster):
         return None
 
     def is_whole(self) -> bool:
-        """True while every partition has a leader and all its replicas in sync."""
+        """True while each broker says of every partition that it has a leader and all its replicas in sync.
+
+        One alone might say so: a broker that was cut off, or frozen, knows the cluster as it was before.
+        """
         try:
-            states = self.replicas.partitions().values()
+            said = [ClusterReplicas({number: home}).partitions() for number, home in self.homes.items()]
         except OSError:
             return False
+        states = [state for one in said for state in one.values()]
         return bool(states) and all(leader >= 0 and there == isr for leader, there, isr in states)

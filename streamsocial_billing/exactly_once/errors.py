@@ -29,6 +29,10 @@ class RecordRefused(TransactionAborted):
     """Raised when the broker refuses a record for good; the transaction is aborted, the record is named."""
 
 
+class TopicUnknown(TransactionAborted):
+    """Raised when a broker does not know a record's topic, so far: the catcher sends the units again."""
+
+
 class TaskFenced(ExactlyOnceError):
     """Raised when another producer took the transactional id: the catcher drops its units, then reopens."""
 

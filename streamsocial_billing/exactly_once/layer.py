@@ -13,7 +13,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 
 from .batch import Batch, BatchSkipped
 from .cluster import TP, Cluster, TopicFacts
-from .connectivity import Connectivity
+from .connectivity import MOVES_S, Brokers, Connectivity
 from .counts import Counts, Rebalances, reason
 from .errors import (
     ExactlyOnceError,
@@ -31,7 +31,7 @@ from .membership import Membership
 from .opening import Membrane, Opening
 from .options import Options
 from .slot import Slot
-from .speaking import Assignments, KafkaLines
+from .speaking import Assignments, KafkaLines, say_of_brokers
 from .store import View
 from .task import HandlerFailed, Task, Waiting
 from .watch import Watch
@@ -80,6 +80,8 @@ class Layer:
         self.counts: dict[int, Counts] = {}
         self.rebalances = Rebalances()
         self.connectivity = Connectivity(self._kafka_answers)
+        self.brokers = Brokers()
+        self._contact_lost_at: float | None = None
         self.kafka_lines = KafkaLines(self.connectivity, options.held_back_lines)
         self._assignments = Assignments()
         self.watch = Watch(self)
@@ -291,7 +293,7 @@ class Layer:
     def status(self) -> list[dict[str, Any]]:
         """Per task its state for metrics, views, the log (point 13)."""
         found = [slot.status() | self.watch.oldest(slot) for _, slot in sorted(self.slots.items())]
-        if not self._has_contact():
+        if not (self._has_contact() or self._coordinator_moves()):
             found = [task | NO_CONTACT if task["state"] == "running" else task for task in found]
         return found
 
@@ -303,6 +305,7 @@ class Layer:
             "running_handlers": self._running,
             "held_bytes": self._bytes,
             "rebalances": self.rebalances.total,
+            "brokers": self.brokers.status(self.slots),
             "incarnations_opened": sum(counts.opened for counts in self.counts.values()),
             "failures": sum((counts.failures for counts in self.counts.values()), Counter()),
         }
@@ -310,10 +313,25 @@ class Layer:
     def _has_contact(self) -> bool:
         return self.member is None or self.member.has_contact()
 
+    def look_at_kafka(self) -> None:
+        """Look whether Kafka and each of its brokers answer, say what has changed; about once a second."""
+        changes = self.brokers.look({} if self.member is None else self.member.brokers())
+        lost_at = time.monotonic() if self._contact_lost_at is None else self._contact_lost_at
+        self._contact_lost_at = None if self._has_contact() else lost_at
+        self.kafka_lines.say(self.connectivity.look())
+        if self.brokers.several():  # of a single one the lines about Kafka say it all
+            say_of_brokers(changes, self.slots.keys())
+
+    def _coordinator_moves(self) -> bool:
+        """True while other brokers answer, and the group's coordinator is not known for a short time only."""
+        lost_s = 0.0 if self._contact_lost_at is None else time.monotonic() - self._contact_lost_at
+        return self.brokers.several() and self.brokers.any_answers() and lost_s < MOVES_S
+
     def _kafka_answers(self) -> bool:
-        """Also false while a broker hangs, which the group notices only after its time-outs."""
+        """Also false while every broker hangs, which the group notices only after its time-outs."""
         silent_s = 0.0 if self.member is None else self.member.silent_s()
-        return silent_s < SILENT_S and self._has_contact()
+        answers = self.brokers.any_answers() and silent_s < SILENT_S
+        return answers and (self._has_contact() or self._coordinator_moves())
 
     def committed_value(self, partition: int, table: str, key: bytes) -> bytes | None:
         """A committed value of a task that this worker owns and has recovered (point 5).
@@ -415,7 +433,11 @@ class Layer:
     ) -> None:
         """Decide what a failure means: stop the worker, stop the task, wait for the group, or try again."""
         slot.counts.failed(failure)
-        slot.state, slot.why = "blocked", str(failure) or repr(failure)
+        # with Kafka away each task fails again and again: the lines about Kafka say it for all of them
+        kafka = isinstance(failure, KafkaUnavailable | OutcomeUnknown)
+        # a coordinator, a leader moves: by itself, and mostly the next opening goes well
+        slot.state = "fencing" if kafka and tries == 1 else "blocked"
+        slot.why = str(failure) or repr(failure)
         if isinstance(failure, FINAL) or store_failures >= STORE_FAILURES_IN_A_ROW:
             logger.critical(
                 "task %d: the worker stops: %s", slot.partition, slot.why, extra={"task": slot.partition}
@@ -431,8 +453,6 @@ class Layer:
             await _until_revoked(slot)
             return
         known = isinstance(failure, ExactlyOnceError | OSError)  # OSError: the disk, by name
-        # with Kafka away each task fails again and again: the lines about Kafka say it for all of them
-        kafka = isinstance(failure, KafkaUnavailable | OutcomeUnknown)
         logger.log(
             logging.INFO if kafka and tries == 1 else logging.WARNING,
             "task %d starts again after %s: %s", slot.partition, type(failure).__name__, slot.why,

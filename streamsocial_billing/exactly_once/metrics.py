@@ -121,6 +121,10 @@ class Seen:
             family = kind(name, text)
             family.add_metric([], float(worker[name]))
             yield family
+        up = _gauge("broker_up", "0 while the broker does not answer this worker.", "broker", "address")
+        for one in worker["brokers"]:
+            up.add_metric([str(one["id"]), one["address"]], one["up"])
+        yield up
         failed = _counter("incarnations_failed", "Openings of tasks that ended in a failure.", "reason")
         for reason, count in {**dict.fromkeys(FAILURES, 0), **worker["failures"]}.items():
             failed.add_metric([reason], count)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
+from .brokers import BrokerSeen
 from .cluster import TP, Cluster, LogEnds, TopicFacts, wait_stable
 from .commit import Committer
 from .membership import Membership
@@ -40,6 +41,12 @@ class Membrane(Protocol):
     def silent_s(self) -> float:
         """Seconds for which every broker has owed the answer to a fetch; 0 if none does."""
 
+    def coordinator(self) -> int | None:
+        """The broker that coordinates the group, None while it is not known."""
+
+    def brokers(self) -> Mapping[int, BrokerSeen]:
+        """What is known of each broker of the cluster, by id; empty before the first assignment."""
+
 
 class Opening:
     """Opens incarnations of tasks; what blocks runs in threads of its own."""
@@ -70,6 +77,8 @@ class Opening:
         started = time.monotonic()
         slot.state = "fencing"
         producer = ConfluentProducer(self._options, f"{self._app.conf.id}-{GROUP}-{slot.partition}")
+        if member is not None:
+            producer.coordinator = member.coordinator
         stores = TaskStores(
             {name: PartitionStore(self._path(name, slot.partition)) for name in self._app.tables}
         )

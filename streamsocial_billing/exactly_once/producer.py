@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from .answers import UNKNOWN_TOPIC_S, unknown_topic
 from .errors import (
     ExactlyOnceError,
     KafkaUnavailable,
@@ -17,6 +18,7 @@ from .errors import (
     OutcomeUnknown,
     RecordRefused,
     TaskFenced,
+    TopicUnknown,
     TransactionAborted,
 )
 from .membership import Membership
@@ -24,6 +26,9 @@ from .options import Options
 from .units import Outgoing
 
 ADD_OFFSETS_EXTRA_S = 2.0  # beyond librdkafka's own time-out, which it mostly keeps
+LOOK_S = 0.1  # how often a call that waits for the group's coordinator looks where that is now
+MOVED_S = 1.0  # how long librdkafka gets to follow a coordinator that is another broker now ...
+RETURNED_S = 2.0  # ... or the same one again: longer than its pause before it connects anew
 librdkafka_logger = logging.getLogger("librdkafka")
 librdkafka_logger.setLevel(logging.ERROR)  # its warnings announce retries that it makes by itself
 
@@ -44,9 +49,6 @@ REFUSED = frozenset({
     KafkaError.INVALID_TIMESTAMP,
     KafkaError.INVALID_RECORD,
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
-    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
 })  # fmt: skip
 
 
@@ -121,6 +123,9 @@ class ConfluentProducer:
     def __init__(self, options: Options, transactional_id: str) -> None:
         self.transactional_id = transactional_id
         self.offset_note = ""  # goes with each committed offset, as its metadata
+        self.coordinator: Callable[[], int | None] = _not_known  # of the group, as its member knows it
+        self._last_coordinator: int | None = None
+        self._unknown_since: dict[str, float] = {}
         self.timeout_s = options.request_timeout_s
         self._config = _config(options, transactional_id)
         self._producer: Producer | None = None
@@ -176,7 +181,7 @@ class ConfluentProducer:
         deliveries = self._deliveries
         worst = deliveries.worst()
         if worst is not None:
-            failure = _delivery_failure(*worst)
+            failure = self._delivery_failure(*worst)
             if isinstance(failure, TransactionAborted):
                 self.abort()
             raise failure
@@ -184,6 +189,7 @@ class ConfluentProducer:
         if left or missing:
             self.abort()
             raise TransactionAborted(f"{missing} records not confirmed in {self.timeout_s} s")
+        self._unknown_since.clear()
         return deliveries.reached
 
     def commit(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
@@ -197,9 +203,11 @@ class ConfluentProducer:
                 lambda: producer.send_offsets_to_transaction(positions, membership.metadata(), self.timeout_s)
             )
 
-        # librdkafka forgets the time-out while the group's coordinator is away (its issue 5456): without a
-        # bound of ours, the call after a broker's restart would never return
-        _bounded(add_offsets, self.timeout_s + ADD_OFFSETS_EXTRA_S)
+        # librdkafka forgets the time-out while the group's coordinator is away (its issue 5456), and waits
+        # for the broker that it knows as such, wherever that has moved: the member knows better
+        before = self.coordinator() if self._last_coordinator is None else self._last_coordinator
+        _bounded(add_offsets, self.timeout_s + ADD_OFFSETS_EXTRA_S, Moved(before, self.coordinator))
+        self._last_coordinator = self.coordinator()
 
     def finish(self) -> None:
         """Commit the transaction."""
@@ -267,10 +275,30 @@ class ConfluentProducer:
         self.abort()
         earlier = self._deliveries.worst()
         if earlier is not None and earlier[0].code() in REFUSED:
-            raise _delivery_failure(*earlier) from exc
-        if isinstance(exc, KafkaException) and exc.args[0].code() in REFUSED:
-            raise RecordRefused(f"a record for topic {topic} is refused: {exc.args[0].str()}") from exc
+            raise self._delivery_failure(*earlier) from exc
+        if isinstance(exc, KafkaException):
+            error = exc.args[0]
+            if error.code() in REFUSED or unknown_topic(error):
+                where = f"a record for topic {topic} is refused: {error.str()}"
+                raise self._refused(error, topic, where) from exc
         raise TransactionAborted(f"a record for topic {topic} could not be queued: {exc}") from exc
+
+    def _delivery_failure(self, error: KafkaError, message: Message) -> ExactlyOnceError:
+        topic = message.topic() or ""
+        where = f"a record of {len(message.value() or b'')} bytes for topic {topic}: {error.str()}"
+        if error.code() in FENCED:
+            return TaskFenced(where)
+        if error.code() in REFUSED or unknown_topic(error):
+            return self._refused(error, topic, where)
+        return TransactionAborted(where)
+
+    def _refused(self, error: KafkaError, topic: str, where: str) -> TransactionAborted:
+        """Refused for good; a topic that a broker does not know only once it has stayed unknown."""
+        if not unknown_topic(error):
+            return RecordRefused(where)
+        now = time.monotonic()
+        for_good = now - self._unknown_since.setdefault(topic, now) >= UNKNOWN_TOPIC_S
+        return RecordRefused(where) if for_good else TopicUnknown(where)
 
     def _until_done(self, call: Any) -> None:
         """Run a transactional call, resuming it while librdkafka says it may be resumed."""
@@ -301,6 +329,10 @@ def _config(options: Options, transactional_id: str) -> dict[str, Any]:
         "retry.backoff.max.ms": 100,
         "reconnect.backoff.ms": 20,
         "reconnect.backoff.max.ms": 1000,
+        # librdkafka's own bounds, 10 to 60 s, are how long one frozen broker would hold up a commit
+        "socket.connection.setup.timeout.ms": 3000,
+        "api.version.request.timeout.ms": 3000,
+        "socket.timeout.ms": 6000,
         "queue.buffering.max.messages": 1_000_000,
         "message.max.bytes": options.max_record_bytes,
         "error_cb": _ignore,
@@ -326,11 +358,47 @@ def _fatal(exc: BaseException) -> KafkaException:
     return KafkaException(KafkaError(KafkaError._FATAL, f"in a delivery callback: {exc}", True))  # noqa: SLF001
 
 
-def _bounded(call: Callable[[], None], limit_s: float) -> None:
+def _not_known() -> None:
+    """Where no member says who coordinates the group."""
+
+
+class Moved:
+    """Knows whether a call waits for a broker that coordinates the group no longer, as its member sees it.
+
+    Args:
+        before: the coordinator that the call goes to, as far as is known.
+        now: the one that the member knows, None while it knows none.
+    """
+
+    def __init__(
+        self, before: int | None, now: Callable[[], int | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._before = before
+        self._now = now
+        self._clock = clock
+        self._was_lost = False
+        self._there_since: float | None = None
+
+    def in_vain(self) -> str | None:
+        """Why to wait no longer: the member has long found the coordinator where the call does not look."""
+        now, now_s = self._now(), self._clock()
+        if now is None:
+            self._was_lost, self._there_since = True, None
+            return None
+        another = self._before is not None and now != self._before
+        if not (another or self._was_lost):
+            return None
+        self._there_since = now_s if self._there_since is None else self._there_since
+        if now_s - self._there_since < (MOVED_S if another else RETURNED_S):
+            return None
+        return f"the group's coordinator is broker {now} now, the commit waits for broker {self._before}"
+
+
+def _bounded(call: Callable[[], None], limit_s: float, moved: Moved) -> None:
     """Run a call in a thread of its own; one that never returns keeps that thread with its producer.
 
     Raises:
-        OutcomeUnknown: it did not return in time. Whatever `call` raises.
+        OutcomeUnknown: it did not return in time, or waits in vain. Whatever `call` raises.
     """
     ended: Future[None] = Future()
 
@@ -343,10 +411,18 @@ def _bounded(call: Callable[[], None], limit_s: float) -> None:
 
     # a daemon: it must not hold up the exit
     threading.Thread(target=run, name="add-offsets", daemon=True).start()
-    try:
-        ended.result(limit_s)
-    except FutureTimeout:
-        raise OutcomeUnknown(f"the group's coordinator was not found in {limit_s:.0f} s") from None
+    deadline = time.monotonic() + limit_s
+    while True:
+        left_s = deadline - time.monotonic()
+        try:
+            return ended.result(max(0.0, min(LOOK_S, left_s)))
+        except FutureTimeout:
+            if ended.done():
+                raise  # the call's own
+            in_vain = moved.in_vain()
+            if in_vain is not None or left_s <= LOOK_S:
+                why = in_vain or f"the group's coordinator was not found in {limit_s:.0f} s"
+                raise OutcomeUnknown(why) from None
 
 
 def mapped(exc: KafkaException, otherwise: type[ExactlyOnceError]) -> ExactlyOnceError:
@@ -360,12 +436,3 @@ def mapped(exc: KafkaException, otherwise: type[ExactlyOnceError]) -> ExactlyOnc
     if error.fatal():
         return OutcomeUnknown(text)
     return otherwise(text)
-
-
-def _delivery_failure(error: KafkaError, message: Message) -> ExactlyOnceError:
-    where = f"a record of {len(message.value() or b'')} bytes for topic {message.topic()}: {error.str()}"
-    if error.code() in FENCED:
-        return TaskFenced(where)
-    if error.code() in REFUSED:
-        return RecordRefused(where)
-    return TransactionAborted(where)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
-from .connectivity import Change, Connectivity
+from .connectivity import BrokerChange, Change, Connectivity
 
 if TYPE_CHECKING:
     from .slot import Slot
@@ -101,6 +101,21 @@ class KafkaLines:
 
     def _hidden(self) -> int:
         return self._held_back() - self._held_before
+
+
+def say_of_brokers(changes: Iterable[BrokerChange], here: Collection[int]) -> None:
+    """One line for each broker that has gone away or is back; `here`: the partitions of this worker."""
+    for one in changes:
+        name = f"Kafka broker {one.number} ({one.address or 'address not known'})"
+        fields = {"broker": one.number, "address": one.address or None, **_TOLD}
+        if one.change == "back":
+            logger.warning("%s is reachable again after %.0f s", name, one.was_away_s, extra=fields)
+            continue
+        wait = ranges(one.leads & set(here))
+        logger.warning(
+            "%s is not reachable, its last answer is %.0f s old; partitions here that wait for it, or for "
+            "another leader: %s", name, one.was_away_s, wait, extra={**fields, "partitions": wait},
+        )  # fmt: skip
 
 
 _TOLD: Final = {"fields_in_message": True}

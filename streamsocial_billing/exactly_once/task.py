@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 from .commit import Committer, Sealed, seal
 from .counts import Counts, reason
-from .errors import ExactlyOnceError, RecordRefused, StoreFailed, TransactionAborted
+from .errors import ExactlyOnceError, RecordRefused, StoreFailed, TopicUnknown, TransactionAborted
 from .gaps import Head
 from .options import Options
 from .selection import choose
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 Handler = Callable[[Any], Awaitable[None]]
 ABORTS_IN_A_ROW = 5
+UNKNOWN_PAUSE_S = 0.5  # before a topic that a broker does not know is tried again; the producer says how long
 PACE = 2.0  # under load a commit is followed by a pause of this many times its own length
 
 
@@ -337,20 +338,23 @@ class Task:
     async def _commit_in_thread(self, sealed: Sealed) -> None:
         """Run the commit; a definite abort sends the same sealed units again (point 9a)."""
         loop = asyncio.get_running_loop()
-        for attempt in range(1, ABORTS_IN_A_ROW + 1):
+        attempt = 0
+        while True:
+            attempt += 1
             self._commit_under_way = loop.run_in_executor(self._executor, self._committer.commit, sealed)
             try:
                 return await asyncio.shield(self._commit_under_way)
             except TransactionAborted as exc:
                 self.counts.aborted(exc)
-                alone = len(sealed.units) < 2
+                alone, unknown = len(sealed.units) < 2, isinstance(exc, TopicUnknown)
+                attempt -= unknown
                 if attempt == ABORTS_IN_A_ROW or (isinstance(exc, RecordRefused) and not alone):
                     raise
                 logger.warning(
                     "task %d: transaction aborted, sending it again: %s", self.partition, exc,
                     extra={"task": self.partition, "fold": True},
                 )  # fmt: skip
-                await asyncio.sleep(0.05 * attempt)
+                await asyncio.sleep(UNKNOWN_PAUSE_S if unknown else 0.05 * attempt)
 
     def _release(self, sealed: Sealed) -> None:
         """Step 8 of the commit: forget the units; an overlay entry leaves only if it is unchanged."""

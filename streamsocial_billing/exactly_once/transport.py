@@ -15,6 +15,7 @@ from aiokafka.errors import (
     InconsistentGroupProtocolError,
     KafkaError,
     NodeNotReadyError,
+    for_code,
 )
 from aiokafka.protocol.metadata import MetadataRequest
 from faust.events import Event as FaustEvent
@@ -26,6 +27,7 @@ from faust.types import TP as FaustTP
 from faust.types import ConsumerMessage
 
 from .batch import Batch
+from .brokers import BrokerSeen, BrokerWatch, bound_connecting
 from .cluster import TP
 from .counts import reason
 from .errors import ExactlyOnceError, NoUnit, SetupRefused
@@ -39,6 +41,7 @@ FETCH_S = 0.2  # longest wait of one fetch: bounds how late a newly opened task 
 FETCH_RECORDS = 1000  # of one partition
 HEALTH_EVERY_S = 0.5
 COUNT_EVERY_S = 1.0  # how often the partition counts are asked for while there is nothing to handle
+COUNT_CONFIRM_S = 5.0  # so long every answer has another count before it is believed: a broker may be behind
 RETRY_S = 0.2
 NEVER_MS = 2_147_483_647  # 24 days: a worker that fetches nothing (a spare, a blocked one) stays a member
 STOP_S = 4.0  # how long leaving the group, then closing the connections may take
@@ -65,8 +68,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     membership: Membership
     has_joined = False  # there was an assignment
+    brokers: BrokerWatch | None = None
     _tokens: dict[TP, int]
     _counted_at = 0.0
+    _looking: "asyncio.Task[None] | None" = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._tokens = {}
@@ -79,6 +84,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         self.membership = Membership(self.app.conf.id, coordinator.generation, coordinator.member_id)
         self.has_joined = True
         self._ensure_consumer().pause(*assigned)
+        if self._looking is None and self.brokers is not None:
+            self._looking = self.thread_loop.create_task(self.brokers.run())
 
     def _stopped_set(self) -> None:
         """Ask the thread to stop, which a crash may have ended before."""
@@ -93,6 +100,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         Without its broker aiokafka waits for the coordinator, or ends in a cancellation of its own (that of
         a fetch which pauses before the next try): the thread would die of it without a word to Faust.
         """
+        if self._looking is not None:
+            self._looking.cancel()
         stopping = self.thread_loop.create_task(super().on_thread_stop())
         await asyncio.wait([stopping], timeout=STOP_S)
         if not stopping.done():
@@ -158,27 +167,46 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Ask for the sources' partition counts: after each fetch that brought events, else every second.
 
         What was sent under a grown count can only be fetched after the growth: the broker, asked after the
-        fetch, tells of it before any such event is handled. While it does not answer, they wait.
+        fetch, tells of it before any such event is handled. While it does not answer, or does not know a
+        topic yet, they wait; so they do until another count is sure.
 
         Raises:
-            SetupRefused: a count has changed.
+            SetupRefused: a count has changed: each answer within 5 s says so.
         """
         if not now and self._counted_at + COUNT_EVERY_S > self.thread_loop.time():
             return
+        differs_since: float | None = None
         while True:
             try:
                 counts = await self._partition_counts()
-                break
-            except KafkaError:
+            except KafkaError as exc:
+                self._say_uncounted(exc)
                 self.check_health()
                 await asyncio.sleep(RETRY_S)
-        self._counted_at = self.thread_loop.time()
-        Layer.of(self.app).check_partitions(counts)
+                continue
+            layer, now_s = Layer.of(self.app), self.thread_loop.time()
+            try:
+                layer.check_partitions(counts)
+            except SetupRefused:
+                differs_since = now_s if differs_since is None else differs_since
+                if now_s - differs_since >= COUNT_CONFIRM_S:
+                    raise
+                await asyncio.sleep(RETRY_S)
+                continue
+            self._counted_at = now_s
+            return
+
+    def _say_uncounted(self, exc: KafkaError) -> None:
+        text = "the partition counts are not known, nothing is handled before: %s"
+        logger.info(text, reason(exc), extra={"fold": True})
 
     async def _partition_counts(self) -> dict[str, int]:
         """The sources' partition counts as the group's coordinator knows them now.
 
         Not over the connection for fetching: there the answer would wait behind a long poll.
+
+        Raises:
+            KafkaError: it does not answer, or does not know each topic (yet).
         """
         consumer = self._ensure_consumer()
         node, topics = consumer._coordinator.coordinator_id, sorted(consumer.subscription())
@@ -186,7 +214,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             raise NodeNotReadyError("the group's coordinator is not known")
         request = MetadataRequest(topics, allow_auto_topic_creation=False)
         answer = await consumer._client.send(node, request, group=ConnectionGroup.COORDINATION)
-        return {topic: len(partitions) for error, topic, _, partitions in answer.topics if not error}
+        if self.brokers is not None:
+            self.brokers.heard(answer.brokers, answer.topics)
+        return counts_of(answer.topics, topics)
 
     def check_health(self) -> None:
         """Let aiokafka go on after a group error, which it wants to be seen first.
@@ -247,6 +277,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         now_s = time.monotonic()
         return min((now_s - one._last_action for one in fetching if one._requests), default=0.0)
 
+    def coordinator(self) -> int | None:
+        """The broker that coordinates the group, None while it is not known."""
+        found = None if self._consumer is None else self._consumer._coordinator.coordinator_id
+        return None if found is None else int(found)
+
     async def is_member(self, membership: Membership) -> bool:
         """True if a heartbeat just confirmed this generation."""
         coordinator = self._ensure_consumer()._coordinator
@@ -262,7 +297,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
-        return aiokafka.AIOKafkaConsumer(
+        consumer = aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
@@ -284,6 +319,26 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
+        bound_connecting(consumer._client)
+        self.brokers = BrokerWatch(consumer._client)
+        return consumer
+
+
+def counts_of(topics: Iterable[Any], wanted: Iterable[str]) -> dict[str, int]:
+    """Partition counts in a metadata answer.
+
+    Raises:
+        KafkaError: the broker does not know one of the wanted topics, or says nothing of it.
+    """
+    found: dict[str, int] = {}
+    for error, topic, _, partitions in topics:
+        if error:
+            raise for_code(error)(f"the group's coordinator has no metadata of topic {topic} yet")
+        found[topic] = len(partitions)
+    missing = sorted(set(wanted) - found.keys())
+    if missing:
+        raise NodeNotReadyError(f"the group's coordinator says nothing of the topics {missing}")
+    return found
 
 
 def _end_of(task: "asyncio.Task[Any]") -> str:
@@ -335,6 +390,15 @@ class Consumer(driver.Consumer):
     def silent_s(self) -> float:
         """Seconds for which every broker has owed the answer to a fetch; 0 if none does."""
         return self._thread.silent_s()
+
+    def coordinator(self) -> int | None:
+        """The broker that coordinates the group, None while it is not known."""
+        return self._thread.coordinator()
+
+    def brokers(self) -> Mapping[int, BrokerSeen]:
+        """What is known of each broker of the cluster, by id; empty before the first assignment."""
+        watch = self._thread.brokers
+        return {} if watch is None else watch.seen
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Subscribe; a topic that no agent reads would bring events that nobody finishes.

@@ -67,7 +67,7 @@ class Watch:
     def run_once(self) -> None:
         """Look once; a fault in here must not stop a worker that works."""
         try:
-            self._layer.kafka_lines.say(self._layer.connectivity.look())
+            self._layer.look_at_kafka()
             for level, text in self.look():
                 logger.log(level, "%s", text, extra=as_fields(text))
         except Exception:

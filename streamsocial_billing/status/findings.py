@@ -69,8 +69,8 @@ class Finding:
 def findings(state: State) -> list[Finding]:
     """What is wrong, the worst first; one finding with severity OK if nothing is."""
     found = [
-        *_books(state), *_kafka(state), *_workers(state), *_gateways(state), *_partitions(state),
-        *_stuck(state), *_waiting(state), *_unchecked(state),
+        *_books(state), *_kafka(state), *_brokers(state), *_workers(state), *_gateways(state),
+        *_partitions(state), *_stuck(state), *_waiting(state), *_unchecked(state),
     ]  # fmt: skip
     found.sort(key=lambda one: (SEVERITIES.index(one.severity), CODES.index(one.code)))
     return found or [all_well(state)]
@@ -141,6 +141,25 @@ def _kafka(state: State) -> Iterator[Finding]:
         CRITICAL, "kafka_unreachable", headline, _sentence(f"asked by {_urls(lost)}"), since_ms,
         "Look at the broker and the network. Workers go on by themselves once it answers; nothing is lost.",
     )  # fmt: skip
+
+
+def _brokers(state: State) -> Iterator[Finding]:
+    """A broker of several: the others serve; with all of Kafka gone that is the finding."""
+    cut_off = {worker.url for worker in state.workers if worker.kafka_lost_ms is not None}
+    asking = sum(worker.answers for worker in state.workers)
+    for one in state.brokers:
+        if one.brokers < 2 or set(one.workers) <= cut_off:
+            continue
+        name = f"Kafka broker {one.number} ({one.address or 'address not known'})"
+        by = "" if len(one.workers) >= asking else f" from {counted(len(one.workers), 'worker')}"
+        waits = f"{partitions(one.waiting)} wait{'s' if len(one.waiting) == 1 else ''} for another leader"
+        where = f"asked by {', '.join(one.workers)}"
+        yield Finding(
+            WARNING, "kafka_broker_unreachable", f"{name} is not reachable{by}.",
+            f"{_sentence(waits) + ' ' if one.waiting else ''}{_sentence(where)}", one.since_ms,
+            "Start it, or look at the network. The others serve meanwhile; with a second one gone all waits.",
+            str(one.number),
+        )  # fmt: skip
 
 
 def _workers(state: State) -> Iterator[Finding]:
@@ -342,7 +361,7 @@ def _sentence(text: str) -> str:
 CODES: Final = (
     "books_differ", "kafka_unreachable", "no_gateway", "gateway_failing", "gateway_account_changed",
     "gateway_not_set_up", "gateway_stopped", "worker_silent", "partition_without_worker",
-    "partition_blocked", "event_stuck",
+    "partition_blocked", "event_stuck", "kafka_broker_unreachable",
     "worker_gone", "parked", "backlog_late", "open_late", "partition_starting", "starting", "figures_old",
     "all_well",
 )  # fmt: skip

@@ -12,6 +12,7 @@ from streamsocial_billing.status.report import Report
 from streamsocial_billing.status.state import (
     NO_WORKER,
     NOT_KNOWN,
+    BrokerAway,
     GatewayState,
     Group,
     Partition,
@@ -47,6 +48,7 @@ def merged(
         backlog=_backlog(answers),
         unknown=_open(groups, "unknown"),
         parked=_open(groups, "parked"),
+        brokers=tuple(_brokers(answers)),
     )
 
 
@@ -119,6 +121,23 @@ def _gateways(answers: Iterable[Report], groups: Iterable[Mapping[str, Any]]) ->
             name, worst["state"], min(begun, default=worst["since"]), worst["actor"], worst["reason"],
             waiting[name],
         )  # fmt: skip
+
+
+def _brokers(answers: Iterable[Report]) -> Iterable[BrokerAway]:
+    """Those that a worker does not reach; a worker of an older release says nothing of any."""
+    known: set[int] = set()
+    away: dict[int, list[tuple[str, dict[str, Any]]]] = {}
+    for report in answers:
+        for one in report["kafka"].get("brokers", ()):
+            known.add(one["id"])
+            if not one["up"]:
+                away.setdefault(one["id"], []).append((report["url"], one))
+    for number, views in sorted(away.items()):
+        address = max(one["address"] for _, one in views)  # "" where a worker never knew it
+        waiting = sorted({partition for _, one in views for partition in one["partitions"]})
+        since_ms = min(one["since"] for _, one in views)
+        urls = tuple(sorted(url for url, _ in views))
+        yield BrokerAway(number, address, since_ms, urls, tuple(waiting), len(known))
 
 
 def _badness(state: str) -> int:

@@ -34,7 +34,8 @@ class Reporter:
 
         url, at       the worker, now
         total         how many partitions there are in all
-        kafka         answers; since: since when it does not; last_contact
+        kafka         answers; since: since when it does not; last_contact; brokers: id, address, up, since:
+                      since when it is not; partitions: those here that it leads
         assignment    at: when the group last shared the partitions out; owners: url by partition
         tasks         partition, state, why, stuck (None, or topic, offset, held_by, age_s)
         gateways      name, state, since, actor, reason
@@ -52,6 +53,7 @@ class Reporter:
             "kafka": {
                 "answers": contact.away_since_ms is None, "since": contact.away_since_ms,
                 "last_contact": contact.last_contact_ms,
+                "brokers": self._layer.brokers.status(self._layer.slots),
             },
             "assignment": {"at": assignor.assigned_at_ms, "owners": owners},
             "tasks": [_task(task) for task in self._layer.status()],

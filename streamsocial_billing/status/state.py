@@ -86,12 +86,28 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerAway:
+    """A Kafka broker that does not answer these workers (urls), since when (ms since the epoch).
+
+    `waiting`: their partitions that it leads; `brokers`: how many of the cluster are known, it included.
+    """
+
+    number: int
+    address: str
+    since_ms: int
+    workers: tuple[str, ...]
+    waiting: tuple[int, ...] = ()
+    brokers: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Everything that a finding rests on.
 
     at_ms     now, ms since the epoch
     url       the worker that was asked
     total     how many partitions there are; 0: not known yet
+    brokers   of Kafka that do not answer
     breaks    by partition, what the live audit has found
     backlog   events on `payments` that are not handled
     unknown   payments without a final outcome, which are tried again by themselves
@@ -108,3 +124,4 @@ class State:
     backlog: Group = Group()
     unknown: Group = Group()
     parked: Group = Group()
+    brokers: tuple[BrokerAway, ...] = ()

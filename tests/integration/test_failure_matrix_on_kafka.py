@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from broker import LocalBroker
+from streamsocial_billing.exactly_once import producer
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.exactly_once.commit import Changes, Committer, Sealed
 from streamsocial_billing.exactly_once.errors import (
@@ -28,6 +29,7 @@ from streamsocial_billing.exactly_once.errors import (
     OutcomeUnknown,
     RecordRefused,
     TaskFenced,
+    TopicUnknown,
 )
 from streamsocial_billing.exactly_once.membership import Membership
 from streamsocial_billing.exactly_once.options import Options
@@ -160,8 +162,8 @@ class Line:
 
     def close(self) -> None:
         """End producers, database."""
-        for producer in self._opened:
-            producer.close()
+        for opened in self._opened:
+            opened.close()
         self.store.close()
 
     def _probe(self, point: str) -> None:
@@ -233,8 +235,8 @@ def test_offsets_of_a_stranger_end_the_transaction(who: str, line: Line) -> None
 REFUSED = {
     "larger than its topic takes": Outgoing(SMALL, b"k", bytes(SMALL_BYTES + 1)),
     "of tomorrow": Outgoing(SMALL, b"k", b"v", timestamp_ms=int(time.time() * 1000) + DAY_MS),
-    "for a partition that is not there": Outgoing(SMALL, b"k", b"v", partition=9),
 }
+NOWHERE = Outgoing(SMALL, b"k", b"v", partition=9)
 
 
 @pytest.mark.parametrize("why", REFUSED)
@@ -243,6 +245,20 @@ def test_a_refused_record_is_named_its_transaction_aborted(why: str, line: Line)
     with pytest.raises(RecordRefused, match=SMALL):
         line.commit(REFUSED[why])
     assert NOT_AT_ALL == line.committed()
+    line.commit()
+    assert ALL_OF_IT == line.committed()
+
+
+def test_a_record_for_a_place_that_kafka_does_not_know_is_sent_again_before_it_is_refused(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker that was asked may not have heard of it yet; for good only once it stays so."""
+    with pytest.raises(TopicUnknown, match=SMALL):
+        line.commit(NOWHERE)
+    assert NOT_AT_ALL == line.committed()
+    monkeypatch.setattr(producer, "UNKNOWN_TOPIC_S", 0.0)
+    with pytest.raises(RecordRefused, match=SMALL):
+        line.commit(NOWHERE)
     line.commit()
     assert ALL_OF_IT == line.committed()
 

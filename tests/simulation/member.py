@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 from confluent_kafka import KafkaError
 
+from streamsocial_billing.exactly_once.brokers import BrokerSeen
 from streamsocial_billing.exactly_once.cluster import TP
 from streamsocial_billing.exactly_once.layer import Fetched
 from streamsocial_billing.exactly_once.membership import Membership
@@ -128,6 +129,14 @@ class Member:
     def silent_s(self) -> float:
         """Never."""
         return 0.0
+
+    def coordinator(self) -> int | None:
+        """Not asked here."""
+        return None
+
+    def brokers(self) -> Mapping[int, BrokerSeen]:
+        """Not asked here."""
+        return {}
 
     # -- fetching
 

@@ -19,6 +19,7 @@ from support.scripted_librdkafka import ScriptedConsumer, ScriptedKafka, Scripte
 from support.virtual_time import Held, Inline, VirtualTimeLoop
 
 from streamsocial_billing.exactly_once import layer, opening, producer, recovery, store
+from streamsocial_billing.exactly_once.brokers import BrokerSeen
 from streamsocial_billing.exactly_once.cluster import TP, LogEnds, TopicFacts
 from streamsocial_billing.exactly_once.errors import KafkaUnavailable
 from streamsocial_billing.exactly_once.layer import Fetched, Layer
@@ -138,6 +139,14 @@ class Member:
     def silent_s(self) -> float:
         """Never."""
         return 0.0
+
+    def coordinator(self) -> int | None:
+        """Not asked here."""
+        return None
+
+    def brokers(self) -> Mapping[int, BrokerSeen]:
+        """Not asked here."""
+        return {}
 
     def fetch(self, wanted: Iterable[TP]) -> dict[TP, Fetched]:
         """All there is."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamsocial_billing.exactly_once.connectivity import AWAY_AFTER_S, Connectivity
+from streamsocial_billing.exactly_once.brokers import BrokerSeen
+from streamsocial_billing.exactly_once.connectivity import AWAY_AFTER_S, Brokers, Connectivity
 
 START_S = 1_700_000_000.0
 
@@ -73,3 +74,61 @@ def test_a_worker_that_never_had_an_answer_counts_from_its_first_look() -> None:
     bench.answers = False
     assert [None, None, "away"] == [bench.look(0), bench.look(), bench.look()]
     assert int(START_S * 1000) == bench.connectivity.away_since_ms
+
+
+class Three:
+    """Three brokers, of which the test takes some away; a clock that it moves."""
+
+    def __init__(self) -> None:
+        self.away: set[int] = set()
+        self.now_s = START_S
+        self.brokers = Brokers(lambda: self.now_s)
+
+    def look(self, after_s: float = 1.0) -> list[tuple[str, int, float]]:
+        """What changes at a look so many seconds later: what, which broker, for how long it was away."""
+        self.now_s += after_s
+        seen = {n: BrokerSeen(f"k{n}:9092", n not in self.away, frozenset([n, n + 3])) for n in (1, 2, 3)}
+        return [(one.change, one.number, one.was_away_s) for one in self.brokers.look(seen)]
+
+
+def test_each_broker_that_goes_is_said_once_and_once_when_it_is_back() -> None:
+    """With how long it was away; the others are not meant."""
+    three = Three()
+    assert [] == three.look()
+    three.away = {2}
+    assert [("away", 2, 2.0)] == [change for _ in range(60) for change in three.look()]
+    assert three.brokers.any_answers()
+    three.away = {1, 2, 3}
+    assert {("away", 1), ("away", 3)} == {one[:2] for _ in range(60) for one in three.look()}
+    assert not three.brokers.any_answers()
+    three.away = {1}
+    assert {("back", 2), ("back", 3)} == {one[:2] for _ in range(5) for one in three.look()}
+
+
+def test_a_broker_that_is_restarted_within_a_moment_is_not_said() -> None:
+    """Less than AWAY_AFTER_S."""
+    three = Three()
+    for _ in range(5):
+        three.away = set()
+        assert [] == three.look(AWAY_AFTER_S / 4)
+        three.away = {3}
+        assert [] == three.look(AWAY_AFTER_S / 4)
+
+
+def test_what_is_said_of_each_broker_names_the_partitions_here_that_it_leads() -> None:
+    """Since when, in ms; None while it is up."""
+    three = Three()
+    three.look()
+    three.away = {2}
+    for _ in range(4):
+        three.look()
+    since = int((START_S + 1) * 1000)
+    one, two, _ = three.brokers.status(here=[1, 2, 5])
+    assert {"id": 1, "address": "k1:9092", "up": True, "since": None, "partitions": [1]} == one
+    assert {"id": 2, "address": "k2:9092", "up": False, "since": since, "partitions": [2, 5]} == two
+
+
+def test_before_the_first_look_nobody_is_said_to_be_away() -> None:
+    """A worker that has no assignment yet knows of no broker."""
+    brokers = Brokers()
+    assert (True, False, []) == (brokers.any_answers(), brokers.several(), brokers.status([]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from streamsocial_billing.exactly_once.brokers import BrokerSeen
 from streamsocial_billing.exactly_once.counts import BUCKETS_S, Counts, Rebalances
 from streamsocial_billing.exactly_once.errors import RecordRefused, TaskFenced
 from streamsocial_billing.exactly_once.gaps import Gap, Head
@@ -55,6 +57,9 @@ def a_layer() -> Layer:
     slot = Slot(3, frozenset(["events"]), Membership("g", 1, "m"), "running", counts=counts)
     slot.stages_ms = {"revoke": 1500.0, "join": 20.0, "fence": 30.0, "recover": 40.0, "first_events": 5.0}
     layer.slots[3] = slot
+    layer.brokers.look({
+        1: BrokerSeen("k1:9092", True, frozenset([3])), 2: BrokerSeen("k2:9092", False, frozenset([4])),
+    })  # fmt: skip
     return layer
 
 
@@ -115,6 +120,19 @@ def test_a_scrape_says_how_the_worker_is() -> None:
     assert 1 == value(found, "incarnations_failed_total", reason="TaskFenced"), "its partition has left"
     assert 0 == value(found, "incarnations_failed_total", reason="StoreFailed")
     assert 0 < next(one.value for one in found if one.name == "process_resident_memory_bytes")
+
+
+def test_a_scrape_says_which_broker_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By id and address, once it has been away for longer than a moment; the others stand beside it as up."""
+    layer = a_layer()
+    assert 1 == value(samples(layer), "broker_up", broker="2", address="k2:9092")
+    monkeypatch.setattr(layer.brokers, "_clock", lambda: time.time() + 60)
+    layer.brokers.look({
+        1: BrokerSeen("k1:9092", True, frozenset()), 2: BrokerSeen("k2:9092", False, frozenset()),
+    })  # fmt: skip
+    found = samples(layer)
+    assert 1 == value(found, "broker_up", broker="1", address="k1:9092")
+    assert 0 == value(found, "broker_up", broker="2", address="k2:9092")
 
 
 def test_commits_are_counted_by_their_duration() -> None:

@@ -1,5 +1,6 @@
 """What librdkafka's errors mean for the commit."""
 
+import time
 from typing import Any
 
 import pytest
@@ -12,11 +13,18 @@ from streamsocial_billing.exactly_once.errors import (
     OutcomeUnknown,
     RecordRefused,
     TaskFenced,
+    TopicUnknown,
     TransactionAborted,
 )
 from streamsocial_billing.exactly_once.membership import Membership, check_layout
 from streamsocial_billing.exactly_once.options import Options
-from streamsocial_billing.exactly_once.producer import ConfluentProducer, _delivery_failure, mapped
+from streamsocial_billing.exactly_once.producer import (
+    MOVED_S,
+    RETURNED_S,
+    ConfluentProducer,
+    Moved,
+    mapped,
+)
 from streamsocial_billing.exactly_once.units import Outgoing
 
 Expected = type[ExactlyOnceError]
@@ -69,9 +77,9 @@ class Message:
         (KafkaError.INVALID_TIMESTAMP, RecordRefused),
         (KafkaError.INVALID_RECORD, RecordRefused),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, RecordRefused),
-        (KafkaError.UNKNOWN_TOPIC_OR_PART, RecordRefused),
-        (KafkaError._UNKNOWN_TOPIC, RecordRefused),  # noqa: SLF001
-        (KafkaError._UNKNOWN_PARTITION, RecordRefused),  # noqa: SLF001
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, TopicUnknown),
+        (KafkaError._UNKNOWN_TOPIC, TopicUnknown),  # noqa: SLF001
+        (KafkaError._UNKNOWN_PARTITION, TopicUnknown),  # noqa: SLF001
         (KafkaError._MSG_TIMED_OUT, TransactionAborted),  # noqa: SLF001
         (KafkaError._PURGE_QUEUE, TransactionAborted),  # noqa: SLF001
         (KafkaError.NOT_ENOUGH_REPLICAS, TransactionAborted),
@@ -80,9 +88,64 @@ class Message:
 def test_a_failed_delivery_names_its_record(code: int, expected: Expected) -> None:
     """Refused for good, fenced, or worth another try; size and topic stand in the text (point 9d)."""
     message: Any = Message()
-    found = _delivery_failure(KafkaError(code, "why"), message)
+    producer = ConfluentProducer(Options(client_config={}), "id")
+    found = producer._delivery_failure(KafkaError(code, "why"), message)  # noqa: SLF001
     assert expected is type(found)
     assert "a record of 9 bytes for topic results: why" == str(found)
+
+
+def test_a_topic_that_a_broker_has_not_heard_of_is_refused_only_once_it_stays_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten seconds of the same answer are a fact (docs/kafka-questions.md); one delivery begins anew."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    message: Any = Message()
+    producer = ConfluentProducer(Options(client_config={}), "id")
+    unknown = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, "why")
+    found = []
+    for seconds in (0.0, 5.0, 4.9, 0.1):
+        now[0] += seconds
+        found.append(type(producer._delivery_failure(unknown, message)))  # noqa: SLF001
+    assert [TopicUnknown, TopicUnknown, TopicUnknown, RecordRefused] == found
+
+
+class Group:
+    """A coordinator as the member knows it, a clock that the test moves."""
+
+    def __init__(self, coordinator: int | None) -> None:
+        self.coordinator = coordinator
+        self.now_s = 1000.0
+        self.moved = Moved(coordinator, lambda: self.coordinator, lambda: self.now_s)
+
+    def after(self, seconds: float) -> bool:
+        """True if the commit waits in vain so many seconds later."""
+        self.now_s += seconds
+        return self.moved.in_vain() is not None
+
+
+def test_a_commit_follows_the_group_s_coordinator_to_another_broker() -> None:
+    """librdkafka waits for the dead one for ever; the member has found the next one."""
+    group = Group(1)
+    assert [False, False] == [group.after(1), group.after(60)], "it only takes long"
+    group.coordinator = None
+    assert not group.after(60), "nobody knows a better one"
+    group.coordinator = 2
+    assert [False, True] == [group.after(0.1), group.after(MOVED_S)]
+
+
+def test_a_coordinator_that_is_back_gets_time_to_be_connected() -> None:
+    """Longer than librdkafka's pause between two connections; then its call is known never to return."""
+    group = Group(0)
+    group.coordinator = None
+    assert not group.after(1)
+    group.coordinator = 0
+    assert [False, False, True] == [group.after(0), group.after(RETURNED_S / 2), group.after(RETURNED_S / 2)]
+
+
+def test_where_no_member_knows_the_coordinator_only_the_time_out_counts() -> None:
+    """A producer outside a worker."""
+    assert not any(Group(None).after(60) for _ in range(3))
 
 
 def test_our_group_metadata_has_the_layout_of_librdkafka() -> None:

@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
-from streamsocial_billing.exactly_once.connectivity import Connectivity
-from streamsocial_billing.exactly_once.speaking import STILL_EVERY_S, Assignments, KafkaLines, ranges
+from streamsocial_billing.exactly_once.connectivity import BrokerChange, Connectivity
+from streamsocial_billing.exactly_once.speaking import (
+    STILL_EVERY_S,
+    Assignments,
+    KafkaLines,
+    ranges,
+    say_of_brokers,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +95,20 @@ def test_kafka_away_is_said_once_then_now_and_then_then_its_end(caplog: pytest.L
     assert found[1][1].startswith(f"Kafka is still not reachable, {2 + STILL_EVERY_S:.0f} s, ")
     assert found[1][1].endswith(f"{10 * STILL_EVERY_S:.0f} messages not shown")
     assert found[3][1].startswith("Kafka is reachable again after 46 s, ")
+
+
+def test_a_broker_away_is_one_line_with_its_address_and_what_waits_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its partitions on other workers are not named here; one when it is back, with how long it was away."""
+    say_of_brokers([BrokerChange("away", 2, "k2:9092", 3.2, frozenset([0, 1, 5]))], here={0, 1, 2})
+    say_of_brokers([BrokerChange("back", 2, "k2:9092", 15.4, frozenset())], here={0, 1, 2})
+    say_of_brokers([BrokerChange("away", 0, "", 2.0, frozenset())], here={0})
+    assert [
+        "Kafka broker 2 (k2:9092) is not reachable, its last answer is 3 s old; partitions here that wait "
+        "for it, or for another leader: 0-1",
+        "Kafka broker 2 (k2:9092) is reachable again after 15 s",
+        "Kafka broker 0 (address not known) is not reachable, its last answer is 2 s old; partitions here "
+        "that wait for it, or for another leader: none",
+    ] == [one.getMessage() for one in caplog.records]
+    assert {"WARNING"} == {one.levelname for one in caplog.records}

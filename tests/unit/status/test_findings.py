@@ -31,6 +31,7 @@ from streamsocial_billing.status.state import (
     NO_WORKER,
     NOT_KNOWN,
     RUNNING,
+    BrokerAway,
     GatewayState,
     Group,
     Partition,
@@ -111,6 +112,14 @@ CASES: list[tuple[str, dict[str, Any], str, str, int | None]] = [
         "kafka_unreachable",
         {"workers": (replace(WELL.workers[0], kafka_lost_ms=NOW - 9000), WELL.workers[1])}, CRITICAL,
         "Kafka does not answer 1 worker.", NOW - 9000,
+    ),
+    (
+        "kafka_broker_unreachable", {"brokers": (BrokerAway(2, "k2:9092", NOW - 9000, (ONE, TWO), (1, 3)),)},
+        WARNING, "Kafka broker 2 (k2:9092) is not reachable.", NOW - 9000,
+    ),
+    (
+        "kafka_broker_unreachable", {"brokers": (BrokerAway(0, "", NOW - 9000, (TWO,)),)},
+        WARNING, "Kafka broker 0 (address not known) is not reachable from 1 worker.", NOW - 9000,
     ),
     (
         "worker_silent", {"workers": (WELL.workers[0], Worker(TWO, False, NOW - 4000, (2, 3)))}, CRITICAL,
@@ -220,6 +229,16 @@ def test_kafka_away_hides_what_it_causes() -> None:
     cut_off = tuple(replace(one, kafka_lost_ms=NOW - 9000) for one in WELL.workers)
     blocked = tuple(replace(one, state="blocked", why="no answer") for one in WELL.partitions)
     assert ["kafka_unreachable"] == [one.code for one in changed(workers=cut_off, partitions=blocked)]
+
+
+def test_one_broker_of_several_is_amber_and_names_what_waits_for_it() -> None:
+    """The others serve; the only broker of a cluster, or all of them, is Kafka itself, which has its line."""
+    away = BrokerAway(2, "k2:9092", NOW - 9000, (ONE, TWO), (1, 3))
+    (found,) = changed(brokers=(away,))
+    assert f"Partitions 1, 3 wait for another leader. Asked by {ONE}, {TWO}." == found.detail
+    assert ["all_well"] == [one.code for one in changed(brokers=(replace(away, brokers=1),))]
+    cut_off = tuple(replace(one, kafka_lost_ms=NOW - 9000) for one in WELL.workers)
+    assert ["kafka_unreachable"] == [one.code for one in changed(workers=cut_off, brokers=(away,))]
 
 
 def test_a_worker_that_was_killed_leads_and_its_figures_are_called_old() -> None:

@@ -1,0 +1,147 @@
+"""Looks at each broker of the cluster once a second, over aiokafka's connections; drops those that hang."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, NamedTuple
+
+from aiokafka.client import ConnectionGroup
+from aiokafka.conn import CloseReason
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.admin import ApiVersionRequest
+
+LOOK_EVERY_S: Final = 1.0
+CONNECT_S: Final = 3.0
+"""To connect, TLS and SASL included. The kernel of a frozen broker's machine accepts connections that nobody
+serves, and aiokafka connects to one broker at a time: its own bound, that of requests, is half a minute."""
+HUNG_S: Final = 5.0
+"""A broker that owes an answer for so long is taken for frozen: its connections are dropped."""
+LATE_S: Final = 3.0
+"""A broker that owes an answer for so long does not answer, as far as anybody is told."""
+GONE_KEPT_S: Final = 3600.0
+"""How long a broker that Kafka no longer lists is remembered: it may have been taken away for good."""
+
+
+class BrokerSeen(NamedTuple):
+    """What a worker knows of one broker.
+
+    Attributes:
+        address: `host:port`, or "" of one that has been away since before the worker began.
+        answers: False if it is not in Kafka's own list, refuses connections, or owes an answer.
+        leads: the partitions, of any source topic, whose leader it is, or was before there was none.
+    """
+
+    address: str
+    answers: bool
+    leads: frozenset[int]
+
+
+class BrokerWatch:
+    """What aiokafka's client knows of each broker; lives in the loop of its thread.
+
+    A look costs nothing where a fetch was answered within the last second, else one request of some bytes
+    (ApiVersions) and its answer. `seen` is replaced as a whole, so that another thread may read it.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.seen: Mapping[int, BrokerSeen] = {}
+        self._client = client
+        self._listed: dict[int, str] = {}
+        self._addresses: dict[int, str] = {}
+        self._listed_at: dict[int, float] = {}
+        self._leaders: dict[tuple[str, int], int] = {}
+        self._replicas: set[int] = set()
+        self._failed: set[int] = set()
+        self._asking: dict[int, tuple[float, asyncio.Task[None]]] = {}
+
+    def heard(self, brokers: Iterable[Any], topics: Iterable[Any]) -> None:
+        """Take in what a broker said in a metadata answer: who lives, who leads what."""
+        now = time.monotonic()
+        self._listed = {node: f"{host}:{port}" for node, host, port, *_ in brokers}
+        self._addresses.update(self._listed)
+        self._listed_at.update(dict.fromkeys(self._listed, now))
+        for error, topic, _, partitions in topics:
+            if not error:
+                self._learn(topic, partitions)
+        if any(self._client.cluster.broker_metadata(node) is None for node in self._listed):
+            self._client.force_metadata_update()  # one has come (back) that aiokafka has not heard of
+
+    def _learn(self, topic: str, partitions: Iterable[Any]) -> None:
+        for _, partition, leader, replicas, *_ in partitions:
+            self._replicas.update(replicas)
+            if leader >= 0:
+                self._leaders[topic, partition] = leader
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        try:
+            while True:
+                self.look()
+                await asyncio.sleep(LOOK_EVERY_S)
+        finally:
+            for _, asking in self._asking.values():
+                asking.cancel()
+
+    def look(self) -> None:
+        """Look once; a broker that has not answered the look before is not asked again."""
+        now = time.monotonic()
+        for node in self._listed:
+            connection = self._client._conns.get((node, ConnectionGroup.DEFAULT))
+            if connection is not None and connection.connected() and _spoke(connection, now):
+                self._failed.discard(node)
+            elif node not in self._asking:
+                self._asking[node] = now, asyncio.get_running_loop().create_task(self._ask(node))
+        self.seen = {node: self._one(node, now) for node in sorted(self._known(now))}
+
+    def _known(self, now: float) -> set[int]:
+        kept = {node for node, at in self._listed_at.items() if now - at < GONE_KEPT_S}
+        unheard = self._replicas - self._listed_at.keys()
+        return kept | unheard if self._listed else set()
+
+    def _one(self, node: int, now: float) -> BrokerSeen:
+        asked_at = self._asking[node][0] if node in self._asking else now
+        answers = node in self._listed and node not in self._failed and now - asked_at < LATE_S
+        leads = frozenset(number for (_, number), leader in self._leaders.items() if leader == node)
+        return BrokerSeen(self._addresses.get(node, ""), answers, leads)
+
+    async def _ask(self, node: int) -> None:
+        """Ask it something small, over the connection that fetches; where it hangs, drop every connection."""
+        try:
+            async with asyncio.timeout(HUNG_S):
+                await self._client.send(node, ApiVersionRequest())
+            self._failed.discard(node)
+        except TimeoutError:
+            self._failed.add(node)
+            self.drop(node)
+        except (KafkaError, OSError):
+            self._failed.add(node)
+        finally:
+            del self._asking[node]
+
+    def drop(self, node: int) -> None:
+        """Close its connections: what waits for an answer fails now, not after its request's time-out."""
+        for (of, _), connection in tuple(self._client._conns.items()):
+            if of == node:
+                connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
+
+
+def _spoke(connection: Any, now: float) -> bool:
+    return bool(now - connection._last_action < LOOK_EVERY_S)
+
+
+def bound_connecting(client: Any) -> None:
+    """Let aiokafka's client give up connecting to a broker after CONNECT_S, as if it had been refused.
+
+    It connects to one broker at a time, so one that is frozen would keep it from all others for as long.
+    """
+    connect = client._get_conn
+
+    async def bounded(node_id: Any, **kwargs: Any) -> Any:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                return await connect(node_id, **kwargs)
+        except TimeoutError:
+            client.force_metadata_update()
+            return None
+
+    client._get_conn = bounded

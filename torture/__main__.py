@@ -40,7 +40,7 @@ SIZES: Final = {
     1: {"ci": Size(2_000, 40, 110.0), "long": Size(50_000, 1_000, 1_680.0)},
     # the same storm; each fault of a broker takes until all replicas are in sync again, and three brokers
     # share the machine with the workers, so fewer payments and faults fit into it
-    3: {"ci": Size(1_000, 44, 200.0), "long": Size(20_000, 500, 1_680.0)},
+    3: {"ci": Size(1_000, 45, 200.0), "long": Size(20_000, 500, 1_680.0)},
 }
 
 

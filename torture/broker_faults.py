@@ -6,6 +6,7 @@ killed process had written is in the kernel's pages, also if all three are kille
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from torture.three import ThreeBrokers
 
 TRANSACTION_PARTITIONS = 8
 """transaction.state.log.num.partitions in broker/server.properties."""
+ENDS_WITHIN_S = 15.0
+"""How long a broker whose disk is full may find nothing to write before it is ended."""
 
 
 class Away:
@@ -83,6 +86,27 @@ def _one_ends(system: System, fault: Planned, how: str) -> Detail:
     detail: Detail = {}
     with brokers_of(system, detail) as away:
         away.end(chosen(system, fault, detail), how)
+        time.sleep(fault.length_s)
+    return detail
+
+
+def broker_disk_full(system: System, fault: Planned) -> Detail:
+    """No file of one broker may grow (RLIMIT_FSIZE: EFBIG, which Kafka takes as it takes ENOSPC).
+
+    It ends at its next write, then starts where there is room again.
+    """
+    detail: Detail = {}
+    with brokers_of(system, detail) as away:
+        number = chosen(system, fault, detail)
+        node = away.kafka.node(number)
+        away.leaves(f"broker {number}")
+        _, hard = resource.prlimit(node.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (1, hard))
+        until = time.monotonic() + ENDS_WITHIN_S
+        while node.running and time.monotonic() < until:
+            time.sleep(0.1)
+        detail["ended_itself"] = not node.running
+        node.kill()
         time.sleep(fault.length_s)
     return detail
 

@@ -76,6 +76,7 @@ CLUSTER_KINDS: Final[Mapping[str, Kind]] = {
     "broker_kill": Kind(2, "broker", 0.2, 8.0),
     "broker_stop": Kind(1, "broker", 0.2, 5.0),
     "broker_freeze": Kind(1.5, "broker", 5.0, 9.0),
+    "broker_disk_full": Kind(0.6, "broker", 1.0, 5.0),
     "brokers_rolled": Kind(0.5, BROKERS, 0.5, 3.0),
     "broker_without_clients": Kind(1, "broker", 3.0, 9.0),
     "broker_without_peers": Kind(1, "broker", 3.0, 12.0),

@@ -51,7 +51,7 @@ defects: install ## show each known defect: our layer passes, plain Faust fails 
 bench: install ## measure throughput, latency
 	$(BIN)/python -m benchmarks
 
-torture: install ## half an hour of faults on a real Kafka, then the verdict (SIZE=ci: 3 minutes; SEED=n)
+torture: install ## half an hour of faults on a real Kafka, then the verdict (SIZE=ci: 3 minutes; SEED=n; BROKERS=3)
 	$(BIN)/python -m torture --size $(or $(SIZE),long) $(if $(SEED),--seed $(SEED))
 
 lab: ## (not there yet) break the system by hand

@@ -63,6 +63,13 @@ QUESTIONS: Final = (
     Question("abort", "exactly_once/producer.py"),
     Question("partition counts", "exactly_once/transport.py"),
     Question("fetch", "exactly_once/transport.py"),
+    Question("topics of a torture run", "torture/system.py", 60.0),
+    Question("who leads, who is in sync", "torture/replicas.py"),
+    Question("offsets kept and put back", "torture/group.py", 60.0),
+    Question("answered so far", "torture/watch.py"),
+    Question("drained", "torture/run.py", 60.0),
+    Question("markers forgotten", "torture/markers.py"),
+    Question("what a run left", "torture/judge.py", 120.0),
 )
 
 _KE = KafkaError

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from torture.mutants import MUTANTS
+from torture.schedule import CLUSTER_KINDS
 
 ROOT = Path(__file__).parents[2]
 SEED = 1
@@ -36,6 +37,22 @@ def test_nothing_is_lost_and_nothing_doubled_under_torture(tmp_path: Path) -> No
     assert told["payments"] >= 2000
     assert sum(told["faults"].values()) == 40
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000
+    again, words = torture(tmp_path / "run", "--judge")
+    assert 0 == again, words
+    assert told == orjson.loads((tmp_path / "run" / "report.json").read_bytes())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_nothing_is_lost_and_nothing_doubled_on_three_brokers(seed: int, tmp_path: Path) -> None:
+    """Brokers killed, frozen, cut off, too few: no violation. Judged again, the same verdict."""
+    code, said = torture(tmp_path / "run", "--brokers=3", f"--seed={seed}")
+    assert 0 == code, said
+    told = orjson.loads((tmp_path / "run" / "report.json").read_bytes())
+    assert (True, 0, 0, 3) == (told["clean"], told["lost"], told["double"], told["brokers"])
+    assert set(CLUSTER_KINDS) <= set(told["faults"])
+    assert {"broker 1", "broker 2", "broker 3", "controller"} == set(told["away_s"])
     again, words = torture(tmp_path / "run", "--judge")
     assert 0 == again, words
     assert told == orjson.loads((tmp_path / "run" / "report.json").read_bytes())

@@ -13,7 +13,9 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata
 from broker import LocalBroker
 from broker.cluster import LocalCluster, Node
 from streamsocial_billing.showcase.causes import how_it_ended
+from streamsocial_billing.status.words import counted
 from torture.markers import BETWEEN_LOOKS_S, Repair
+from torture.replicas import ClusterReplicas, Home
 
 ANSWER_WITHIN_S: Final = 1.0
 MEND_FOR_S: Final = 60.0
@@ -31,7 +33,6 @@ class KafkaPart:
         self.node = node
         self.number = node.number if isinstance(node, Node) else 0
         self.killed = False
-        self.restarted_at = 0.0
         self._needs = needs
 
     @property
@@ -54,7 +55,6 @@ class KafkaPart:
         else:
             self.node.start()
         self.killed = False
-        self.restarted_at = time.monotonic()
 
     def answers(self) -> bool:
         """True once it serves clients."""
@@ -74,7 +74,7 @@ class KafkaPart:
 class OwnKafka:
     """One broker over `data`, or three with a controller. Raises BrokerError with a one-line text.
 
-    A single one that was killed may have forgotten ends of transactions (torture/markers.py): `mend`.
+    Brokers that died may have forgotten ends of transactions (torture/markers.py): `mend`.
     """
 
     def __init__(self, data: Path, brokers: int, say: Callable[[str], None]) -> None:
@@ -91,7 +91,7 @@ class OwnKafka:
             ]
         self._say = say
         self._repair: Repair | None = None
-        self._repair_of = self._next_look = 0.0
+        self._mend_until = self._next_look = 0.0
 
     @property
     def parts(self) -> list[KafkaPart]:
@@ -146,22 +146,33 @@ class OwnKafka:
         return next((part for part in self.parts if not part.running and not part.killed), None)
 
     def mend(self) -> None:
-        """Write what it has forgotten; without effect but for a while after a restart."""
-        now, single = time.monotonic(), self.brokers[0]
-        if len(self.brokers) > 1 or not single.restarted_at or now < self._next_look or not single.running:
+        """Write what brokers have forgotten; without effect but after a death, and for a while then."""
+        now = time.monotonic()
+        if not all(part.running for part in self.brokers):
+            self._mend_until = now + MEND_FOR_S
+        if now < self._next_look:
             return
         self._next_look = now + BETWEEN_LOOKS_S
-        if self._repair is None or self._repair_of != single.restarted_at:
-            self._repair = Repair(single.node.data_dir / "log", single.node.port)
-            self._repair_of = single.restarted_at
+        if now > self._mend_until:
+            self._repair = None
+        elif self.is_there:
+            self._repair = self._repair or self._new_repair()
+            self._write_what_is_missing(self._repair)
+
+    def _new_repair(self) -> Repair:
+        homes = {part.number: Home(part.node.data_dir / "log", part.node.port) for part in self.brokers}
+        if isinstance(self._whole, LocalBroker):
+            return Repair(*homes[self.brokers[0].number])
+        return Repair.of(ClusterReplicas(homes))
+
+    def _write_what_is_missing(self, repair: Repair) -> None:
         try:
-            written = len(self._repair.run_once())
+            written = len(repair.run_once())
         except OSError:
-            return  # it is on its way down, or up: at the next look
+            return  # a broker is on its way down, or up: at the next look
         if written:
-            self._say(f"Kafka had forgotten the end of {written} transactions: written (docs/torture.md)")
-        if now > single.restarted_at + MEND_FOR_S:
-            single.restarted_at, self._repair = 0.0, None
+            ends = counted(written, "end of a transaction", "ends of transactions")
+            self._say(f"Kafka had forgotten the {ends}: written (docs/torture.md)")
 
     def leaders(self, topic: str) -> list[int]:
         """For each partition the number of the broker that leads it, -1 for none; empty while nobody says."""

@@ -43,6 +43,25 @@ def test_a_run_charges_every_payment_exactly_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(400)
+def test_a_run_on_three_brokers_survives_the_death_of_one(tmp_path: Path) -> None:
+    """A broker is killed amid the payments, started again, in sync at the end; every payment charged once."""
+    with showcase(tmp_path, "run", PAYMENTS="100", BROKERS="3") as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+    assert 0 == process.returncode, output
+    killed = re.search(r"(?m)^SIGKILL    (broker-[123]) \(pid (\d+), leads [23] of 8 partitions", output)
+    assert killed is not None, output
+    restarted = re.search(rf"(?m)^restart    {killed[1]} \(pid (\d+)\) on the same data folder", output)
+    assert restarted is not None and restarted[1] != killed[2], output
+    assert re.search(rf"(?m)^in sync    {killed[1]} holds every record again after", output), output
+    assert "SIGKILL    worker-1" in output
+    assert re.search(r"SIGKILLs survived +│ +2 │ +2 │ ok", output), output
+    assert re.search(r"brokers with every record again +│ +3 │ +3 │ ok", output), output
+    assert "100 payments sent (10 % twice), each charged exactly once" in output.splitlines()[-1]
+    assert [] == nothing_left(tmp_path)
+
+
+@pytest.mark.timeout(400)
 def test_a_run_that_leaves_payments_open_says_which_and_why(tmp_path: Path, broker: str) -> None:
     """A gateway that answers nobody any more: no difference, exit code 3, how many wait where, since when."""
     limits = {"BILLING_GATEWAY_DEADLINE_S": "2", "BILLING_SESSION_TIMEOUT_S": "6"}

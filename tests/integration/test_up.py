@@ -85,6 +85,24 @@ def test_what_is_killed_is_started_again_and_payments_go_on(tmp_path: Path) -> N
     assert [] == nothing_left(tmp_path)
 
 
+@pytest.mark.timeout(400)
+def test_each_process_of_three_brokers_is_started_again(tmp_path: Path) -> None:
+    """A broker and the controller with SIGKILL, both at once: each is up again, payments go on."""
+    with showcase(tmp_path, "up", BROKERS="3", **SESSION) as process:
+        up = Up(process, {})
+        for name in ("controller", "broker-2"):
+            os.kill(up.pid(name), signal.SIGKILL)
+        said: list[str] = []
+        while not {"controller", "broker-2"} <= {line.split(" is up again")[0] for line in said}:
+            said += up.until(" is up again after ")
+        for name in ("controller", "broker-2"):
+            assert any(f"{name} was killed by SIGKILL" in line for line in said), said
+        up.until("Kafka: 3 of 3 brokers")
+        up.pay("after")
+        assert 0 == up.interrupt()
+    assert [] == nothing_left(tmp_path)
+
+
 @pytest.mark.timeout(240)
 def test_what_dies_while_another_is_away_is_started_again_too(tmp_path: Path, broker: str) -> None:
     """A worker and the gateway at once, the worker once more as soon as it lives: the pause is longer."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+FOLDERS = {"new": "data", "old": "streamsocial-billing-data"}
 WHERE = "from streamsocial_billing.cli import the_app as a; a().finalize(); print(a().conf.datadir)"
 
 
@@ -55,18 +56,19 @@ def test_submit_says_that_it_uses_the_old_place(tmp_path: Path) -> None:
     environment = os.environ | {
         "BILLING_BROKER": "kafka://127.0.0.1:1", "BILLING_GATEWAY_URL": "http://127.0.0.1:1",
     }  # fmt: skip
-    lines = {}
-    for name, folder in (("new", "data"), ("old", "streamsocial-billing-data")):
+    running = {}
+    for name, folder in FOLDERS.items():  # both at once: each waits for its broker
         cwd = tmp_path / name
         cwd.mkdir()
         if name == "old":
             (cwd / folder).mkdir()
-        done = subprocess.run(
-            [str(program), "submit"], cwd=cwd, env=environment, input="", capture_output=True,
-            text=True, check=False, timeout=60,
+        running[name] = subprocess.Popen(
+            [str(program), "submit"], cwd=cwd, env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-        lines[name] = done.stderr.splitlines()
-        assert [folder] == [one.name for one in cwd.iterdir()]
+    lines = {name: one.communicate(timeout=90)[1].splitlines() for name, one in running.items()}
+    for name, folder in FOLDERS.items():
+        assert [folder] == [one.name for one in (tmp_path / name).iterdir()]
     note = (
         "streamsocial-billing: streamsocial-billing-data, of an earlier release, is still used: "
         "move it to data/streamsocial-billing while nothing runs on it"

@@ -14,15 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
-from confluent_kafka import KafkaException, Producer
 
 from streamsocial_billing.card_numbers import is_card, mask_text
-from streamsocial_billing.committed import CommittedLog, KafkaProblem, said, unreachable
+from streamsocial_billing.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.events import BadInput, is_id, json_object
-from streamsocial_billing.intake.producer import close_quietly, producer_config, send_confirmed
 from streamsocial_billing.settings import COMMANDS, Settings
+from streamsocial_billing.transactions import OutcomeUnknown, RecordRefused, TransactionalWriter
 
-CALL_S: Final = 10.0
 MAX_TEXT: Final = 500
 """Most characters of an actor or a reason."""
 
@@ -96,21 +94,15 @@ def append_command(settings: Settings, command: Command) -> None:
     """Append a command in one transaction; raises KafkaProblem: then it is not ordered, or says it may be."""
     topic = settings.topic(COMMANDS)
     count = CommittedLog(settings).partitions([topic])[topic]
-    producer = Producer(producer_config(settings, f"{settings.app_id}-command-{command.command_id}"))
-    committing = False
+    writer = TransactionalWriter(settings, f"{settings.app_id}-command-{command.command_id}")
     try:
-        producer.init_transactions(CALL_S)
-        producer.begin_transaction()
-        send_confirmed(producer, _copies(topic, command, count), CALL_S)
-        committing = True
-        producer.commit_transaction(CALL_S)
-    except (KafkaException, SystemError) as error:  # confluent-kafka hides some fatal errors in the latter
-        if committing:
-            raise KafkaProblem(f"not known whether this was ordered ({said(error)}): order again") from None
-        raise unreachable(settings, error) from None
+        writer.append(_copies(topic, command, count))
+    except OutcomeUnknown as error:
+        raise KafkaProblem(f"not known whether this was ordered, order again: {error}") from None
+    except RecordRefused as error:
+        raise KafkaProblem(f"not ordered, Kafka refuses the record: {error}") from None
     finally:
-        producer.purge()
-        close_quietly(producer)
+        writer.close()
 
 
 def _copies(topic: str, command: Command, count: int) -> list[dict[str, Any]]:

@@ -11,13 +11,20 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.exactly_once.errors import KafkaUnavailable
 from streamsocial_billing.settings import Settings
+from streamsocial_billing.who_answers import advice, answering
 
 T = TypeVar("T")
 Place = tuple[str, int]
 """Topic, partition."""
 
-ANSWER_WITHIN_S: Final = 6.0
-"""How long the broker may take to answer a question."""
+ANSWER_WITHIN_S: Final = 3.0
+"""How long a broker may take to answer a question; then another one is asked."""
+AWAY_AFTER_S: Final = 6.0
+"""After so long without an answer it is looked whether any broker of the list answers at all."""
+PATIENCE_S: Final = 15.0
+"""How long a question is asked while one does: longer than a leader takes to move (Kafka's default: 9 s)."""
+KNOWN_AFTER_S: Final = 3.0
+"""How long a topic may be unknown before it does not exist: a broker may not have heard of it yet."""
 ASK_AGAIN_S: Final = 0.1
 STALL_S: Final = 30.0
 """How long a partition may give nothing before its end is reached."""
@@ -37,18 +44,25 @@ class KafkaProblem(Exception):
 class CommittedLog:
     """One reader of committed records; it belongs to no group, so it moves nobody's offsets."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, within_s: float = PATIENCE_S) -> None:
+        """`within_s`: how long each question is asked while any broker answers."""
         self._settings = settings
-        self._cluster = Cluster(settings.client_config(), ANSWER_WITHIN_S)
+        self._within_s = within_s
+        self._cluster = self._new_cluster()
 
     def partitions(self, names: Iterable[str]) -> dict[str, int]:
         """The partition count of each of these full topic names; raises KafkaProblem if one is missing."""
-        wanted = list(names)
-        found = self._ask(lambda: self._cluster.topics(wanted))
-        for name in wanted:
-            if name not in found:
-                raise KafkaProblem(f"topic {name} does not exist: {START_A_WORKER}")
-        return {name: found[name].partitions for name in wanted}
+        wanted, since = list(names), time.monotonic()
+        while True:
+            found = self._ask(lambda: self._cluster.topics(wanted))
+            missing = next((name for name in wanted if name not in found), None)
+            if missing is None:
+                return {name: found[name].partitions for name in wanted}
+            if time.monotonic() - since > KNOWN_AFTER_S:
+                raise KafkaProblem(f"topic {missing} does not exist: {START_A_WORKER}")
+            time.sleep(ASK_AGAIN_S)
+            # a client that was told that a topic is missing believes it for a while
+            self._cluster = self._new_cluster()
 
     def ends(self, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
         """First offset, last stable offset of each place, as the broker says now."""
@@ -68,38 +82,38 @@ class CommittedLog:
         offsets = {place: (found.get(place), start) for place, (start, _) in ends.items()}
         return {place: start if offset is None else offset for place, (offset, start) in offsets.items()}
 
-    def read(self, span: Mapping[Place, tuple[int, int]]) -> Iterator[Message]:
-        """Every committed record from the first offset up to, not with, the second one of each place.
+    def read(self, span: Mapping[Place, tuple[int, int]], stall_s: float = STALL_S) -> Iterator[Message]:
+        """Every committed record from the first offset up to, not with, the second one of each place, once.
 
-        Raises KafkaProblem if a partition gives nothing for STALL_S before its end.
+        Raises KafkaProblem if nothing comes for `stall_s` before the ends: a leader may move meanwhile.
         """
         ends = {place: end for place, (start, end) in span.items() if start < end}
+        following = {place: span[place][0] for place in ends}
         consumer = Consumer(consumer_config(self._settings))
         try:
-            consumer.assign([TopicPartition(*place, span[place][0]) for place in ends])
-            last_news = time.monotonic()
+            consumer.assign([TopicPartition(*place, following[place]) for place in ends])
+            last_news, why = time.monotonic(), ""
             while ends:
-                messages = consumer.consume(BATCH_RECORDS, 0.5)
-                for message in messages:
+                for message in consumer.consume(BATCH_RECORDS, 0.5):
                     place = message.topic() or "", message.partition() or 0
                     offset, error = message.offset() or 0, message.error()
                     if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
-                        raise unreachable(self._settings, error)
-                    end = ends.get(place)
+                        why = self._passing(error)
+                        continue
+                    last_news, end = time.monotonic(), ends.get(place)
                     if end is None:
                         continue
-                    if error is None and offset < end:
-                        yield message
+                    if error is None:
+                        if offset < following[place]:
+                            continue  # librdkafka began anew: after the log of a new leader seemed shorter
+                        following[place] = offset + 1
+                        if offset < end:
+                            yield message
                     # the last record or, where control records end the log, the end mark
                     if offset >= end - (error is None):
                         del ends[place]
-                last_news = time.monotonic() if messages else last_news
-                if time.monotonic() - last_news > STALL_S:
-                    topic, partition = min(ends)
-                    raise KafkaProblem(
-                        f"{topic}-{partition} cannot be read up to {ends[topic, partition]}: nothing "
-                        f"came for {STALL_S:.0f} s, look at the broker's log"
-                    )
+                if time.monotonic() - last_news > stall_s:
+                    raise self._stalled(ends, stall_s, why)
         finally:
             consumer.close()
 
@@ -123,26 +137,76 @@ class CommittedLog:
                 error = message.error() if message is not None else None
                 if error is None:
                     yield message
-                elif error.code() != KafkaError._PARTITION_EOF and error.fatal():  # noqa: SLF001
-                    raise unreachable(self._settings, error)
+                elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
+                    self._passing(error)
         finally:
             consumer.close()
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """The answer; asked again while a leader is being chosen, as it is just after a topic was made."""
-        deadline = time.monotonic() + ANSWER_WITHIN_S
+        """The answer; asked again, at another broker, while that may give one. Raises KafkaProblem."""
+        began, looked = time.monotonic(), False
         while True:
             try:
                 return question()
-            except (KafkaUnavailable, KafkaException) as error:
-                if isinstance(error, KafkaException) or time.monotonic() > deadline - ASK_AGAIN_S:
-                    raise unreachable(self._settings, error) from None
+            except (KafkaUnavailable, KafkaException) as problem:
+                error: Exception = problem
+            took_s = time.monotonic() - began
+            if _is_fact(error) or took_s > self._within_s:
+                raise unreachable(self._settings, error) from None
+            if took_s > AWAY_AFTER_S and not looked:
+                answers, looked = answering(self._settings), True
+                if not any(answers.values()):
+                    raise KafkaProblem(advice(answers, said(error))) from None
             time.sleep(ASK_AGAIN_S)
+
+    def _passing(self, error: KafkaError) -> str:
+        """What a partition's error says, if it may pass: a leader moves; else raises KafkaProblem."""
+        if error.fatal() or error.code() in FACTS:
+            raise unreachable(self._settings, error)
+        return said(error)
+
+    def _stalled(self, ends: Mapping[Place, int], stall_s: float, why: str) -> KafkaProblem:
+        topic, partition = min(ends)
+        where = f"{topic}-{partition} cannot be read up to {ends[topic, partition]}"
+        why = why or f"nothing came for {stall_s:.0f} s"
+        return KafkaProblem(f"{where}: {advice(answering(self._settings), why)}")
+
+    def _new_cluster(self) -> Cluster:
+        return Cluster(self._settings.client_config() | QUICK, ANSWER_WITHIN_S)
+
+
+QUICK: Final = {
+    # a broker that hangs is given up after this, not after a minute
+    "socket.timeout.ms": 5000,
+    "socket.connection.setup.timeout.ms": 3000,
+    # where leaders are is asked again soon: one that hangs raises no error that would make librdkafka ask
+    "topic.metadata.refresh.interval.ms": 3000,
+    "reconnect.backoff.max.ms": 1000,
+}
+FACTS: Final = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.INVALID_REQUEST,
+        KafkaError._AUTHENTICATION,  # noqa: SLF001 - librdkafka's public names for its local errors
+        KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001
+        KafkaError._INVALID_ARG,  # noqa: SLF001
+    }
+)
+"""Answers that stay the same however often one asks."""
+
+
+def _is_fact(error: Exception) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in FACTS
 
 
 def consumer_config(settings: Settings) -> dict[str, Any]:
     """A reader that assigns itself; librdkafka wants a group name, nothing is ever committed to it."""
-    return settings.client_config() | {
+    return settings.client_config() | QUICK | {
         "group.id": f"{settings.app_id}-reader",
         "enable.auto.commit": False,
         "isolation.level": "read_committed",
@@ -153,11 +217,11 @@ def consumer_config(settings: Settings) -> dict[str, Any]:
 
 
 def unreachable(settings: Settings, error: object) -> KafkaProblem:
-    """The one line for a broker that does not answer as it should."""
-    return KafkaProblem(
-        f"Kafka at {settings.bootstrap} does not answer ({said(error)}): start it (make kafka) or set "
-        "BILLING_BROKER"
-    )
+    """The one line for what Kafka does not do: why, who of the brokers answers, what to do.
+
+    It asks each of them, which takes up to 1.5 s.
+    """
+    return KafkaProblem(advice(answering(settings), said(error)))
 
 
 def said(error: object) -> str:

@@ -13,20 +13,24 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import Message
 
 from streamsocial_billing.books import REPLAY_OF
 from streamsocial_billing.card_numbers import mask_card_numbers
-from streamsocial_billing.committed import CommittedLog, KafkaProblem, said, unreachable
+from streamsocial_billing.committed import STALL_S, CommittedLog, KafkaProblem, Place
 from streamsocial_billing.events import BadInput, PaymentEvent
-from streamsocial_billing.intake.producer import close_quietly, producer_config, send_confirmed
 from streamsocial_billing.routing import with_gateway
 from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, REPLAYS, Settings
-
-CALL_S: Final = 10.0
-FENCED: Final = frozenset(
-    {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001
+from streamsocial_billing.transactions import (
+    OutcomeUnknown,
+    RecordRefused,
+    Send,
+    TransactionalWriter,
+    known_place,
 )
+
+BETWEEN_S: Final = 2.0
+"""How long what lies between may take: the transaction is open meanwhile."""
 SHOWN: Final = (
     "id", "at_ms", "reason", "error", "source", "user_id", "payment_id", "masked", "cut_from", "replay_of",
 )  # fmt: skip
@@ -98,10 +102,19 @@ class Replay:
 
 def replayed(settings: Settings) -> dict[str, Replay]:
     """The letters that went back, by id."""
-    log, topic = CommittedLog(settings), settings.topic(REPLAYS)
-    places = [(topic, partition) for partition in range(log.partitions([topic])[topic])]
+    log = CommittedLog(settings)
+    return _replays(log, log.ends(_places_of(log, settings.topic(REPLAYS))))
+
+
+def _places_of(log: CommittedLog, topic: str) -> list[Place]:
+    return [(topic, partition) for partition in range(log.partitions([topic])[topic])]
+
+
+def _replays(
+    log: CommittedLog, span: Mapping[Place, tuple[int, int]], stall_s: float = STALL_S
+) -> dict[str, Replay]:  # fmt: skip
     back = {}
-    for message in log.read(log.ends(places)):
+    for message in log.read(span, stall_s):
         told = orjson.loads(message.value() or b"{}")
         back[(message.key() or b"").decode()] = Replay(told.get("to"), told["actor"], told["at"])
     return back
@@ -127,18 +140,15 @@ def replay(settings: Settings, letter_id: str, *, correction: bytes | None, acto
     what = "the correction" if correction is not None else "the original bytes"
     if dry_run:
         return f"{letter_id} would go back to {settings.topic(PAYMENTS)}: {what}, {len(value)} bytes"
-    producer = Producer(producer_config(settings, f"{settings.app_id}-replay-{letter_id}"))
+    writer = TransactionalWriter(settings, f"{settings.app_id}-replay-{letter_id}")
     try:
-        # ends what another one had open: its marker is there from now on, or will never be
-        producer.init_transactions(CALL_S)
-        if letter_id in replayed(settings):
-            raise _twice(letter_id)
-        _append(settings, producer, letter_id, key, value, actor)
-    except (KafkaException, SystemError) as error:  # confluent-kafka hides some fatal errors in the latter
-        raise _problem(settings, letter_id, error) from None
+        writer.transact(lambda send: _append_once(settings, send, letter_id, key, value, actor))
+    except OutcomeUnknown as error:
+        raise KafkaProblem(f"the replay of {letter_id}: run it again, it goes back once: {error}") from None
+    except RecordRefused as error:
+        raise ReplayRefused(f"{letter_id} cannot go back, Kafka refuses it: {error}") from None
     finally:
-        producer.purge()
-        close_quietly(producer)
+        writer.close()
     return f"{letter_id} is back on {settings.topic(PAYMENTS)}: {what}, {len(value)} bytes"
 
 
@@ -177,32 +187,32 @@ def _check_now(found: Letter) -> None:
         ) from None
 
 
-def _append(
-    settings: Settings, producer: Producer, letter_id: str, key: bytes | None, value: bytes, actor: str
+def _append_once(
+    settings: Settings, send: Send, letter_id: str, key: bytes | None, value: bytes, actor: str
 ) -> None:
-    """Event and marker, each confirmed, in one transaction; no `requested` metric: nobody asked anew."""
-    producer.begin_transaction()
-    headers = {REPLAY_OF: letter_id}
-    event = {"topic": settings.topic(PAYMENTS), "value": value, "key": key, "headers": headers}
-    (there,) = send_confirmed(producer, [event], CALL_S)
+    """Event and marker, each confirmed, in one transaction; no `requested` metric: nobody asked anew.
+
+    The id of this transaction is the letter's: what another one had open has ended when this one begins, so
+    its marker is on the log now, or never will be. Where leaders move, who is asked for the end of that log
+    may be one that leads no more, so what lies between the end that it gave and our own marker, which the
+    leader confirmed, is read as well. Raises ReplayRefused.
+    """
+    log, topic = CommittedLog(settings), settings.topic(REPLAYS)
+    ends = log.ends(_places_of(log, topic))
+    if letter_id in _replays(log, ends):
+        raise _twice(letter_id)
+    (there,) = send([{
+        "topic": settings.topic(PAYMENTS), "value": value, "key": key, "headers": {REPLAY_OF: letter_id},
+    }])  # fmt: skip
+    (payments, partition), offset = known_place(there)
     marker = orjson.dumps({
         "letter": letter_id, "actor": actor, "at": time.time_ns() // 1_000_000,
-        "to": f"{there.topic()}/{there.partition()}/{there.offset()}",
+        "to": f"{payments}/{partition}/{offset}",
     })  # fmt: skip
-    back = {"topic": settings.topic(REPLAYS), "value": marker, "key": letter_id.encode()}
-    send_confirmed(producer, [back], CALL_S)
-    producer.commit_transaction(CALL_S)
-
-
-def _problem(settings: Settings, letter_id: str, error: KafkaException | SystemError) -> KafkaProblem:
-    code = error.args[0].code() if isinstance(error, KafkaException) else KafkaError._STATE  # noqa: SLF001
-    if code in FENCED:
-        return ReplayRefused(f"somebody else is replaying {letter_id} right now: check with `dlq list`")
-    if code in (KafkaError._TIMED_OUT, KafkaError._STATE):  # noqa: SLF001
-        return KafkaProblem(
-            f"the replay of {letter_id} was not answered ({said(error)}): run it again, it goes back once"
-        )
-    return unreachable(settings, error)
+    (back,) = send([{"topic": topic, "value": marker, "key": letter_id.encode()}])
+    place, ours = known_place(back)
+    if letter_id in _replays(log, {place: (ends[place][1], ours)}, BETWEEN_S):
+        raise _twice(letter_id)
 
 
 def _twice(letter_id: str) -> ReplayRefused:

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import Producer
-
 from streamsocial_billing.events import PaymentEvent, requested_metric
 from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown, PaymentProducer
@@ -218,12 +216,11 @@ class TornProducer(PaymentProducer):
                 records.append((self._metrics, event.product.encode(), metric))
         return records
 
-    def _commit(self, producer: Producer) -> None:
+    def _before_commit(self) -> None:
         if self._amid.exists():
             self._amid.unlink()
             print(AMID, flush=True)
             time.sleep(60)  # somebody kills us here
-        super()._commit(producer)
 
 
 class Generator:

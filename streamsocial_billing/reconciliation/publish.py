@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import orjson
-from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka import Message
 
-from streamsocial_billing.committed import CommittedLog, KafkaProblem, Place, said, unreachable
+from streamsocial_billing.committed import CommittedLog, KafkaProblem, Place
 from streamsocial_billing.events import GATEWAYS
-from streamsocial_billing.intake.producer import close_quietly, producer_config, send_confirmed
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, Settings
+from streamsocial_billing.transactions import TransactionalWriter, place_of
 
 RUN_KEY: Final = "run"
 PUBLISH_MOST: Final = 10_000
@@ -26,7 +26,7 @@ PUBLISH_MOST: Final = 10_000
 REPAIR_MOST: Final = 10_000
 """Breaks that one run repairs, the rest is left to the next one."""
 CHUNK: Final = 1000
-CALL_S: Final = 10.0
+VISIBLE_WITHIN_S: Final = 10.0
 ASK_AGAIN_S: Final = 0.05
 
 Record = tuple[str, bytes, bytes | None]
@@ -108,30 +108,24 @@ def _object(value: bytes) -> dict[str, Any]:
 
 def _append(settings: Settings, records: list[Record]) -> None:
     """Chunk by chunk, each in a transaction; one id, so that a run that died is fenced by the next."""
-    producer = Producer(producer_config(settings, f"{settings.app_id}-reconcile"))
+    writer = TransactionalWriter(settings, f"{settings.app_id}-reconcile")
+    written: dict[Place, int] = {}
     try:
-        producer.init_transactions(CALL_S)
-        written: dict[Place, int] = {}
         for start in range(0, len(records), CHUNK):
-            producer.begin_transaction()
             chunk = records[start : start + CHUNK]
-            sending = ({"topic": topic, "key": key, "value": value} for topic, key, value in chunk)
-            for sent in send_confirmed(producer, sending, CALL_S):
-                written[sent.topic() or "", sent.partition() or 0] = sent.offset() or 0
-            producer.commit_transaction(CALL_S)
-        _wait_visible(settings, written)
-    except (KafkaException, SystemError) as error:  # confluent-kafka hides some fatal errors in the latter
-        if isinstance(error, KafkaException):
-            raise KafkaProblem(f"not all was written ({said(error)}): run reconcile again") from None
-        raise unreachable(settings, error) from None
+            sending = [{"topic": topic, "key": key, "value": value} for topic, key, value in chunk]
+            for place, offset in filter(None, map(place_of, writer.append(sending))):
+                written[place] = offset
+    except KafkaProblem as error:
+        raise KafkaProblem(f"not all was written, run reconcile again: {error}") from None
     finally:
-        producer.purge()
-        close_quietly(producer)
+        writer.close()
+    _wait_visible(settings, written)
 
 
 def _wait_visible(settings: Settings, written: dict[Place, int]) -> None:
     """Return when readers see it: the broker answers a commit before it has written the end markers."""
-    log, until = CommittedLog(settings), time.monotonic() + CALL_S
+    log, until = CommittedLog(settings), time.monotonic() + VISIBLE_WITHIN_S
     while time.monotonic() < until:
         ends = log.ends(written)
         if all(ends[place][1] > offset for place, offset in written.items()):

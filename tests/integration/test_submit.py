@@ -169,7 +169,7 @@ from streamsocial_billing.intake.producer import PaymentProducer
 from streamsocial_billing.settings import Settings
 
 class HalfWay(PaymentProducer):
-    def _commit(self, producer):
+    def _before_commit(self):
         print("in the middle", flush=True)
         time.sleep(60)
 

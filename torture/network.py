@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from broker.cluster import LocalCluster
 from broker.listeners import CONTROLLER_ID, caller_of
@@ -29,7 +30,7 @@ class ProxiedCluster:
         self._settings = settings
         self._proxies = Proxies()
 
-    def __enter__(self) -> ProxiedCluster:
+    def __enter__(self) -> Self:
         self._proxies.__enter__()
         try:
             self.cluster = LocalCluster(

@@ -121,4 +121,5 @@ class ThreeBrokers(ProxiedCluster):
         except OSError:
             return False
         states = [state for one in said for state in one.values()]
-        return bool(states) and all(leader >= 0 and there == isr for leader, there, isr in states)
+        agree = all(one.keys() == said[0].keys() for one in said)
+        return agree and all(leader >= 0 and there == isr for leader, there, isr in states)

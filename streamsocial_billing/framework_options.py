@@ -13,6 +13,7 @@ from streamsocial_billing.outcome_lines import tell
 from streamsocial_billing.settings import Settings
 
 WEB_BIND = "127.0.0.1"
+REPLICATION_ADVICE = "start the missing brokers, or set BILLING_REPLICATION"
 GAP_ALARM_S = 60.0  # one payment that holds up the commits behind it for so long is an alarm ...
 GAP_ALARM_DEADLINES = 3  # ... but never less than so many gateway deadlines
 
@@ -46,6 +47,7 @@ def layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:
         "max_running": settings.max_in_flight,
         "session_advice": "choose another BILLING_SESSION_TIMEOUT_S",
         "broker_advice": "start one (make kafka), or set BILLING_BROKER",
+        "replication_advice": REPLICATION_ADVICE,
         "gap_alarm_s": max(GAP_ALARM_S, GAP_ALARM_DEADLINES * settings.gateway_deadline_s),
         "key_text": _key_text,
         "tell_committed": tell,

@@ -54,7 +54,8 @@ class Settings:
     broker                  one or more `kafka://host:port`, `;`-separated as in Faust
     topic_prefix            put before every topic name, not before changelogs (they carry the app id)
     partitions              count, 1..1000, of the topics the app creates
-    replication             count, 1..15, of the topics the app creates
+    replication             count, 1..15, of the topics the app creates; 0: what the brokers have as their
+                            default.replication.factor
     gateway_url             base URL of the simulated gateway, without a slash at its end; None: payments to
                             `simulated` are refused as not configured
     default_gateway         gateway of a payment that names none (see `routing`); a worker refuses one that is
@@ -98,7 +99,7 @@ class Settings:
     broker: str = "kafka://127.0.0.1:9092"
     topic_prefix: str = ""
     partitions: int = 8
-    replication: int = 1
+    replication: int = 0
     gateway_url: str | None = None
     default_gateway: str | None = None
     commit_interval_ms: int = 100

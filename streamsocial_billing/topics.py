@@ -1,5 +1,6 @@
 """The topics of the app: names, settings, what is created, what is refused."""
 
+import logging
 from dataclasses import dataclass
 from typing import Final
 
@@ -7,7 +8,8 @@ from confluent_kafka.admin import NewTopic
 
 from streamsocial_billing.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.exactly_once import SetupRefused
-from streamsocial_billing.exactly_once.cluster import Cluster, TopicFacts
+from streamsocial_billing.exactly_once.cluster import AS_BROKERS, Cluster, TopicFacts
+from streamsocial_billing.framework_options import REPLICATION_ADVICE
 from streamsocial_billing.settings import (
     ANSWERS,
     BREAKS,
@@ -21,6 +23,8 @@ from streamsocial_billing.settings import (
     RETRY,
     Settings,
 )
+
+logger = logging.getLogger(__name__)
 
 DAY_MS: Final = 86_400_000
 INPUT_RETENTION_MS: Final = 30 * DAY_MS
@@ -65,16 +69,19 @@ def create_topics(settings: Settings, cluster: Cluster) -> None:
 
     Raises:
         SetupRefused: names the topic, what it has, what it should have.
+        KafkaUnavailable: no answer that is a fact; what was created is left as it is at the next try.
     """
     names = {plan.name: settings.topic(plan.name) for plan in PLANS}
     there = cluster.topics(names.values())
     if names[PAYMENTS] in there:  # before a topic is made with a count that fits no other
         _check_partitions(settings, there[names[PAYMENTS]].partitions)
-    cluster.create([
-        NewTopic(names[plan.name], settings.partitions, settings.replication, config=plan.config)
+    replicas = settings.replication or AS_BROKERS
+    missing = [
+        NewTopic(names[plan.name], settings.partitions, replicas, config=plan.config)
         for plan in PLANS if names[plan.name] not in there
-    ])  # fmt: skip
-    facts = cluster.topics(names.values())
+    ]  # fmt: skip
+    cluster.create(missing, lambda text: logger.warning("%s", text), REPLICATION_ADVICE)
+    facts = cluster.facts_of(names.values())
     check_topics(settings, {plan.name: facts[names[plan.name]] for plan in PLANS})
 
 

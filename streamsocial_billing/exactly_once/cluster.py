@@ -1,8 +1,11 @@
-"""What the broker says now: offsets, ids, limits, all blocking, for use in a thread."""
+"""What Kafka says now: offsets, ids, limits, all blocking, for use in a thread.
+
+Which answers are facts, which are asked for again: docs/kafka-questions.md.
+"""
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,11 +27,17 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from .answers import START_S, ask_again, is_offset, passes, unknown_topic
 from .errors import KafkaUnavailable, SetupRefused
 
 T = TypeVar("T")
+K = TypeVar("K")
 TP = tuple[str, int]
 RETIRED = 8
+FIRST_TRY = 1 / 6  # of a question's time-out: a broker that hangs costs no more, the next try asks anew
+AS_BROKERS = -1  # the replication of a new topic: the brokers' default.replication.factor (KIP-464)
+NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+NONE_COMMITTED = (OFFSET_INVALID, -1)
 HANGING_S = 30.0  # how long one opening of a task waits for a foreign transaction before it begins anew
 SAY_EVERY_S = 5.0
 DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of max.message.bytes
@@ -57,8 +66,20 @@ class TopicFacts:
         return int(self.config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
 
 
+class NotHeardOf(KafkaUnavailable):
+    """Raised when the broker that was asked does not know a topic that must exist."""
+
+
+class TooFewBrokers(KafkaUnavailable):
+    """Raised when there are fewer brokers than a new topic is to have replicas."""
+
+
 class Cluster:
-    """Questions to one Kafka cluster."""
+    """Questions to one Kafka cluster.
+
+    Each is put again, by a fresh client, while the answer is not a fact; raises KafkaUnavailable if it has
+    none within `timeout_s`.
+    """
 
     def __init__(self, client_config: Mapping[str, Any], timeout_s: float) -> None:
         self._config = {**client_config, "log_level": 0}
@@ -66,29 +87,66 @@ class Cluster:
         self._client: AdminClient | None = None
         self._retired: deque[AdminClient | Consumer] = deque(maxlen=RETIRED)
         self._readers: dict[str, Consumer] = {}
+        self._known: set[str] = set()
 
     def id(self) -> str:
         """The cluster id."""
-        return str(self._ask(self._admin().describe_cluster()).cluster_id)
+
+        def question(client: AdminClient, limit_s: float) -> str:
+            found = _answer(client.describe_cluster(request_timeout=limit_s), limit_s).cluster_id
+            if not found:
+                raise KafkaUnavailable("the broker does not know its cluster's id yet")
+            return str(found)
+
+        return self._put(question)
 
     def session_bounds_ms(self) -> tuple[int, int]:
-        """The shortest and the longest session time-out that a broker takes, in milliseconds."""
-        node = self._ask(self._admin().describe_cluster()).nodes[0]
-        broker = ConfigResource(ResourceType.BROKER, str(node.id))
-        config = self._ask(self._admin().describe_configs([broker])[broker])
-        low, high = (config[f"group.{end}.session.timeout.ms"].value for end in ("min", "max"))
-        return int(low), int(high)
+        """The shortest and the longest session time-out that a broker takes, in milliseconds.
+
+        Raises:
+            KafkaUnavailable: no broker says so.
+            KafkaException: we may not ask.
+        """
+        nodes = self._put(lambda client, s: _answer(client.describe_cluster(request_timeout=s), s).nodes)
+        limit_s = self._timeout_s / max(1, len(nodes))
+        for node in nodes:
+            broker = ConfigResource(ResourceType.BROKER, str(node.id))
+            futures = self._admin().describe_configs([broker], request_timeout=limit_s)
+            try:
+                config = _answer(futures[broker], limit_s)
+            except KafkaUnavailable:
+                continue  # it may be dead: each broker is asked about itself
+            low, high = (config[f"group.{end}.session.timeout.ms"].value for end in ("min", "max"))
+            return int(low), int(high)
+        raise KafkaUnavailable(f"none of {len(nodes)} brokers says which session time-outs it takes")
 
     def log_ends(self, partitions: Iterable[TP]) -> dict[TP, LogEnds]:
         """First offset, last stable offset, high watermark of each partition (ListOffsets, just now)."""
         tps = list(partitions)
-        asked = [
-            self._ask_offsets(tps, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED),
-            self._ask_offsets(tps, OffsetSpec.latest(), IsolationLevel.READ_COMMITTED),
-            self._ask_offsets(tps, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED),
-        ]
-        start, stable, high = ({tp: self._ask(f).offset for tp, f in futures.items()} for futures in asked)
-        return {tp: LogEnds(start[tp], stable[tp], high[tp]) for tp in tps}
+        if not tps:
+            return {}
+
+        def question(client: AdminClient, limit_s: float) -> dict[TP, LogEnds]:
+            wanted = (
+                (OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED),
+                (OffsetSpec.latest(), IsolationLevel.READ_COMMITTED),
+                (OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED),
+            )
+            asked = [
+                client.list_offsets(
+                    {TopicPartition(*tp): spec for tp in tps}, isolation_level=isolation,
+                    request_timeout=limit_s,
+                )
+                for spec, isolation in wanted
+            ]  # fmt: skip
+            deadline = time.monotonic() + limit_s
+            start, stable, high = (
+                {(tp.topic, tp.partition): found for tp, found in _answers(futures, deadline).items()}
+                for futures in asked
+            )
+            return {tp: _ends(tp, start[tp], stable[tp], high[tp]) for tp in tps}
+
+        return self._put(question)
 
     def committed(self, group: str, partitions: Sequence[TP]) -> dict[TP, int | None]:
         """The group's stable committed offsets."""
@@ -102,72 +160,111 @@ class Cluster:
         joins: librdkafka's admin client ends the process where the coordinator has moved (its issue 5040).
         """
         wanted = [TopicPartition(*tp) for tp in partitions]
-        try:
-            answer = self._reader(group).committed(wanted, self._timeout_s)
-            return {(t.topic, t.partition): _offset(t) for t in answer}
-        except KafkaException as exc:
-            self._start_afresh()
-            raise KafkaUnavailable(f"committed offsets of {group}: {exc.args[0].str()}") from exc
 
-    def topics(self, names: Iterable[str]) -> dict[str, TopicFacts]:
-        """Facts of those of the topics that exist."""
-        wanted = sorted(set(names))
-        found: dict[str, Any] = {}
-        for name, future in self._admin().describe_topics(TopicCollection(wanted)).items():
+        def question(reader: Consumer, limit_s: float) -> dict[TP, tuple[int, str] | None]:
             try:
-                found[name] = self._ask(future)
+                answer = reader.committed(wanted, limit_s)
+                found = {(t.topic, t.partition): _offset(t) for t in answer}
             except KafkaException as exc:
-                if exc.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise
-        configs = self._configs(found)
-        return {n: TopicFacts(str(d.topic_id), len(d.partitions), configs[n]) for n, d in found.items()}
+                raise KafkaUnavailable(f"committed offsets of {group}: {exc.args[0].str()}") from exc
+            missing = sorted(set(partitions) - found.keys())
+            if missing:
+                raise KafkaUnavailable(f"committed offsets of {group}: none said of {missing}")
+            return found
 
-    def create(self, topics: Sequence[NewTopic]) -> None:
-        """Create topics, return when the broker knows them; one that exists meanwhile is left as it is."""
+        return self._put(question, lambda: self._reader(group))
+
+    def topics(self, names: Iterable[str], *, expected: Collection[str] = ()) -> dict[str, TopicFacts]:
+        """Facts of those of the topics that exist.
+
+        Args:
+            expected: those that should exist. They, and what this object has seen or created before, are
+                asked for again while the broker that is asked does not know them; then they do not exist.
+        """
+        wanted = sorted(set(names))
+        found: dict[str, TopicFacts] = {}
+
+        def question(client: AdminClient, limit_s: float) -> None:
+            deadline = time.monotonic() + limit_s
+            found.clear()
+            found.update(_described(client, wanted, deadline))
+            self._known.update(found)
+            missing = sorted((set(expected) | self._known) & set(wanted) - found.keys())
+            if missing:
+                raise NotHeardOf(f"the broker does not know the topics {missing} (yet)")
+
+        try:
+            self._put(question)
+        except NotHeardOf:
+            self._known.intersection_update(self._known - (set(wanted) - found.keys()))
+        return found
+
+    def facts_of(self, names: Iterable[str]) -> dict[str, TopicFacts]:
+        """Facts of topics that exist for certain.
+
+        Raises:
+            KafkaUnavailable: the broker does not know one of them yet.
+        """
+        wanted = set(names)
+        found = self.topics(wanted, expected=wanted)
+        missing = sorted(wanted - found.keys())
+        if missing:
+            raise KafkaUnavailable(f"the broker does not know the topics {missing} yet")
+        return found
+
+    def create(
+        self, topics: Sequence[NewTopic], say: Callable[[str], None] | None = None,
+        advice: str = "start the missing brokers, or ask for fewer replicas",
+    ) -> None:  # fmt: skip
+        """Create topics, return when they are known; one that exists meanwhile is left as it is.
+
+        Args:
+            say: called with why it takes longer.
+            advice: what to do if there are too few brokers for the replicas.
+
+        Raises:
+            SetupRefused: the cluster refuses a topic, for 30 s if it may be that a broker is restarting.
+        """
         if not topics:
             return
-        for name, future in (
-            self._admin().create_topics(list(topics), operation_timeout=self._timeout_s).items()
-        ):
+
+        def question(client: AdminClient, limit_s: float) -> None:
+            futures = client.create_topics(list(topics), operation_timeout=limit_s, request_timeout=limit_s)
+            deadline = time.monotonic() + limit_s
+            for name, future in futures.items():
+                _created(name, future, deadline)
+
+        try:
+            self._put(question, within_s=max(START_S, self._timeout_s), say=say)
+        except TooFewBrokers as exc:
+            raise SetupRefused(f"{exc}: {advice}") from exc
+        self.facts_of(topic.topic for topic in topics)
+
+    def start_afresh(self) -> None:
+        """Ask with new clients next, which know nothing yet of leaders and coordinators."""
+        for asked in (self._client, *self._readers.values()):
+            if asked is not None:
+                self._retire(asked)
+
+    def _put(
+        self, question: Callable[[Any, float], T], client: Callable[[], AdminClient | Consumer] | None = None,
+        *, within_s: float | None = None, say: Callable[[str], None] | None = None,
+    ) -> T:  # fmt: skip
+        """The answer; each try after one in vain has a fresh client, and longer than the one before."""
+        limit_s, began = self._timeout_s if within_s is None else within_s, time.monotonic()
+
+        def one_try() -> T:
+            gone_s, asked = time.monotonic() - began, (client or self._admin)()
             try:
-                self._ask(future)
-            except KafkaException as exc:
-                if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise SetupRefused(f"cannot create topic {name}: {exc.args[0].str()}") from exc
-        self._wait_known({topic.topic for topic in topics})
+                return question(asked, min(limit_s - gone_s, max(limit_s * FIRST_TRY, 2 * gone_s)))
+            except _NoAnswer as exc:
+                self._retire(asked)
+                raise KafkaUnavailable(f"the broker did not answer in {limit_s} s") from exc
+            except KafkaUnavailable:
+                self._retire(asked)
+                raise
 
-    def _wait_known(self, names: set[str]) -> None:
-        """KRaft answers a creation, ours or another worker's, before the broker has applied it."""
-        deadline = time.monotonic() + self._timeout_s
-        while True:
-            self._start_afresh()  # one that asked for a missing topic believes for 30 s that it is missing
-            missing = names - self.topics(names).keys()
-            if not missing:
-                return
-            if time.monotonic() > deadline:
-                raise KafkaUnavailable(f"the broker does not know the new topics {sorted(missing)} yet")
-            time.sleep(0.05)
-
-    def _configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        if not resources:
-            return {}
-        futures = self._admin().describe_configs(resources)
-        return {
-            resource.name: {k: str(v.value) for k, v in self._ask(future).items()}
-            for resource, future in futures.items()
-        }
-
-    def _ask_offsets(
-        self, tps: list[TP], spec: OffsetSpec, isolation: IsolationLevel
-    ) -> "dict[TP, Future[Any]]":
-        wanted = {TopicPartition(*tp): spec for tp in tps}
-        if not wanted:
-            return {}
-        futures = self._admin().list_offsets(
-            wanted, isolation_level=isolation, request_timeout=self._timeout_s
-        )
-        return {(tp.topic, tp.partition): future for tp, future in futures.items()}
+        return ask_again(one_try, limit_s, say)
 
     def _reader(self, group: str) -> Consumer:
         if group not in self._readers:
@@ -180,51 +277,101 @@ class Cluster:
             self._client = AdminClient(self._config)
         return self._client
 
-    def _ask(self, future: "Future[T]") -> T:
-        try:
-            return future.result(self._timeout_s)
-        except TimeoutError as exc:
-            self._start_afresh()
-            raise KafkaUnavailable(f"the broker did not answer in {self._timeout_s} s") from exc
-        except KafkaException as exc:
-            if exc.args[0].code() in UNAVAILABLE:
-                self._start_afresh()
-                raise KafkaUnavailable(exc.args[0].str()) from exc
-            raise
-
-    def _start_afresh(self) -> None:
+    def _retire(self, asked: AdminClient | Consumer) -> None:
         """Ask with a new client next: an old one may hold on to leaders, epochs or a coordinator for ever.
 
-        The old one lives on for a while: other threads may still wait for its answers.
+        The old one lives on for a while: other threads may still wait for its answers. One that another
+        thread has retired already is not retired twice.
         """
-        if self._client is not None:
-            self._retired.append(self._client)
-        self._retired.extend(self._readers.values())
-        self._client, self._readers = None, {}
+        if asked is self._client:
+            self._client = None
+            self._retired.append(asked)
+        for group, reader in list(self._readers.items()):
+            if asked is reader:
+                del self._readers[group]
+                self._retired.append(asked)
 
 
-UNAVAILABLE = frozenset({
-    KafkaError._NOENT,  # noqa: SLF001 - librdkafka's public names for its local errors; "no leaders found"
-    KafkaError._TIMED_OUT,  # noqa: SLF001
-    KafkaError._TRANSPORT,  # noqa: SLF001
-    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
-    KafkaError._WAIT_COORD,  # noqa: SLF001
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.FENCED_LEADER_EPOCH,
-    KafkaError.UNKNOWN_LEADER_EPOCH,
-    KafkaError.REQUEST_TIMED_OUT,
-})  # fmt: skip
+class _NoAnswer(KafkaUnavailable):
+    """Raised when one try has taken its time."""
+
+
+def _answer(future: "Future[T]", limit_s: float) -> T:
+    try:
+        return future.result(max(0.0, limit_s))
+    except TimeoutError as exc:
+        raise _NoAnswer from exc
+    except KafkaException as exc:
+        if passes(exc.args[0]):
+            raise KafkaUnavailable(exc.args[0].str()) from exc
+        raise
+
+
+def _answers(futures: "Mapping[K, Future[T]]", deadline: float) -> dict[K, T]:
+    """All answers; a topic that the broker does not know is one that it has not heard of yet."""
+    try:
+        return {key: _answer(future, deadline - time.monotonic()) for key, future in futures.items()}
+    except KafkaException as exc:
+        if unknown_topic(exc.args[0]):
+            raise KafkaUnavailable(exc.args[0].str()) from exc
+        raise
+
+
+def _described(client: AdminClient, names: list[str], deadline: float) -> dict[str, TopicFacts]:
+    """The topics that the broker that is asked knows, with the settings that perhaps another one tells."""
+    found: dict[str, Any] = {}
+    futures = client.describe_topics(TopicCollection(names), request_timeout=deadline - time.monotonic())
+    for name, future in futures.items():
+        try:
+            found[name] = _answer(future, deadline - time.monotonic())
+        except KafkaException as exc:
+            if not unknown_topic(exc.args[0]):
+                raise
+        else:
+            if str(found[name].topic_id) in ("", NO_TOPIC_ID) or not found[name].partitions:
+                raise KafkaUnavailable(f"the broker does not know topic {name} in full yet")
+    if not found:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in found]
+    limit_s = max(0.001, deadline - time.monotonic())
+    configs = _answers(client.describe_configs(resources, request_timeout=limit_s), deadline)
+    settings = {one.name: {key: str(entry.value) for key, entry in configs[one].items()} for one in resources}
+    return {n: TopicFacts(str(d.topic_id), len(d.partitions), settings[n]) for n, d in found.items()}
+
+
+def _created(name: str, future: "Future[Any]", deadline: float) -> None:
+    try:
+        _answer(future, deadline - time.monotonic())
+    except KafkaException as exc:
+        error = exc.args[0]
+        if error.code() == KafkaError.INVALID_REPLICATION_FACTOR:
+            raise TooFewBrokers(f"cannot create topic {name}: {error.str()}") from exc
+        if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise SetupRefused(f"cannot create topic {name}: {error.str()}") from exc
+
+
+def _ends(tp: TP, start: Any, stable: Any, high: Any) -> LogEnds:
+    """The ends as three answers give them, perhaps of different leaders.
+
+    Raises:
+        KafkaUnavailable: an answer has no offset, or they cannot be true together.
+    """
+    found = LogEnds(start.offset, stable.offset, high.offset)
+    where = f"the ends of {tp[0]}-{tp[1]}"
+    if not all(is_offset(offset) for offset in (found.start, found.stable, found.high)):
+        raise KafkaUnavailable(f"{where} are not known to its leader yet")
+    if not found.start <= found.stable <= found.high or stable.leader_epoch != high.leader_epoch:
+        raise KafkaUnavailable(f"{where} were told by different leaders ({found})")
+    return found
 
 
 def _offset(partition: TopicPartition) -> tuple[int, str] | None:
     if partition.error is not None:
         raise KafkaException(partition.error)
-    if partition.offset in (OFFSET_INVALID, -1):
+    if partition.offset in NONE_COMMITTED:
         return None
+    if not is_offset(partition.offset):
+        raise KafkaException(KafkaError(KafkaError._NO_OFFSET))  # noqa: SLF001 - librdkafka's public name
     return int(partition.offset), partition.metadata or ""
 
 

@@ -3,27 +3,46 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+from .answers import CONFIRM_S, START_S, ask_again, pauses
 from .brokers import BrokerSeen
 from .cluster import TP, Cluster, LogEnds, TopicFacts, wait_stable
 from .commit import Committer
+from .errors import OffsetsMissing
 from .membership import Membership
 from .options import Options
 from .producer import ConfluentProducer
-from .recovery import Plan, Recovery, make_note, plan, read_note, start_offsets
+from .recovery import Plan, Recovery, contradicts, make_note, plan, read_note, start_offsets
 from .slot import Slot
 from .store import NO_STATE, PartitionStore, TaskStores
 from .task import Source, Task, Worker
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 GROUP = "tasks"  # the name of the group of tasks in the transactional id: stable over releases (point 6)
 COMMIT_THREADS = 4
 OPENING_THREADS = 8
+
+
+class Found(NamedTuple):
+    """What Kafka says of a task.
+
+    Attributes:
+        ends: of its sources and changelogs.
+        starts: where its sources go on.
+        ever: the sources that it has ever read, empty if that is not on record.
+        first_time: one of the sources has no committed offset yet.
+    """
+
+    ends: Mapping[TP, LogEnds]
+    starts: dict[TP, int]
+    ever: frozenset[str]
+    first_time: bool
 
 
 class Membrane(Protocol):
@@ -64,8 +83,9 @@ class Opening:
 
     async def learn(self, topics: Iterable[str]) -> None:
         """Read ids, partition counts, limits of the topics, once before the first assignment."""
-        self.facts.update(await asyncio.to_thread(self._cluster.topics, topics))
-        self._cluster_id = await asyncio.to_thread(self._cluster.id)
+        names = list(topics)
+        self.facts.update(await asyncio.to_thread(_at_start, lambda: self._cluster.topics(names)))
+        self._cluster_id = await asyncio.to_thread(_at_start, self._cluster.id)
 
     def stop(self) -> None:
         """End the threads; what still runs in one ends by its own time-out."""
@@ -127,39 +147,81 @@ class Opening:
             slot.why = text
             logger.warning("task %d: %s", partition, text, extra={"task": partition, "fold": True})
 
-        committed = self._cluster.committed_with_notes(self._app.conf.id, sources)
-        logs = list(changelogs.values())
-        ends = wait_stable(self._cluster, logs, say, beside=sources)
         slot.recovery = Recovery(self._options, say)
-        # a first commit that was aborted leaves its aborted records behind, no offset: that is no content
-        new = set(committed.values()) == {None}
-        empty = new and not slot.recovery.holds_records({log: ends[log] for log in logs})
-        starts = self._begin_at(slot, producer, {tp: ends[tp] for tp in sources}, committed, empty)
+        found = self._sure(slot, lambda: self._look(slot, sources, list(changelogs.values()), say), say)
+        self._begin_at(slot, producer, found)
         for name, store in stores.tables.items():
             reason = store.open()
             if reason not in (None, NO_STATE):
                 say(f"table {name} is rebuilt from empty: {reason}")
-        slot.recovery.run(self._plans(stores, changelogs, ends), lambda: slot.revoked)
-        return {tp[0]: Source(tp[0], at, at, at, ends[tp].high) for tp, at in starts.items()}
+        slot.recovery.run(self._sure_plans(slot, stores, changelogs, found.ends, say), lambda: slot.revoked)
+        return {tp[0]: Source(tp[0], at, at, at, found.ends[tp].high) for tp, at in found.starts.items()}
 
-    def _begin_at(
-        self, slot: Slot, producer: ConfluentProducer, logs: Mapping[TP, LogEnds],
-        found: Mapping[TP, tuple[int, str] | None], changelog_empty: bool,
-    ) -> dict[TP, int]:  # fmt: skip
-        """Where the sources start; committed at once if it is the first time for one of them.
+    def _look(
+        self, slot: Slot, sources: Sequence[TP], changelogs: Sequence[TP], say: Callable[[str], None]
+    ) -> Found:
+        """What Kafka says now; raises OffsetsMissing."""
+        assert slot.recovery is not None  # noqa: S101 - for the type checker: the caller made it
+        notes = self._cluster.committed_with_notes(self._app.conf.id, sources)
+        committed = {tp: None if at is None else at[0] for tp, at in notes.items()}
+        ends = wait_stable(self._cluster, changelogs, say, beside=sources)
+        # a first commit that was aborted leaves its aborted records behind, no offset: that is no content
+        new = set(committed.values()) == {None}
+        empty = new and not slot.recovery.holds_records({log: ends[log] for log in changelogs})
+        ever = read_note(at[1] for at in notes.values() if at is not None)
+        starts = start_offsets({tp: ends[tp] for tp in sources}, committed, empty, ever)
+        return Found(ends, starts, ever, None in committed.values())
+
+    def _sure(self, slot: Slot, look: Callable[[], Found], say: Callable[[str], None]) -> Found:
+        """What Kafka says; that offsets are missing is believed once it has said so for 5 s.
+
+        A leader or coordinator of just now may know less than the one before it; only a fact may stop a task
+        for an operator.
+        """
+        since, said = time.monotonic(), False
+        for pause in pauses():
+            try:
+                return look()
+            except OffsetsMissing as exc:
+                if slot.revoked or time.monotonic() > since + CONFIRM_S:
+                    raise
+                if not said:
+                    say(f"asking Kafka again before the task stops: {exc}")
+                said = True
+            self._cluster.start_afresh()
+            time.sleep(pause)
+        raise AssertionError("pauses never end")
+
+    def _sure_plans(
+        self, slot: Slot, stores: TaskStores, changelogs: Mapping[str, TP], ends: Mapping[TP, LogEnds],
+        say: Callable[[str], None],
+    ) -> list[Plan]:  # fmt: skip
+        """What is to be read; that a changelog is not its database's is believed after 5 s."""
+        since, said = time.monotonic(), False
+        for pause in pauses():
+            plans = self._plans(stores, changelogs, ends)
+            doubted = [item.changelog for item in plans if contradicts(item)]
+            if not doubted or slot.revoked or time.monotonic() > since + CONFIRM_S:
+                return plans
+            if not said:
+                say(f"asking Kafka again before a table is rebuilt: the ends of {doubted} are not its own")
+            said = True
+            self._cluster.start_afresh()
+            time.sleep(pause)
+            ends = {**ends, **wait_stable(self._cluster, doubted, say)}
+        raise AssertionError("pauses never end")
+
+    def _begin_at(self, slot: Slot, producer: ConfluentProducer, found: Found) -> None:
+        """Commit where the sources start, at once, if it is the first time for one of them.
 
         So a source that has no offset is one that the task never opened, or one whose offset was lost: the
         note beside the others' offsets says which (decision 11).
         """
-        committed = {tp: None if at is None else at[0] for tp, at in found.items()}
-        ever = read_note(at[1] for at in found.values() if at is not None)
-        starts = start_offsets(logs, committed, changelog_empty, ever)
-        producer.offset_note = make_note(ever.union(slot.topics))
-        if None in committed.values():
+        producer.offset_note = make_note(found.ever.union(slot.topics))
+        if found.first_time:
             producer.begin()
-            producer.commit(starts, slot.membership)
+            producer.commit(found.starts, slot.membership)
             producer.finish()
-        return starts
 
     def _plans(
         self, stores: TaskStores, changelogs: Mapping[str, TP], ends: Mapping[TP, LogEnds]
@@ -177,6 +239,10 @@ class Opening:
 
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(self._openings, call, *args)
+
+
+def _at_start(question: Callable[[], T]) -> T:
+    return ask_again(question, START_S, lambda text: logger.warning("%s", text))
 
 
 def _close(producer: ConfluentProducer, stores: TaskStores) -> None:

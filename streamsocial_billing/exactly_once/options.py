@@ -42,6 +42,7 @@ class Options:
             returning acknowledges the event with what it sent; raising stops the worker.
         session_advice: what an operator can do if the broker refuses the session time-out.
         broker_advice: what an operator can do if no broker answers, for the line that says so.
+        replication_advice: the same for too few brokers for a new topic's replicas.
         report_every_s: how often a task may write its line of state into the log (point 13).
         gap_alarm_s: how long one event may hold up the commits behind it before that is an alarm; well
             above the longest time a handler takes when all is well.
@@ -71,6 +72,7 @@ class Options:
     on_handler_failure: Callable[[Any, Exception], Awaitable[None]] | None = None
     session_advice: str = "choose another session_timeout_s"
     broker_advice: str = "start one, or set the app's broker address"
+    replication_advice: str = "start the missing brokers, or ask for fewer replicas"
     report_every_s: float = 10.0
     gap_alarm_s: float = 60.0
     key_text: Callable[[bytes], str] = field(default=plain_key)

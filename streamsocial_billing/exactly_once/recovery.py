@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from .answers import passes
 from .cluster import TP, LogEnds, TopicFacts
 from .errors import KafkaUnavailable, OffsetsMissing
 from .options import Options
@@ -67,6 +68,12 @@ def why_not_a_prefix(item: Plan, now_ms: int) -> str | None:
     return None
 
 
+def contradicts(item: Plan) -> bool:
+    """True if the log, by its ends, cannot be the one of which the database is a prefix, though it is."""
+    reached = item.store.reached.position
+    return item.store.identity == item.identity and not item.ends.start <= reached <= item.ends.stable
+
+
 class Recovery:
     """Tops up the databases of one task; blocking, for use in a thread."""
 
@@ -106,7 +113,9 @@ class Recovery:
                 if message is not None and error is None:
                     return True
                 if message is not None and error and error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                    left.discard((message.topic(), message.partition()))
+                    log = message.topic() or "", message.partition() or 0
+                    if (message.offset() or 0) >= changelogs[log].stable:  # else of a leader that lags
+                        left.discard(log)
                 elif time.monotonic() > deadline:
                     raise KafkaUnavailable(f"{sorted(left)} was not read to its end in {STALL_S:.0f} s")
         finally:
@@ -154,8 +163,8 @@ class Recovery:
                 position[message.topic()] = message.offset() + 1
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 position[message.topic()] = message.offset()
-            elif not error.retriable():
-                raise KafkaException(error)
+            elif not passes(error):
+                raise KafkaUnavailable(f"changelog {message.topic()}: {error.str()}")
         for topic, reached in position.items():
             item = by_topic.get(topic)
             if item is None:

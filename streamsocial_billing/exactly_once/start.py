@@ -20,8 +20,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import NewTopic
 
 from .agent import Agent
+from .answers import START_S, ask_again
 from .assignor import TaskAssignor
-from .cluster import Cluster, TopicFacts
+from .cluster import AS_BROKERS, Cluster, TopicFacts
 from .counts import reason
 from .errors import ExactlyOnceError, KafkaUnavailable, SetupRefused
 from .layer import Layer, partitions_changed
@@ -67,9 +68,13 @@ def prepare(app: Any) -> None:
     _check_broker(layer)
     _check_session_timeout(app, layer)
     if app in _before_start:
-        _before_start[app](layer.cluster)
-    sources = _source_topics(app)
-    layer.partitions = _create_changelogs(app, layer.cluster, sources)
+        ask_again(lambda: _before_start[app](layer.cluster), START_S, say_no_answer)
+    layer.partitions = ask_again(lambda: _create_changelogs(app, layer), START_S, say_no_answer)
+
+
+def say_no_answer(text: str) -> None:
+    """Into the log: why the start takes longer."""
+    logger.warning("%s", text)
 
 
 def _refuse_what_breaks_the_contract(app: Any) -> None:
@@ -219,26 +224,29 @@ def _check_session_timeout(app: Any, layer: Layer) -> None:
         )
 
 
-def _create_changelogs(app: Any, cluster: Cluster, sources: list[str]) -> int:
+def _create_changelogs(app: Any, layer: Layer) -> int:
     """Create missing changelogs with the partition count of the sources.
 
     Returns:
         how many partitions, that is tasks, there are.
     """
-    names = {str(table.changelog_topic_name): table for table in app.tables.values()}
-    facts = cluster.topics([*sources, *names])
-    missing = sorted(set(sources) - set(facts))
-    if missing:
-        raise SetupRefused(f"source topics {missing} do not exist: create them first")
+    cluster, sources = layer.cluster, _source_topics(app)
+    names = [str(table.changelog_topic_name) for table in app.tables.values()]
+    facts = cluster.topics([*sources, *names], expected=sources)
+    absent = sorted(set(sources) - set(facts))
+    if absent:
+        raise SetupRefused(f"source topics {absent} do not exist: create them first")
     counts = {topic: facts[topic].partitions for topic in sources}
     if len(set(counts.values())) != 1:
         raise SetupRefused(f"source topics share tasks, so their partition counts must agree: {counts}")
     partitions = counts[sources[0]]
-    cluster.create([
-        NewTopic(name, partitions, app.conf.topic_replication_factor, config={"cleanup.policy": "compact"})
+    replicas = app.conf.topic_replication_factor or AS_BROKERS
+    missing = [
+        NewTopic(name, partitions, replicas, config={"cleanup.policy": "compact"})
         for name in names if name not in facts
-    ])  # fmt: skip
-    _check_changelogs(cluster.topics(names), sources[0], partitions)
+    ]  # fmt: skip
+    cluster.create(missing, say_no_answer, layer.options.replication_advice)
+    _check_changelogs(cluster.facts_of(names), sources[0], partitions)
     return partitions
 
 

@@ -38,18 +38,20 @@ class SimulatedAdmin:
         self._process: Worker = clock().process
         self._broker = self._process.network.broker
 
-    def describe_cluster(self) -> Outcome:
+    def describe_cluster(self, *, request_timeout: float) -> Outcome:
         """The cluster's id."""
         return self._ask("DescribeCluster", lambda: SimpleNamespace(cluster_id="cluster"))
 
-    def describe_topics(self, names: TopicCollection) -> dict[str, Outcome]:
+    def describe_topics(self, names: TopicCollection, *, request_timeout: float) -> dict[str, Outcome]:
         """Id, partitions of each topic."""
         return {name: self._ask("Metadata", partial(self._topic, name)) for name in names.topic_names}
 
     def _topic(self, name: str) -> Any:
         return SimpleNamespace(topic_id=f"id of {name}", partitions=range(self._broker.topics[name]))
 
-    def describe_configs(self, resources: Sequence[ConfigResource]) -> dict[ConfigResource, Outcome]:
+    def describe_configs(
+        self, resources: Sequence[ConfigResource], *, request_timeout: float
+    ) -> dict[ConfigResource, Outcome]:
         """The one setting that matters."""
         config = {"delete.retention.ms": SimpleNamespace(value=int(TOMBSTONES_KEPT_S * 1000))}
         return {resource: self._ask("DescribeConfigs", lambda: config) for resource in resources}
@@ -70,7 +72,7 @@ class SimulatedAdmin:
 
         def tell(offsets: list[int]) -> None:
             for outcome, offset in zip(found.values(), offsets, strict=True):
-                outcome.set_result(SimpleNamespace(offset=offset))
+                outcome.set_result(SimpleNamespace(offset=offset, leader_epoch=0))
 
         self._send("ListOffsets", look, tell)
         return found

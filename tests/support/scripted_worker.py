@@ -51,6 +51,9 @@ class ScriptedCluster:
         """The cluster id."""
         return "cluster"
 
+    def start_afresh(self) -> None:
+        """There are no clients."""
+
     def topics(self, names: Iterable[str]) -> dict[str, TopicFacts]:
         """One partition each."""
         return {name: TopicFacts(f"id of {name}", 1, {}) for name in names}

@@ -27,7 +27,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         "kafka://127.0.0.1:9092",
         "",
         8,
-        1,
+        0,
         None,
         100,
         1000,

@@ -41,6 +41,7 @@ OUTSIDE: list[tuple[Any, str, Any]] = [
     (cluster, "AdminClient", SimulatedAdmin),
     (cluster, "Consumer", SimulatedReader),
     (opening, "ThreadPoolExecutor", Executor),
+    (opening, "CONFIRM_S", 0.3),  # the simulation's operator is quick
     *((module, "time", VirtualTime) for module in CLOCKED),
 ]
 DISK: list[tuple[Any, str, Any]] = [

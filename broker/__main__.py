@@ -66,8 +66,7 @@ def _serve_cluster(cluster: LocalCluster) -> int:
         started = time.monotonic()
         cluster.start()
         # quoted: to a shell, `;` ends a command
-        print(f"BILLING_BROKER={shlex.quote(cluster.url)}")
-        print(f"BILLING_REPLICATION={len(cluster.brokers)}", flush=True)
+        print(f"BILLING_BROKER={shlex.quote(cluster.url)}", flush=True)
         _tell(f"controller (pid {cluster.controller.pid})")
         for node in cluster.brokers:
             _tell(f"broker {node.number} {node.bootstrap} (pid {node.pid})")

@@ -105,8 +105,8 @@ class System:
     ) -> None:  # fmt: skip
         self.folder = folder
         self.kafka = environ.get("KAFKA") or None
-        brokers = brokers_wanted(environ)
-        self.own_kafka = None if self.kafka else OwnKafka(folder.path / "kafka", brokers, say)
+        own_kafka = OwnKafka(folder.path / "kafka", brokers_wanted(environ), say)
+        self.own_kafka = None if self.kafka else own_kafka
         self.workers: list[Worker] = []
         self.gateway: Gateway | None = None
         self.keeper = Keeper(say) if keep else None
@@ -115,8 +115,6 @@ class System:
         self._environ = _without_foreign_kafka(environ, local=self.kafka is None) | dict(own)
         self._set("BILLING_BROKER", f"kafka://{self.kafka}" if self.kafka else "kafka://127.0.0.1:9092")
         self._set("BILLING_GATEWAY_URL", f"http://127.0.0.1:{GATEWAY_PORT}")
-        if brokers > 1:
-            self._set("BILLING_REPLICATION", str(brokers))
         self.settings = self._settings()
 
     @property

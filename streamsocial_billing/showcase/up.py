@@ -45,7 +45,6 @@ def instructions(settings: Settings, dashboard: str, folder: Path) -> list[str]:
     addresses = {
         "BILLING_BROKER": (settings.broker, usual.broker),
         "BILLING_GATEWAY_URL": (settings.simulator_url, usual.gateway_url),
-        "BILLING_REPLICATION": (str(settings.replication), str(usual.replication)),
     }
     exports = [
         f"export {name}={shlex.quote(value)}"  # quoted: to a shell, `;` ends a command

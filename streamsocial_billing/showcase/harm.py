@@ -13,7 +13,7 @@ from streamsocial_billing.showcase.system import System, Worker
 
 BROKER_AWAY_S: Final = 5.0
 """Longer than its session (3 s): its partitions get other leaders before it is back."""
-BACK_WITHIN_S: Final = 60.0
+BACK_WITHIN_S: Final = 120.0
 ASK_EVERY_S: Final = 0.5
 
 

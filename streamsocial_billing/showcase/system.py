@@ -27,7 +27,7 @@ from streamsocial_billing.showcase.keeping import Keeper, Part
 GATEWAY_PORT: Final = 8420
 WEB_PORTS: Final = (6066, 6067)
 KAFKA_ANSWERS_WITHIN_S: Final = 6.0
-UP_WITHIN_S: Final = 60.0
+UP_WITHIN_S: Final = 120.0
 ASK_EVERY_S: Final = 0.1
 PORT_ATTEMPTS: Final = 3
 TAKEN: Final = "cannot listen on"

@@ -19,6 +19,7 @@ from faust.cli.faust import cli as faust_cli
 # each registers its commands
 from streamsocial_billing import cli_dead_letters as cli_dead_letters
 from streamsocial_billing import cli_inherited as cli_inherited
+from streamsocial_billing import cli_lab as cli_lab
 from streamsocial_billing import cli_operators as cli_operators
 from streamsocial_billing import cli_reconciliation as cli_reconciliation
 from streamsocial_billing import cli_subscriptions as cli_subscriptions

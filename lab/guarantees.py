@@ -1,0 +1,81 @@
+"""The five guarantees that the lab compares, each with its worker program and what it is said to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Guarantee:
+    """One way to consume payments.
+
+    key       its name on the command line and in topic names
+    title     its name on the page
+    module    the worker program, run with `python -m`
+    order     what the program does with one batch, in this order
+    promise   what its documentation says, in one sentence
+    points    the named points that the program passes -> what has just happened there
+    """
+
+    key: str
+    title: str
+    module: str
+    order: tuple[str, ...]
+    promise: str
+    points: Mapping[str, str]
+
+
+CHARGED: Final = "charged"
+ANSWERED: Final = "answered"
+COMMITTED: Final = "committed"
+_POINTS: Final = {
+    CHARGED: "the gateway has charged the card, nothing is written about it",
+    ANSWERED: "the result is on its topic, the offset is not committed",
+    COMMITTED: "the offset is committed",
+}
+
+GUARANTEES: Final = (
+    Guarantee(
+        "at-most-once", "At most once", "lab.programs.at_most_once",
+        ("take a batch", "commit its offsets", "charge each payment, once", "write each result"),
+        "An event is handled once or not at all.",
+        _POINTS | {
+            ANSWERED: "the results of the batch are on their topic",
+            COMMITTED: "the offsets of the batch are committed, no payment of it is handled",
+        },
+    ),
+    Guarantee(
+        "at-least-once", "At least once, no deduplication", "lab.programs.at_least_once",
+        ("take a batch", "charge each payment, until there is a reply", "write each result",
+         "commit the offsets"),
+        "An event is handled once or more often.", _POINTS,
+    ),
+    Guarantee(
+        "idempotent", "At least once, idempotent handler", "lab.programs.idempotent",
+        ("take a batch", "charge each payment under its own idempotency key, until there is a reply",
+         "write each result", "commit the offsets"),
+        "An event is handled once or more often; the gateway recognises the repeat.", _POINTS,
+    ),
+    Guarantee(
+        "plain-faust", "Plain Faust, exactly_once", "lab.programs.plain_faust",
+        ("take an event", "look it up in a table", "charge it under its own idempotency key",
+         "write the result and the table", "leave the commit to Faust's timer"),
+        'Faust\'s documentation of processing_guarantee="exactly_once": no event is lost or handled twice.',
+        {point: said for point, said in _POINTS.items() if point != COMMITTED},
+    ),
+    Guarantee(
+        "ours", "Exactly once, this project", "lab.programs.ours",
+        ("take a batch", "look each payment up", "charge it under its own idempotency key",
+         "commit results, metrics, tables and offsets in one transaction"),
+        "Exactly once inside Kafka; effectively once at a gateway that honours idempotency keys.",
+        {
+            CHARGED: "the gateway has charged the cards, the transaction has not begun",
+            ANSWERED: "everything is in the open transaction, it is not committed",
+            COMMITTED: "the transaction is committed, RocksDB is not written",
+        },
+    ),
+)  # fmt: skip
+
+BY_KEY: Final = {one.key: one for one in GUARANTEES}

@@ -1,0 +1,342 @@
+"""One guarantee under the plan of a seed: send, break, wait for the end, compare."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+from urllib.request import ProxyHandler, build_opener
+
+import orjson
+from confluent_kafka import Producer
+
+from lab.books import FINAL, Books, Charge, compare
+from lab.guarantees import ANSWERED, Guarantee
+from lab.plan import CURRENCY, DROP_RATE, Kill, Payment, Plan
+from lab.stage import READY, Stage, Worker
+from lab.witness import Witness
+from streamsocial_billing.settings import PAYMENTS
+
+SENT_PER_S: Final = 45.0
+"""During the faults; enough that each kill meets work, little enough that the slowest program keeps up."""
+WAVE: Final = 20
+"""Payments come in waves of so many: work waits when a worker dies."""
+READY_WITHIN_S: Final = 60.0
+STANDS_STILL_S: Final = 15.0
+"""Without a new result for so long a program stands still; above every session time-out of the run."""
+FAUST_STANDS_STILL_S: Final = 25.0
+"""Plain Faust takes longer: it recovers its table after each rebalance, one after the other."""
+LOST_S: Final = 6.0
+"""Without a new result for so long, what at-most-once has not answered is lost: it never comes again."""
+LOOK_S: Final = 0.02
+KILL_WITHIN_S: Final = 8.0
+"""So long an ordered kill may wait for its point; then the other worker gets the order."""
+
+
+class LabFailed(Exception):
+    """Raised where a run cannot show anything: a program that does not start, a gateway that ends."""
+
+
+@dataclass
+class Event:
+    """Something that happened at `at_s` seconds after the first payment, for the page."""
+
+    at_s: float
+    what: str
+
+
+@dataclass
+class Outcome:
+    """What one guarantee did. Times in seconds after the first payment, money in cents.
+
+    latencies_ms        from sending to the first committed result, of payments sent during the faults
+    drained_per_s       results a second of the payments that came at once, after the faults
+    curve               (time, revenue by the committed reader, revenue by the other), a few times a second
+    stood_still         it gave no more results although payments were unanswered
+    dropped_replies     replies that the gateway did not send
+    """
+
+    guarantee: Guarantee
+    seed: int
+    sent: int = 0
+    payments: int = 0
+    books: Books | None = None
+    latencies_ms: list[float] = field(default_factory=list)
+    drained_per_s: float | None = None
+    curve: list[tuple[float, int, int]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    kills: int = 0
+    dropped_replies: int = 0
+    stood_still: bool = False
+    committed_revenue: int = 0
+    uncommitted_revenue: int = 0
+    seconds: float = 0.0
+
+    def percentile_ms(self, share: float) -> float | None:
+        """A latency; None where nothing was answered."""
+        ordered = sorted(self.latencies_ms)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+
+
+Show = Callable[[Outcome, Witness, str], None]
+
+
+class Run:
+    """Plays a plan on a stage."""
+
+    def __init__(self, stage: Stage, plan: Plan, show: Show) -> None:
+        self._stage = stage
+        self._plan = plan
+        self._show = show
+        self.outcome = Outcome(stage.guarantee, plan.seed)
+        self._sent_at: dict[str, float] = {}
+        self._kills = _kills(stage.guarantee, plan)
+        self._ordered: tuple[Kill, Worker, float] | None = None
+        self._dropping = self._joined = False
+        self._left = self._dropped = False
+
+    def play(self) -> Outcome:
+        """All of it; raises LabFailed."""
+        began = time.monotonic()
+        with Witness(self._stage.settings) as witness:
+            self._witness = witness
+            self._start_workers()
+            self._producer = Producer(self._stage.settings.client_config() | {
+                "enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 1, "log_level": 0,
+            })  # fmt: skip
+            self._zero = time.time()
+            self._storm()
+            self._heal()
+            self._wait_answered("waits for the last results")
+            self._drain()
+            self._stop_workers()
+            self._close_books(witness)
+        self.outcome.seconds = time.monotonic() - began
+        return self.outcome
+
+    # -- the phases
+
+    def _start_workers(self) -> None:
+        started = [self._stage.workers[name] for name in ("w1", "w2")]
+        for worker in started:
+            worker.launch()
+        for worker in started:
+            if worker.wait_line(READY, READY_WITHIN_S) is None:
+                raise LabFailed(f"{self._name} does not start: {worker.tail()}")
+
+    def _storm(self) -> None:
+        """Payments at an even pace, faults at their share of them."""
+        events, storm = self._plan.events, self._plan.storm
+        while self.outcome.sent < storm or (self._pending and self.outcome.sent < len(events)):
+            while time.time() < self._zero + self.outcome.sent / SENT_PER_S:
+                self._tick("faults", self.outcome.sent / storm)
+            for payment in events[self.outcome.sent :][:WAVE]:
+                self._send(payment)
+        self._producer.flush(10)
+        self._storm_ids = set(self._sent_at)
+
+    @property
+    def _pending(self) -> bool:
+        """A kill waits for its point: a point is passed only while there is work."""
+        return bool(self._kills or self._ordered)
+
+    def _heal(self) -> None:
+        """No fault from here on; every worker that should run runs."""
+        self._stage.gateway.faults()
+        for name in ("w1", "w2"):
+            worker = self._stage.workers[name]
+            worker.withdraw()
+            if not worker.running:
+                worker.launch()
+
+    def _drain(self) -> None:
+        """What is left of the payments, all at once: how fast is that."""
+        rest = self._plan.events[self.outcome.sent :]
+        if self.outcome.stood_still or not rest:
+            return
+        before = len(self._witness.committed.results)
+        for payment in rest:
+            self._send(payment)
+        self._producer.flush(10)
+        self._wait_answered("handles a backlog")
+        came = [at for at, _ in self._witness.committed.results[before:]]
+        if len(came) > 1 and not self.outcome.stood_still:
+            self.outcome.drained_per_s = len(came) / max(0.001, came[-1] - came[0])
+
+    def _stop_workers(self) -> None:
+        for worker in self._stage.workers.values():
+            if worker.running and not worker.terminate(20):
+                self._say(f"{worker.name} did not stop when asked: killed")
+
+    def _close_books(self, witness: Witness) -> None:
+        out = self.outcome
+        time.sleep(0.3)  # the readers' last poll
+        results = list(witness.committed.results)
+        out.latencies_ms = [
+            1000 * (at - self._sent_at[key]) for key, at in witness.committed.first_at.items()
+            if key in self._storm_ids
+        ]  # fmt: skip
+        events = self._plan.events[: out.sent]
+        payments = list(dict.fromkeys(events))
+        out.payments = len(payments)
+        out.books = compare(payments, events, self._charges(), [one for _, one in results])
+        out.committed_revenue = witness.committed.revenue
+        out.uncommitted_revenue = witness.uncommitted.revenue
+        out.dropped_replies = int(self._ask("/_stats").get("faults", {}).get("drop_after_charge", 0))
+        self._point_on_curve()
+
+    # -- what happens again and again
+
+    def _tick(self, phase: str, share: float) -> None:
+        """Faults that are due, restarts, a look at the readers."""
+        self._kill_if_due(share)
+        self._drop_replies_if_due(share)
+        self._join_and_leave_if_due(share)
+        for name in ("w1", "w2"):
+            worker = self._stage.workers[name]
+            if not worker.running and not (self._ordered and self._ordered[1] is worker):
+                worker.launch()
+        if not self._stage.gateway.running:
+            raise LabFailed(f"the gateway ended: {self._stage.gateway.tail()}")
+        self._point_on_curve()
+        self._show(self.outcome, self._witness, phase)
+        time.sleep(LOOK_S)
+
+    def _kill_if_due(self, share: float) -> None:
+        if self._ordered is not None:
+            kill, worker, ordered_at = self._ordered
+            if worker.running:
+                if time.time() > ordered_at + KILL_WITHIN_S:
+                    self._order(kill, other=worker)
+                return
+            self._ordered = None
+            self.outcome.kills += 1
+            self._say(f"{worker.name} is killed: {self._stage.guarantee.points[kill.point]}")
+            worker.launch()
+        elif self._kills and share >= self._kills[0].share:
+            kill = self._kills.pop(0)
+            self._order(kill, other=self._stage.workers[("w1", "w2")[kill.worker]])
+
+    def _order(self, kill: Kill, other: Worker) -> None:
+        """Let the worker that is not `other` end at the point; where it has no work, the other one later."""
+        other.withdraw()
+        worker = self._stage.workers["w2" if other.name == "w1" else "w1"]
+        worker.order("SIGKILL", kill.point)
+        self._ordered = (kill, worker, time.time())
+
+    def _drop_replies_if_due(self, share: float) -> None:
+        begin, end = self._plan.dropping
+        if not self._dropped and not self._dropping and share >= begin:
+            self._dropping = True
+            self._stage.gateway.faults(drop_after_charge=DROP_RATE, seed=self._plan.seed)
+            self._say("the gateway charges, but drops one reply in four")
+        elif self._dropping and share >= end:
+            self._dropping, self._dropped = False, True
+            self._stage.gateway.faults()
+            self._say("the gateway answers again")
+
+    def _join_and_leave_if_due(self, share: float) -> None:
+        begin, end = self._plan.joining
+        guest = self._stage.workers["w3"]
+        if not self._joined and share >= begin:
+            self._joined = True
+            guest.launch()
+            self._say("w3 joins: the partitions are shared out anew")
+        elif self._joined and not self._left and share >= end and guest.running:
+            self._left = True
+            guest.terminate(20)
+            self._say("w3 leaves in order")
+
+    def _wait_answered(self, phase: str) -> None:
+        """Until each payment sent has a final result, or nothing has come for a long while."""
+        before, changed_at = -1, time.monotonic()
+        while not self._answered():
+            count = len(self._witness.committed.results)
+            if count != before:
+                before, changed_at = count, time.monotonic()
+            if time.monotonic() - changed_at > self._patience_s:
+                if self._stage.guarantee.key != "at-most-once":  # which never answers what it has lost
+                    self.outcome.stood_still = True
+                    self._say(f"no result for {self._patience_s:.0f} s, payments are unanswered")
+                return
+            self._tick(phase, 1.0)
+
+    def _answered(self) -> bool:
+        answered = {
+            one["payment_id"] for _, one in list(self._witness.committed.results) if one["status"] in FINAL
+        }
+        return answered >= self._sent_at.keys()
+
+    @property
+    def _patience_s(self) -> float:
+        own = {"at-most-once": LOST_S, "plain-faust": FAUST_STANDS_STILL_S}
+        return own.get(self._stage.guarantee.key, STANDS_STILL_S)
+
+    # -- small things
+
+    @property
+    def _name(self) -> str:
+        return self._stage.guarantee.title
+
+    def _send(self, payment: Payment) -> None:
+        at_s = time.time()
+        self._sent_at.setdefault(payment.payment_id, at_s)
+        self._producer.produce(
+            self._stage.settings.topic(PAYMENTS), json.dumps(as_event(payment, int(at_s * 1000))).encode(),
+            key=payment.user_id.encode(),
+        )  # fmt: skip
+        self._producer.poll(0)
+        self.outcome.sent += 1
+
+    def _point_on_curve(self) -> None:
+        at_s = time.time() - self._zero
+        if self.outcome.curve and at_s < self.outcome.curve[-1][0] + 0.2:
+            return
+        revenue = self._witness.committed.revenue, self._witness.uncommitted.revenue
+        self.outcome.curve.append((at_s, *revenue))
+
+    def _say(self, what: str) -> None:
+        self.outcome.events.append(Event(time.time() - self._zero, what))
+
+    def _charges(self) -> list[Charge]:
+        found: list[Charge] = []
+        after = ""
+        while True:
+            page = self._ask(f"/v1/charges?limit=1000{after}")
+            found += [
+                Charge(one["metadata"]["payment_id"], one["status"] == "succeeded", one["amount"])
+                for one in page["data"]
+            ]
+            if not page["has_more"]:
+                return found
+            after = f"&starting_after={page['data'][-1]['id']}"
+
+    def _ask(self, path: str) -> dict[str, Any]:
+        with build_opener(ProxyHandler({})).open(self._stage.gateway.url + path, timeout=10) as reply:
+            answer: dict[str, Any] = orjson.loads(reply.read())
+        return answer
+
+
+def _kills(guarantee: Guarantee, plan: Plan) -> list[Kill]:
+    """The plan's kills at the points that this program passes.
+
+    Plain Faust is killed with its result sent before anything else: later it may not handle a payment any
+    more, and its doubling (docs/defects.md, 1) is to be seen in each run.
+    """
+    kills = [one for one in plan.kills if one.point in guarantee.points]
+    if guarantee.key != "plain-faust":
+        return kills
+    points = sorted((one.point for one in kills), key=lambda point: point != ANSWERED)
+    return [replace(one, point=point) for one, point in zip(kills, points, strict=True)]
+
+
+def as_event(payment: Payment, at_ms: int) -> Mapping[str, Any]:
+    """The payment as an event on `payments`."""
+    return {
+        "payment_id": payment.payment_id, "user_id": payment.user_id, "product": payment.product,
+        "amount_minor": payment.amount_minor, "currency": CURRENCY,
+        "payment_method": payment.payment_method, "gateway": "simulated", "action": "charge",
+        "requested_at": at_ms,
+    }  # fmt: skip

@@ -32,6 +32,9 @@ def harms(outcome: Outcome) -> list[str]:
     )
     done = sorted((one for one in kinds if one[0].payments), key=lambda one: -one[0].minor)
     found = [counted(harm, said) for harm, said in done]
+    if outcome.crashes:
+        times = "once" if outcome.crashes == 1 else f"{outcome.crashes} times"
+        found.append(f"a worker ended by itself {times}")
     if outcome.stood_still:
         found.insert(0, f"it stood still: {counted(books.unanswered, 'unanswered')}")
     if books.misreported:

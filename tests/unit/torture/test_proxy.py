@@ -203,6 +203,22 @@ def test_a_refusing_link_resets_newcomers(link: Link) -> None:
         one.recv(1)
 
 
+def test_a_separation_outlasts_the_healing_of_other_trouble(server: Server, link: Link) -> None:
+    """A broker without clients stays so while a worker's link has its own faults; then all arrives."""
+    with client(link) as one:
+        link.separate("silent")
+        link.trouble(delay_s=0.01)
+        link.trouble()
+        one.sendall(request(PRODUCE, b"1"))
+        assert not server.wait(1, SOON_S)
+        link.separate()
+        assert server.wait(1)
+    link.separate("refused")
+    link.trouble()
+    with pytest.raises(ConnectionResetError), client(link) as another:
+        another.recv(1)
+
+
 def test_without_a_broker_a_client_is_reset(server: Server, link: Link) -> None:
     """As if nobody listened behind the proxy, which is so."""
     server.close()

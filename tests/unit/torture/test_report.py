@@ -85,3 +85,35 @@ def test_the_report_is_written_shown_escaped(tmp_path: Path) -> None:
 def test_a_run_that_saw_nothing_has_a_page_too() -> None:
     """The time line is left out."""
     assert "nothing was seen" in page(figures(), [], [])
+
+
+OF_THREE: list[dict[str, Any]] = [
+    {"at": 102.0, "until": 112.0, "kind": "broker_kill", "target": "broker",
+     "detail": {"broker": 2, "away": [["broker 2", 102.0, 108.5]], "start_s": 4.5, "whole_s": 3.5}},
+    {"at": 120.0, "until": 130.0, "kind": "min_insync_lost", "target": "brokers",
+     "detail": {"away": [["broker 1", 120.0, 129.0], ["broker 2", 120.0, 129.0]]}},
+    {"at": 131.0, "until": 133.0, "kind": "broker_freeze", "target": "broker", "broken": "Traceback"},
+]  # fmt: skip
+FORGOTTEN = "results-2@12: producer 7 lacks its COMMIT marker"
+
+
+def test_of_three_brokers_the_report_says_which_was_away_and_what_kafka_forgot(tmp_path: Path) -> None:
+    """Seconds by broker, a lane each in the time line; a marker that was written by hand is named."""
+    events = [*EVENTS, {"at": 140.0, "what": "marker written", "marker": [], "missing": FORGOTTEN}]
+    found = figures_of({**RUN, "brokers": 3}, OF_THREE, events, GoodRun(5).history(), ())
+    assert (3, {"broker 1": 9.0, "broker 2": 15.5}) == (found.brokers, found.away_s)
+    assert ([FORGOTTEN], True) == (found.markers_written, found.clean)
+    write(tmp_path, found, OF_THREE, events)
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("broker 2 away</title>") == 2
+    assert all(f">{lane}</text>" in text for lane in ("broker 1", "broker 2", "broker_kill"))
+    console = Console(record=True, width=200)
+    print_table(found, console)
+    said = console.export_text()
+    assert all(words in said for words in ("broker 1 9 s, broker 2 16 s", f"1: {FORGOTTEN}"))
+
+
+def test_of_one_broker_the_report_says_nothing_of_others() -> None:
+    """As long as Kafka forgot nothing."""
+    text = page(figures(), FAULTS, EVENTS)
+    assert not any(words in text for words in ("<td>brokers", "<td>away", "forgot"))

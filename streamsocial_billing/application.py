@@ -7,7 +7,7 @@ from typing import Any
 
 import faust
 
-from streamsocial_billing import exactly_once
+from streamsocial_billing import exactly_once, kafka_checks
 from streamsocial_billing.answers import Answers
 from streamsocial_billing.audit.watching import LiveAudit
 from streamsocial_billing.beside import run_beside
@@ -173,3 +173,4 @@ def _prepare(app: faust.App, settings: Settings, cluster: Cluster) -> None:
     if problem is not None:
         raise exactly_once.SetupRefused(problem)
     create_topics(settings, cluster)
+    kafka_checks.warn(settings)

@@ -18,6 +18,8 @@ from torture.markers import BETWEEN_LOOKS_S, Repair
 from torture.replicas import ClusterReplicas, Home
 
 ANSWER_WITHIN_S: Final = 1.0
+START_WITHIN_S: Final = 180.0
+"""Four Java processes on a machine that does much else; a quiet one needs less than 15 s."""
 MEND_FOR_S: Final = 60.0
 """How long after a restart the log is looked at; by then every transaction of before has timed out."""
 
@@ -127,7 +129,7 @@ class OwnKafka:
     def start(self) -> None:
         """Return once every broker answers; says where they are."""
         started = time.monotonic()
-        self._whole.start()
+        self._whole.start(START_WITHIN_S)
         if isinstance(self._whole, LocalBroker):
             self._say(f"Kafka      {self.bootstrap} (pid {self._whole.pid})")
             return

@@ -11,6 +11,7 @@ from streamsocial_billing.exactly_once.errors import (
     RecordRefused,
     StoreFailed,
     TaskFenced,
+    TopicUnknown,
     TransactionAborted,
 )
 from streamsocial_billing.exactly_once.membership import Membership
@@ -136,6 +137,9 @@ class MemoryProducer:
         if self._kafka.ending == "aborts":
             self.abort()
             raise TransactionAborted("as the test wants")
+        if self._kafka.ending == "knows no topic":  # no ending of its own: aborted, as above
+            self.abort()
+            raise TopicUnknown("as the test wants")
         refused = any(record.value in self._kafka.refused for record in transaction.records)
         if refused or self._kafka.ending == "refuses a record":
             self.abort()

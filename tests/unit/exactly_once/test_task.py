@@ -308,6 +308,18 @@ def test_aborted_transactions_are_sent_again_a_bounded_number_of_times(bench: Be
     assert [] == bench.kafka.transactions
 
 
+def test_a_topic_that_a_broker_has_not_heard_of_does_not_end_the_task(bench: Bench) -> None:
+    """The same units are sent again until the producer says that it is refused for good; nothing reopens."""
+    bench.handle(at_once, b"a")
+    for _ in range(20):
+        bench.commit("knows no topic")
+        bench.loop.settle(1)
+    assert bench.slot.failure is None
+    bench.commit()
+    bench.loop.settle(1)
+    assert {TP: 1} == bench.kafka.committed
+
+
 def test_a_refused_record_does_not_hold_up_the_units_before_it(bench: Bench) -> None:
     """The units before it are committed, then that one is tried alone; still refused, the worker stops."""
     bench.kafka.refused = {b"events-1"}

@@ -1,0 +1,157 @@
+"""Partition counts as a cluster gives them: a broker that is behind is asked again, a growth is a fact."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeAlias
+
+import pytest
+from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
+
+from streamsocial_billing.exactly_once import Layer, Options, SetupRefused, transport
+from streamsocial_billing.exactly_once.brokers import BrokerSeen
+from streamsocial_billing.exactly_once.layer import NO_CONTACT
+from streamsocial_billing.exactly_once.membership import Membership
+from streamsocial_billing.exactly_once.slot import Slot
+from streamsocial_billing.exactly_once.transport import ConsumerThread
+
+Answer: TypeAlias = dict[str, int] | KafkaError
+HAD, GROWN = {"payments": 4}, {"payments": 5}
+
+
+class App:
+    """What a layer needs of an app: to be there."""
+
+
+class Thread:
+    """What `watch_partitions` needs of its thread; the answers are the test's, the last one for ever."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.app = App()
+        self.layer = Layer(self.app, Options(client_config={}))
+        self.layer.partitions = 4
+        self.answers = list(answers)
+        self.asked = 0
+        self._counted_at = 0.0
+
+    @property
+    def thread_loop(self) -> asyncio.AbstractEventLoop:
+        """The test's."""
+        return asyncio.get_running_loop()
+
+    def check_health(self) -> None:
+        """All is well."""
+
+    def _say_uncounted(self, exc: KafkaError) -> None:
+        """A line."""
+
+    async def _partition_counts(self) -> dict[str, int]:
+        self.asked += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, KafkaError):
+            raise answer
+        return answer
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of a second to be sure, not five."""
+    monkeypatch.setattr(transport, "COUNT_CONFIRM_S", 0.1)
+    monkeypatch.setattr(transport, "RETRY_S", 0.005)
+
+
+def watch(*answers: Answer) -> int:
+    """How often the count was asked for until what was fetched may be handled; or SetupRefused."""
+    thread: Any = Thread(*answers)
+    asyncio.run(ConsumerThread.watch_partitions(thread, now=True))
+    return int(thread.asked)
+
+
+def test_the_count_that_the_tasks_have_is_asked_for_once() -> None:
+    """The hot path: one question after a fetch."""
+    assert 1 == watch(HAD)
+
+
+@pytest.mark.parametrize("behind", [{"payments": 3}, GROWN, UnknownTopicOrPartitionError("not heard of")])
+def test_an_answer_of_a_broker_that_is_behind_refuses_nothing(behind: Answer) -> None:
+    """Another count, or none, is asked again; what was fetched waits, then goes on."""
+    assert 4 == watch(behind, behind, behind, HAD)
+
+
+def test_a_count_that_stays_changed_stops_the_worker_before_anything_is_handled() -> None:
+    """Each answer says so for as long as it takes to be sure."""
+    with pytest.raises(SetupRefused, match="payments has 5 partitions, its tables were made for 4"):
+        watch(GROWN)
+
+
+class Member:
+    """The group's member: the test says whether it knows the coordinator, which brokers answer."""
+
+    def __init__(self) -> None:
+        self.contact = True
+        self.answering = {1, 2, 3}
+
+    def has_contact(self) -> bool:
+        """Whether the coordinator is known."""
+        return self.contact
+
+    def silent_s(self) -> float:
+        """No fetch is owed."""
+        return 0.0
+
+    def brokers(self) -> dict[int, BrokerSeen]:
+        """Three of them."""
+        return {n: BrokerSeen(f"k{n}:9092", n in self.answering, frozenset([n])) for n in (1, 2, 3)}
+
+
+class Bench:
+    """A layer with one running task whose clocks the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.app = App()
+        self.layer = Layer(self.app, Options(client_config={}))
+        self.member = Member()
+        member: Any = self.member
+        self.layer.member = member
+        self.layer.slots[0] = Slot(0, frozenset(["payments"]), Membership("g", 1, "m"), "running")
+        self.now_s = 1_700_000_000.0
+        for clocked in (self.layer.brokers, self.layer.connectivity, self.layer.kafka_lines):
+            monkeypatch.setattr(clocked, "_clock", lambda: self.now_s)
+        monkeypatch.setattr("streamsocial_billing.exactly_once.layer.time.monotonic", lambda: self.now_s)
+        self.look(1)
+
+    def look(self, seconds: int) -> list[str]:
+        """What each task's state is after so many looks, a second apart; what Kafka is: away or not."""
+        for _ in range(seconds):
+            self.now_s += 1
+            self.layer.look_at_kafka()
+        away = self.layer.connectivity.away_since_ms is not None
+        return [*(task["state"] for task in self.layer.status()), "away" if away else "there"]
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """All brokers answer."""
+    return Bench(monkeypatch)
+
+
+def test_a_coordinator_that_moves_to_another_broker_is_not_kafka_gone(bench: Bench) -> None:
+    """Two of three answer: its tasks run, for as long as it takes to find it."""
+    bench.member.answering, bench.member.contact = {2, 3}, False
+    assert ["running", "there"] == bench.look(10)
+    bench.member.contact = True
+    assert ["running", "there"] == bench.look(60)
+
+
+def test_a_coordinator_that_stays_away_is_said_though_brokers_answer(bench: Bench) -> None:
+    """Nothing is handled without it."""
+    bench.member.answering, bench.member.contact = {2, 3}, False
+    assert [NO_CONTACT["state"], "away"] == bench.look(30)
+
+
+def test_no_broker_that_answers_is_kafka_gone(bench: Bench) -> None:
+    """Also while the last coordinator is still believed to be one; back as soon as one answers."""
+    bench.member.answering = set()
+    assert "away" == bench.look(5)[-1]
+    bench.member.answering = {3}
+    assert ["running", "there"] == bench.look(1)

@@ -1,6 +1,7 @@
 """Looks at each broker of the cluster once a second, over aiokafka's connections; drops those that hang."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
@@ -9,6 +10,8 @@ from aiokafka.client import ConnectionGroup
 from aiokafka.conn import CloseReason
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import ApiVersionRequest
+
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 1.0
 CONNECT_S: Final = 3.0
@@ -52,11 +55,15 @@ class BrokerWatch:
         self._leaders: dict[tuple[str, int], int] = {}
         self._replicas: set[int] = set()
         self._failed: set[int] = set()
+        self._heard_at = 0.0
         self._asking: dict[int, tuple[float, asyncio.Task[None]]] = {}
 
     def heard(self, brokers: Iterable[Any], topics: Iterable[Any]) -> None:
-        """Take in what a broker said in a metadata answer: who lives, who leads what."""
+        """Take in what a broker said in a metadata answer: who lives, who leads what; once a look is enough."""
         now = time.monotonic()
+        if self._listed and now - self._heard_at < LOOK_EVERY_S / 2:
+            return
+        self._heard_at = now
         self._listed = {node: f"{host}:{port}" for node, host, port, *_ in brokers}
         self._addresses.update(self._listed)
         self._listed_at.update(dict.fromkeys(self._listed, now))
@@ -76,7 +83,10 @@ class BrokerWatch:
         """Look until cancelled."""
         try:
             while True:
-                self.look()
+                try:
+                    self.look()
+                except Exception:  # to see less is no reason to stop
+                    logger.exception("looking at the brokers failed", extra={"fold": True})
                 await asyncio.sleep(LOOK_EVERY_S)
         finally:
             for _, asking in self._asking.values():

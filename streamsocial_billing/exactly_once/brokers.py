@@ -59,7 +59,7 @@ class BrokerWatch:
         self._asking: dict[int, tuple[float, asyncio.Task[None]]] = {}
 
     def heard(self, brokers: Iterable[Any], topics: Iterable[Any]) -> None:
-        """Take in what a broker said in a metadata answer: who lives, who leads what; once a look is enough."""
+        """Take in a metadata answer: who lives, who leads what; once for each look is enough."""
         now = time.monotonic()
         if self._listed and now - self._heard_at < LOOK_EVERY_S / 2:
             return

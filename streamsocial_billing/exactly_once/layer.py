@@ -9,8 +9,6 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from aiokafka.errors import OffsetOutOfRangeError
-
 from .batch import Batch, BatchSkipped
 from .cluster import TP, Cluster, TopicFacts
 from .connectivity import MOVES_S, Brokers, Connectivity
@@ -494,10 +492,10 @@ def partitions_changed(topic: str, before: int, now: int) -> str:
 
 
 def _unreadable(topic: str, partition: int, got: Fetched, expected: int) -> ExactlyOnceError:
-    """Why a task cannot go on from a fetch."""
-    if isinstance(got.error, OffsetOutOfRangeError):
-        gone = f"records of {topic}-{partition} from {got.start} on"
-        return OffsetsMissing(f"{gone} were deleted before they were handled")
+    """Why a task cannot go on from a fetch.
+
+    An offset out of range may be so on one leader, in one moment: the opening asks until that is a fact.
+    """
     if got.error is not None:
         return FetchFailed(f"{topic}-{partition} cannot be read from offset {got.start}: {reason(got.error)}")
     where = f"{topic}-{partition} was fetched from {got.start}, expected {expected}"

@@ -135,7 +135,8 @@ class Tiny:
         for future in self.admin.delete_topics([topic]).values():
             future.result(20)
         until(lambda: set(self.committed(topic).values()) == {None}, "no offsets")
-        until(lambda: topic not in self.cluster.topics([topic]), "no topic")
+        fresh = Cluster({"bootstrap.servers": self.broker}, 15)  # ours knows that there was one
+        until(lambda: topic not in fresh.topics([topic]), "no topic")
         self.cluster.create([NewTopic(topic, 2, 1)])
 
     def choose_offsets(self, topic: str, offset: int) -> None:

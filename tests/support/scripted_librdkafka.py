@@ -318,10 +318,16 @@ class ScriptedConsumer:
         assert "read_committed" == config["isolation.level"]
         self._kafka = kafka
         self._at: dict[TP, int] = {}
+        self._polled: list[Message] = []
 
     def assign(self, places: Iterable[TopicPartition]) -> None:
         """Where to begin."""
         self._at = {(place.topic, place.partition): place.offset for place in places}
+
+    def poll(self, timeout_s: float) -> Message | None:
+        """The next record, or the end."""
+        self._polled = self._polled or self.consume(1000, timeout_s)
+        return self._polled.pop(0) if self._polled else None
 
     def consume(self, most: int, timeout_s: float) -> list[Message]:
         """What was committed since, then the end."""

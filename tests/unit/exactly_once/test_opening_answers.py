@@ -1,0 +1,229 @@
+"""What an opening believes: only what Kafka goes on saying stops a task, or rebuilds a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, Message
+from hypothesis import given
+from hypothesis import strategies as st
+from support.scripted_worker import CHANGELOG, EVENTS, ScriptedCluster, World
+
+from streamsocial_billing.exactly_once import opening, recovery
+from streamsocial_billing.exactly_once.cluster import TP, LogEnds
+from streamsocial_billing.exactly_once.errors import KafkaUnavailable
+from streamsocial_billing.exactly_once.options import Options
+from streamsocial_billing.exactly_once.recovery import Plan, Recovery, contradicts
+from streamsocial_billing.exactly_once.store import FORMAT, Identity
+
+EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's public names for its local errors
+LOG: TP = (CHANGELOG, 0)
+Ends = dict[TP, LogEnds]
+
+
+class Lies:
+    """Lets the first answers about log ends and committed offsets be those of a leader that knows less."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.ends: Callable[[Ends], Ends] | None = None
+        self.nothing_committed = False
+        self.left = 0
+        self.asked = 0
+        truth, offsets = ScriptedCluster.log_ends, ScriptedCluster.committed_with_notes
+        lies = self
+
+        def log_ends(self: ScriptedCluster, partitions: Iterable[TP]) -> Ends:
+            lies.asked += 1
+            found = truth(self, partitions)
+            if lies.ends is None or lies.left <= 0:
+                return found
+            lies.left -= 1
+            return lies.ends(found)
+
+        def committed(self: ScriptedCluster, group: str, partitions: Sequence[TP]) -> Any:
+            if not lies.nothing_committed or lies.left <= 0:
+                return offsets(self, group, partitions)
+            lies.left -= 1
+            return dict.fromkeys(partitions)
+
+        patch.setattr(ScriptedCluster, "log_ends", log_ends)
+        patch.setattr(ScriptedCluster, "committed_with_notes", committed)
+
+
+@pytest.fixture
+def lies(monkeypatch: pytest.MonkeyPatch) -> Lies:
+    """None at first."""
+    monkeypatch.setattr(opening, "CONFIRM_S", 0.2)
+    return Lies(monkeypatch)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lies: Lies) -> Iterator[World]:
+    """Three events are handled, committed, in the table."""
+    world = World(tmp_path, monkeypatch)
+    for _ in range(3):
+        world.kafka.append(EVENTS, b"key", marker=False)
+    world.go_on()
+    assert {b"key": b"3"} == world.now.table()
+    yield world
+    world.end()
+
+
+def open_again(world: World, caplog: pytest.LogCaptureFixture) -> str:
+    """Another process opens the task; what it said."""
+    caplog.clear()
+    world.start()
+    world.now.loop.settle(1.0)
+    return caplog.text
+
+
+def no_records(ends: Ends) -> Ends:
+    """The sources end before what was committed."""
+    return ends | {EVENTS: LogEnds(0, 1, 1)}
+
+
+def deleted(ends: Ends) -> Ends:
+    """The sources begin behind what was committed."""
+    return ends | {EVENTS: LogEnds(7, 9, 9)}
+
+
+@pytest.mark.parametrize("lie", [no_records, deleted])
+def test_a_committed_offset_outside_its_log_is_asked_about_again(
+    world: World, lies: Lies, caplog: pytest.LogCaptureFixture, lie: Callable[[Ends], Ends]
+) -> None:
+    """A new leader's answer of one moment stops no task for an operator."""
+    lies.ends, lies.left = lie, 3
+    said = open_again(world, caplog)
+    assert "running" == world.now.slot.state, world.now.slot.why
+    assert 1 == said.count("asking Kafka again before the task stops: the committed offset 3 of events-0")
+    assert "is stopped" not in said
+    assert {b"key": b"3"} == world.now.table()
+
+
+@pytest.mark.parametrize("lie", [no_records, deleted])
+def test_a_committed_offset_that_stays_outside_its_log_stops_the_task(
+    world: World, lies: Lies, caplog: pytest.LogCaptureFixture, lie: Callable[[Ends], Ends]
+) -> None:
+    """Then it is a fact: nothing is handled until somebody chooses."""
+    lies.ends, lies.left = lie, 1_000_000
+    assert "task 0 is stopped: the committed offset 3 of events-0" in open_again(world, caplog)
+    assert "blocked" == world.now.slot.state
+    assert lies.asked > 3
+
+
+def test_offsets_that_are_gone_for_a_moment_stop_no_task(
+    world: World, lies: Lies, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A coordinator that has just taken over may know less than the one before it."""
+    lies.nothing_committed, lies.left = True, 2
+    said = open_again(world, caplog)
+    assert "running" == world.now.slot.state, world.now.slot.why
+    assert "is stopped" not in said
+
+
+def short_changelog(ends: Ends) -> Ends:
+    """The changelogs end before what the databases have."""
+    return {tp: LogEnds(0, 1, 1) if tp != EVENTS else one for tp, one in ends.items()}
+
+
+def test_a_changelog_that_ends_before_its_database_is_asked_about_again(
+    world: World, lies: Lies, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A table is not thrown away because a leader that lags answered."""
+    lies.ends, lies.left = short_changelog, 3
+    said = open_again(world, caplog)
+    assert 1 == said.count("asking Kafka again before a table is rebuilt")
+    assert "is rebuilt from empty" not in said
+    assert {b"key": b"3"} == world.now.table()
+
+
+def test_a_changelog_that_goes_on_ending_before_its_database_rebuilds_it(
+    world: World, lies: Lies, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then the database is not proven a prefix (point 4)."""
+    lies.ends, lies.left = short_changelog, 1_000_000
+    assert "the changelog ends at 1" in open_again(world, caplog)
+
+
+OURS, OTHERS = Identity("cluster", "topic", 0), Identity("other", "topic", 0)
+OLD = Identity("cluster", "topic", 0, FORMAT + 1)
+
+
+@given(
+    identity=st.sampled_from([None, OURS, OTHERS, OLD]),
+    position=st.integers(0, 9), ends=st.tuples(*[st.integers(0, 9)] * 3).map(sorted),
+)  # fmt: skip
+def test_only_a_database_of_this_changelog_casts_doubt_on_its_ends(
+    identity: Identity | None, position: int, ends: list[int]
+) -> None:
+    """A new, a foreign, an old one says nothing; ours does where it lies outside."""
+    store: Any = SimpleNamespace(identity=identity, reached=SimpleNamespace(position=position))
+    found = contradicts(Plan("t", LOG, store, OURS, LogEnds(*ends), 1))
+    assert (identity == OURS and not ends[0] <= position <= ends[1]) == found
+
+
+class Reader:
+    """Stands where the changelogs' reader does: gives these messages, then nothing."""
+
+    def __init__(self, *messages: Message) -> None:
+        self._messages = list(messages)
+
+    def assign(self, places: Any) -> None:
+        """Where to begin."""
+
+    def poll(self, timeout_s: float) -> Message | None:
+        """The next one."""
+        return self._messages.pop(0) if self._messages else None
+
+    def consume(self, most: int, timeout_s: float) -> list[Message]:
+        """All of them."""
+        found, self._messages = self._messages, []
+        return found
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def end_at(offset: int) -> Message:
+    """The word that the end is reached."""
+    return Message(topic=CHANGELOG, partition=0, offset=offset, error=KafkaError(EOF))
+
+
+def failing(code: int) -> Message:
+    """An error of the changelog."""
+    return Message(topic=CHANGELOG, partition=0, offset=-1001, error=KafkaError(code, "why"))
+
+
+def holds(patch: pytest.MonkeyPatch, *messages: Message) -> bool:
+    """Whether a changelog that ends at 5 holds a record, as it is read."""
+    patch.setattr(recovery, "Consumer", lambda _: Reader(*messages))
+    patch.setattr(recovery, "STALL_S", 0.05)
+    return Recovery(Options(client_config={}), lambda _: None).holds_records({LOG: LogEnds(0, 5, 5)})
+
+
+def test_an_end_before_the_last_stable_offset_does_not_make_a_changelog_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A leader that lags has not said that there are no records: its task would begin from the beginning."""
+    record = Message(topic=CHANGELOG, partition=0, offset=3, key=b"k", value=b"v")
+    assert holds(monkeypatch, end_at(2), record)
+    assert not holds(monkeypatch, end_at(2), failing(KafkaError.NOT_LEADER_FOR_PARTITION), end_at(5))
+    with pytest.raises(KafkaUnavailable, match="was not read to its end"):
+        holds(monkeypatch, end_at(2))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [KafkaError._AUTO_OFFSET_RESET, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART],  # noqa: SLF001
+)
+def test_a_changelog_that_cannot_be_read_is_unavailable(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Its task opens again, asking anew; the error is named, without a stack trace."""
+    monkeypatch.setattr(recovery, "Consumer", lambda _: Reader(failing(code)))
+    store: Any = SimpleNamespace(identity=OURS, reached=SimpleNamespace(position=0, at_ms=10**15))
+    item = Plan("t", LOG, store, OURS, LogEnds(0, 5, 5), 10**9)
+    with pytest.raises(KafkaUnavailable, match=f"changelog {CHANGELOG}: why"):
+        Recovery(Options(client_config={}), lambda _: None).run([item], lambda: False)

@@ -142,9 +142,10 @@ def _spoke(connection: Any, now: float) -> bool:
 def bound_connecting(client: Any) -> None:
     """Let aiokafka's client give up connecting to a broker after CONNECT_S, as if it had been refused.
 
-    It connects to one broker at a time, so one that is frozen would keep it from all others for as long.
+    It connects to one broker at a time, so one that is frozen would keep it from all others for as long. The
+    first connection of all goes through the list of brokers as quickly, a second time with patience.
     """
-    connect = client._get_conn
+    connect, bootstrap, patience_ms = client._get_conn, client.bootstrap, client._request_timeout_ms
 
     async def bounded(node_id: Any, **kwargs: Any) -> Any:
         try:
@@ -154,4 +155,14 @@ def bound_connecting(client: Any) -> None:
             client.force_metadata_update()
             return None
 
-    client._get_conn = bounded
+    async def bootstrap_quickly() -> None:
+        client._request_timeout_ms = int(CONNECT_S * 1000)
+        try:
+            await bootstrap()
+        except KafkaError:
+            client._request_timeout_ms = patience_ms
+            await bootstrap()
+        finally:
+            client._request_timeout_ms = patience_ms
+
+    client._get_conn, client.bootstrap = bounded, bootstrap_quickly

@@ -45,6 +45,9 @@ class Client:
     def __init__(self, answer: Callable[[int], Awaitable[None]]) -> None:
         self._conns: dict[tuple[int, ConnectionGroup], Connection] = {}
         self._answer = answer
+        self._request_timeout_ms = 30_000
+        self.unreachable_in = 0
+        self.bootstraps: list[int] = []
         self.asked: list[int] = []
         self.refreshed = 0
         self.cluster = SimpleNamespace(broker_metadata=lambda node: node if node != 3 else None)
@@ -53,6 +56,16 @@ class Client:
         """One request."""
         self.asked.append(node)
         await self._answer(node)
+
+    async def _get_conn(self, node_id: int, *, group: ConnectionGroup) -> None:
+        """A frozen broker's machine accepts, nobody serves."""
+        await asyncio.Event().wait()
+
+    async def bootstrap(self) -> None:
+        """The list of brokers, one after the other."""
+        self.bootstraps.append(self._request_timeout_ms)
+        if self._request_timeout_ms < self.unreachable_in:
+            raise KafkaConnectionError("none of them")
 
     def force_metadata_update(self) -> None:
         """Counted."""
@@ -155,14 +168,21 @@ def test_connecting_to_a_frozen_broker_is_given_up(monkeypatch: pytest.MonkeyPat
     """As if it had refused; otherwise no other broker could be connected to meanwhile."""
     monkeypatch.setattr(brokers, "CONNECT_S", 0.01)
     client: Any = Client(at_once)
-
-    async def never(node_id: int, *, group: ConnectionGroup) -> None:
-        await asyncio.Event().wait()
-
-    client._get_conn = never  # noqa: SLF001
     bound_connecting(client)
     assert asyncio.run(client._get_conn(1, group=ConnectionGroup.DEFAULT)) is None  # noqa: SLF001
     assert 1 == client.refreshed
+
+
+@pytest.mark.parametrize(("needs_ms", "tries"), [(0, [3_000]), (10_000, [3_000, 30_000])])
+def test_a_frozen_broker_at_the_head_of_the_list_is_passed_by_quickly(
+    needs_ms: int, tries: list[int]
+) -> None:
+    """A slow network gets a second round with patience; further connections have their own bound."""
+    client: Any = Client(at_once)
+    client.unreachable_in = needs_ms
+    bound_connecting(client)
+    asyncio.run(client.bootstrap())
+    assert (tries, 30_000) == (client.bootstraps, client._request_timeout_ms)  # noqa: SLF001
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -46,6 +47,7 @@ class Shop:
         }  # fmt: skip
         self.states = {ONE: RUNNING, TWO: RUNNING}
         self.kafka_since: int | None = None
+        self.brokers: dict[str, list[dict[str, Any]]] = {}
         self.url = ONE
         self.overview = Overview(self, Peers(self.ask))  # type: ignore[arg-type]
 
@@ -62,7 +64,10 @@ class Shop:
         number, runs = (0, 1)[url == TWO], self.states[url] == RUNNING
         return {
             "url": url, "at": self.now_ms, "total": 2,
-            "kafka": {"answers": self.kafka_since is None, "since": self.kafka_since, "last_contact": NOW},
+            "kafka": {
+                "answers": self.kafka_since is None, "since": self.kafka_since, "last_contact": NOW,
+                **({"brokers": self.brokers[url]} if url in self.brokers else {}),
+            },
             "assignment": {"at": NOW, "owners": {"0": ONE, "1": TWO}},
             "tasks": [{"partition": number, "state": self.states[url], "why": NASTY, "stuck": None}],
             "gateways": [self.gateway],
@@ -132,6 +137,33 @@ def test_who_asks_nobody_sees_what_was_last_heard(shop: Shop) -> None:
     assert ("kafka_unreachable", False, False) == (
         body["findings"][0]["code"], body["ok"], body["assignment"]["current"],
     )  # fmt: skip
+
+
+def broker(number: int, since: int | None = None, partitions: Sequence[int] = ()) -> dict[str, Any]:
+    """What a worker says of a broker; with `since` it is away."""
+    return {
+        "id": number, "address": f"k{number}:9092", "up": since is None, "since": since,
+        "partitions": list(partitions),
+    }  # fmt: skip
+
+
+def test_a_broker_away_is_one_finding_however_many_workers_miss_it(shop: Shop) -> None:
+    """Since the first of them missed it; with the partitions of all that wait for it, wherever they are."""
+    shop.brokers = {
+        ONE: [broker(1), broker(2, NOW - 4000, [0]), broker(3)],
+        TWO: [broker(1), broker(2, NOW - 5000, [1]), broker(3)],
+    }
+    headline = shop.seen().headline
+    assert ("kafka_broker_unreachable", "Kafka broker 2 (k2:9092) is not reachable.", NOW - 5000) == (
+        headline.code, headline.headline, headline.since_ms,
+    )  # fmt: skip
+    assert headline.detail.startswith("Partitions 0-1 wait for another leader.")
+
+
+def test_a_broker_that_one_worker_alone_misses_is_said_to_be_so(shop: Shop) -> None:
+    """It is the network between these two; a worker of an older release says nothing of brokers."""
+    shop.brokers = {TWO: [broker(1), broker(2, NOW), broker(3)]}
+    assert "Kafka broker 2 (k2:9092) is not reachable from 1 worker." == shop.seen().headline.headline
 
 
 def test_the_dashboard_escapes_what_others_wrote(shop: Shop) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from aiokafka.client import ConnectionGroup
@@ -14,9 +14,11 @@ from aiokafka.protocol.admin import ApiVersionRequest
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 1.0
-CONNECT_S: Final = 3.0
+CONNECT_S: Final = 2.0
 """To connect, TLS and SASL included. The kernel of a frozen broker's machine accepts connections that nobody
 serves, and aiokafka connects to one broker at a time: its own bound, that of requests, is half a minute."""
+SHUNNED_S: Final = 3.0
+"""So long after it was given up a broker is not connected to: those that live would wait for it."""
 HUNG_S: Final = 5.0
 """A broker that owes an answer for so long is taken for frozen: its connections are dropped."""
 LATE_S: Final = 3.0
@@ -49,6 +51,7 @@ class BrokerWatch:
     def __init__(self, client: Any) -> None:
         self.seen: Mapping[int, BrokerSeen] = {}
         self._client = client
+        self._shun = bound_connecting(client)
         self._listed: dict[int, str] = {}
         self._addresses: dict[int, str] = {}
         self._listed_at: dict[int, float] = {}
@@ -130,6 +133,7 @@ class BrokerWatch:
 
     def drop(self, node: int) -> None:
         """Close its connections: what waits for an answer fails now, not after its request's time-out."""
+        self._shun(node)
         for (of, _), connection in tuple(self._client._conns.items()):
             if of == node:
                 connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
@@ -139,19 +143,32 @@ def _spoke(connection: Any, now: float) -> bool:
     return bool(now - connection._last_action < LOOK_EVERY_S)
 
 
-def bound_connecting(client: Any) -> None:
+def bound_connecting(client: Any) -> Callable[[Any], None]:
     """Let aiokafka's client give up connecting to a broker after CONNECT_S, as if it had been refused.
 
     It connects to one broker at a time, so one that is frozen would keep it from all others for as long. The
     first connection of all goes through the list of brokers as quickly, a second time with patience.
+
+    Returns:
+        has the client not connect to a broker for SHUNNED_S; the connections that it has go on.
     """
     connect, bootstrap, patience_ms = client._get_conn, client.bootstrap, client._request_timeout_ms
+    shunned_until: dict[Any, float] = {}
+
+    def shun(node_id: Any) -> None:
+        shunned_until[node_id] = time.monotonic() + SHUNNED_S
 
     async def bounded(node_id: Any, **kwargs: Any) -> Any:
+        if node_id in shunned_until and not _is_connected(client, node_id, **kwargs):
+            if time.monotonic() < shunned_until[node_id]:
+                client.force_metadata_update()
+                return None
+            del shunned_until[node_id]
         try:
             async with asyncio.timeout(CONNECT_S):
                 return await connect(node_id, **kwargs)
         except TimeoutError:
+            shun(node_id)
             client.force_metadata_update()
             return None
 
@@ -166,3 +183,9 @@ def bound_connecting(client: Any) -> None:
             client._request_timeout_ms = patience_ms
 
     client._get_conn, client.bootstrap = bounded, bootstrap_quickly
+    return shun
+
+
+def _is_connected(client: Any, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, **_: Any) -> bool:
+    connection = client._conns.get((node_id, group))
+    return connection is not None and bool(connection.connected())

@@ -27,7 +27,7 @@ from faust.types import TP as FaustTP
 from faust.types import ConsumerMessage
 
 from .batch import Batch
-from .brokers import BrokerSeen, BrokerWatch, bound_connecting
+from .brokers import BrokerSeen, BrokerWatch
 from .cluster import TP
 from .counts import reason
 from .errors import ExactlyOnceError, NoUnit, SetupRefused
@@ -319,7 +319,6 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
-        bound_connecting(consumer._client)
         self.brokers = BrokerWatch(consumer._client)
         return consumer
 

@@ -48,6 +48,7 @@ class Client:
         self._request_timeout_ms = 30_000
         self.unreachable_in = 0
         self.bootstraps: list[int] = []
+        self.connects: list[int] = []
         self.asked: list[int] = []
         self.refreshed = 0
         self.cluster = SimpleNamespace(broker_metadata=lambda node: node if node != 3 else None)
@@ -57,9 +58,10 @@ class Client:
         self.asked.append(node)
         await self._answer(node)
 
-    async def _get_conn(self, node_id: int, *, group: ConnectionGroup) -> None:
-        """A frozen broker's machine accepts, nobody serves."""
-        await asyncio.Event().wait()
+    async def _get_conn(self, node_id: int, *, group: ConnectionGroup) -> object:
+        """A frozen broker's machine accepts, nobody serves; a connection that is there is given."""
+        self.connects.append(node_id)
+        return self._conns.get((node_id, group)) or await asyncio.Event().wait()
 
     async def bootstrap(self) -> None:
         """The list of brokers, one after the other."""
@@ -169,11 +171,20 @@ def test_connecting_to_a_frozen_broker_is_given_up(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(brokers, "CONNECT_S", 0.01)
     client: Any = Client(at_once)
     bound_connecting(client)
-    assert asyncio.run(client._get_conn(1, group=ConnectionGroup.DEFAULT)) is None  # noqa: SLF001
-    assert 1 == client.refreshed
+    client._conns[2, ConnectionGroup.DEFAULT] = Connection()  # noqa: SLF001
+
+    async def connects(node: int) -> bool:
+        return await client._get_conn(node, group=ConnectionGroup.DEFAULT) is not None  # noqa: SLF001
+
+    assert not asyncio.run(connects(1))
+    assert (1, [1]) == (client.refreshed, client.connects)
+    assert not asyncio.run(connects(1))
+    assert [1] == client.connects, "nobody waits for it again so soon"
+    monkeypatch.setattr(brokers, "CONNECT_S", 20)
+    assert asyncio.run(connects(2)), "others are connected to meanwhile"
 
 
-@pytest.mark.parametrize(("needs_ms", "tries"), [(0, [3_000]), (10_000, [3_000, 30_000])])
+@pytest.mark.parametrize(("needs_ms", "tries"), [(0, [2_000]), (10_000, [2_000, 30_000])])
 def test_a_frozen_broker_at_the_head_of_the_list_is_passed_by_quickly(
     needs_ms: int, tries: list[int]
 ) -> None:

@@ -18,7 +18,8 @@ def make_topics(settings: Settings) -> None:
     names = [settings.topic(name) for name in (*SOURCES, RESULTS, METRICS, DEAD_LETTERS)]
     names += [settings.changelog("payments"), settings.changelog("charges")]
     admin = AdminClient(settings.client_config())
-    for future in admin.create_topics([NewTopic(name, settings.partitions, 1) for name in names]).values():
+    topics = [NewTopic(name, settings.partitions, settings.replication) for name in names]
+    for future in admin.create_topics(topics).values():
         future.result(20)
 
 

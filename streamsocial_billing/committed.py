@@ -17,10 +17,8 @@ T = TypeVar("T")
 Place = tuple[str, int]
 """Topic, partition."""
 
-ANSWER_WITHIN_S: Final = 3.0
-"""How long a broker may take to answer a question; then another one is asked."""
-AWAY_AFTER_S: Final = 6.0
-"""After so long without an answer it is looked whether any broker of the list answers at all."""
+ANSWER_WITHIN_S: Final = 6.0
+"""After so long without an answer, from whichever broker, it is looked whether any of them answers at all."""
 PATIENCE_S: Final = 15.0
 """How long a question is asked while one does: longer than a leader takes to move (Kafka's default: 9 s)."""
 KNOWN_AFTER_S: Final = 3.0
@@ -48,21 +46,20 @@ class CommittedLog:
         """`within_s`: how long each question is asked while any broker answers."""
         self._settings = settings
         self._within_s = within_s
-        self._cluster = self._new_cluster()
+        self._cluster = self._new_cluster(min(within_s, ANSWER_WITHIN_S))
 
     def partitions(self, names: Iterable[str]) -> dict[str, int]:
         """The partition count of each of these full topic names; raises KafkaProblem if one is missing."""
-        wanted, since = list(names), time.monotonic()
-        while True:
-            found = self._ask(lambda: self._cluster.topics(wanted))
-            missing = next((name for name in wanted if name not in found), None)
-            if missing is None:
-                return {name: found[name].partitions for name in wanted}
-            if time.monotonic() - since > KNOWN_AFTER_S:
-                raise KafkaProblem(f"topic {missing} does not exist: {START_A_WORKER}")
-            time.sleep(ASK_AGAIN_S)
-            # a client that was told that a topic is missing believes it for a while
-            self._cluster = self._new_cluster()
+        wanted = list(names)
+        found = dict(self._ask(lambda: self._cluster.topics(wanted)))
+        unknown = [name for name in wanted if name not in found]
+        if unknown:  # by one broker, which may not have heard of them yet
+            patient = self._new_cluster(KNOWN_AFTER_S)
+            found |= self._ask(lambda: patient.topics(unknown, expected=unknown))
+        for name in unknown:
+            if name not in found:
+                raise KafkaProblem(f"topic {name} does not exist: {START_A_WORKER}")
+        return {name: found[name].partitions for name in wanted}
 
     def ends(self, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
         """First offset, last stable offset of each place, as the broker says now."""
@@ -129,14 +126,20 @@ class CommittedLog:
             only = ((topic, partition) for partition in range(self.partitions([topic])[topic]))
         places = list(only)
         begin = dict.fromkeys(places, OFFSET_BEGINNING) | dict(starts or {})
+        following: dict[Place, int] = {}
         consumer = Consumer(consumer_config(self._settings))
         try:
             consumer.assign([TopicPartition(*place, begin[place]) for place in places])
             while True:
                 message = consumer.poll(0.1)
                 error = message.error() if message is not None else None
-                if error is None:
-                    yield message
+                if message is None:
+                    yield None
+                elif error is None:
+                    place, offset = (message.topic() or "", message.partition() or 0), message.offset() or 0
+                    if offset >= following.get(place, 0):  # else librdkafka began anew, as in `read`
+                        following[place] = offset + 1
+                        yield message
                 elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001
                     self._passing(error)
         finally:
@@ -153,7 +156,7 @@ class CommittedLog:
             took_s = time.monotonic() - began
             if _is_fact(error) or took_s > self._within_s:
                 raise unreachable(self._settings, error) from None
-            if took_s > AWAY_AFTER_S and not looked:
+            if took_s > ANSWER_WITHIN_S / 2 and not looked:
                 answers, looked = answering(self._settings), True
                 if not any(answers.values()):
                     raise KafkaProblem(advice(answers, said(error))) from None
@@ -171,8 +174,8 @@ class CommittedLog:
         why = why or f"nothing came for {stall_s:.0f} s"
         return KafkaProblem(f"{where}: {advice(answering(self._settings), why)}")
 
-    def _new_cluster(self) -> Cluster:
-        return Cluster(self._settings.client_config() | QUICK, ANSWER_WITHIN_S)
+    def _new_cluster(self, within_s: float) -> Cluster:
+        return Cluster(self._settings.client_config() | QUICK, within_s)
 
 
 QUICK: Final = {

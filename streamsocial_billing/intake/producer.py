@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 from streamsocial_billing.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.events import PaymentEvent, requested_metric
@@ -44,7 +44,7 @@ class PaymentProducer:
             self.close()
             raise IntakeError(str(error)) from None
 
-    def __enter__(self) -> PaymentProducer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

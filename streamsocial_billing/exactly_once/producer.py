@@ -332,7 +332,8 @@ def _config(options: Options, transactional_id: str) -> dict[str, Any]:
         # librdkafka's own bounds, 10 to 60 s, are how long one frozen broker would hold up a commit
         "socket.connection.setup.timeout.ms": 3000,
         "api.version.request.timeout.ms": 3000,
-        "socket.timeout.ms": 6000,
+        # librdkafka refuses one above the transaction's
+        "socket.timeout.ms": min(6000, options.transaction_timeout_ms),
         "queue.buffering.max.messages": 1_000_000,
         "message.max.bytes": options.max_record_bytes,
         "error_cb": _ignore,

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamsocial_billing.exactly_once.errors import (
     ExactlyOnceError,
@@ -23,6 +23,7 @@ from streamsocial_billing.exactly_once.producer import (
     RETURNED_S,
     ConfluentProducer,
     Moved,
+    _config,
     mapped,
 )
 from streamsocial_billing.exactly_once.units import Outgoing
@@ -183,3 +184,13 @@ def test_records_of_a_topic_keep_their_order_whatever_they_carry() -> None:
     ])  # fmt: skip
     assert [b"1", b"2", b"3", b"4", b"5", b"6"] == [value for topic, value in recorder.keys if topic == "r"]
     assert 7 == len(recorder.keys)
+
+
+@pytest.mark.parametrize("transaction_timeout_ms", [1_000, 3_500, 15_000, 900_000])
+def test_librdkafka_takes_the_settings_with_any_transaction_timeout(transaction_timeout_ms: int) -> None:
+    """Short ones, too, as the torture has them: a producer that cannot be made would block every task."""
+    options = Options(
+        client_config={"bootstrap.servers": "127.0.0.1:1"}, transaction_timeout_ms=transaction_timeout_ms,
+        request_timeout_s=min(10.0, transaction_timeout_ms / 1000),
+    )  # fmt: skip
+    Producer(_config(options, "one"))

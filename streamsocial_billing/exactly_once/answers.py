@@ -63,6 +63,8 @@ QUESTIONS: Final = (
     Question("abort", "exactly_once/producer.py"),
     Question("partition counts", "exactly_once/transport.py"),
     Question("fetch", "exactly_once/transport.py"),
+    Question("which brokers answer", "exactly_once/brokers.py"),
+    Question("settings for production", "kafka_checks.py"),
     Question("topics of a torture run", "torture/system.py", 60.0),
     Question("who leads, who is in sync", "torture/replicas.py"),
     Question("offsets kept and put back", "torture/group.py", 60.0),

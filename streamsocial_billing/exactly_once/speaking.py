@@ -112,9 +112,10 @@ def say_of_brokers(changes: Iterable[BrokerChange], here: Collection[int]) -> No
             logger.warning("%s is reachable again after %.0f s", name, one.was_away_s, extra=fields)
             continue
         wait = ranges(one.leads & set(here))
+        last = f"its last answer is {one.was_away_s:.0f} s old" if one.address else "it has never answered"
         logger.warning(
-            "%s is not reachable, its last answer is %.0f s old; partitions here that wait for it, or for "
-            "another leader: %s", name, one.was_away_s, wait, extra={**fields, "partitions": wait},
+            "%s is not reachable, %s; partitions here that wait for it, or for another leader: %s",
+            name, last, wait, extra={**fields, "partitions": wait},
         )  # fmt: skip
 
 

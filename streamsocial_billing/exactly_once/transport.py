@@ -197,8 +197,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             return
 
     def _say_uncounted(self, exc: KafkaError) -> None:
-        text = "the partition counts are not known, nothing is handled before: %s"
-        logger.info(text, reason(exc), extra={"fold": True})
+        """One line a minute, whatever the errors are: a coordinator that moves has several."""
+        logger.info(
+            "the partition counts are not known: nothing is handled until the group's coordinator says them",
+            extra={"fold": True, "error": reason(exc)},
+        )
 
     async def _partition_counts(self) -> dict[str, int]:
         """The sources' partition counts as the group's coordinator knows them now.

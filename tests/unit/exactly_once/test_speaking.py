@@ -108,7 +108,7 @@ def test_a_broker_away_is_one_line_with_its_address_and_what_waits_for_it(
         "Kafka broker 2 (k2:9092) is not reachable, its last answer is 3 s old; partitions here that wait "
         "for it, or for another leader: 0-1",
         "Kafka broker 2 (k2:9092) is reachable again after 15 s",
-        "Kafka broker 0 (address not known) is not reachable, its last answer is 2 s old; partitions here "
-        "that wait for it, or for another leader: none",
+        "Kafka broker 0 (address not known) is not reachable, it has never answered; partitions here that "
+        "wait for it, or for another leader: none",
     ] == [one.getMessage() for one in caplog.records]
     assert {"WARNING"} == {one.levelname for one in caplog.records}

@@ -23,12 +23,14 @@ ANSWERS_WITHIN_S = 20.0
 SETTLED_WITHIN_S = 30.0
 """From the last fault to the last answer."""
 ROLLING_PAUSE_S = 10.0
+STARTS_WITHIN_S = 180.0
+"""Ten times what a broker takes for its start: with other work on the machine it took a minute."""
 BUSY = 3.0
 """How much longer a machine may take that has other work, as in a CI run."""
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_each_broker_dies_once_and_payments_go_on(
     cluster: LocalCluster, tmp_path: Path, unique_name: str
 ) -> None:
@@ -79,7 +81,7 @@ def broker_storm(
                 node.kill()
                 with worker_event(fleet, moments) if event else nothing():
                     time.sleep(down)
-                    node.start()
+                    node.start(STARTS_WITHIN_S)
                 last_fault_at = time.monotonic()
                 time.sleep(moments.uniform(*gap_s))
         return ends_well(fleet, last_fault_at, slack)
@@ -92,7 +94,7 @@ def rolling_restart(cluster: LocalCluster, folder: Path, name: str) -> Figures:
         with fleet.load():
             for node in cluster.brokers:
                 node.stop(60)
-                node.start()
+                node.start(STARTS_WITHIN_S)
                 last_fault_at = time.monotonic()
                 fleet.wait_in_sync()
         return ends_well(fleet, last_fault_at, slack=1.0)
@@ -124,7 +126,7 @@ def whole_again(cluster: LocalCluster) -> Iterator[None]:
     try:
         yield
     finally:
-        cluster.start()
+        cluster.start(STARTS_WITHIN_S)
 
 
 @contextmanager

@@ -29,7 +29,6 @@ from streamsocial_billing.settings import PAYMENTS
 
 SESSION_TIMEOUT_S = 6
 GATEWAY_DEADLINE_S = 4
-REPLICAS = 3
 FIGURES_FILE = "CLUSTER_FIGURES"
 """The variable that names the file to which each run appends its figures; else they lie beside its logs."""
 
@@ -87,8 +86,8 @@ class ClusterFleet(System):
         session_timeout_s: int = SESSION_TIMEOUT_S, **environment: object,
     ) -> None:  # fmt: skip
         own = {
-            "BILLING_BROKER": cluster.url, "BILLING_REPLICATION": REPLICAS,
-            "BILLING_SESSION_TIMEOUT_S": session_timeout_s, "BILLING_GATEWAY_DEADLINE_S": GATEWAY_DEADLINE_S,
+            "BILLING_BROKER": cluster.url, "BILLING_SESSION_TIMEOUT_S": session_timeout_s,
+            "BILLING_GATEWAY_DEADLINE_S": GATEWAY_DEADLINE_S,
         } | environment  # fmt: skip
         self.cluster = cluster
         self.name = name

@@ -27,9 +27,9 @@ def answering(settings: Settings, within_s: float = ANSWERS_WITHIN_S) -> dict[st
 
 
 def _answers(config: Mapping[str, Any], address: str, within_s: float) -> bool:
-    # a client of this address alone: any other one would ask whichever broker it likes
-    client = AdminClient({**config, "bootstrap.servers": address, "log_level": 0})
     try:
+        # a client of this address alone: any other one would ask whichever broker it likes
+        client = AdminClient({**config, "bootstrap.servers": address, "log_level": 0})
         client.list_topics(timeout=within_s)
     except KafkaException:
         return False

@@ -41,6 +41,8 @@ class _Appending:
             "linger.ms": 2,
             "message.timeout.ms": round(CONFIRMED_S * 1000),
             "allow.auto.create.topics": False,
+            "socket.timeout.ms": round(CONFIRMED_S * 1000),  # a broker that hangs holds up no later event
+            "reconnect.backoff.max.ms": 1000,
             "log_level": 0,
             "error_cb": _heard,
         }

@@ -12,11 +12,12 @@ from .answers import CONFIRM_S, START_S, ask_again, pauses
 from .brokers import BrokerSeen
 from .cluster import TP, Cluster, LogEnds, TopicFacts, wait_stable
 from .commit import Committer
-from .errors import OffsetsMissing
+from .errors import KafkaUnavailable, OffsetsMissing
 from .membership import Membership
+from .notes import make_note, mark_of, read_note, read_reached
 from .options import Options
 from .producer import ConfluentProducer
-from .recovery import Plan, Recovery, contradicts, make_note, plan, read_note, start_offsets
+from .recovery import Plan, Recovery, contradicts, plan, start_offsets
 from .slot import Slot
 from .store import NO_STATE, PartitionStore, TaskStores
 from .task import Source, Task, Worker
@@ -149,6 +150,8 @@ class Opening:
 
         slot.recovery = Recovery(self._options, say)
         found = self._sure(slot, lambda: self._look(slot, sources, list(changelogs.values()), say), say)
+        producer.marks = {log[0]: self._mark(log[0]) for log in changelogs.values()}
+        producer.changelogs_reach = {log[0]: found.ends[log].stable for log in changelogs.values()}
         self._begin_at(slot, producer, found)
         for name, store in stores.tables.items():
             reason = store.open()
@@ -165,12 +168,35 @@ class Opening:
         notes = self._cluster.committed_with_notes(self._app.conf.id, sources)
         committed = {tp: None if at is None else at[0] for tp, at in notes.items()}
         ends = wait_stable(self._cluster, changelogs, say, beside=sources)
+        self._refuse_a_lagging_leader(changelogs, ends, [at[1] for at in notes.values() if at is not None])
         # a first commit that was aborted leaves its aborted records behind, no offset: that is no content
         new = set(committed.values()) == {None}
         empty = new and not slot.recovery.holds_records({log: ends[log] for log in changelogs})
         ever = read_note(at[1] for at in notes.values() if at is not None)
         starts = start_offsets({tp: ends[tp] for tp in sources}, committed, empty, ever)
         return Found(ends, starts, ever, None in committed.values())
+
+    def _refuse_a_lagging_leader(
+        self, changelogs: Sequence[TP], ends: Mapping[TP, LogEnds], notes: Sequence[str]
+    ) -> None:
+        """A leader that is cut off from its peers goes on answering, without what its successor took.
+
+        Raises:
+            KafkaUnavailable: a changelog ends before what the task's last commit on record had in it.
+        """
+        reached = read_reached(notes)
+        for topic, partition in changelogs:
+            at, end = reached.get(self._mark(topic), 0), ends[topic, partition].stable
+            if end < at:
+                self._cluster.start_afresh()
+                raise KafkaUnavailable(
+                    f"changelog {topic}-{partition} ends at {end}, but {at} was committed: its leader lags "
+                    "or its records are lost; to go on without them choose the task's offsets anew with "
+                    "kafka-consumer-groups --reset-offsets"
+                )
+
+    def _mark(self, changelog: str) -> str:
+        return mark_of(changelog, self.facts[changelog].topic_id)
 
     def _sure(self, slot: Slot, look: Callable[[], Found], say: Callable[[str], None]) -> Found:
         """What Kafka says; that offsets are missing is believed once it has said so for 5 s.

@@ -22,6 +22,7 @@ from .errors import (
     TransactionAborted,
 )
 from .membership import Membership
+from .notes import with_reached
 from .options import Options
 from .units import Outgoing
 
@@ -122,7 +123,9 @@ class ConfluentProducer:
 
     def __init__(self, options: Options, transactional_id: str) -> None:
         self.transactional_id = transactional_id
-        self.offset_note = ""  # goes with each committed offset, as its metadata
+        self.offset_note = ""  # goes with each committed offset, as its metadata ...
+        self.marks: Mapping[str, str] = {}  # ... and so does how far each changelog reaches, by its mark
+        self.changelogs_reach: dict[str, int] = {}
         self.coordinator: Callable[[], int | None] = _not_known  # of the group, as its member knows it
         self._last_coordinator: int | None = None
         self._unknown_since: dict[str, float] = {}
@@ -190,11 +193,13 @@ class ConfluentProducer:
             self.abort()
             raise TransactionAborted(f"{missing} records not confirmed in {self.timeout_s} s")
         self._unknown_since.clear()
+        self.changelogs_reach.update(deliveries.reached)
         return deliveries.reached
 
     def commit(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
         """Add the offsets under the member's generation, so that a stale member is refused (KIP-447)."""
-        note = self.offset_note
+        reach = self.changelogs_reach
+        note = with_reached(self.offset_note, {mark: reach[log] for log, mark in self.marks.items()})
         positions = [TopicPartition(topic, partition, at, note) for (topic, partition), at in offsets.items()]
         producer = self._live()
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,6 @@ PROGRESS_EVERY_S = 2.0  # a recovery that takes longer says how far it is
 STALL_S = 30.0
 TOMBSTONE_MARGIN = 0.9  # of delete.retention.ms: clocks and compaction are not exact
 DAY_MS = 86_400_000
-NOTE_BYTES = 4096  # the broker's default of offset.metadata.max.bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,17 +192,6 @@ class Recovery:
 
 def _first_offset(item: Plan) -> int:
     return max(item.store.reached.position, item.ends.start)
-
-
-def read_note(notes: Iterable[str]) -> frozenset[str]:
-    """The sources that a task has ever read, by the notes beside its offsets; empty if not on record."""
-    return frozenset(name for note in notes for name in note.split(",") if name)
-
-
-def make_note(sources: Iterable[str]) -> str:
-    """What goes beside each offset; nothing, so that a later gap is refused, where the broker has no room."""
-    note = ",".join(sorted(sources))  # no topic name has a comma
-    return note if len(note) <= NOTE_BYTES else ""
 
 
 def start_offsets(

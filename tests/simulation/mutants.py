@@ -129,7 +129,7 @@ def no_fence() -> list[Patch]:
 
 
 def ends_before_fence() -> list[Patch]:
-    """The changelogs' ends are read before the fence."""
+    """The changelogs' ends are read before the fence; what the offsets say of them is not looked at."""
     early: dict[Any, dict[Any, LogEnds]] = {}
 
     async def open_late(self: Opening, slot: Any, member: Any) -> None:
@@ -141,7 +141,8 @@ def ends_before_fence() -> list[Patch]:
         now: dict[Any, LogEnds] = cluster.log_ends([*partitions, *beside])
         return now | early[cluster, partitions[0][1]]
 
-    return [(Opening, "open", open_late), (opening, "wait_stable", known)]
+    believed = (Opening, "_refuse_a_lagging_leader", lambda *_: None)
+    return [(Opening, "open", open_late), (opening, "wait_stable", known), believed]
 
 
 def unstable_offsets() -> list[Patch]:

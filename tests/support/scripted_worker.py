@@ -242,10 +242,10 @@ class World:
         assert self.kafka.client is not None
         return self.kafka.client
 
-    def start(self) -> None:
-        """A process opens the task, with what the one before left on the disk at this moment."""
+    def start(self, *, disk: bool = True) -> None:
+        """A process opens the task, with what the one before left on the disk just now, or on a new one."""
         folder = self._folder / f"life {len(self.lives)}"
-        if self.lives:
+        if self.lives and disk:
             shutil.copytree(self.now.folder, folder, ignore=shutil.ignore_patterns("LOCK"))
         self.lives.append(Process(self.kafka, folder, self._patch))
         self.now.run(self.now.layer.learn([CHANGELOG, CHANGELOG_OF_SUMS]))

@@ -73,10 +73,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lies: Lies) -> Iterat
     world.end()
 
 
-def open_again(world: World, caplog: pytest.LogCaptureFixture) -> str:
+def open_again(world: World, caplog: pytest.LogCaptureFixture, *, disk: bool = True) -> str:
     """Another process opens the task; what it said."""
     caplog.clear()
-    world.start()
+    world.start(disk=disk)
     world.now.loop.settle(1.0)
     return caplog.text
 
@@ -133,7 +133,8 @@ def short_changelog(ends: Ends) -> Ends:
 def test_a_changelog_that_ends_before_its_database_is_asked_about_again(
     world: World, lies: Lies, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A table is not thrown away because a leader that lags answered."""
+    """A table is not thrown away because a leader that lags answered; these offsets have no notes."""
+    world.kafka.notes.clear()
     lies.ends, lies.left = short_changelog, 3
     said = open_again(world, caplog)
     assert 1 == said.count("asking Kafka again before a table is rebuilt")
@@ -145,8 +146,38 @@ def test_a_changelog_that_goes_on_ending_before_its_database_rebuilds_it(
     world: World, lies: Lies, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Then the database is not proven a prefix (point 4)."""
+    world.kafka.notes.clear()
     lies.ends, lies.left = short_changelog, 1_000_000
     assert "the changelog ends at 1" in open_again(world, caplog)
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_leader_without_the_last_commit_is_not_believed(
+    world: World, lies: Lies, caplog: pytest.LogCaptureFixture, on_disk: bool
+) -> None:
+    """A broker that is cut off from its peers goes on answering; the task's offsets say what must be there.
+
+    Without a database, and so without any doubt from it, half of the table would be taken for all of it.
+    """
+    lies.ends, lies.left = short_changelog, 2
+    said = open_again(world, caplog, disk=on_disk)
+    assert "ends at 1, but " in said
+    world.now.loop.settle(20.0)
+    assert "running" == world.now.slot.state, world.now.slot.why
+    assert {b"key": b"3"} == world.now.table()
+    assert "is rebuilt from empty" not in said
+
+
+def test_a_leader_that_stays_without_the_last_commit_is_named(
+    world: World, lies: Lies, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The task goes on asking, says what is missing; nothing is handled on half a table."""
+    lies.ends, lies.left = short_changelog, 1_000_000
+    said = open_again(world, caplog)
+    world.now.loop.settle(60.0)
+    assert "is stopped" not in said + caplog.text
+    assert "its leader lags or its records are lost" in world.now.slot.why
+    assert "blocked" == world.now.slot.state
 
 
 OURS, OTHERS = Identity("cluster", "topic", 0), Identity("other", "topic", 0)

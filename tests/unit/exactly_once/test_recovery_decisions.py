@@ -8,14 +8,15 @@ import pytest
 
 from streamsocial_billing.exactly_once.cluster import TP, LogEnds, TopicFacts
 from streamsocial_billing.exactly_once.errors import OffsetsMissing
-from streamsocial_billing.exactly_once.recovery import (
+from streamsocial_billing.exactly_once.notes import (
     NOTE_BYTES,
     make_note,
-    plan,
+    mark_of,
     read_note,
-    start_offsets,
-    why_not_a_prefix,
+    read_reached,
+    with_reached,
 )
+from streamsocial_billing.exactly_once.recovery import plan, start_offsets, why_not_a_prefix
 from streamsocial_billing.exactly_once.store import FORMAT, NO_STATE, Identity, PartitionStore, Reached
 
 NOW_MS = 10_000_000_000
@@ -148,3 +149,29 @@ def test_a_note_that_the_broker_would_refuse_is_left_out() -> None:
     longest = {"x" * 249 + str(number) for number in range(16)}
     assert NOTE_BYTES >= len(make_note(longest)) > 4000
     assert "" == make_note(longest | {"y" * 249})
+
+
+def test_a_note_says_how_far_the_changelogs_reach() -> None:
+    """Beside the sources; the furthest of several notes counts, a changelog made anew is another one."""
+    first, second = mark_of("c-changelog", "id"), mark_of("c-changelog", "another id")
+    assert first != second
+    note = with_reached(make_note(["a", "b"]), {first: 7, second: 3})
+    assert {"a", "b"} == read_note([note])
+    assert {first: 9, second: 3} == read_reached(["", note, with_reached("a", {first: 9}), "=x:y,=,=z"])
+    assert {} == read_reached(["a,b"])
+
+
+def test_a_release_that_does_not_know_of_changelogs_keeps_the_sources() -> None:
+    """It takes what it does not know for a source that nobody has; what it writes back can be read."""
+    note = with_reached(make_note(["a", "b"]), {"1234abcd": 7})
+    older = frozenset(name for name in note.split(",") if name)
+    written = make_note(older.union({"a"}))
+    assert {"a", "b"} == read_note([written])
+    assert {"1234abcd": 7} == read_reached([written])
+
+
+def test_a_note_without_room_leaves_the_changelogs_out() -> None:
+    """The sources matter more: without them a missing offset is refused."""
+    full = "x" * (NOTE_BYTES - 10)
+    assert full == with_reached(full, {"1234abcd": 7})
+    assert "" == with_reached("", {"1234abcd": 7})  # an older release would think that it knows all sources

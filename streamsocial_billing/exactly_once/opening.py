@@ -104,7 +104,7 @@ class Opening:
             {name: PartitionStore(self._path(name, slot.partition)) for name in self._app.tables}
         )
         try:
-            await self._in_thread(producer.open)
+            await self._in_thread(self._fence, producer)
             fenced = time.monotonic()
             slot.state = "recovering"
             sources = await self._in_thread(self._recover, slot, producer, stores)
@@ -120,6 +120,7 @@ class Opening:
             await member.continue_at(
                 {(t, slot.partition): o for t, o in offsets.items()}, slot.membership, slot.task.token
             )
+        await self._in_thread(lambda: self._options.probe("after_seek"))
         slot.opened_in((fenced - started) * 1e3, (time.monotonic() - fenced) * 1e3)
         logger.info(
             "task %d runs: fenced in %.0f ms, recovered %d records in %.0f ms, from %s", slot.partition,
@@ -137,6 +138,12 @@ class Opening:
             self._worker, slot.partition, sources, stores, committer, self._commits, self._incarnations,
             slot.counts,
         )
+
+    def _fence(self, producer: ConfluentProducer) -> None:
+        """From its return on no older producer of the task commits; in a thread."""
+        self._options.probe("before_fence")
+        producer.open()
+        self._options.probe("after_fence")
 
     def _recover(self, slot: Slot, producer: ConfluentProducer, stores: TaskStores) -> dict[str, Source]:
         """Committed offsets, then the changelogs to the last stable offset, after the fence; in a thread."""
@@ -158,6 +165,7 @@ class Opening:
             if reason not in (None, NO_STATE):
                 say(f"table {name} is rebuilt from empty: {reason}")
         slot.recovery.run(self._sure_plans(slot, stores, changelogs, found.ends, say), lambda: slot.revoked)
+        self._options.probe("after_recovery")
         return {tp[0]: Source(tp[0], at, at, at, found.ends[tp].high) for tp, at in found.starts.items()}
 
     def _look(
@@ -166,8 +174,10 @@ class Opening:
         """What Kafka says now; raises OffsetsMissing."""
         assert slot.recovery is not None  # noqa: S101 - for the type checker: the caller made it
         notes = self._cluster.committed_with_notes(self._app.conf.id, sources)
+        self._options.probe("after_offsets")
         committed = {tp: None if at is None else at[0] for tp, at in notes.items()}
         ends = wait_stable(self._cluster, changelogs, say, beside=sources)
+        self._options.probe("after_log_ends")
         self._refuse_a_lagging_leader(changelogs, ends, [at[1] for at in notes.values() if at is not None])
         # a first commit that was aborted leaves its aborted records behind, no offset: that is no content
         new = set(committed.values()) == {None}

@@ -54,7 +54,7 @@ class Options:
         group_format: raised by a release that cannot run beside the ones before: Kafka lets only members of
             one format into a group, whatever release they are of.
         group_advice: what an operator can do while members of another format are in the group.
-        probe: called with the name of each point of a commit.
+        probe: called with the name of each point of an opening or a commit, in the thread that does it.
     """
 
     client_config: Mapping[str, Any]

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -17,12 +17,12 @@ from typing import Any
 import orjson
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-from support.cluster_load import REFUSED, UNKNOWN, UNREACHED, Load
+from support.cluster_load import REFUSED, UNKNOWN, UNREACHED, WAYS, Load
 from support.system import Source, System, WorkerProcess
 from support.until import until
 from support.watching import Watcher, count_lines, for_an_operator
 
-from broker.cluster import LocalCluster
+from broker.cluster import BaseCluster
 from streamsocial_billing.audit.readers import read_ledger
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.settings import PAYMENTS
@@ -82,7 +82,7 @@ class ClusterFleet(System):
     """
 
     def __init__(
-        self, cluster: LocalCluster, folder: Path, name: str, *, workers: int = 2, partitions: int = 4,
+        self, cluster: BaseCluster, folder: Path, name: str, *, workers: int = 2, partitions: int = 4,
         session_timeout_s: int = SESSION_TIMEOUT_S, **environment: object,
     ) -> None:  # fmt: skip
         own = {
@@ -127,11 +127,13 @@ class ClusterFleet(System):
         super().__exit__(kind, error, trace)
 
     @contextmanager
-    def load(self, seed: int = 0, *, pause_s: float = 0.1) -> Iterator[Load]:
+    def load(
+        self, seed: int = 0, *, pause_s: float = 0.1, ways: Sequence[str] = WAYS
+    ) -> Iterator[Load]:
         """Payments come in until the end of the `with`, which returns once each is accepted."""
         environment = self.workers[0].environment
         with Load(
-            self.submit, self.workers, self.folder / "client", environment, seed, pause_s=pause_s
+            self.submit, self.workers, self.folder / "client", environment, seed, pause_s=pause_s, ways=ways
         ) as load:
             self.sent_by = load
             yield load
@@ -153,9 +155,14 @@ class ClusterFleet(System):
     def settle(self, last_fault_at: float, within_s: float) -> float:
         """Return once all on `payments` is answered; seconds from the last fault to the last answer."""
         self.last_fault_at = last_fault_at
+
+        def left_s() -> float:
+            return max(1.0, last_fault_at + within_s - time.monotonic())
+
+        # an acknowledged transaction may not be readable yet: its markers are still being written
+        until(lambda: not self.unanswered(), "a result for each accepted payment", left_s())
         self.sent = self.events_on_the_log()
-        left_s = last_fault_at + within_s - time.monotonic()
-        self.wait_answered(within_s=max(1.0, left_s))
+        self.wait_answered(within_s=left_s())
         self.settled_at = time.monotonic()
         last = max((times[-1] for times in self.arrivals.values()), default=0.0)
         return max(0.0, last - last_fault_at)
@@ -172,13 +179,16 @@ class ClusterFleet(System):
         places = [(topic, partition) for partition in range(self.settings.partitions)]
         return sum(1 for _ in log.read(log.ends(places)))
 
+    def unanswered(self) -> set[str]:
+        """Accepted payments without a first result so far."""
+        accepted = self.sent_by.accepted if self.sent_by is not None else set()
+        return accepted - self._first_results().keys()
+
     def check_every_payment(self) -> None:
         """Each accepted payment has one first result, and the gateway's own list has one charge for it."""
         assert self.sent_by is not None
         accepted = self.sent_by.accepted
-        first = Counter(
-            one["payment_id"] for one in self.all_results() if not one["replayed"] and not one["resolves"]
-        )
+        first = self._first_results()
         lost, twice = accepted - first.keys(), {one for one, count in first.items() if count > 1}
         assert (set(), set()) == (lost, twice), f"{len(lost)} lost, {len(twice)} answered twice"
         charges, _ = read_ledger(self.gateway.url, 1000)
@@ -188,6 +198,11 @@ class ClusterFleet(System):
         unknown = at_the_gateway.keys() - first.keys()
         found = f"{len(missing)} not charged, {len(repeated)} charged twice, {len(unknown)} not in the books"
         assert (set(), set(), set()) == (missing, repeated, unknown), found
+
+    def _first_results(self) -> Counter[str]:
+        return Counter(
+            one["payment_id"] for one in self.all_results() if not one["replayed"] and not one["resolves"]
+        )
 
     def figures(self) -> Figures:
         """What the run was like; printed, and kept as a line of JSON."""

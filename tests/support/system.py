@@ -50,7 +50,8 @@ Record = tuple[bytes | None, bytes | None, int]
 class Payments:
     """Makes payments from a seed: some users are hot, one in ten is sent again, one in ten is declined."""
 
-    def __init__(self, seed: int, users: int = 60, resent: float = 0.1) -> None:
+    def __init__(self, seed: int, users: int = 60, resent: float = 0.1, name: str = "pay") -> None:
+        self._name = name
         self.random = random.Random(seed)
         self._users = users
         self._resent = resent
@@ -69,7 +70,7 @@ class Payments:
         user = self.random.randrange(4) if hot else self.random.randrange(4, self._users)
         declined = self.random.random() < 0.1
         event = payment(
-            f"user-{user}", f"pay-{self._number}",
+            f"user-{user}", f"{self._name}-{self._number}",
             amount_minor=self.random.randrange(100, 10_000),
             currency=self.random.choice(("EUR", "USD", "JPY")),
             payment_method="pm_card_declined" if declined else "pm_card_visa",

@@ -53,9 +53,14 @@ class OldCluster:
         """Those that are there."""
         return {name: self.there[name] for name in names if name in self.there}
 
-    def create(self, topics: Any) -> None:
+    def create(self, topics: Any, say: Any, advice: str) -> None:
         """Keep what is made."""
         self.created += [one.topic for one in topics]
+        self.replicas = {one.replication_factor for one in topics}
+
+    def facts_of(self, names: Any) -> dict[str, TopicFacts]:
+        """All of them."""
+        return {name: facts()[name] for name in names}
 
 
 def test_no_topic_is_made_with_a_partition_count_that_fits_no_other() -> None:
@@ -64,6 +69,15 @@ def test_no_topic_is_made_with_a_partition_count_that_fits_no_other() -> None:
     with pytest.raises(SetupRefused, match="set BILLING_PARTITIONS=8"):
         create_topics(Settings(partitions=12), cluster)
     assert [] == cluster.created
+
+
+@pytest.mark.parametrize(("replication", "asked"), [(0, -1), (3, 3)])
+def test_without_a_replication_the_brokers_choose(replication: int, asked: int) -> None:
+    """-1 in CreateTopics is their default.replication.factor."""
+    cluster: Any = OldCluster()
+    create_topics(Settings(replication=replication), cluster)
+    assert {asked} == cluster.replicas
+    assert len(PLANS) == len(cluster.created)
 
 
 @pytest.mark.parametrize("name", [PAYMENTS, RETRY, GATEWAY_EVENTS])

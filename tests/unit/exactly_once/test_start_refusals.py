@@ -10,7 +10,8 @@ import pytest
 from faust.types import TP
 
 from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import Options, SetupRefused, batched, start
+from streamsocial_billing.exactly_once import Layer, Options, SetupRefused, answers, batched, start
+from streamsocial_billing.exactly_once.cluster import TopicFacts
 from streamsocial_billing.exactly_once.start import prepare
 from streamsocial_billing.exactly_once.table_manager import whole_tasks
 
@@ -131,6 +132,79 @@ def test_what_keeps_the_contract_gets_as_far_as_the_broker() -> None:
     app.Table("good")
     with pytest.raises(exactly_once.KafkaUnavailable, match="no Kafka broker answers"):
         prepare(app)
+
+
+class Changing:
+    """A cluster that gives no fact at first: `unavailable` questions have no answer."""
+
+    def __init__(self, unavailable: int) -> None:
+        self.unavailable = unavailable
+        self.created: list[tuple[str, int]] = []
+
+    def id(self) -> str:
+        """Always known."""
+        return "c"
+
+    def session_bounds_ms(self) -> tuple[int, int]:
+        """Wide."""
+        return 1, 10**9
+
+    def _answer(self) -> None:
+        self.unavailable -= 1
+        if self.unavailable >= 0:
+            raise exactly_once.KafkaUnavailable("no leader")
+
+    def topics(self, names: Any, *, expected: Any = ()) -> dict[str, TopicFacts]:
+        """The source alone."""
+        self._answer()
+        return {"t": TopicFacts("id", 3, {})} if "t" in expected else {}
+
+    def create(self, topics: Any, say: Any, advice: str) -> None:
+        """Note it."""
+        self.created += [(one.topic, one.replication_factor) for one in topics]
+        self._answer()
+
+    def facts_of(self, names: Any) -> dict[str, TopicFacts]:
+        """As created."""
+        return {name: TopicFacts("id", 3, {"cleanup.policy": "compact"}) for name in names}
+
+
+def starting(monkeypatch: pytest.MonkeyPatch, cluster: Any, **settings: Any) -> Any:
+    """A good app on that cluster."""
+    monkeypatch.setattr(answers, "PAUSES_S", (0.001,))
+    app = app_with(**settings)
+    read(app, batched(app.topic("t")))
+    app.Table("good")
+    Layer.of(app).cluster = cluster
+    return app
+
+
+def test_a_start_asks_again_until_the_answers_are_facts(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each question; what was made meanwhile is asked for once more; the log says why it takes longer."""
+    cluster = Changing(unavailable=4)
+    app = starting(monkeypatch, cluster)
+    prepare(app)
+    assert 3 == Layer.of(app).partitions
+    assert "no answer from Kafka yet (no leader): asking again for up to" in caplog.text
+
+
+def test_a_start_without_any_fact_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the worker ends with the reason."""
+    monkeypatch.setattr(start, "START_S", 0.05)
+    with pytest.raises(exactly_once.KafkaUnavailable, match="no leader"):
+        prepare(starting(monkeypatch, Changing(unavailable=10**9)))
+
+
+@pytest.mark.parametrize(("factor", "asked"), [(0, -1), (1, 1), (3, 3)])
+def test_changelogs_have_the_replication_of_the_app(
+    monkeypatch: pytest.MonkeyPatch, factor: int, asked: int
+) -> None:
+    """0: the brokers' default.replication.factor."""
+    cluster = Changing(unavailable=0)
+    prepare(starting(monkeypatch, cluster, topic_replication_factor=factor))
+    assert [("refused-good-changelog", asked)] == cluster.created
 
 
 def test_a_worker_takes_whole_tasks() -> None:

@@ -55,6 +55,8 @@ def read_intake(path: Path) -> list[Sending]:
     """The intake's transactions; one whose end was never written is unknown."""
     values: dict[int, bytes] = {}
     sendings: list[Sending] = []
+    if not path.exists():
+        return sendings  # the run ended before anything was sent
     with path.open("rb") as lines:
         for line in lines:
             if not line.endswith(b"\n"):

@@ -21,6 +21,7 @@ Record = tuple[bytes, bytes | None, tuple[tuple[str, bytes], ...]]
 HEADER = struct.Struct(">qiibIhiqqqhii")  # up to the first record
 COMPRESSION, TRANSACTIONAL, CONTROL = 0x07, 0x10, 0x20
 PREPARED = (2, 3)  # PrepareCommit, PrepareAbort
+COMPLETE = (4, 5)  # CompleteCommit, CompleteAbort
 OFFSETS, TRANSACTIONS = "__consumer_offsets", "__transaction_state"
 
 
@@ -160,15 +161,38 @@ def _in_partition(
 
 def _transactions(folders: Mapping[Place, Path]) -> dict[int, list[Ended]]:
     """Per producer id its transactions that came to an end, in order."""
-    found: defaultdict[int, list[Ended]] = defaultdict(list)
+    found: dict[int, list[Ended]] = {}
     for place in sorted(place for place in folders if place[0] == TRANSACTIONS):
-        for batch in _batches(folders[place], transactional=False):
-            for _, value, _ in batch.records:
-                if value is not None:
-                    producer, state, ended = _transaction(value)
-                    if state in PREPARED:
-                        found[producer].append(ended)
-    return dict(found)
+        said = (
+            _transaction(value)
+            for batch in _batches(folders[place], transactional=False)
+            for _, value, _ in batch.records
+            if value is not None
+        )
+        found |= _ends(said)
+    return found
+
+
+def _ends(said: Iterable[tuple[int, int, Ended]]) -> dict[int, list[Ended]]:
+    """Of what one coordinator logged (producer id, state, what it decided about) the ends that came about.
+
+    Where too few replicas are in sync a decision stays in the log, though the coordinator counts it as not
+    made: it is decided once more, perhaps otherwise, or the transaction goes on. The last decision before the
+    completion is the one that the markers carry. A completion may be logged twice for the same reason.
+    """
+    ends: defaultdict[int, list[Ended]] = defaultdict(list)
+    decided: dict[int, Ended] = {}
+    for producer, state, ended in said:
+        if state in PREPARED:
+            decided[producer] = ended
+        elif state in COMPLETE:
+            if producer in decided:
+                ends[producer].append(decided.pop(producer))
+        else:
+            decided.pop(producer, None)
+    for producer, ended in decided.items():
+        ends[producer].append(ended)  # its markers may be under way
+    return dict(ends)
 
 
 def _transaction(value: bytes) -> tuple[int, int, Ended]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.log_segments import batch, decision, end_marker, record
 
 from torture.replicas import Home, leading_folders
@@ -13,6 +14,7 @@ from torture.segments import (
     Ended,
     Place,
     Written,
+    _ends,
     _in_partition,
     log_end,
     transactional_records,
@@ -106,3 +108,22 @@ def test_the_end_of_a_log_is_behind_its_last_whole_batch(tmp_path: Path) -> None
     assert 5 == log_end(tmp_path / "a-0")
     (tmp_path / "b-0").mkdir()
     assert 0 == log_end(tmp_path / "b-0")
+
+
+ONGOING, PREPARE_COMMIT, PREPARE_ABORT, COMPLETE_COMMIT, COMPLETE_ABORT = 1, 2, 3, 4, 5
+
+
+@pytest.mark.parametrize(
+    ("states", "which"),
+    [
+        ([ONGOING, PREPARE_COMMIT, COMPLETE_COMMIT, ONGOING, PREPARE_ABORT, COMPLETE_ABORT], [1, 4]),
+        ([ONGOING, PREPARE_COMMIT, PREPARE_COMMIT, PREPARE_ABORT, COMPLETE_ABORT], [3]),
+        ([ONGOING, PREPARE_COMMIT, ONGOING, PREPARE_ABORT, COMPLETE_ABORT], [3]),
+        ([ONGOING, PREPARE_COMMIT, COMPLETE_COMMIT, COMPLETE_COMMIT, ONGOING, PREPARE_COMMIT], [1, 5]),
+        ([ONGOING, PREPARE_COMMIT, ONGOING], []),
+    ],
+)
+def test_a_decision_that_too_few_replicas_took_is_not_one(states: list[int], which: list[int]) -> None:
+    """Long seed 201: two PrepareCommit, a minute later PrepareAbort, all markers ABORT: one transaction."""
+    said = [(PRODUCER, state, ended(number)) for number, state in enumerate(states)]
+    assert which == [one.prepared_ms for one in _ends(said).get(PRODUCER, [])]

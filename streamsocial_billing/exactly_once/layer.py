@@ -434,7 +434,8 @@ class Layer:
         # with Kafka away each task fails again and again: the lines about Kafka say it for all of them
         kafka = isinstance(failure, KafkaUnavailable | OutcomeUnknown)
         # a coordinator, a leader moves: by itself, and mostly the next opening goes well
-        slot.state = "fencing" if kafka and tries == 1 else "blocked"
+        first = kafka and tries < 2  # 0: it had committed, 1: it had not yet
+        slot.state = "fencing" if first else "blocked"
         slot.why = str(failure) or repr(failure)
         if isinstance(failure, FINAL) or store_failures >= STORE_FAILURES_IN_A_ROW:
             logger.critical(
@@ -452,7 +453,7 @@ class Layer:
             return
         known = isinstance(failure, ExactlyOnceError | OSError)  # OSError: the disk, by name
         logger.log(
-            logging.INFO if kafka and tries == 1 else logging.WARNING,
+            logging.INFO if first else logging.WARNING,
             "task %d starts again after %s: %s", slot.partition, type(failure).__name__, slot.why,
             exc_info=None if known else failure, extra={"task": slot.partition, "fold": kafka},
         )  # fmt: skip

@@ -47,6 +47,7 @@ class Figures:
     exits            workers that ended by themselves
     log_lines        by worker, without the line of each payment's outcome
     busiest_second   the most such lines of any worker in one second
+    load             of the machine at the end, the mean number of runnable processes in five minutes
     """
 
     name: str
@@ -67,6 +68,8 @@ class Figures:
     busiest_second: int
     most_lines: list[tuple[str, int]]
     restarts: dict[str, int]
+    at: str
+    load: float
 
     @property
     def longest_pause_s(self) -> float:
@@ -221,7 +224,7 @@ class ClusterFleet(System):
             dict(blocked), told, self.watcher.exits, {name: count.lines for name, count in logs.items()},
             max(count.busiest_second for count in logs.values()),
             sorted((most for count in logs.values() for most in count.most), key=lambda one: -one[1])[:5],
-            dict(self.restarts),
+            dict(self.restarts), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.getloadavg()[1],
         )  # fmt: skip
         self._keep(found)
         return found

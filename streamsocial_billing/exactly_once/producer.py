@@ -27,6 +27,9 @@ from .options import Options
 from .units import Outgoing
 
 ADD_OFFSETS_EXTRA_S = 2.0  # beyond librdkafka's own time-out, which it mostly keeps
+# How long a producer waits for one answer before it takes the broker for dead. Two fit into a record's time:
+# the request to a frozen leader, then one for metadata, which may go to the frozen broker, too.
+REQUEST_MS = 4000
 LOOK_S = 0.1  # how often a call that waits for the group's coordinator looks where that is now
 MOVED_S = 1.0  # how long librdkafka gets to follow a coordinator that is another broker now ...
 RETURNED_S = 2.0  # ... or the same one again: longer than its pause before it connects anew
@@ -338,7 +341,7 @@ def _config(options: Options, transactional_id: str) -> dict[str, Any]:
         "socket.connection.setup.timeout.ms": 3000,
         "api.version.request.timeout.ms": 3000,
         # librdkafka refuses one above the transaction's
-        "socket.timeout.ms": min(6000, options.transaction_timeout_ms),
+        "socket.timeout.ms": min(REQUEST_MS, options.transaction_timeout_ms),
         "queue.buffering.max.messages": 1_000_000,
         "message.max.bytes": options.max_record_bytes,
         "error_cb": _ignore,

@@ -194,3 +194,9 @@ def test_librdkafka_takes_the_settings_with_any_transaction_timeout(transaction_
         request_timeout_s=min(10.0, transaction_timeout_ms / 1000),
     )  # fmt: skip
     Producer(_config(options, "one"))
+
+
+def test_two_requests_fit_into_a_record_s_time() -> None:
+    """One to a frozen leader, one for metadata that goes to the frozen broker, too."""
+    config = _config(Options(client_config={}), "id")
+    assert 2 * config["socket.timeout.ms"] < config["message.timeout.ms"]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.fleet import ClusterFleet, Figures
+from support.fleet import BROKER_STARTS_WITHIN_S, ClusterFleet, Figures
 
 from broker.cluster import LocalCluster
 
@@ -23,8 +23,6 @@ ANSWERS_WITHIN_S = 20.0
 SETTLED_WITHIN_S = 30.0
 """From the last fault to the last answer."""
 ROLLING_PAUSE_S = 10.0
-STARTS_WITHIN_S = 180.0
-"""Ten times what a broker takes for its start: with other work on the machine it took a minute."""
 BUSY = 3.0
 """How much longer a machine may take that has other work, as in a CI run."""
 
@@ -81,7 +79,7 @@ def broker_storm(
                 node.kill()
                 with worker_event(fleet, moments) if event else nothing():
                     time.sleep(down)
-                    node.start(STARTS_WITHIN_S)
+                    fleet.start_broker(node)
                 last_fault_at = time.monotonic()
                 time.sleep(moments.uniform(*gap_s))
         return ends_well(fleet, last_fault_at, slack)
@@ -94,7 +92,7 @@ def rolling_restart(cluster: LocalCluster, folder: Path, name: str) -> Figures:
         with fleet.load():
             for node in cluster.brokers:
                 node.stop(60)
-                node.start(STARTS_WITHIN_S)
+                fleet.start_broker(node)
                 last_fault_at = time.monotonic()
                 fleet.wait_in_sync()
         return ends_well(fleet, last_fault_at, slack=1.0)
@@ -126,7 +124,7 @@ def whole_again(cluster: LocalCluster) -> Iterator[None]:
     try:
         yield
     finally:
-        cluster.start(STARTS_WITHIN_S)
+        cluster.start(BROKER_STARTS_WITHIN_S)
 
 
 @contextmanager

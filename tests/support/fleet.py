@@ -22,13 +22,15 @@ from support.system import Source, System, WorkerProcess
 from support.until import until
 from support.watching import Watcher, count_lines, for_an_operator
 
-from broker.cluster import BaseCluster
+from broker.cluster import BaseCluster, Node
 from streamsocial_billing.audit.readers import read_ledger
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.settings import PAYMENTS
 
 SESSION_TIMEOUT_S = 6
 GATEWAY_DEADLINE_S = 4
+BROKER_STARTS_WITHIN_S = 180.0
+"""Thirty times what a broker takes for its start: with much other work on the machine it took a minute."""
 FIGURES_FILE = "CLUSTER_FIGURES"
 """The variable that names the file to which each run appends its figures; else they lie beside its logs."""
 
@@ -47,6 +49,7 @@ class Figures:
     exits            workers that ended by themselves
     log_lines        by worker, without the line of each payment's outcome
     busiest_second   the most such lines of any worker in one second
+    broker_starts_s  how long each start of a broker took: 4 to 6 s on a machine without other work
     load             of the machine at the end, the mean number of runnable processes in five minutes
     """
 
@@ -68,6 +71,7 @@ class Figures:
     busiest_second: int
     most_lines: list[tuple[str, int]]
     restarts: dict[str, int]
+    broker_starts_s: list[float]
     at: str
     load: float
 
@@ -96,6 +100,7 @@ class ClusterFleet(System):
         self.name = name
         self.arrivals: defaultdict[int, list[float]] = defaultdict(list)
         self.restarts: Counter[str] = Counter()
+        self.broker_starts_s: list[float] = []
         self.sent_by: Load | None = None
         self.last_fault_at = self.settled_at = 0.0
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,9 +135,7 @@ class ClusterFleet(System):
         super().__exit__(kind, error, trace)
 
     @contextmanager
-    def load(
-        self, seed: int = 0, *, pause_s: float = 0.1, ways: Sequence[str] = WAYS
-    ) -> Iterator[Load]:
+    def load(self, seed: int = 0, *, pause_s: float = 0.1, ways: Sequence[str] = WAYS) -> Iterator[Load]:
         """Payments come in until the end of the `with`, which returns once each is accepted."""
         environment = self.workers[0].environment
         with Load(
@@ -154,6 +157,12 @@ class ClusterFleet(System):
                     worker.start()
                     self.restarts[worker.name] += 1
                 self.watcher.down.discard(worker.name)
+
+    def start_broker(self, node: Node, within_s: float = BROKER_STARTS_WITHIN_S) -> None:
+        """Return once it answers; how long that took says how busy the machine was."""
+        began = time.monotonic()
+        node.start(within_s)
+        self.broker_starts_s.append(round(time.monotonic() - began, 1))
 
     def settle(self, last_fault_at: float, within_s: float) -> float:
         """Return once all on `payments` is answered; seconds from the last fault to the last answer."""
@@ -224,7 +233,8 @@ class ClusterFleet(System):
             dict(blocked), told, self.watcher.exits, {name: count.lines for name, count in logs.items()},
             max(count.busiest_second for count in logs.values()),
             sorted((most for count in logs.values() for most in count.most), key=lambda one: -one[1])[:5],
-            dict(self.restarts), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.getloadavg()[1],
+            dict(self.restarts), self.broker_starts_s,
+            time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), os.getloadavg()[1],
         )  # fmt: skip
         self._keep(found)
         return found

@@ -171,7 +171,7 @@ def _times(
     dice: random.Random, drawn: Sequence[str], length_s: float, kinds: Mapping[str, Kind]
 ) -> list[tuple[str, float, float]]:
     """Beginning, length of each fault; one in two comes right after the one before."""
-    spacing_s = (length_s - FIRST_AT_S) / len(drawn)
+    spacing_s = (length_s - FIRST_AT_S) / max(1, len(drawn))
     found: list[tuple[str, float, float]] = []
     before_s = 0.0
     for number, kind in enumerate(drawn):

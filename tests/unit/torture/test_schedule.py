@@ -172,6 +172,13 @@ def test_a_long_plan_hits_brokers_in_each_of_their_roles_links_to_one_and_to_all
     assert {"link:w1", "link:w1:1", "link:w1:2", "link:w1:3"} < links
 
 
+@pytest.mark.parametrize("faults", [0, 1, 5])
+def test_a_plan_of_few_faults_is_a_plan(faults: int) -> None:
+    """Whether they are of brokers or not."""
+    for brokers in (1, 3):
+        assert {faults} == {len(plan(seed, faults, 60.0, WORKERS, brokers)) for seed in range(50)}
+
+
 def test_a_frozen_broker_outlasts_its_session() -> None:
     """broker.session.timeout.ms in broker/server.properties."""
     assert CLUSTER_KINDS["broker_freeze"].shortest_s > 3.0

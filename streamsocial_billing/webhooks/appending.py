@@ -11,8 +11,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from streamsocial_billing.committed import KafkaProblem, said
 from streamsocial_billing.gateway_events import GatewayEvent
 from streamsocial_billing.intake.together import Outcome, Together
+from streamsocial_billing.producers import close_quietly
 from streamsocial_billing.settings import GATEWAY_EVENTS, Settings
-from streamsocial_billing.transactions import close_quietly
 
 MOST: Final = 500
 CONFIRMED_S: Final = 3.5

@@ -53,6 +53,7 @@ QUESTIONS: Final = (
     Question("start of a worker", "exactly_once/start.py", START_S),
     Question("fence", "exactly_once/producer.py"),
     Question("changelog has the last commit", "exactly_once/opening.py"),
+    Question("offsets of the last commit", "exactly_once/opening.py", CONFIRM_S),
     Question("where a task starts", "exactly_once/opening.py", CONFIRM_S),
     Question("changelog behind its database", "exactly_once/opening.py", CONFIRM_S),
     Question("changelogs stable", "exactly_once/cluster.py", 30.0),

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from zlib import crc32
 
 REACHED = "="  # begins an entry of a note that no topic can have as its name
+ROOM_FOR_OFFSET = 40
 NOTE_BYTES = 4096  # the broker's default of offset.metadata.max.bytes
 
 
@@ -35,7 +36,21 @@ def with_reached(note: str, reached: Mapping[str, int]) -> str:
     if not note:
         return note
     longer = ",".join([note, *(f"{REACHED}{mark}:{offset}" for mark, offset in reached.items())])
-    return longer if len(longer) <= NOTE_BYTES else note
+    return longer if len(longer) + ROOM_FOR_OFFSET <= NOTE_BYTES else note
+
+
+def at_offset(note: str, source: str, offset: int) -> str:
+    """A note with what says that it was written with this offset: a release before hands old entries on."""
+    return f"{note},{_written_with(source, offset)}" if REACHED in note else note
+
+
+def is_of_offset(note: str, source: str, offset: int) -> bool:
+    """True if what a note says of changelogs was written with this very offset."""
+    return _written_with(source, offset) in note.split(",")
+
+
+def _written_with(source: str, offset: int) -> str:
+    return f"{REACHED}@{crc32(source.encode()):08x}@{offset}"
 
 
 def read_reached(notes: Iterable[str]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from .cluster import TP, Cluster, LogEnds, TopicFacts, wait_stable
 from .commit import Committer
 from .errors import KafkaUnavailable, OffsetsMissing
 from .membership import Membership
-from .notes import make_note, mark_of, read_note, read_reached
+from .notes import is_of_offset, make_note, mark_of, read_note, read_reached
 from .options import Options
 from .producer import ConfluentProducer
 from .recovery import Plan, Recovery, contradicts, plan, start_offsets
@@ -38,12 +38,14 @@ class Found(NamedTuple):
         starts: where its sources go on.
         ever: the sources that it has ever read, empty if that is not on record.
         first_time: one of the sources has no committed offset yet.
+        old: the offsets are not those of the last commit.
     """
 
     ends: Mapping[TP, LogEnds]
     starts: dict[TP, int]
     ever: frozenset[str]
     first_time: bool
+    old: bool
 
 
 class Membrane(Protocol):
@@ -178,32 +180,57 @@ class Opening:
         committed = {tp: None if at is None else at[0] for tp, at in notes.items()}
         ends = wait_stable(self._cluster, changelogs, say, beside=sources)
         self._options.probe("after_log_ends")
-        self._refuse_a_lagging_leader(changelogs, ends, [at[1] for at in notes.values() if at is not None])
+        reached = self._reached(changelogs, notes)
+        self._refuse_a_lagging_leader(changelogs, ends, reached)
         # a first commit that was aborted leaves its aborted records behind, no offset: that is no content
         new = set(committed.values()) == {None}
         empty = new and not slot.recovery.holds_records({log: ends[log] for log in changelogs})
         ever = read_note(at[1] for at in notes.values() if at is not None)
         starts = start_offsets({tp: ends[tp] for tp in sources}, committed, empty, ever)
-        return Found(ends, starts, ever, None in committed.values())
+        old = self._are_old(slot.recovery, notes, ends, reached)
+        return Found(ends, starts, ever, None in committed.values(), old)
+
+    def _reached(
+        self, changelogs: Sequence[TP], notes: Mapping[TP, tuple[int, str] | None]
+    ) -> dict[TP, int]:
+        """How far each changelog must reach, by the notes beside the offsets."""
+        found = read_reached(at[1] for at in notes.values() if at is not None)
+        return {log: found[mark] for log in changelogs if (mark := self._mark(log[0])) in found}
 
     def _refuse_a_lagging_leader(
-        self, changelogs: Sequence[TP], ends: Mapping[TP, LogEnds], notes: Sequence[str]
+        self, changelogs: Sequence[TP], ends: Mapping[TP, LogEnds], reached: Mapping[TP, int]
     ) -> None:
         """A leader that is cut off from its peers goes on answering, without what its successor took.
 
         Raises:
             KafkaUnavailable: a changelog ends before what the task's last commit on record had in it.
         """
-        reached = read_reached(notes)
-        for topic, partition in changelogs:
-            at, end = reached.get(self._mark(topic), 0), ends[topic, partition].stable
+        for log in changelogs:
+            at, end = reached.get(log, 0), ends[log].stable
             if end < at:
                 self._cluster.start_afresh()
                 raise KafkaUnavailable(
-                    f"changelog {topic}-{partition} ends at {end}, but {at} was committed: its leader lags "
+                    f"changelog {log[0]}-{log[1]} ends at {end}, but {at} was committed: its leader lags "
                     "or its records are lost; to go on without them choose the task's offsets anew with "
                     "kafka-consumer-groups --reset-offsets"
                 )
+
+    def _are_old(
+        self, recovery: Recovery, notes: Mapping[TP, tuple[int, str] | None], ends: Mapping[TP, LogEnds],
+        reached: Mapping[TP, int],
+    ) -> bool:  # fmt: skip
+        """True if a changelog has committed records behind those of the commit that the offsets are of.
+
+        Offsets and changelog records commit together: these offsets were told by a coordinator that lags.
+        Not known where an offset is an operator's, or of a release that does not write how far they reach.
+        """
+        known = all(at is None or is_of_offset(at[1], tp[0], at[0]) for tp, at in notes.items())
+        # the one offset behind the last record is the marker of its own transaction
+        beyond = {
+            log: LogEnds(at, ends[log].stable, ends[log].high)
+            for log, at in reached.items() if ends[log].stable > at + 1
+        }  # fmt: skip
+        return known and bool(beyond) and recovery.holds_records(beyond)
 
     def _mark(self, changelog: str) -> str:
         return mark_of(changelog, self.facts[changelog].topic_id)
@@ -216,14 +243,19 @@ class Opening:
         """
         since, said = time.monotonic(), False
         for pause in pauses():
+            late = slot.revoked or time.monotonic() > since + CONFIRM_S
             try:
-                return look()
+                found = look()
+                if not found.old or late:
+                    return found
+                doubt = ": the changelogs are ahead of the committed offsets"
             except OffsetsMissing as exc:
-                if slot.revoked or time.monotonic() > since + CONFIRM_S:
+                if late:
                     raise
-                if not said:
-                    say(f"asking Kafka again before the task stops: {exc}")
-                said = True
+                doubt = f" before the task stops: {exc}"
+            if not said:
+                say(f"asking Kafka again{doubt}")
+            said = True
             self._cluster.start_afresh()
             time.sleep(pause)
         raise AssertionError("pauses never end")

@@ -22,7 +22,7 @@ from .errors import (
     TransactionAborted,
 )
 from .membership import Membership
-from .notes import with_reached
+from .notes import at_offset, with_reached
 from .options import Options
 from .units import Outgoing
 
@@ -203,7 +203,10 @@ class ConfluentProducer:
         """Add the offsets under the member's generation, so that a stale member is refused (KIP-447)."""
         reach = self.changelogs_reach
         note = with_reached(self.offset_note, {mark: reach[log] for log, mark in self.marks.items()})
-        positions = [TopicPartition(topic, partition, at, note) for (topic, partition), at in offsets.items()]
+        positions = [
+            TopicPartition(topic, partition, at, at_offset(note, topic, at))
+            for (topic, partition), at in offsets.items()
+        ]
         producer = self._live()
 
         def add_offsets() -> None:

@@ -180,6 +180,60 @@ def test_a_leader_that_stays_without_the_last_commit_is_named(
     assert "blocked" == world.now.slot.state
 
 
+@pytest.fixture
+def older(world: World) -> tuple[dict[TP, int | None], dict[TP, str]]:
+    """The offsets with their notes before one more event was handled; all of it is in the table."""
+    before = dict(world.kafka.committed), dict(world.kafka.notes)
+    world.kafka.append(EVENTS, b"key", marker=False)
+    world.go_on()
+    assert {b"key": b"4"} == world.now.table()
+    return before
+
+
+def test_offsets_older_than_the_changelogs_are_not_believed(
+    world: World, older: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A coordinator that was frozen tells those of then: the event would be answered a second time."""
+    truth = dict(world.kafka.committed), dict(world.kafka.notes)
+    left = 3
+    offsets = ScriptedCluster.committed_with_notes
+
+    def committed(self: ScriptedCluster, group: str, partitions: Sequence[TP]) -> Any:
+        nonlocal left
+        left -= 1
+        world.kafka.committed, world.kafka.notes = older if left >= 0 else truth
+        try:
+            return offsets(self, group, partitions)
+        finally:
+            world.kafka.committed, world.kafka.notes = truth
+
+    monkeypatch.setattr(ScriptedCluster, "committed_with_notes", committed)
+    said = open_again(world, caplog)
+    world.go_on()
+    assert 1 == said.count("asking Kafka again: the changelogs are ahead of the committed offsets")
+    assert {0: 1, 1: 1, 2: 1, 3: 1} == dict(world.handled)
+    assert {b"key": b"4"} == world.now.table()
+
+
+def test_offsets_that_stay_older_are_gone_on_from(
+    world: World, older: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever made them so, a task does not stand still for ever because of it."""
+    world.kafka.committed, world.kafka.notes = older
+    open_again(world, caplog)
+    assert "running" == world.now.slot.state, world.now.slot.why
+
+
+def test_offsets_of_a_release_that_only_hands_on_what_it_finds_are_believed(
+    world: World, older: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its commit has a later offset than the one that the entries were written with."""
+    world.kafka.notes = older[1]
+    said = open_again(world, caplog)
+    assert "asking Kafka again" not in said
+    assert "running" == world.now.slot.state, world.now.slot.why
+
+
 OURS, OTHERS = Identity("cluster", "topic", 0), Identity("other", "topic", 0)
 OLD = Identity("cluster", "topic", 0, FORMAT + 1)
 

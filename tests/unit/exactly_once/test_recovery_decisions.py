@@ -10,6 +10,8 @@ from streamsocial_billing.exactly_once.cluster import TP, LogEnds, TopicFacts
 from streamsocial_billing.exactly_once.errors import OffsetsMissing
 from streamsocial_billing.exactly_once.notes import (
     NOTE_BYTES,
+    at_offset,
+    is_of_offset,
     make_note,
     mark_of,
     read_note,
@@ -168,6 +170,17 @@ def test_a_release_that_does_not_know_of_changelogs_keeps_the_sources() -> None:
     written = make_note(older.union({"a"}))
     assert {"a", "b"} == read_note([written])
     assert {"1234abcd": 7} == read_reached([written])
+
+
+def test_a_note_is_of_the_offset_that_it_was_written_with() -> None:
+    """What an older release hands on, beside a later offset or another source's, is not."""
+    note = at_offset(with_reached(make_note(["a", "b"]), {"1234abcd": 7}), "a", 50)
+    assert is_of_offset(note, "a", 50)
+    assert not is_of_offset(note, "a", 51)
+    assert not is_of_offset(note, "b", 50)
+    assert not is_of_offset(at_offset(make_note(["a", "b"]), "a", 50), "a", 50)  # it says nothing
+    assert {"a", "b"} == read_note([note])
+    assert {"1234abcd": 7} == read_reached([note])
 
 
 def test_a_note_without_room_leaves_the_changelogs_out() -> None:

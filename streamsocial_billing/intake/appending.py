@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from streamsocial_billing.events import PaymentEvent
 from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import CHUNK_EVENTS, PaymentProducer
 from streamsocial_billing.intake.together import Outcome, Together
 from streamsocial_billing.settings import Settings
+
+PATIENCE_S: Final = 30.0
+"""How long an append is tried. Its requests are answered `outcome_unknown` after 4 s in any case; a repeat
+must not be told that nothing was appended while leaders move, which takes a busy cluster 20 s."""
 
 
 def appending(settings: Settings, datadir: Callable[[], Path]) -> Together[PaymentEvent]:
@@ -34,7 +39,7 @@ class _Appending:
         """One transaction, so one outcome for all of them."""
         try:
             if self._producer is None:
-                self._producer = PaymentProducer(self._settings, self._datadir())
+                self._producer = PaymentProducer(self._settings, self._datadir(), patience_s=PATIENCE_S)
             self._producer.submit(events)
         except IntakeError as error:
             return [error] * len(events)

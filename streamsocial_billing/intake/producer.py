@@ -16,7 +16,7 @@ from streamsocial_billing.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.events import PaymentEvent, requested_metric
 from streamsocial_billing.intake.identity import IntakeError, IntakeIdentity
 from streamsocial_billing.settings import METRICS, PAYMENTS, Settings
-from streamsocial_billing.transactions import OutcomeUnknown, RecordRefused, TransactionalWriter
+from streamsocial_billing.transactions import PATIENCE_S, OutcomeUnknown, RecordRefused, TransactionalWriter
 
 CHUNK_EVENTS: Final = 500
 """Most events in one transaction."""
@@ -30,16 +30,20 @@ class IntakeOutcomeUnknown(IntakeError):
 
 
 class PaymentProducer:
-    """Appends payment events; one per process, used from one thread."""
+    """Appends payment events; one per process, used from one thread.
 
-    def __init__(self, settings: Settings, datadir: Path) -> None:
+    `patience_s`: how long each transaction, and the opening, is tried while Kafka does not take it.
+    """
+
+    def __init__(self, settings: Settings, datadir: Path, *, patience_s: float = PATIENCE_S) -> None:
+        self._patience_s = patience_s
         self._topics = settings.topic(PAYMENTS), settings.topic(METRICS)
         self._identity = IntakeIdentity(datadir)
         self.transactional_id = f"{settings.app_id}-intake-{self._identity.name}"
         self._writer = TransactionalWriter(settings, self.transactional_id, self._before_commit)
         try:
             CommittedLog(settings).partitions(self._topics)
-            self._writer.open()
+            self._writer.open(patience_s)
         except KafkaProblem as error:
             self.close()
             raise IntakeError(str(error)) from None
@@ -56,7 +60,8 @@ class PaymentProducer:
         """Append events, each with its metric, at most CHUNK_EVENTS to a transaction; returns how many.
 
         Raises IntakeOutcomeUnknown if a commit was not answered and its outcome could not be read either,
-        IntakeError if nothing of it is appended. Each transaction takes at most about 20 s.
+        IntakeError if nothing of it is appended. Each transaction takes at most
+        `patience_s` and some seconds.
         """
         for start in range(0, len(events), CHUNK_EVENTS):
             self._submit_chunk(events[start : start + CHUNK_EVENTS])
@@ -70,7 +75,10 @@ class PaymentProducer:
     def _submit_chunk(self, events: Sequence[PaymentEvent]) -> None:
         records = self._records(events)
         try:
-            self._writer.append({"topic": topic, "key": key, "value": value} for topic, key, value in records)
+            self._writer.append(
+                ({"topic": topic, "key": key, "value": value} for topic, key, value in records),
+                self._patience_s,
+            )
         except OutcomeUnknown as error:
             raise IntakeOutcomeUnknown(str(error)) from None
         except RecordRefused as error:

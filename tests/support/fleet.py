@@ -30,7 +30,7 @@ from streamsocial_billing.settings import PAYMENTS
 SESSION_TIMEOUT_S = 6
 GATEWAY_DEADLINE_S = 4
 BROKER_STARTS_WITHIN_S = 180.0
-"""Thirty times what a broker takes for its start: with much other work on the machine it took a minute."""
+"""With much other work on the machine a broker took a minute for its start."""
 FIGURES_FILE = "CLUSTER_FIGURES"
 """The variable that names the file to which each run appends its figures; else they lie beside its logs."""
 
@@ -49,7 +49,7 @@ class Figures:
     exits            workers that ended by themselves
     log_lines        by worker, without the line of each payment's outcome
     busiest_second   the most such lines of any worker in one second
-    broker_starts_s  how long each start of a broker took: 4 to 6 s on a machine without other work
+    broker_starts_s  how long each start of a broker took, which tells how busy the machine was
     load             of the machine at the end, the mean number of runnable processes in five minutes
     """
 

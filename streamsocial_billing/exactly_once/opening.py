@@ -227,7 +227,7 @@ class Opening:
         known = all(at is None or is_of_offset(at[1], tp[0], at[0]) for tp, at in notes.items())
         # the one offset behind the last record is the marker of its own transaction
         beyond = {
-            log: LogEnds(at, ends[log].stable, ends[log].high)
+            log: LogEnds(max(at, ends[log].start), ends[log].stable, ends[log].high)
             for log, at in reached.items() if ends[log].stable > at + 1
         }  # fmt: skip
         return known and bool(beyond) and recovery.holds_records(beyond)

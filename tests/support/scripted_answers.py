@@ -59,8 +59,8 @@ class ScriptedAnswers:
         patch.setattr(cluster_module, "Consumer", lambda _: ScriptedReader(self))
         patch.setattr(answers, "PAUSES_S", (0.001,))
 
-    def cluster(self, timeout_s: float = 0.2) -> Cluster:
-        """One that is asked."""
+    def cluster(self, timeout_s: float = 30.0) -> Cluster:
+        """One that is asked; what becomes a fact does so long before, also on a busy machine."""
         return Cluster({}, timeout_s)
 
     def next(self, name: str) -> Answer:

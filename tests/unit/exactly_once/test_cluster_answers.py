@@ -18,6 +18,7 @@ from streamsocial_billing.exactly_once.answers import PASSING, UNKNOWN_TOPIC
 from streamsocial_billing.exactly_once.cluster import LogEnds
 
 LOG = ("log", 0)
+SHORT_S = 0.2  # where no answer ever becomes a fact
 UNKNOWN = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
 MOVED = KafkaError(KafkaError.NOT_LEADER_FOR_PARTITION)
 GOOD_ENDS = [end(2), end(5), end(9)]
@@ -69,7 +70,7 @@ def test_ends_that_never_become_a_fact_are_unavailable(
     kafka = ScriptedAnswers(patch, list_offsets=[ends[0]])
     kafka.next = lambda name: _round_robin(kafka, name, ends)  # type: ignore[method-assign]
     with pytest.raises(KafkaUnavailable):
-        kafka.cluster().log_ends([LOG])
+        kafka.cluster(SHORT_S).log_ends([LOG])
 
 
 def _round_robin(kafka: ScriptedAnswers, name: str, ends: list[Answer]) -> Answer:
@@ -103,7 +104,7 @@ def test_whatever_leaders_say_ends_are_in_order(
 def test_a_broker_that_hangs_costs_a_part_of_the_time(patch: pytest.MonkeyPatch) -> None:
     """The next try asks with a fresh client, within the same time-out."""
     kafka = ScriptedAnswers(patch, list_offsets=[HANGS, HANGS, HANGS, *GOOD_ENDS])
-    assert {LOG: LogEnds(2, 5, 9)} == kafka.cluster(timeout_s=1.2).log_ends([LOG])
+    assert {LOG: LogEnds(2, 5, 9)} == kafka.cluster(timeout_s=3.0).log_ends([LOG])
     assert 2 == kafka.clients
 
 
@@ -133,7 +134,7 @@ def test_none_is_a_fact_only_if_the_coordinator_said_so(patch: pytest.MonkeyPatc
     assert 2 == kafka.clients
     never = ScriptedAnswers(patch, committed=[answer])
     with pytest.raises(KafkaUnavailable, match="committed offsets of group"):
-        never.cluster().committed("group", SOURCES)
+        never.cluster(SHORT_S).committed("group", SOURCES)
 
 
 # -- topics
@@ -164,7 +165,7 @@ def test_a_topic_that_was_seen_is_asked_for_again_at_a_broker_that_does_not_know
     kafka = ScriptedAnswers(
         patch, describe_topics=[topic(), UNKNOWN, UNKNOWN, topic(), UNKNOWN], describe_configs=[SETTINGS]
     )
-    cluster = kafka.cluster()
+    cluster = kafka.cluster(1.0)
     assert {"t"} == cluster.topics(["t"]).keys()
     assert {"t"} == cluster.topics(["t"]).keys()
     assert {} == cluster.topics(["t"])
@@ -178,9 +179,9 @@ def test_a_topic_that_must_exist_is_asked_for_again(patch: pytest.MonkeyPatch) -
     kafka = ScriptedAnswers(patch, describe_topics=[UNKNOWN, topic()], describe_configs=[SETTINGS])
     assert {"t"} == kafka.cluster().topics(["t"], expected=["t"]).keys()
     never = ScriptedAnswers(patch, describe_topics=[UNKNOWN])
-    assert {} == never.cluster().topics(["t"], expected=["t"])
+    assert {} == never.cluster(SHORT_S).topics(["t"], expected=["t"])
     with pytest.raises(KafkaUnavailable, match=r"does not know the topics \['t'\] yet"):
-        never.cluster().facts_of(["t"])
+        never.cluster(SHORT_S).facts_of(["t"])
 
 
 @pytest.mark.parametrize("bad", [topic("AAAAAAAAAAAAAAAAAAAAAA"), topic(""), topic("id", 0)])
@@ -198,7 +199,7 @@ NEW = [NewTopic("t", 4, 3)]
 
 def created(patch: pytest.MonkeyPatch, *said: Answer, known: Answer = None) -> ScriptedAnswers:
     """Kafka, which says so when "t" is created."""
-    patch.setattr(cluster_module, "START_S", 0.3)
+    patch.setattr(cluster_module, "START_S", SHORT_S)
     return ScriptedAnswers(
         patch, create_topics=said, describe_topics=[known or topic()], describe_configs=[SETTINGS]
     )
@@ -233,7 +234,7 @@ def test_too_few_brokers_for_long_are_refused_with_what_to_do(patch: pytest.Monk
     """The start stops, with one line."""
     kafka = created(patch, KafkaError(KafkaError.INVALID_REPLICATION_FACTOR, "only 2 brokers"))
     with pytest.raises(SetupRefused, match="cannot create topic t: only 2 brokers: start them"):
-        kafka.cluster().create(NEW, None, "start them")
+        kafka.cluster(SHORT_S).create(NEW, None, "start them")
 
 
 @pytest.mark.parametrize("code", [KafkaError.POLICY_VIOLATION, KafkaError.TOPIC_AUTHORIZATION_FAILED])
@@ -263,7 +264,7 @@ def test_session_bounds_come_from_the_first_broker_that_answers(patch: pytest.Mo
     """The first of the list is dead."""
     gone: Any = KafkaError(KafkaError._TRANSPORT)  # noqa: SLF001
     kafka = ScriptedAnswers(patch, describe_cluster=[nodes(1, 2, 3)], describe_configs=[gone, HANGS, BOUNDS])
-    assert (6_000, 1_800_000) == kafka.cluster().session_bounds_ms()
+    assert (6_000, 1_800_000) == kafka.cluster(3.0).session_bounds_ms()
     none = ScriptedAnswers(patch, describe_cluster=[nodes(1, 2)], describe_configs=[gone])
     with pytest.raises(KafkaUnavailable, match="none of 2 brokers says"):
         none.cluster().session_bounds_ms()

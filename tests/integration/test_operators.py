@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
-import urllib.request
 from pathlib import Path
-from typing import Any
 
+from support.beside_us import charge_beside_us
 from support.system import System, payment, statuses
-
-from streamsocial_billing.events import PaymentEvent, gateway_key
 
 
 def ordered(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -20,22 +16,6 @@ def ordered(system: System, *arguments: str) -> subprocess.CompletedProcess[str]
         [*system.worker.program, *arguments], env=system.worker.environment, capture_output=True, text=True,
         check=False, timeout=60,
     )  # fmt: skip
-
-
-def charge_beside_us(system: System, event: PaymentEvent, **changes: Any) -> str:
-    """A charge under the payment's key that our worker did not make; the gateway's id."""
-    key = gateway_key(event)
-    body = {
-        "amount": event.amount_minor, "currency": event.currency, "payment_method": "pm_card_other",
-        "metadata": {"ref": key, "payment_id": event.payment_id, "user_id": event.user_id},
-    } | changes  # fmt: skip
-    request = urllib.request.Request(  # noqa: S310 - our own simulator
-        f"{system.gateway.url}/v1/charges", json.dumps(body).encode(),
-        {"Idempotency-Key": key, "Content-Type": "application/json"},
-    )  # fmt: skip
-    with urllib.request.urlopen(request) as reply:  # noqa: S310
-        charged: str = json.load(reply)["id"]
-    return charged
 
 
 def test_a_stopped_gateway_gets_no_call_whatever_restarts_until_it_is_started(

@@ -44,12 +44,13 @@ def git(*words: str) -> subprocess.CompletedProcess[bytes]:
 def source_of(release: Release, folder: Path) -> Path:
     """The release's source, unpacked below `folder`; skips the test where this clone does not have it.
 
-    Under CI that is a failure: a job that never ran the upgrade must not pass for one that did.
+    In a clone under CI that is a failure: a job that never ran the upgrade must not pass for one that did.
     """
     packed = git("archive", release.commit, "streamsocial_billing", "tables")
     if packed.returncode:
         why = f"{release} ({release.commit[:7]}) is not in this clone: git fetch --tags --unshallow"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(why)
+        must = bool(os.environ.get("CI")) and (ROOT / ".git").exists()
+        (pytest.fail if must else pytest.skip)(why)
     tree = folder / release.tag
     with tarfile.open(fileobj=BytesIO(packed.stdout)) as archive:
         archive.extractall(tree, filter="data")

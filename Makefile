@@ -16,7 +16,7 @@ install: $(STAMP) ## set up .venv with pinned versions (the others do it by them
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench,analytics]'
 	@touch $@
 
 run: install ## the main job once: local Kafka, gateway, two workers, SIGKILL, the audit (PAYMENTS=n; KAFKA=host:port or BROKERS=3)

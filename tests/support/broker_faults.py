@@ -6,8 +6,9 @@ import time
 from dataclasses import replace
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 from support.halts import COMMIT_POINTS
-from support.under_fault import SMALL_DISK_OF, BehindProxies, InCombinedMode, UnderFault
+from support.under_fault import SMALL_DISK_OF, START_WITHIN_S, BehindProxies, InCombinedMode, UnderFault
 from support.until import until
 
 from broker.cluster import Node
@@ -41,8 +42,8 @@ def rolling(under: UnderFault, *, kill: bool) -> None:
         for node in under.cluster.brokers:
             node.kill() if kill else node.stop(60)
             under.wait_moving()
-            node.start()
-            under.fleet.wait_in_sync()
+            node.start(START_WITHIN_S)
+            under.fleet.wait_in_sync(START_WITHIN_S)
 
 
 def frozen(under: UnderFault, seconds: float) -> None:
@@ -63,12 +64,22 @@ def cut_from_clients(under: BehindProxies, seconds: float, *, silent: bool = Fal
         time.sleep(seconds)
 
 
-def cut_from_peers(under: BehindProxies, seconds: float, *, silent: bool = False) -> None:
-    """Its partitions move, and it does not know: who asks it hears the past."""
-    how = "in silence" if silent else "by resets"
+def cut_from_peers(
+    under: BehindProxies, seconds: float, *, silent: bool = False, openings: bool = False
+) -> None:
+    """Its partitions move, and it does not know: who asks it hears the past.
+
+    `openings`: meanwhile a worker is restarted, so that every task is opened.
+    """
+    how = ("in silence" if silent else "by resets") + (", a worker restarted meanwhile" if openings else "")
+    worker = under.fleet.workers[1]
     with under.fault(f"one broker cut off from its peers for {seconds:.0f} s, {how}", NOTHING_LOST):
         under.network.cut_from_peers(under.victim("source", 0).number, silent=silent)
-        time.sleep(seconds)
+        healed_at = time.monotonic() + seconds
+        if openings:
+            with under.fleet.ended_on_purpose(worker):
+                worker.kill()
+        time.sleep(max(0.0, healed_at - time.monotonic()))
 
 
 def disk_full(under: BehindProxies) -> None:
@@ -83,10 +94,13 @@ def disk_full(under: BehindProxies) -> None:
 def min_insync_lost(under: UnderFault, seconds: float) -> None:
     """One broker of three is left: it takes no record, it shows what is committed, nothing becomes stable."""
     fleet = under.fleet
-    topic = fleet.settings.topic(PAYMENTS)
+    # of its own: what is written before the others are missed is not refused, and is there afterwards
+    topic = f"{fleet.name}-refusal-{time.monotonic_ns()}"
     case = f"`min.insync.replicas` lost for {seconds:.0f} s"
     with under.fault(case, "produce refused, committed records readable, last stable offset stands still; "
                      + NOTHING_LOST):  # fmt: skip
+        admin = AdminClient({"bootstrap.servers": under.cluster.bootstrap, "log_level": 0}, logger=None)
+        admin.create_topics([NewTopic(topic, 1)])[topic].result(30)
         survivor, known = under.victim("source", 0), len(fleet.results.records)
         under.wait_moving()
         for node in under.cluster.brokers:
@@ -131,7 +145,6 @@ def refusal(node: Node, topic: str) -> int | None:
         logger=None,
     )  # fmt: skip
     codes: list[int | None] = []
-    # a key and a value that no reader would take for a payment: were it written, the books would show it
     producer.produce(
         topic, b"not to be written", partition=0,
         on_delivery=lambda error, _: codes.append(None if error is None else error.code()),

@@ -25,7 +25,8 @@ from torture.network import ProxiedCluster
 
 CLIENTS = "apps"
 SMALL_DISK_OF = 3
-START_WITHIN_S = 120.0
+START_WITHIN_S = 300.0
+"""A broker took 70 s on two cores with a load of 50."""
 PATIENCE = 4.0
 """How much longer than its bound a wait lasts, so that the figure is known where the bound is missed."""
 TABLE_FILE = "CLUSTER_TABLE"

@@ -17,6 +17,7 @@ import pytest
 from support.fleet import BROKER_STARTS_WITHIN_S, ClusterFleet, Figures
 
 from broker.cluster import LocalCluster
+from streamsocial_billing.transactions import PATIENCE_S
 
 ANSWERS_WITHIN_S = 20.0
 """How long `submit` may take while a broker is down."""
@@ -27,7 +28,6 @@ BUSY = 3.0
 """How much longer a machine may take that has other work, as in a CI run."""
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_each_broker_dies_once_and_payments_go_on(
     cluster: LocalCluster, tmp_path: Path, unique_name: str
@@ -113,7 +113,10 @@ def demand(found: Figures, slack: float) -> None:
     """What has to be so in any run."""
     assert [] == found.for_an_operator
     assert [] == found.exits
-    assert [] == found.refused
+    # on a machine that is busy enough, no leader comes about in the time for which a submission is tried:
+    # there a refusal counts that came before that time was over
+    early = [one for one in found.refused if slack == 1 or one[0] == "POST" or one[1] < PATIENCE_S]
+    assert [] == early
     assert found.slowest_s["submit"] <= slack * ANSWERS_WITHIN_S
     assert found.last_answer_s <= slack * SETTLED_WITHIN_S
 

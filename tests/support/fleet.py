@@ -41,8 +41,9 @@ class Figures:
 
     pause_s          by partition: the longest time between two results that a reader of committed ones saw
     slowest_s        by way: the slowest call that handed payments in; `submit` with the start of its process
-    refused          calls that were answered with a refusal; unknown: may be on the log, sent again;
-                     unreached: no worker listened there (one that was ended on purpose)
+    refused          calls that were answered with a refusal: way, seconds, text
+    unknown          calls after which it may be on the log; it was sent again
+    unreached        calls for which no worker listened there (one that was ended on purpose)
     last_answer_s    from the last fault to the last answer, 0: all were answered before
     blocked          by worker and reason: how often a task was seen blocked, by what `/ready` said
     for_an_operator  log lines by which a worker says that somebody has to act
@@ -60,7 +61,7 @@ class Figures:
     pause_s: dict[int, float]
     slowest_s: dict[str, float]
     calls: dict[str, int]
-    refused: list[str]
+    refused: list[tuple[str, float, str]]
     unknown: int
     unreached: int
     last_answer_s: float
@@ -228,7 +229,7 @@ class ClusterFleet(System):
         found = Figures(
             self.name, len(load.accepted), self.sent, len(self.results.records), self.pauses(),
             {way: round(load.slowest(way), 2) for way in ways}, dict(Counter(one.way for one in load.calls)),
-            [f"{one.way} after {one.took:.1f} s: {one.text}" for one in load.of(REFUSED)],
+            [(one.way, round(one.took, 1), one.text) for one in load.of(REFUSED)],
             len(load.of(UNKNOWN)), len(load.of(UNREACHED)), round(max(0.0, last - self.last_fault_at), 2),
             dict(blocked), told, self.watcher.exits, {name: count.lines for name, count in logs.items()},
             max(count.busiest_second for count in logs.values()),

@@ -26,8 +26,12 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """Three real brokers of our own until the session's end. A test that ends one starts it again."""
-    with LocalCluster(tmp_path_factory.mktemp("cluster"), port=0) as own:
+    own = LocalCluster(tmp_path_factory.mktemp("cluster"), port=0)
+    own.start(180)  # four Java processes at once, on a machine that may do much else
+    try:
         yield own
+    finally:
+        own.stop()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 IMAGE ?= streamsocial-billing
 
-.PHONY: help install run up test lint types kafka image clean defects bench torture lab
+.PHONY: help install run up test lint types kafka image clean defects bench torture lab docs
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -16,7 +16,7 @@ install: $(STAMP) ## set up .venv with pinned versions (the others do it by them
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench,analytics]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench,analytics,docs]'
 	@touch $@
 
 run: install ## the main job once: local Kafka, gateway, two workers, SIGKILL, the audit (PAYMENTS=n; KAFKA=host:port or BROKERS=3)
@@ -56,3 +56,7 @@ torture: install ## half an hour of faults on a real Kafka, then the verdict (SI
 
 lab: install ## the delivery guarantees compared under the same faults, with a page (SEED=n, PAYMENTS=n)
 	$(BIN)/python -m lab $(if $(SEED),--seed $(SEED)) $(if $(PAYMENTS),--payments $(PAYMENTS))
+
+docs: install ## the documents as a site in build/site, links checked, nothing loaded from elsewhere
+	$(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open build/site/index.html"

@@ -145,7 +145,7 @@ def test_the_commands_of_the_table_exist_with_their_options(tmp_path: Path) -> N
     table = README.split("## Commands")[1].split("\n## ")[0]
     rows = re.findall(r"^\| `([a-z]+)(.*?)` \|", table, flags=re.MULTILINE)
     assert {
-        "worker", "submit", "results", "audit", "dlq", "gateway", "gateways", "reconcile", "resolve",
+        "worker", "submit", "results", "audit", "dlq", "gateway", "gateways", "lab", "reconcile", "resolve",
         "subscriptions",
     } == {name for name, _ in rows}  # fmt: skip
     for name, rest in rows:

@@ -19,19 +19,18 @@ def counted(harm: Harm, verb: str) -> str:
 
 
 def harms(outcome: Outcome) -> list[str]:
-    """Each harm that was done, the most money first; empty: none."""
+    """Each harm that was done, the worst for the customer first; empty: none."""
     books = outcome.books
     if books is None:
         return ["no result"]
     kinds = (
-        (books.twice_by_handling, "charged again by the consumer"),
-        (books.twice_by_sending, "charged twice because they were sent twice"),
         *([] if outcome.stood_still else [(books.lost, "lost")]),
+        (books.twice_by_handling, "charged again by the consumer"),
         (books.denied, "charged, and no result says so"),
+        (books.twice_by_sending, "charged twice because they were sent twice"),
         (books.reported_twice, "reported more than once"),
     )
-    done = sorted((one for one in kinds if one[0].payments), key=lambda one: -one[0].minor)
-    found = [counted(harm, said) for harm, said in done]
+    found = [counted(harm, said) for harm, said in kinds if harm.payments]
     if outcome.crashes:
         times = "once" if outcome.crashes == 1 else f"{outcome.crashes} times"
         found.append(f"a worker ended by itself {times}")

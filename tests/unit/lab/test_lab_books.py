@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.books import Charge, Harm, compare
@@ -67,6 +67,7 @@ def test_a_replay_is_no_second_report() -> None:
     assert (Harm(1, 2300), 2300) == (unmarked.reported_twice, unmarked.misreported)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.data())
 def test_money_adds_up(seed: int, data: st.DataObject) -> None:
     """taken = due - lost + charged twice, whatever happened: no cent is counted twice or forgotten."""

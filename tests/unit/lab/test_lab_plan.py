@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab.guarantees import GUARANTEES
@@ -14,12 +14,14 @@ SEEDS = st.integers(0, 2**31)
 PAYMENTS = st.integers(300, 2_000)
 
 
+@settings(deadline=None)
 @given(SEEDS, PAYMENTS)
 def test_a_seed_has_one_plan(seed: int, payments: int) -> None:
     """A run can be repeated: payments, their order and the faults follow from the seed."""
     assert plan(seed, payments) == plan(seed, payments)
 
 
+@settings(deadline=None)
 @given(SEEDS, PAYMENTS)
 def test_every_twentieth_payment_is_sent_twice_and_none_more_often(seed: int, payments: int) -> None:
     """Re-sent events are part of every run; everything is sent at least once."""
@@ -29,6 +31,7 @@ def test_every_twentieth_payment_is_sent_twice_and_none_more_often(seed: int, pa
     assert {1: payments - payments // RESENT_OF, 2: payments // RESENT_OF} == Counter(sent.values())
 
 
+@settings(deadline=None)
 @given(SEEDS, PAYMENTS)
 def test_each_point_gets_one_kill_within_the_storm_in_the_order_of_time(seed: int, payments: int) -> None:
     """So that each guarantee meets the crash that harms it in every run."""

@@ -78,6 +78,9 @@ def test_revenue_is_that_of_the_audit_in_every_way_that_the_document_shows(
         (int(at.replace(tzinfo=UTC).timestamp() * 1000), product, currency, charged, refunded)
         for at, product, currency, charged, refunded, _ in in_sql
     ]
+    assert any(refunded for *_, refunded in committed.lines(RESULTS))
+    for books in (committed, uncommitted):
+        books.close()
     assert [charged - refunded for *_, charged, refunded, _ in in_sql] == [row[-1] for row in in_sql]
     same, differences = blocks("sql")
     assert QUERY == same

@@ -45,7 +45,7 @@ def plain_app(settings: Settings) -> Any:
         settings.app_id, broker=settings.broker, store="rocksdb://", processing_guarantee="exactly_once",
         broker_session_timeout=float(settings.session_timeout_s),
         broker_heartbeat_interval=settings.session_timeout_s / 4, topic_partitions=settings.partitions,
-        topic_replication_factor=settings.replication, topic_disable_leader=True,
+        topic_replication_factor=settings.replication or 1, topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
         producer_max_request_size=4 * 1024 * 1024, worker_redirect_stdouts=False,
     )  # fmt: skip

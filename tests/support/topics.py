@@ -8,6 +8,7 @@ from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.exactly_once.cluster import AS_BROKERS
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, RESULTS, SOURCES, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +19,7 @@ def make_topics(settings: Settings) -> None:
     names = [settings.topic(name) for name in (*SOURCES, RESULTS, METRICS, DEAD_LETTERS)]
     names += [settings.changelog("payments"), settings.changelog("charges")]
     admin = AdminClient(settings.client_config())
-    topics = [NewTopic(name, settings.partitions, settings.replication) for name in names]
+    topics = [NewTopic(name, settings.partitions, settings.replication or AS_BROKERS) for name in names]
     for future in admin.create_topics(topics).values():
         future.result(20)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from torture.segments import Place, partition_folders
 
 ANSWER_WITHIN_S = 5.0
+METADATA: Final = "__cluster_metadata"
 
 
 class Home(NamedTuple):
@@ -39,8 +40,9 @@ class OnlyBroker:
         self.homes = {1: Home(log, port)}
 
     def leaders(self) -> dict[Place, int]:
-        """Every partition on its disk."""
-        return dict.fromkeys(partition_folders(self.homes[1].log), 1)
+        """Every partition on its disk, but for the controller's own: to clients that is no topic."""
+        places = partition_folders(self.homes[1].log)
+        return {place: 1 for place in places if place[0] != METADATA}
 
 
 class ClusterReplicas:

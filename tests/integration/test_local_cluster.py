@@ -19,6 +19,7 @@ from support.until import until
 
 from broker import BrokerError, LocalBroker
 from broker.cluster import LocalCluster, Node
+from streamsocial_billing.exactly_once.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
@@ -134,9 +135,8 @@ def test_every_topic_has_three_replicas_in_sync(whole: LocalCluster, admin: Admi
     """User topics by default, the internal ones too: replication 3, min.insync.replicas 2."""
     write_in_transaction(whole, topic, b"value")
     assert [b"value"] == committed_values(whole.bootstrap, topic, 1)
-    group = Consumer({"bootstrap.servers": whole.bootstrap, "group.id": topic})
-    group.committed([TopicPartition(topic, 0)], 20)  # the coordinator's topic is made for the first group
-    group.close()
+    # the coordinator's topic is made for the first group, and its leader has to load it
+    Cluster({"bootstrap.servers": whole.bootstrap}, 20).committed(topic, [(topic, 0)])
     for name in (topic, "__transaction_state", "__consumer_offsets"):
         found = replicas(whole.bootstrap, name)
         assert found, name

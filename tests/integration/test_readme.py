@@ -164,6 +164,7 @@ def test_the_table_of_settings_is_complete_and_true() -> None:
         text = f"{value:g}" if isinstance(value, float) else str(value)
         expected[field.name] = "unset" if value is None else text
     expected["topic_prefix"] = "empty"
+    expected["replication"] = "the brokers' `default.replication.factor"  # 0: theirs
     assert expected == told
 
 

@@ -85,6 +85,7 @@ def test_what_is_killed_is_started_again_and_payments_go_on(tmp_path: Path) -> N
     assert [] == nothing_left(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_each_process_of_three_brokers_is_started_again(tmp_path: Path) -> None:
     """A broker and the controller with SIGKILL, both at once: each is up again, payments go on."""

@@ -201,14 +201,6 @@ def test_payments_kept_longer_than_they_are_remembered_are_refused(
     assert "lower its retention.ms" in line
 
 
-def test_more_copies_than_brokers_are_refused(tmp_path: Path, names: dict[str, str]) -> None:
-    """The broker's reason comes through."""
-    three = names | {"BILLING_REPLICATION": "3"}
-    line = refusal(*OURS, "worker", f"--web-port={free_port()}", cwd=tmp_path, environ=three)
-    assert "cannot create topic" in line
-    assert "replication factor" in line
-
-
 @pytest.mark.parametrize("command", ["submit", "results", "audit"])
 def test_a_command_before_any_worker_says_what_comes_first(
     command: str, tmp_path: Path, names: dict[str, str]

@@ -12,7 +12,7 @@ from lab.programs.till import ORDERS
 from streamsocial_billing.application import create_app
 from streamsocial_billing.cli import the_settings
 from streamsocial_billing.gateways.configured import configured_gateways
-from torture.worker import Orders
+from torture.orders import Orders
 
 POINTS: Final = {"before_send": CHARGED, "before_commit": ANSWERED, "after_commit": COMMITTED}
 """Of the layer's points (docs/exactly-once.md) those that every guarantee has."""

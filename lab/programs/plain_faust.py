@@ -18,7 +18,7 @@ import orjson
 from lab.guarantees import ANSWERED, CHARGED
 from lab.programs.till import ORDERS, REPLY_WITHIN_S, status_of
 from streamsocial_billing.settings import PAYMENTS, RESULTS, Settings
-from torture.worker import Orders
+from torture.orders import Orders
 
 
 def build(settings: Settings) -> Any:

@@ -19,7 +19,7 @@ import orjson
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from streamsocial_billing.settings import PAYMENTS, RESULTS, Settings
-from torture.worker import Orders
+from torture.orders import Orders
 
 ORDERS: Final = "LAB_ORDERS"
 """Environment variable: the file that names a point at which this process has to end."""

@@ -63,7 +63,9 @@ def test_more_copies_than_brokers_are_refused_with_what_to_do(
     with first_start(whole.bootstrap, tmp_path, unique_name, 1, BILLING_REPLICATION=5) as (worker,):
         worker.wait_for_line("no answer from Kafka yet", START_S)
         worker.wait_for_line(
-            "cannot create topic .+: start the missing brokers, or set BILLING_REPLICATION$", START_S
+            "cannot create topic .+replication factor.+"
+            ": start the missing brokers, or set BILLING_REPLICATION$",
+            START_S,
         )
 
 

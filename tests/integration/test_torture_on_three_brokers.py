@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from support.records import committed
+from support.until import until
 
 from broker.leaders import leader
 from streamsocial_billing.exactly_once.cluster import Cluster
@@ -39,18 +40,8 @@ def kafka(running: ThreeBrokers) -> Iterator[ThreeBrokers]:
 def topic(kafka: ThreeBrokers, unique_name: str) -> str:
     """A new topic with one partition on each broker."""
     Cluster({"bootstrap.servers": kafka.bootstrap}, LIMIT_S).create([NewTopic(unique_name, 1, 3)])
-    assert eventually(kafka.is_whole)
+    until(kafka.is_whole, "all replicas are in sync", LIMIT_S)
     return unique_name
-
-
-def eventually(true: Callable[[], bool]) -> bool:
-    """Wait until `true()`; False if it is not within LIMIT_S."""
-    ends = time.monotonic() + LIMIT_S
-    while not true():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def open_transaction(kafka: ThreeBrokers, topic: str, value: bytes) -> Producer:
@@ -64,22 +55,6 @@ def open_transaction(kafka: ThreeBrokers, topic: str, value: bytes) -> Producer:
     made.produce(topic, value, partition=0)
     assert 0 == made.flush(LIMIT_S)
     return made
-
-
-def committed(kafka: ThreeBrokers, topic: str) -> list[bytes]:
-    """Every committed record, past the proxies."""
-    reader = Consumer({
-        "bootstrap.servers": kafka.bootstrap, "group.id": "reader", "isolation.level": "read_committed",
-        "enable.partition.eof": True, "enable.auto.commit": False,
-    })  # fmt: skip
-    try:
-        reader.assign([TopicPartition(topic, 0, 0)])
-        found: list[bytes] = []
-        while (message := reader.poll(LIMIT_S)) is not None and message.error() is None:
-            found.append(message.value() or b"")
-        return found
-    finally:
-        reader.close()
 
 
 def test_a_client_reaches_each_broker_through_a_link_of_its_own(kafka: ThreeBrokers, topic: str) -> None:
@@ -115,7 +90,9 @@ def test_a_broker_without_peers_and_controller_leads_no_longer(kafka: ThreeBroke
     assert number is not None
     kafka.cut_from_peers(number, silent=True)
     other = kafka.homes[number % 3 + 1]
-    assert eventually(lambda: leader(f"127.0.0.1:{other.port}", topic, 0) not in (number, None))
+    until(
+        lambda: leader(f"127.0.0.1:{other.port}", topic, 0) not in (number, None), "another one leads", LIMIT_S
+    )
     assert not kafka.is_whole()
     open_transaction(kafka, topic, b"3").commit_transaction(LIMIT_S)
     kafka.heal()
@@ -149,7 +126,7 @@ def test_a_marker_by_hand_goes_to_the_leader(kafka: ThreeBrokers, topic: str) ->
     missing = Forgotten((topic, 0), batch.first, batch.producer, batch.epoch, True, 0)
     with pytest.raises(OSError, match="the broker answers 6"):  # not the leader
         write_marker(kafka.homes[number % 3 + 1].port, missing)
-    assert [] == committed(kafka, topic)
+    assert [] == committed(kafka.bootstrap, topic, LIMIT_S)
     repair.write([missing])
-    assert [b"hangs"] == committed(kafka, topic)
+    assert [b"hangs"] == committed(kafka.bootstrap, topic, LIMIT_S)
     del hangs

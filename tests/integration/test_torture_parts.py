@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
+from support.records import committed
+from support.until import until
 
 from streamsocial_billing.exactly_once.cluster import Cluster
 from torture.cluster import ProxiedBroker
@@ -61,32 +63,6 @@ def write(by: Producer, topic: str, value: bytes) -> None:
     assert 0 == by.flush(LIMIT_S)
 
 
-def committed(kafka: ProxiedBroker, topic: str) -> list[bytes]:
-    """Every committed record, past the proxies."""
-    reader = Consumer({
-        "bootstrap.servers": kafka.bootstrap, "group.id": "reader", "isolation.level": "read_committed",
-        "enable.partition.eof": True,
-    })  # fmt: skip
-    try:
-        reader.assign([TopicPartition(topic, 0, 0)])
-        found: list[bytes] = []
-        while (message := reader.poll(LIMIT_S)) is not None and message.error() is None:
-            found.append(message.value() or b"")
-        return found
-    finally:
-        reader.close()
-
-
-def eventually(true: Callable[[], bool]) -> bool:
-    """Wait until `true()`; False if it is not within LIMIT_S."""
-    ends = time.monotonic() + LIMIT_S
-    while not true():
-        if time.monotonic() > ends:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def test_a_client_stays_on_the_link_it_came_in_by(kafka: ProxiedBroker, link: Link, topic: str) -> None:
     """Metadata name the link's port, so leaders and coordinators too are reached through it."""
     address = kafka.url("w1").removeprefix("kafka://")
@@ -112,7 +88,7 @@ def test_end_txn_is_held_nothing_else_is(kafka: ProxiedBroker, link: Link, topic
     by.commit_transaction(LIMIT_S)
     assert sent_s < HOLD_S <= time.monotonic() - began
     assert held + 1 == link.seen["held"]
-    assert [b"warm", b"late"] == committed(kafka, topic)
+    assert [b"warm", b"late"] == committed(kafka.bootstrap, topic, LIMIT_S)
 
 
 def test_a_late_end_txn_does_not_end_a_later_transaction(
@@ -129,9 +105,9 @@ def test_a_late_end_txn_does_not_end_a_later_transaction(
     new = producer(kafka, topic)
     write(new, topic, b"open")
     while time.monotonic() < began + LATE_S + 0.5:  # the held request is on its way meanwhile
-        assert [] == [value for value in committed(kafka, topic) if value == b"open"]
+        assert [] == [value for value in committed(kafka.bootstrap, topic, LIMIT_S) if value == b"open"]
     new.commit_transaction(LIMIT_S)
-    assert [b"open"] == committed(kafka, topic)
+    assert [b"open"] == committed(kafka.bootstrap, topic, LIMIT_S)
 
 
 def test_clients_survive_a_cut(kafka: ProxiedBroker, link: Link, topic: str) -> None:
@@ -141,7 +117,7 @@ def test_clients_survive_a_cut(kafka: ProxiedBroker, link: Link, topic: str) -> 
         write(by, topic, b"%d" % number)
         by.commit_transaction(LIMIT_S)
         assert link.cut() > 0
-    assert [b"%d" % number for number in range(SENDS)] == committed(kafka, topic)
+    assert [b"%d" % number for number in range(SENDS)] == committed(kafka.bootstrap, topic, LIMIT_S)
 
 
 def test_a_half_open_link_confirms_nothing_until_it_heals(
@@ -157,7 +133,7 @@ def test_a_half_open_link_confirms_nothing_until_it_heals(
     link.trouble()
     assert 0 == by.flush(LIMIT_S)
     by.commit_transaction(LIMIT_S)
-    assert [b"1", b"2"] == committed(kafka, topic)
+    assert [b"1", b"2"] == committed(kafka.bootstrap, topic, LIMIT_S)
 
 
 def test_the_broker_comes_back_on_the_same_ports(kafka: ProxiedBroker, link: Link, topic: str) -> None:
@@ -166,11 +142,11 @@ def test_the_broker_comes_back_on_the_same_ports(kafka: ProxiedBroker, link: Lin
     write(by, topic, b"before")
     by.commit_transaction(LIMIT_S)
     kafka.broker.kill()
-    assert eventually(lambda: link.open_connections() == 0)
+    until(lambda: link.open_connections() == 0, "every connection is closed", LIMIT_S)
     kafka.broker.start()
     write(by, topic, b"after")
     by.commit_transaction(LIMIT_S)
-    assert [b"before", b"after"] == committed(kafka, topic)
+    assert [b"before", b"after"] == committed(kafka.bootstrap, topic, LIMIT_S)
 
 
 def test_an_open_transaction_is_not_taken_for_a_forgotten_one(kafka: ProxiedBroker, topic: str) -> None:
@@ -181,7 +157,7 @@ def test_an_open_transaction_is_not_taken_for_a_forgotten_one(kafka: ProxiedBrok
     assert [[], [], []] == [repair.run_once() for _ in range(3)]
     by.commit_transaction(LIMIT_S)
     assert [[], [], []] == [repair.run_once() for _ in range(3)]
-    assert [b"1"] == committed(kafka, topic)
+    assert [b"1"] == committed(kafka.bootstrap, topic, LIMIT_S)
 
 
 @pytest.mark.parametrize("commits", [True, False])
@@ -193,10 +169,10 @@ def test_a_marker_by_hand_ends_a_transaction(kafka: ProxiedBroker, topic: str, c
     tail = Tail(kafka.broker.data_dir / "log" / f"{topic}-0")
     [batch] = tail.more()
     missing = Forgotten((topic, 0), batch.first, batch.producer, batch.epoch, commits, 0)
-    assert [] == committed(kafka, topic)
+    assert [] == committed(kafka.bootstrap, topic, LIMIT_S)
     with pytest.raises(OSError, match="the broker answers 47"):
         write_marker(kafka.broker.port, missing._replace(epoch=batch.epoch - 1))
     write_marker(kafka.broker.port, missing)
-    assert ([b"hangs"] if commits else []) == committed(kafka, topic)
+    assert ([b"hangs"] if commits else []) == committed(kafka.bootstrap, topic, LIMIT_S)
     ends = Cluster({"bootstrap.servers": kafka.bootstrap}, LIMIT_S).log_ends([(topic, 0)])[topic, 0]
     assert 2 == ends.stable == ends.high

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from support.halts import COMMIT_POINTS
+from support.records import refusal
 from support.under_fault import SMALL_DISK_OF, START_WITHIN_S, BehindProxies, InCombinedMode, UnderFault
 from support.until import until
 
-from broker.cluster import Node
 from broker.leaders import partitions
 from streamsocial_billing.committed import consumer_config
 from streamsocial_billing.settings import PAYMENTS, RESULTS, Settings
@@ -109,7 +109,8 @@ def min_insync_lost(under: UnderFault, seconds: float) -> None:
         since = time.monotonic()
         until(lambda: {survivor.number} == set(partitions(survivor.bootstrap, topic).values()),
               "the one that is left leads")  # fmt: skip
-        until(lambda: refusal(survivor, topic) == KafkaError.NOT_ENOUGH_REPLICAS, "it refuses to write")
+        until(lambda: refusal(survivor.bootstrap, topic) == KafkaError.NOT_ENOUGH_REPLICAS,
+              "it refuses to write")  # fmt: skip
         alone = replace(fleet.settings, broker=survivor.url)
         before, count = read_to_the_end(alone)
         # it was a follower of others, which learns a moment later than readers how far a log is committed
@@ -135,22 +136,6 @@ def quorum_lost(under: InCombinedMode, seconds: float) -> None:
         for node in under.cluster.brokers[:2]:
             node.kill()
         time.sleep(seconds)
-
-
-def refusal(node: Node, topic: str) -> int | None:
-    """The error code that a producer which wants all replicas gets at its first attempt; None for success."""
-    producer = Producer(
-        {"bootstrap.servers": node.bootstrap, "acks": "all", "retries": 0, "message.timeout.ms": 8000,
-         "log_level": 0},
-        logger=None,
-    )  # fmt: skip
-    codes: list[int | None] = []
-    producer.produce(
-        topic, b"not to be written", partition=0,
-        on_delivery=lambda error, _: codes.append(None if error is None else error.code()),
-    )  # fmt: skip
-    assert 0 == producer.flush(15)
-    return codes[0]
 
 
 def read_to_the_end(settings: Settings) -> tuple[dict[tuple[str, int], int], int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,10 +74,7 @@ def test_submit_says_that_it_uses_the_old_place(tmp_path: Path) -> None:
         "streamsocial-billing: streamsocial-billing-data, of an earlier release, is still used: "
         "move it to data/streamsocial-billing while nothing runs on it"
     )
-    # why Kafka does not answer may be said in either of two ways
-    assert [note, "streamsocial-billing: Kafka at 127.0.0.1:1 does not answer "] == [
-        one.partition("(")[0] for one in lines["old"]
-    ]
-    assert ["streamsocial-billing: Kafka at 127.0.0.1:1 does not answer "] == [
-        one.partition("(")[0] for one in lines["new"]
-    ]
+    # librdkafka's own reason, in brackets, depends on how far each of the two had come
+    reason = re.compile(r"(?<=does not answer )\(.*?\)(?=: )")
+    old, new = ([reason.sub("(...)", one) for one in lines[name]] for name in ("old", "new"))
+    assert [note, *new] == old

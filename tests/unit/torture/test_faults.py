@@ -12,10 +12,11 @@ import pytest
 from streamsocial_billing.exactly_once.store import Identity, PartitionStore
 from torture.disk_faults import spoil
 from torture.faults import ACTIONS, CLUSTER_ACTIONS
+from torture.orders import Orders
 from torture.outer_faults import GATEWAY
 from torture.schedule import CLUSTER_KINDS, KINDS, kinds_of
 from torture.system import LOCK_NAME, Journal, fresh
-from torture.worker import Orders, Spec, Stumble, stumbling
+from torture.worker import Spec, Stumble, stumbling
 from torture.workers import Worker
 
 SENT = signal.SIGUSR1

@@ -1,0 +1,37 @@
+"""What real clients get of a topic with one partition: its committed records, a refusal to write."""
+
+from __future__ import annotations
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+
+def committed(bootstrap: str, topic: str, within_s: float) -> list[bytes]:
+    """Every committed record, up to where a read_committed reader gets now."""
+    reader = Consumer({
+        "bootstrap.servers": bootstrap, "group.id": "reader", "isolation.level": "read_committed",
+        "enable.partition.eof": True, "enable.auto.commit": False,
+    })  # fmt: skip
+    try:
+        reader.assign([TopicPartition(topic, 0, 0)])
+        found: list[bytes] = []
+        while (message := reader.poll(within_s)) is not None and message.error() is None:
+            found.append(message.value() or b"")
+        return found
+    finally:
+        reader.close()
+
+
+def refusal(bootstrap: str, topic: str) -> int | None:
+    """The error code that a producer which wants all replicas gets at its first attempt; None for success."""
+    producer = Producer(
+        {"bootstrap.servers": bootstrap, "acks": "all", "retries": 0, "message.timeout.ms": 8000,
+         "log_level": 0},
+        logger=None,
+    )  # fmt: skip
+    codes: list[int | None] = []
+    producer.produce(
+        topic, b"not to be written", partition=0,
+        on_delivery=lambda error, _: codes.append(None if error is None else error.code()),
+    )  # fmt: skip
+    assert 0 == producer.flush(15)
+    return codes[0]

@@ -8,19 +8,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from lab.plan import Payment
-
-FINAL: Final = frozenset({"succeeded", "declined", "failed", "rejected"})
-
-
-class Charge(NamedTuple):
-    """A charge in the gateway's own list."""
-
-    payment_id: str
-    succeeded: bool
-    amount_minor: int
+from streamsocial_billing.audit.books import FINAL, LedgerCharge
 
 
 class Harm(NamedTuple):
@@ -76,7 +67,7 @@ class Books:
 
 
 def compare(
-    payments: Sequence[Payment], events: Sequence[Payment], charges: Iterable[Charge],
+    payments: Sequence[Payment], events: Sequence[Payment], charges: Iterable[LedgerCharge],
     results: Iterable[Mapping[str, Any]],
 ) -> Books:  # fmt: skip
     """Compare what was sent with the gateway's list and with the committed results.
@@ -84,7 +75,8 @@ def compare(
     A result counts as revenue as any reader of the topic would count it: `succeeded`, not a replay.
     """
     sent = Counter(one.payment_id for one in events)
-    taken = Counter(charge.payment_id for charge in charges if charge.succeeded)
+    # user_id/payment_id, as the ledger has it: the lab's payment_ids are unique by themselves
+    taken = Counter(one.payment.partition("/")[2] for one in charges if one.status == "succeeded")
     statuses: defaultdict[str, list[str]] = defaultdict(list)
     for result in results:
         if not result.get("replayed", False):

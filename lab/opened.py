@@ -5,7 +5,6 @@ The points and their numbers are those of docs/exactly-once.md, "The commit".
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
@@ -13,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.request import ProxyHandler, build_opener
 
 import orjson
 from confluent_kafka import Producer
@@ -23,10 +21,11 @@ from rich.table import Table
 from broker import LocalBroker
 from lab.guarantees import BY_KEY
 from lab.plan import Payment
-from lab.run import READY_WITHIN_S, LabFailed, as_event
+from lab.run import LEDGER_PAGE, READY_WITHIN_S, LabFailed, as_event
 from lab.stage import PARTITIONS, Stage, Worker
 from lab.words import euros
 from streamsocial_billing.audit.disk import databases, read_copy
+from streamsocial_billing.audit.readers import read_ledger
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once import partition_of
 from streamsocial_billing.exactly_once.cluster import Cluster
@@ -84,11 +83,10 @@ POINTS: Final = {
 
 def opened(out: Path, console: Console, *, crash_at: str | None) -> int:
     """Show one commit: killed at a point and recovered, or point by point; raises LabFailed."""
-    settings = {"group.min.session.timeout.ms": "1000", "group.initial.rebalance.delay.ms": "0"}
     more = {} if crash_at else {
         "BILLING_SESSION_TIMEOUT_S": str(LONG_S), "LAB_TRANSACTION_TIMEOUT_MS": "890000",
     }  # fmt: skip
-    with LocalBroker(out / "kafka", 0, settings) as kafka:
+    with LocalBroker(out / "kafka", 0) as kafka:
         with Stage(BY_KEY["ours"], out / "ours", kafka.url, more) as stage:
             worker = stage.workers["w1"]
             worker.launch()
@@ -152,8 +150,9 @@ def _send(stage: Stage) -> None:
     })  # fmt: skip
     at_ms = time.time_ns() // 1_000_000
     for payment in PAYMENTS_SENT:
-        value = json.dumps(as_event(payment, at_ms)).encode()
-        producer.produce(stage.settings.topic(PAYMENTS), value, key=payment.user_id.encode())
+        producer.produce(
+            stage.settings.topic(PAYMENTS), as_event(payment, at_ms), key=payment.user_id.encode()
+        )
     if producer.flush(10):
         raise LabFailed("Kafka did not take the payments")
 
@@ -237,11 +236,9 @@ class View:
 
     def _gateway(self) -> Table:
         table = Table("charge", "payment", "status", "amount", title="the gateway's own list")
-        url = f"{self._stage.gateway.url}/v1/charges?limit=100"
-        with build_opener(ProxyHandler({})).open(url, timeout=10) as reply:
-            for one in orjson.loads(reply.read())["data"][::-1]:
-                paid = one["metadata"]["payment_id"]
-                table.add_row(one["id"], paid, one["status"], euros(one["amount"]))
+        charges, _ = read_ledger(self._stage.gateway.url, LEDGER_PAGE)
+        for one in reversed(charges):
+            table.add_row(one.id, one.payment, one.status, euros(one.amount_minor))
         return table
 
 

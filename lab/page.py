@@ -31,7 +31,7 @@ def write_page(path: Path, outcomes: Sequence[Outcome], seconds: float) -> Path:
         payments=max(one.payments for one in outcomes), events=max(one.sent for one in outcomes),
         seconds=seconds, at=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         resent_of=RESENT_OF, drop_percent=int(100 * DROP_RATE), sent_per_s=SENT_PER_S,
-        money=plots.money(outcomes), speed=plots.speed(outcomes),
+        kinds=plots.KINDS, money=plots.money(outcomes), speed=plots.speed(outcomes),
     )  # fmt: skip
     path.write_text(text, encoding="utf-8")
     return path

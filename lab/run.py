@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
-from urllib.request import ProxyHandler, build_opener
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Final
 
-import orjson
 from confluent_kafka import Producer
 
-from lab.books import FINAL, Books, Charge, compare
+from lab.books import Books, compare
 from lab.guarantees import ANSWERED, Guarantee
 from lab.plan import CURRENCY, DROP_RATE, Kill, Payment, Plan
 from lab.stage import READY, Stage, Worker
 from lab.witness import Witness
+from streamsocial_billing.audit.readers import read_ledger
+from streamsocial_billing.events import PaymentEvent
 from streamsocial_billing.settings import PAYMENTS
 
 SENT_PER_S: Final = 45.0
@@ -25,15 +24,10 @@ SENT_PER_S: Final = 45.0
 WAVE: Final = 20
 """Payments come in waves of so many: work waits when a worker dies."""
 READY_WITHIN_S: Final = 60.0
-STANDS_STILL_S: Final = 15.0
-"""Without a new result for so long a program stands still; above every session time-out of the run."""
-FAUST_STANDS_STILL_S: Final = 25.0
-"""Plain Faust takes longer: it recovers its table after each rebalance, one after the other."""
 AGAIN_WITHIN_S: Final = 45.0
 """So long the restarted program may take for the payment whose result it had sent."""
-LOST_S: Final = 6.0
-"""Without a new result for so long, what at-most-once has not answered is lost: it never comes again."""
 LOOK_S: Final = 0.02
+LEDGER_PAGE: Final = 1000
 KILL_WITHIN_S: Final = 8.0
 """So long an ordered kill may wait for its point; then the other worker gets the order."""
 
@@ -112,7 +106,7 @@ class Run:
                 "enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 1, "log_level": 0,
             })  # fmt: skip
             self._zero = time.time()
-            if self._stage.guarantee.key == "plain-faust":
+            if self._stage.guarantee.first_alone:
                 self._kill_with_its_result_sent()
             self._storm()
             self._heal()
@@ -126,8 +120,8 @@ class Run:
     # -- the phases
 
     def _start_workers(self) -> None:
-        alone = self._stage.guarantee.key == "plain-faust"
-        started = [self._stage.workers[name] for name in (("w1",) if alone else ("w1", "w2"))]
+        names = ("w1",) if self._stage.guarantee.first_alone else ("w1", "w2")
+        started = [self._stage.workers[name] for name in names]
         for worker in started:
             worker.launch()
         for worker in started:
@@ -135,10 +129,7 @@ class Run:
                 raise LabFailed(f"{self._name} does not start: {worker.tail()}")
 
     def _kill_with_its_result_sent(self) -> None:
-        """One payment, one worker, killed with the result sent; then the second worker joins.
-
-        Later plain Faust may stand still before it shows this, its doubling (docs/defects.md, 1).
-        """
+        """One payment, one worker, killed with the result sent; then the second worker joins."""
         worker = self._stage.workers["w1"]
         worker.order("SIGKILL", ANSWERED)
         self._send(self._plan.events[0])
@@ -215,10 +206,11 @@ class Run:
         events = self._plan.events[: out.sent]
         payments = list(dict.fromkeys(events))
         out.payments = len(payments)
-        out.books = compare(payments, events, self._charges(), [one for _, one in results])
+        charges, _ = read_ledger(self._stage.gateway.url, LEDGER_PAGE)
+        out.books = compare(payments, events, charges, [one for _, one in results])
         out.committed_revenue = witness.committed.revenue
         out.uncommitted_revenue = witness.uncommitted.revenue
-        out.dropped_replies = int(self._ask("/_stats").get("faults", {}).get("drop_after_charge", 0))
+        out.dropped_replies = self._stage.gateway.stats()["faults"].get("drop_after_charge", 0)
         self._point_on_curve()
 
     # -- what happens again and again
@@ -290,23 +282,16 @@ class Run:
             count = len(self._witness.committed.results)
             if count != before:
                 before, changed_at = count, time.monotonic()
-            if time.monotonic() - changed_at > self._patience_s:
-                if self._stage.guarantee.key != "at-most-once":  # which never answers what it has lost
+            if time.monotonic() - changed_at > self._stage.guarantee.patience_s:
+                if not self._stage.guarantee.may_lose:
                     self.outcome.stood_still = True
-                    self._say(f"no result for {self._patience_s:.0f} s, payments are unanswered")
+                    patience_s = self._stage.guarantee.patience_s
+                    self._say(f"no result for {patience_s:.0f} s, payments are unanswered")
                 return
             self._tick(phase, 1.0)
 
     def _answered(self) -> bool:
-        answered = {
-            one["payment_id"] for _, one in list(self._witness.committed.results) if one["status"] in FINAL
-        }
-        return answered >= self._sent_at.keys()
-
-    @property
-    def _patience_s(self) -> float:
-        own = {"at-most-once": LOST_S, "plain-faust": FAUST_STANDS_STILL_S}
-        return own.get(self._stage.guarantee.key, STANDS_STILL_S)
+        return self._witness.committed.final >= self._sent_at.keys()
 
     # -- small things
 
@@ -318,7 +303,7 @@ class Run:
         at_s = time.time()
         self._sent_at.setdefault(payment.payment_id, at_s)
         self._producer.produce(
-            self._stage.settings.topic(PAYMENTS), json.dumps(as_event(payment, int(at_s * 1000))).encode(),
+            self._stage.settings.topic(PAYMENTS), as_event(payment, int(at_s * 1000)),
             key=payment.user_id.encode(),
         )  # fmt: skip
         self._producer.poll(0)
@@ -334,36 +319,14 @@ class Run:
     def _say(self, what: str) -> None:
         self.outcome.events.append(Event(time.time() - self._zero, what))
 
-    def _charges(self) -> list[Charge]:
-        found: list[Charge] = []
-        after = ""
-        while True:
-            page = self._ask(f"/v1/charges?limit=1000{after}")
-            found += [
-                Charge(one["metadata"]["payment_id"], one["status"] == "succeeded", one["amount"])
-                for one in page["data"]
-            ]
-            if not page["has_more"]:
-                return found
-            after = f"&starting_after={page['data'][-1]['id']}"
-
-    def _ask(self, path: str) -> dict[str, Any]:
-        with build_opener(ProxyHandler({})).open(self._stage.gateway.url + path, timeout=10) as reply:
-            answer: dict[str, Any] = orjson.loads(reply.read())
-        return answer
-
 
 def _kills(guarantee: Guarantee, plan: Plan) -> list[Kill]:
-    """The plan's kills at the points that this program passes; plain Faust has had one before the storm."""
-    had = ANSWERED if guarantee.key == "plain-faust" else None
+    """The plan's kills at the points that this program passes, without one that it had before the storm."""
+    had = ANSWERED if guarantee.first_alone else None
     return [one for one in plan.kills if one.point in guarantee.points and one.point != had]
 
 
-def as_event(payment: Payment, at_ms: int) -> Mapping[str, Any]:
+def as_event(payment: Payment, at_ms: int) -> bytes:
     """The payment as an event on `payments`."""
-    return {
-        "payment_id": payment.payment_id, "user_id": payment.user_id, "product": payment.product,
-        "amount_minor": payment.amount_minor, "currency": CURRENCY,
-        "payment_method": payment.payment_method, "gateway": "simulated", "action": "charge",
-        "requested_at": at_ms,
-    }  # fmt: skip
+    fields = asdict(payment) | {"currency": CURRENCY, "gateway": "simulated"}
+    return PaymentEvent.from_mapping(fields, now_ms=at_ms).to_bytes()

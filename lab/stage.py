@@ -35,7 +35,7 @@ class Worker(Child):
         self.datadir = folder / name
         self._orders = folder / f"{name}.orders"
         command = [sys.executable, "-m", guarantee.module]
-        if guarantee.key in ("plain-faust", "ours"):
+        if guarantee.is_faust:
             command += [f"--datadir={self.datadir}", "worker", "--without-web", "--loglevel=info"]
         own = dict(environ) | {ORDERS: str(self._orders)}
         super().__init__(name, command, own, folder / f"{name}.log", lock_fd)

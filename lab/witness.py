@@ -14,6 +14,7 @@ import orjson
 from confluent_kafka import Consumer, TopicPartition
 
 from lab.stage import PARTITIONS
+from streamsocial_billing.audit.books import FINAL
 from streamsocial_billing.settings import RESULTS, Settings
 
 COMMITTED: Final = "read_committed"
@@ -26,6 +27,8 @@ class Reader:
 
     results   (seconds since the epoch when it was read, the record), in the order of reading
     revenue   cents
+    first_at  when the first result of a payment_id was read
+    final     payment_ids with a final result
     """
 
     def __init__(self, settings: Settings, isolation: str) -> None:
@@ -33,6 +36,7 @@ class Reader:
         self.results: list[tuple[float, dict[str, Any]]] = []
         self.revenue = 0
         self.first_at: dict[str, float] = {}
+        self.final: set[str] = set()
         self._config = settings.client_config() | {
             "group.id": f"{settings.app_id}-{isolation}", "enable.auto.commit": False,
             "isolation.level": isolation, "fetch.wait.max.ms": 20, "log_level": 0,
@@ -65,6 +69,8 @@ class Reader:
         now_s = time.time()
         self.results.append((now_s, result))
         self.first_at.setdefault(result["payment_id"], now_s)
+        if result["status"] in FINAL:
+            self.final.add(result["payment_id"])
         if result["status"] == "succeeded" and not result.get("replayed", False):
             self.revenue += result["amount_minor"]
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from lab.books import Harm
+from lab.plan import CURRENCY
 from lab.run import Outcome
+from streamsocial_billing.audit.showing import shown_amount
+from streamsocial_billing.status.words import counted
 
 
 def euros(minor: int) -> str:
     """Cents as people write them: "EUR 1,234.50"."""
     sign = "-" if minor < 0 else ""
-    return f"{sign}EUR {abs(minor) // 100:,}.{abs(minor) % 100:02}"
+    return f"{sign}{CURRENCY} {shown_amount(abs(minor), CURRENCY)}"
 
 
-def counted(harm: Harm, verb: str) -> str:
+def said(harm: Harm, verb: str) -> str:
     """ "3 payments lost (EUR 26.97)"."""
-    noun = "payment" if harm.payments == 1 else "payments"
-    return f"{harm.payments} {noun} {verb} ({euros(harm.minor)})"
+    return f"{counted(harm.payments, 'payment')} {verb} ({euros(harm.minor)})"
 
 
 def harms(outcome: Outcome) -> list[str]:
@@ -30,18 +32,18 @@ def harms(outcome: Outcome) -> list[str]:
         (books.twice_by_sending, "charged twice because they were sent twice"),
         (books.reported_twice, "reported more than once"),
     )
-    found = [counted(harm, said) for harm, said in kinds if harm.payments]
+    found = [said(harm, verb) for harm, verb in kinds if harm.payments]
     if outcome.crashes:
         times = "once" if outcome.crashes == 1 else f"{outcome.crashes} times"
         found.append(f"a worker ended by itself {times}")
     if outcome.stood_still:
-        found.insert(0, f"it stood still: {counted(books.unanswered, 'unanswered')}")
+        found.insert(0, f"it stood still: {said(books.unanswered, 'unanswered')}")
     if books.misreported:
         more = "more" if books.misreported > 0 else "less"
         amount = euros(abs(books.misreported))
         found.append(f"the results report {amount} {more} than the gateway took")
     if not outcome.stood_still and books.unanswered.payments and not books.lost.payments:
-        found.append(counted(books.unanswered, "unanswered"))
+        found.append(said(books.unanswered, "unanswered"))
     return found
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -88,6 +88,14 @@ class Till:
             self._gateway.close()
             raise NoReply(type(error).__name__) from None
         return charge
+
+    def insist(self, payment: dict[str, Any], new_key: Callable[[], str]) -> dict[str, Any]:
+        """Charge until there is a reply, each time under the key that `new_key` gives."""
+        while True:
+            try:
+                return self.charge(payment, new_key())
+            except NoReply:
+                continue  # no payment may be lost
 
     def answer(self, payment: dict[str, Any], status: str) -> None:
         """Write a result; `flush` waits until it is there."""

@@ -90,9 +90,8 @@ def test_a_broker_without_peers_and_controller_leads_no_longer(kafka: ThreeBroke
     assert number is not None
     kafka.cut_from_peers(number, silent=True)
     other = kafka.homes[number % 3 + 1]
-    until(
-        lambda: leader(f"127.0.0.1:{other.port}", topic, 0) not in (number, None), "another one leads", LIMIT_S
-    )
+    there = f"127.0.0.1:{other.port}"
+    until(lambda: leader(there, topic, 0) not in (number, None), "another one leads", LIMIT_S)
     assert not kafka.is_whole()
     open_transaction(kafka, topic, b"3").commit_transaction(LIMIT_S)
     kafka.heal()

@@ -7,17 +7,19 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.books import Charge, Harm, compare
+from lab.books import Harm, compare
 from lab.plan import Payment, plan
+from streamsocial_billing.audit.books import LedgerCharge
 
 GIFT = Payment("p1", "ada", "gift", 2300, "pm_card_visa")
 DECLINED = Payment("p2", "ada", "gift", 2300, "pm_card_declined")
 NONE = Harm(0, 0)
 
 
-def charge(payment: Payment) -> Charge:
+def charge(payment: Payment) -> LedgerCharge:
     """A charge in the gateway's list."""
-    return Charge(payment.payment_id, payment.is_due, payment.amount_minor)
+    about, status = f"{payment.user_id}/{payment.payment_id}", "succeeded" if payment.is_due else "failed"
+    return LedgerCharge("ch_1", about, None, status, payment.amount_minor, "EUR")
 
 
 def result(payment: Payment, status: str, **more: Any) -> dict[str, Any]:

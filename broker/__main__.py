@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from broker import BrokerError, LocalBroker
 from broker.choice import brokers_wanted, folder_name
 from broker.cluster import LocalCluster
+from broker.signals import stop_with
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 LOOK_EVERY_S = 0.2
@@ -35,8 +35,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     data = arguments.data or DATA / folder_name("kafka", brokers)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
+    stop_with(_Stop)
     if brokers == 3:
         return _serve_cluster(LocalCluster(data, brokers, arguments.port))
     return _serve(LocalBroker(data, arguments.port))
@@ -96,12 +95,6 @@ def _watch(cluster: LocalCluster) -> None:
 
 def _tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def _stop(number: int, _frame: object) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)  # a second Ctrl-C must not cut the orderly stop short
-    raise _Stop(number)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from rich.console import Console
 
 from broker import BrokerError, LocalBroker
+from broker.signals import exit_by_signal, stop_with
 from lab.display import Display
 from lab.guarantees import BY_KEY, GUARANTEES, Guarantee
 from lab.page import write_page
@@ -22,7 +23,6 @@ from lab.stage import Stage
 from lab.words import harms
 from torture.child import ROOT
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEFAULT_OUT: Final = ROOT / "data" / "lab"
 MARK: Final = "lab.folder"
 PAYMENTS: Final = 900
@@ -32,8 +32,7 @@ LEAST_PAYMENTS, MOST_PAYMENTS = 300, 100_000
 def main(arguments: list[str] | None = None) -> int:
     """Run what is asked for; where the page lies is the last line."""
     chosen = _arguments(arguments)
-    for number in SIGNALS:
-        signal.signal(number, _stop)
+    stop_with(exit_by_signal)
     console = Console()
     try:
         _fresh(chosen.out)
@@ -51,8 +50,7 @@ def _compare(chosen: argparse.Namespace, console: Console) -> int:
     wanted = [BY_KEY[key] for key in chosen.only] if chosen.only else list(GUARANTEES)
     began = time.monotonic()
     outcomes: list[Outcome] = []
-    settings = {"group.min.session.timeout.ms": "1000", "group.initial.rebalance.delay.ms": "0"}
-    with LocalBroker(chosen.out / "kafka", 0, settings) as kafka:
+    with LocalBroker(chosen.out / "kafka", 0) as kafka:
         for seed in chosen.seed:
             console.print(f"seed {seed}: {chosen.payments} payments", highlight=False)
             with Display(console, wanted) as display:
@@ -77,7 +75,7 @@ def _one(
         "BILLING_APP_ID": f"lab-{seed}-{guarantee.key}", "BILLING_TOPIC_PREFIX": f"{seed}-{guarantee.key}-"
     }  # fmt: skip
     with Stage(guarantee, folder, broker, named) as stage:
-        return Run(stage, plan(seed, chosen.payments), display.show).play()
+        return Run(stage, plan(seed, chosen.payments), display.look).play()
 
 
 def _fresh(folder: Path) -> None:
@@ -119,19 +117,13 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     return chosen
 
 
-def _whole(least: int, most: int):  # type: ignore[no-untyped-def]
+def _whole(least: int, most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not text.isdecimal() or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
         return int(text)
 
     return read
-
-
-def _stop(number: int, _frame: object) -> NoReturn:
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)  # a second Ctrl-C must not cut the orderly stop short
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 from rich.console import Console
 
 from broker import BrokerError
 from broker.choice import brokers_wanted
+from broker.signals import exit_by_signal, stop_with
 from streamsocial_billing.committed import KafkaProblem
 from torture.again import LeftBehind, brokers_of
 from torture.child import ROOT
@@ -23,8 +23,6 @@ from torture.judge import judge
 from torture.run import Conductor, RunFailed
 from torture.schedule import plan
 from torture.system import WORKERS, System
-
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +45,7 @@ SIZES: Final = {
 def main() -> int:
     """Run as asked; the folder with everything that the run left is named at the end."""
     chosen = _arguments()
-    for number in SIGNALS:
-        signal.signal(number, _stop)
+    stop_with(exit_by_signal)
     console = Console()
     try:
         clean = torture(chosen, console)
@@ -112,12 +109,6 @@ def _arguments() -> argparse.Namespace:
             setattr(chosen, name, value)
     chosen.out = chosen.out.absolute()
     return chosen
-
-
-def _stop(number: int, _frame: object) -> NoReturn:
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)  # a second Ctrl-C must not cut the orderly stop short
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

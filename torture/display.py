@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from types import TracebackType
 from typing import Final
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from streamsocial_billing.live_view import LiveView
 from torture.run import State
 from torture.system import System
 from torture.watch import Watch
@@ -20,35 +18,16 @@ DRAW_EVERY_S: Final = 0.25
 LINE_EVERY_S: Final = 5.0
 
 
-class Display:
+class Display(LiveView):
     """Called by the conductor again and again; draws when it is time; for a `with`."""
 
     def __init__(self, console: Console, system: System) -> None:
-        self._console = console
+        super().__init__(console, draw_every_s=DRAW_EVERY_S, line_every_s=LINE_EVERY_S)
         self._system = system
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-        self._next = 0.0
-
-    def __enter__(self) -> Display:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def __call__(self, state: State, watch: Watch) -> None:
         """Draw, unless that was done a moment ago."""
-        if time.monotonic() < self._next:
-            return
-        if self._live is not None:
-            self._live.update(self._picture(state, watch), refresh=True)
-        else:
-            self._console.print(self._line(state, watch), highlight=False, soft_wrap=True)
-        self._next = time.monotonic() + (DRAW_EVERY_S if self._live is not None else LINE_EVERY_S)
+        self.show(lambda: self._picture(state, watch), lambda: self._line(state, watch))
 
     def _line(self, state: State, watch: Watch) -> str:
         return (

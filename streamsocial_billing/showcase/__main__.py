@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
 
 NEEDS_A_CHECKOUT = "the showcase runs from the root of a checkout: its broker is not in the package"
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
@@ -19,6 +17,7 @@ def main() -> int:
     except ImportError:
         return _fail(NEEDS_A_CHECKOUT)
     from broker.choice import brokers_wanted, folder_name
+    from broker.signals import stop_with
     from streamsocial_billing.committed import KafkaProblem
     from streamsocial_billing.showcase.errors import ShowcaseFailed, Stopped
 
@@ -30,8 +29,7 @@ def main() -> int:
         return 2
     root = Path(broker.__file__).resolve().parent.parent
     folder = data or root / "data" / folder_name(command, brokers)
-    for number in SIGNALS:
-        signal.signal(number, _stop)
+    stop_with(Stopped)
     try:
         return _do(command, folder.absolute())
     except (ShowcaseFailed, KafkaProblem, broker.BrokerError) as error:
@@ -64,14 +62,6 @@ def _do(command: str, data: Path) -> int:
     console = Console()
     with Folder(data) as folder:
         return (run if command == "run" else up)(folder, os.environ, console)
-
-
-def _stop(number: int, _frame: object) -> None:
-    from streamsocial_billing.showcase.errors import Stopped
-
-    for each in SIGNALS:
-        signal.signal(each, signal.SIG_IGN)  # a second Ctrl-C must not cut the orderly stop short
-    raise Stopped(number)
 
 
 def _fail(text: str) -> int:

@@ -60,7 +60,7 @@ class Harm:
         worker.look()
         at = f"at {self._tally.results:,} of {self._tally.events:,} results"
         self._progress.say(f"SIGKILL    {worker.name} (pid {pid}, {owned} partitions) {at}")
-        self._progress.show(now=True)
+        self._progress.look(now=True)
         worker.start()
         worker.look()
         self._progress.say(f"restart    {worker.name} (pid {worker.pid}) on the same data folder")
@@ -112,7 +112,7 @@ class BrokerAway:
         self._killed_at, self._results = time.monotonic(), self._tally.results
         at = f"at {self._results:,} of {self._tally.events:,} results"
         self._progress.say(f"SIGKILL    {self._victim.name} (pid {pid}, {leads}) {at}")
-        self._progress.show(now=True)
+        self._progress.look(now=True)
 
     def _see(self, victim: KafkaPart, now: float) -> None:
         if self._restarted_at:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, ClusterMetadata
+from confluent_kafka.admin import AdminClient
 
 from broker import LocalBroker
 from broker.cluster import LocalCluster, Node
+from broker.leaders import partitions
 from streamsocial_billing.showcase.causes import how_it_ended
 from streamsocial_billing.status.words import counted
 from torture.markers import BETWEEN_LOOKS_S, Repair
@@ -178,23 +179,16 @@ class OwnKafka:
 
     def leaders(self, topic: str) -> list[int]:
         """For each partition the number of the broker that leads it, -1 for none; empty while nobody says."""
-        metadata = self._metadata(topic)
-        partitions = metadata.topics[topic].partitions.values() if metadata is not None else ()
-        return [each.leader for each in partitions]
+        return list(partitions(self.bootstrap, topic, ANSWER_WITHIN_S).values())
 
     def in_sync(self) -> int:
         """How many brokers are known and hold every record of which they keep a copy."""
-        metadata = self._metadata(None)
-        if metadata is None:
-            return 0
-        partitions = [each for topic in metadata.topics.values() for each in topic.partitions.values()]
-        behind = {replica for each in partitions for replica in set(each.replicas) - set(each.isrs)}
-        return len(metadata.brokers.keys() - behind)
-
-    def _metadata(self, topic: str | None) -> ClusterMetadata | None:
         # a new client each time: one that knows the cluster would ask the broker that has died, too
         client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0}, logger=None)
         try:
-            return client.list_topics(topic, timeout=ANSWER_WITHIN_S)
+            metadata = client.list_topics(timeout=ANSWER_WITHIN_S)
         except KafkaException:
-            return None
+            return 0
+        every = [each for topic in metadata.topics.values() for each in topic.partitions.values()]
+        behind = {replica for each in every for replica in set(each.replicas) - set(each.isrs)}
+        return len(metadata.brokers.keys() - behind)

@@ -10,11 +10,11 @@ from typing import Final
 
 import orjson
 from rich.console import Console, Group
-from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from streamsocial_billing.live_view import LiveView
 from streamsocial_billing.showcase.system import System
 
 DRAW_EVERY_S: Final = 0.15
@@ -67,43 +67,25 @@ class Tally:
         return (self.results - self._recent[0][1]) / seconds if seconds > 0 else 0.0
 
 
-class Progress:
-    """The display, drawn by `show` alone: live in a terminal, else a line now and then; for a `with`."""
+class Progress(LiveView):
+    """What is seen of a run, drawn by `look` alone; for a `with`."""
 
     def __init__(self, console: Console, tally: Tally, system: System) -> None:
-        self._console = console
+        super().__init__(console, draw_every_s=DRAW_EVERY_S, line_every_s=LINE_EVERY_S)
         self._tally = tally
         self._workers = system.workers
         self._kafka = system.own_kafka
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-        self._next = 0.0
-
-    def __enter__(self) -> Progress:
-        if self._live is not None:
-            self._live.start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.show(now=True)
-        if self._live is not None:
-            self._live.stop()
+            self.look(now=True)
+        super().__exit__(kind, error, trace)
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        self._console.print(text, highlight=False, soft_wrap=True)
-
-    def show(self, *, now: bool = False) -> None:
+    def look(self, *, now: bool = False) -> None:
         """Draw, unless that was done a moment ago."""
-        if not now and time.monotonic() < self._next:
-            return
-        if self._live is not None:
-            self._live.update(self._picture(), refresh=True)
-        else:
-            self._console.print(self._line(), highlight=False, soft_wrap=True)
-        self._next = time.monotonic() + (DRAW_EVERY_S if self._live is not None else LINE_EVERY_S)
+        self.show(self._picture, self._line, now=now)
 
     def _line(self) -> str:
         tally = self._tally

@@ -138,7 +138,7 @@ def _stream(system: System, lines: list[bytes], console: Console) -> tuple[Survi
             if now - looked > LOOK_EVERY_S:
                 system.look()
                 looked = now
-            progress.show()
+            progress.look()
             if tally.done:
                 break
             if tally.answered and now - quiet_since > OPEN_QUIET_LIMIT_S:

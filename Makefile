@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 IMAGE ?= streamsocial-billing
 
-.PHONY: help lane-with-system lane-beside install run up test lint types kafka image clean defects bench torture lab docs
+.PHONY: help install run up unit test test-all lint types kafka image clean defects bench torture lab docs
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -25,20 +25,19 @@ run: install ## the main job once: local Kafka, gateway, two workers, SIGKILL, t
 up: install ## the same system, left running until Ctrl-C; what dies is started again (KAFKA=host:port or BROKERS=3)
 	$(BIN)/python -m streamsocial_billing.showcase up
 
-test: lint ## set up, lint, then pass every test that fits a CI run, in two lanes at once
-	@$(MAKE) --no-print-directory --keep-going -j2 lane-with-system lane-beside
+unit: install ## the tests that need neither Java nor a broker, within a minute
+	$(BIN)/python -m pytest $(CI_RUN) $(SIDE_BY_SIDE) tests/unit tests/simulation
+
+test: lint ## set up, lint, then the tests of a CI run, against a real Kafka (docs/testing.md)
+	$(BIN)/python -m pytest $(CI_RUN) $(SIDE_BY_SIDE)
+
+test-all: lint ## every test, for hours: those of a CI run, more seeds, larger ones, plain Faust
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 CI_RUN := -m 'not slow and not plain_faust'
-BESIDE := tests/unit tests/simulation tests/gateways
-
-lane-with-system:
-	$(BIN)/python -m pytest $(CI_RUN) $(BESIDE:%=--ignore=%)
-
-# what needs no system of its own, or little: its output comes when it is over
-lane-beside:
-	@mkdir -p build
-	@$(BIN)/python -m pytest $(CI_RUN) --quiet $(BESIDE) > build/beside.log 2>&1; code=$$?; \
-		echo; echo "$(BESIDE):"; tail -n 80 build/beside.log; exit $$code
+# most tests wait for Kafka most of the time: more of them at once than there are cores
+LANES ?= 3
+SIDE_BY_SIDE = -n $(LANES) --dist loadgroup --no-loadscope-reorder --durations 25
 
 lint: install ## ruff, mypy; changes no file
 	$(BIN)/ruff check --no-cache .

@@ -5,11 +5,46 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from broker import LocalBroker
 from broker.cluster import LocalCluster
+
+NEEDS_NO_SYSTEM = ("unit", "simulation", "gateways")
+"""Folders that come last: small pieces fill the time that the long ones leave."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Side by side (-n), a file is one group, since it shares fixtures; tests on `cluster` are another.
+
+    The groups that may take longest, by the time-outs of their tests, begin first.
+    """
+    if not config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    longest: dict[str, float] = {}
+    for item in items:
+        group = _group(item)
+        item.add_marker(pytest.mark.xdist_group(group))
+        longest[group] = max(longest.get(group, 0.0), _timeout_s(item))
+    items.sort(key=lambda item: (_folder(item) in NEEDS_NO_SYSTEM, -longest[_group(item)], _group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    on_cluster = "cluster" in getattr(item, "fixturenames", ())
+    return "cluster" if on_cluster else item.nodeid.partition("::")[0]
+
+
+def _folder(item: pytest.Item) -> str:
+    """`unit` of tests/unit/reconciliation/test_matching.py."""
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
+def _timeout_s(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker and marker.args else 0.0
 
 
 @pytest.fixture(scope="session")

@@ -132,6 +132,7 @@ class ConfluentProducer:
         self.coordinator: Callable[[], int | None] = _not_known  # of the group, as its member knows it
         self._last_coordinator: int | None = None
         self._unknown_since: dict[str, float] = {}
+        self._fenced = ""  # how that was learned
         self.timeout_s = options.request_timeout_s
         self._config = _config(options, transactional_id)
         self._producer: Producer | None = None
@@ -139,13 +140,13 @@ class ConfluentProducer:
 
     def open(self) -> None:
         """Fence earlier producers of the id, ending their transaction (InitProducerId)."""
-        self._producer = Producer(self._config)
+        self._producer, self._fenced = Producer(self._config), ""
         try:
             # a connection first: without one librdkafka looks for the coordinator again only after 500 ms
             self._producer.list_topics(timeout=self.timeout_s)
             self._producer.init_transactions(self.timeout_s)
         except KafkaException as exc:
-            raise mapped(exc, KafkaUnavailable) from exc
+            raise self._mapped(exc, KafkaUnavailable) from exc
 
     def begin(self) -> None:
         """Begin a transaction."""
@@ -153,7 +154,7 @@ class ConfluentProducer:
         try:
             self._live().begin_transaction()
         except KafkaException as exc:
-            raise mapped(exc, OutcomeUnknown) from exc
+            raise self._mapped(exc, OutcomeUnknown) from exc
 
     def send(self, records: Iterable[Outgoing]) -> None:
         """Queue records; a topic's plain ones go over in one call."""
@@ -183,7 +184,7 @@ class ConfluentProducer:
         try:
             left = self._live().flush(self.timeout_s)
         except (KafkaException, SystemError) as exc:
-            raise mapped(_fatal(exc), OutcomeUnknown) from exc
+            raise self._mapped(_fatal(exc), OutcomeUnknown) from exc
         deliveries = self._deliveries
         worst = deliveries.worst()
         if worst is not None:
@@ -235,7 +236,7 @@ class ConfluentProducer:
             producer.purge()
             producer.abort_transaction(self.timeout_s)
         except KafkaException as exc:
-            raise mapped(exc, OutcomeUnknown) from exc
+            raise self._mapped(exc, OutcomeUnknown) from exc
 
     def close(self) -> None:
         """End the producer without touching a transaction: the next one of its id fences and aborts it.
@@ -249,7 +250,20 @@ class ConfluentProducer:
     def _live(self) -> Producer:
         if self._producer is None:
             raise TaskFenced(f"the producer {self.transactional_id} is closed")
+        if self._fenced:
+            raise TaskFenced(self._fenced)
         return self._producer
+
+    def _mapped(self, exc: KafkaException, otherwise: type[ExactlyOnceError]) -> ExactlyOnceError:
+        """The layer's error. Fenced once is fenced for good.
+
+        To librdkafka that is mostly fatal, but a coordinator's PRODUCER_FENCED while offsets are added is
+        abortable to it (rdkafka_txnmgr.c), so that it would begin again after an abort.
+        """
+        failure = mapped(exc, otherwise)
+        if isinstance(failure, TaskFenced):
+            self._fenced = str(failure)
+        return failure
 
     def _send_one(self, record: Outgoing) -> None:
         kwargs: dict[str, Any] = {"key": record.key, "on_delivery": self._deliveries.on_record}
@@ -298,6 +312,7 @@ class ConfluentProducer:
         topic = message.topic() or ""
         where = f"a record of {len(message.value() or b'')} bytes for topic {topic}: {error.str()}"
         if error.code() in FENCED:
+            self._fenced = where
             return TaskFenced(where)
         if error.code() in REFUSED or unknown_topic(error):
             return self._refused(error, topic, where)
@@ -321,11 +336,12 @@ class ConfluentProducer:
             except KafkaException as exc:
                 error = exc.args[0]
                 if error.txn_requires_abort():
-                    failure = mapped(exc, TransactionAborted)
-                    self.abort()
+                    failure = self._mapped(exc, TransactionAborted)
+                    if not isinstance(failure, TaskFenced):  # whoever fenced it has aborted the transaction
+                        self.abort()
                     raise failure from exc
                 if not error.retriable() or time.monotonic() > deadline:
-                    raise mapped(exc, OutcomeUnknown) from exc
+                    raise self._mapped(exc, OutcomeUnknown) from exc
 
 
 def _config(options: Options, transactional_id: str) -> dict[str, Any]:

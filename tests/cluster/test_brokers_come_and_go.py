@@ -28,6 +28,7 @@ BUSY = 3.0
 """How much longer a machine may take that has other work, as in a CI run."""
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_each_broker_dies_once_and_payments_go_on(
     cluster: LocalCluster, tmp_path: Path, unique_name: str

@@ -24,6 +24,7 @@ def under(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BehindProxies]:
         yield one
 
 
+@pytest.mark.slow
 def test_the_quorum_of_combined_nodes_is_gone(tmp_path: Path) -> None:
     """Two of three nodes down: no leader can be chosen, nothing is written; then all is answered.
 
@@ -69,6 +70,7 @@ def test_the_group_coordinator_dies_while_a_task_is_opened(under: BehindProxies)
     broker_faults.killed_at(under, "after_fence", "group coordinator")
 
 
+@pytest.mark.slow
 def test_a_rolling_restart_by_clean_stop(under: BehindProxies) -> None:
     """One broker after the other, each when all replicas are in sync; others kill them."""
     broker_faults.rolling(under, kill=False)

@@ -12,8 +12,9 @@ from support.system import Payments, Stream, System, WorkerProcess
 KILLS = 20
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_twenty_kills_at_random_moments_lose_nothing_and_double_nothing(
     workers: int, broker: str, tmp_path: Path, unique_name: str
 ) -> None:

@@ -110,6 +110,7 @@ def settled(system: System, payment_id: str) -> list[dict[str, Any]]:
     return [one for one in system.results_of(payment_id) if one["status"] != "unknown"]
 
 
+@pytest.mark.slow
 def test_refunds_that_fail_later_are_booked_once_whatever_dies(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

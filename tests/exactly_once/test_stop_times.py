@@ -26,6 +26,7 @@ AFTER_STOP_S = 3.0
 WHILE_JOINING_S = 5.0
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_results_come_again_soon_after_a_worker_died_left_or_joined(
     broker: str, tmp_path: Path, unique_name: str

@@ -28,6 +28,7 @@ def verdict(output: str, title: str, seed: int = 1) -> str:
     return found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(330)
 def test_at_most_once_loses_and_the_product_does_no_harm(tmp_path: Path) -> None:
     """The same payments, the same faults: what is lost under one guarantee is charged once under ours."""

@@ -42,6 +42,7 @@ def test_a_run_charges_every_payment_exactly_once(tmp_path: Path) -> None:
     assert [] == nothing_left(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_run_on_three_brokers_survives_the_death_of_one(tmp_path: Path) -> None:
     """A broker is killed amid the payments, started again, in sync at the end; every payment charged once."""
@@ -61,6 +62,7 @@ def test_a_run_on_three_brokers_survives_the_death_of_one(tmp_path: Path) -> Non
     assert [] == nothing_left(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_run_that_leaves_payments_open_says_which_and_why(tmp_path: Path, broker: str) -> None:
     """A gateway that answers nobody any more: no difference, exit code 3, how many wait where, since when."""

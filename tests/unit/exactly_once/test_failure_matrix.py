@@ -156,6 +156,8 @@ MATRIX = {
 
     "offsets-fenced": Cell(
         [at("offsets", fenced)], f"{FENCE} {OK}", ABORTED, 2, ASKS),
+    "offsets-fenced, abortable to librdkafka": Cell(
+        [at("offsets", raises(FENCED, txn_requires_abort=True))], f"{FENCE} {OK}", OPEN, 2, ASKS),
     "offsets-wrong generation": Cell(
         [at("offsets", moves_on)], f"{MOVED} {OK}", ABORTED, 2, WAITS),
     "offsets-wrong generation, by mistake": Cell(

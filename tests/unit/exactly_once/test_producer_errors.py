@@ -186,6 +186,35 @@ def test_records_of_a_topic_keep_their_order_whatever_they_carry() -> None:
     assert 7 == len(recorder.keys)
 
 
+class AbortableFence:
+    """librdkafka whose coordinator says PRODUCER_FENCED to added offsets: abortable, so it begins again."""
+
+    def send_offsets_to_transaction(self, *_: Any) -> None:
+        """AddOffsetsToTxn."""
+        raise KafkaException(KafkaError(KafkaError._FENCED, "why", txn_requires_abort=True))  # noqa: SLF001
+
+    def begin_transaction(self) -> None:
+        """Nothing leaves the process."""
+
+    def purge(self) -> None:
+        """Nothing is queued."""
+
+    def abort_transaction(self, *_: Any) -> None:
+        """No partition was registered: nothing is sent."""
+
+
+def test_a_producer_that_was_fenced_stays_fenced_whatever_librdkafka_takes() -> None:
+    """Nothing is begun, sent or committed with it any more."""
+    producer = ConfluentProducer(Options(client_config={}), "id")
+    librdkafka: Any = AbortableFence()
+    producer._producer = librdkafka  # noqa: SLF001
+    with pytest.raises(TaskFenced):
+        producer.commit({("t", 0): 1}, Membership("group", 7, "member-1"))
+    for call in (producer.begin, producer.confirm, producer.finish, producer.abort):
+        with pytest.raises(TaskFenced, match="why"):
+            call()
+
+
 @pytest.mark.parametrize("transaction_timeout_ms", [1_000, 3_500, 15_000, 900_000])
 def test_librdkafka_takes_the_settings_with_any_transaction_timeout(transaction_timeout_ms: int) -> None:
     """Short ones, too, as the torture has them: a producer that cannot be made would block every task."""

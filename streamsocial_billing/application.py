@@ -53,23 +53,9 @@ from streamsocial_billing.views.payment_metrics import PaymentMetrics
 from streamsocial_billing.views.receiving import declare_receivers
 from streamsocial_billing.views.status import page_of_status
 from streamsocial_billing.views.subscriptions import page_of_subscriptions
-from tables.awaited_charges import declare_awaited_charges
-from tables.business_refs import declare_business_refs
-from tables.charges import declare_charges
-from tables.gateway_events import declare_gateway_events
-from tables.gateway_switches import declare_gateway_switches
-from tables.open_payments import declare_open_payments
-from tables.payments import declare_payments
-from tables.subscriptions import declare_subscriptions
-from tables.task_counters import declare_task_counters
+from tables import declare_all
 
 logger = logging.getLogger(__name__)
-
-# in the order in which `Books` has them
-TABLES = (
-    declare_charges, declare_payments, declare_open_payments, declare_business_refs, declare_gateway_events,
-    declare_awaited_charges,
-)  # fmt: skip
 
 
 def create_app(
@@ -96,11 +82,14 @@ def create_app(
     )
 
     # tables
-    counters = declare_task_counters(app, exactly_once.counters)
-    tables = [*(declare(app) for declare in TABLES), counters]
-    books = Books(results, metrics, dead_letters, *tables)
-    subscribed = declare_subscriptions(app)
-    switches = declare_gateway_switches(app)
+    table = declare_all(app, exactly_once.counters)
+    counters, subscribed = table["task_counters"], table["subscriptions"]
+    books = Books(
+        results=results, metrics=metrics, dead_letters=dead_letters,
+        charges=table["charges"], payments=table["payments"], open_payments=table["open_payments"],
+        business_refs=table["business_refs"], gateway_events=table["gateway_events"],
+        awaited_charges=table["awaited_charges"], counters=counters,
+    )  # fmt: skip
 
     # rooms: what is done with a record
     gatekeeper = Gatekeeper(app, layer, gateways, settings, breaker or Rules())
@@ -115,7 +104,7 @@ def create_app(
         settings, books, guarded, lambda: layer.partitions, settlement, refunds,
         kinds={"subscription": subscriptions.nudged, "gateway_event": observer.forget},
     )  # fmt: skip
-    switching = Switching(switches)
+    switching = Switching(table["gateway_switches"])
     by_hand = Resolving(books, gateways, settlement, settings.gateway_deadline_s / 2)
     handlers: dict[str, OnCommand] = {
         **subscriptions.commands(), STOP: switching.stop, START: switching.start, RESOLVE: by_hand.resolve,

@@ -66,7 +66,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
     """Where a unit writes: the topics of results, metrics, dead letters; the tables, the counters.
 

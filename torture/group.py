@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from streamsocial_billing.audit.disk import TABLES
+import tables
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import TP, Cluster
 from streamsocial_billing.settings import RESULTS, SOURCES
@@ -73,7 +73,7 @@ def sources(system: System) -> list[TP]:
 
 
 def _partitions_with_state(cluster: Cluster, system: System) -> set[int]:
-    logs = [(system.settings.changelog(table), p) for table in TABLES for p in range(PARTITIONS)]
+    logs = [(system.settings.changelog(table), p) for table in tables.ALL for p in range(PARTITIONS)]
     return {tp[1] for tp, ends in cluster.log_ends(logs).items() if ends.start < ends.high}
 
 

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 import orjson
 
+import tables
 from streamsocial_billing.audit.books import Books
 from streamsocial_billing.audit.checks import Problem
-from streamsocial_billing.audit.disk import TABLES, tables_on_disk
+from streamsocial_billing.audit.disk import tables_on_disk
 from streamsocial_billing.audit.readers import KafkaSide, read_ledger
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import TP, Cluster
@@ -77,7 +78,7 @@ def _taken(values: dict[int, bytes], first: int, last: int) -> tuple[bytes, ...]
 
 def _written(settings: Settings, log: Mapping[Place, Path]) -> dict[str, list[Written]]:
     topics = {name: settings.topic(name) for name in (RESULTS, METRICS, DEAD_LETTERS)}
-    topics |= {table: settings.changelog(table) for table in TABLES}
+    topics |= {table: settings.changelog(table) for table in tables.ALL}
     written = {name: transactional_records(log, topic) for name, topic in topics.items()}
     written["offsets"] = transactional_records(log, OFFSETS)
     written[METRICS] = [one for one in written[METRICS] if not _is_requested(one)]
@@ -111,7 +112,7 @@ def _tails(settings: Settings) -> tuple[list[Any], list[Any], dict[TP, int]]:
     reader, cluster = CommittedLog(settings), Cluster(settings.client_config(), 10)
     sources = [settings.topic(name) for name in SOURCES]
     others = [settings.topic(name) for name in (RESULTS, METRICS, DEAD_LETTERS)]
-    counts = reader.partitions([*sources, *others, *(settings.changelog(table) for table in TABLES)])
+    counts = reader.partitions([*sources, *others, *(settings.changelog(table) for table in tables.ALL)])
     places: list[TP] = [(topic, p) for topic, count in counts.items() for p in range(count)]
     behind = reader.lag(settings.app_id, reader.ends([tp for tp in places if tp[0] in sources]))
     ends = cluster.log_ends(places)

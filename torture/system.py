@@ -15,7 +15,7 @@ from typing import Any, Final
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
-from streamsocial_billing.audit.disk import TABLES
+import tables
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.settings import Settings
@@ -162,7 +162,7 @@ class System:
         again(lambda: create_topics(self.settings, self.cluster()), TOPICS_WITHIN_S)
         more = [self.settings.topic(ADDED_TOPIC)]
         if self.is_control:  # it has no use for the product's other tables; a reader asks for them all
-            others = [table for table in TABLES if table not in ("payments", "charges")]
+            others = [table for table in tables.ALL if table not in ("payments", "charges")]
             more += [self.settings.changelog(table) for table in others]
         new = [NewTopic(name, PARTITIONS, self.kafka.count) for name in more]
         again(lambda: self.cluster().create(new), TOPICS_WITHIN_S)

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 from rocksdict import AccessType, Rdict
 from rocksdict import Options as RocksOptions
 
+import tables
 from streamsocial_billing.audit.checks import Problem
 from streamsocial_billing.committed import CommittedLog, Place
 from streamsocial_billing.exactly_once.store import META_KEY, META_PREFIX
 from streamsocial_billing.settings import Settings
-
-TABLES: Final = (
-    "charges", "payments", "open_payments", "business_refs", "subscriptions", "task_counters",
-    "gateway_events", "awaited_charges", "gateway_switches",
-)  # fmt: skip
-"""The tables of the app, as application.py declares them."""
 
 
 class Change(NamedTuple):
@@ -49,7 +44,7 @@ def tables_on_disk(datadirs: Iterable[Path], settings: Settings) -> list[Problem
     Raises KafkaProblem where a changelog cannot be read.
     """
     folders = list(datadirs)
-    return [problem for table in TABLES for problem in _table(table, folders, settings)]
+    return [problem for table in tables.ALL for problem in _table(table, folders, settings)]
 
 
 def databases(datadirs: Iterable[Path], table: str, partition: int) -> list[Path]:

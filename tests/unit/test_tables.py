@@ -1,15 +1,18 @@
 """The declarations of the tables."""
 
 import ast
+import re
 from pathlib import Path
 
 import faust
 import pytest
 
 import tables
-from tables.charges import declare_charges
+from streamsocial_billing.application import create_app
+from streamsocial_billing.settings import Settings
 from tables.payments import declare_payments, payment_key
-from tables.subscriptions import declare_subscriptions
+
+FOLDER = Path(tables.__file__).parent
 
 
 @pytest.fixture
@@ -19,14 +22,33 @@ def app() -> faust.App:
 
 def test_the_tables_have_the_names_that_others_rely_on(app: faust.App) -> None:
     """Changelogs keep Faust's usual names, compacted, with as many partitions as asked for."""
-    declared = (declare_payments, "payments"), (declare_charges, "charges")
-    for declare, name in (*declared, (declare_subscriptions, "subscriptions")):
+    for name, declare in tables.ROWS.items():
         table = declare(app, partitions=5)
 
         assert (name, 5) == (table.name, table.partitions)
         assert f"shop-{name}-changelog" == table.changelog_topic_name
         assert table.changelog_topic.compacting
         assert app.tables[name] is table
+
+
+def test_the_one_list_names_every_file_of_the_folder() -> None:
+    """A table that is not listed would be audited by nobody."""
+    files = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
+    assert files == set(tables.ALL)
+    assert len(files) == len(tables.ALL)
+
+
+def test_the_app_declares_the_tables_of_the_list_and_no_other() -> None:
+    """What is in no list has no place to be declared."""
+    app = create_app(Settings(), {})
+    assert set(tables.ALL) == set(app.tables)
+
+
+def test_the_readme_lists_every_table() -> None:
+    """In the row of their changelogs."""
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    row = next(line for line in readme.splitlines() if line.startswith("| `{app id}-{table}-changelog` |"))
+    assert sorted(tables.ALL) == sorted(re.findall(r"`(\w+)`", row))
 
 
 def test_options_reach_the_table(app: faust.App) -> None:
@@ -41,13 +63,12 @@ def test_a_payment_key_is_user_then_payment() -> None:
 
 def test_the_folder_imports_faust_only() -> None:
     """`tables` is below everything and never pulls in the app."""
-    folder = Path(tables.__file__).parent
     imported = set()
-    for path in folder.glob("*.py"):
+    for path in FOLDER.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
                 imported.add((node.module or "").split(".")[0])
             elif isinstance(node, ast.Import):
                 imported |= {name.name.split(".")[0] for name in node.names}
 
-    assert {"__future__", "operator", "typing", "faust"} == imported
+    assert {"__future__", "collections", "operator", "typing", "faust", "tables"} == imported

@@ -37,7 +37,7 @@ test-all: lint ## every test, for hours: those of a CI run, more seeds, larger o
 CI_RUN := -m 'not slow and not plain_faust'
 # most tests wait for Kafka most of the time: more of them at once than there are cores
 LANES ?= 3
-SIDE_BY_SIDE = -n $(LANES) --dist loadgroup --no-loadscope-reorder --durations 25
+SIDE_BY_SIDE = -n $(LANES) --durations 25
 
 lint: install ## ruff, mypy; changes no file
 	$(BIN)/ruff check --no-cache .

@@ -4,42 +4,53 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from broker import LocalBroker
 from broker.cluster import LocalCluster
 
 NEEDS_NO_SYSTEM = ("unit", "simulation", "gateways")
 """Folders that come last: small pieces fill the time that the long ones leave."""
+ONE_LANE = "tests/cluster/"
+"""Its tests share `cluster`, which is five hundred megabytes and four processes."""
+
+
+class Lanes(LoadFileScheduling):  # type: ignore[misc] # has no types
+    """Tests side by side (-n): a file stays in one lane, for its fixtures; `ONE_LANE` as a whole does."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return ONE_LANE if nodeid.startswith(ONE_LANE) else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
+    """Whatever --dist says."""
+    config.option.loadscopereorder = False
+    return Lanes(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Side by side (-n), a file is one group, since it shares fixtures; tests on `cluster` are another.
-
-    The groups that may take longest, by the time-outs of their tests, begin first.
-    """
-    if not config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In lanes the files that may take longest, by the time-outs of their tests, begin first."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
         return
-    longest: dict[str, float] = {}
+    longest: defaultdict[str, float] = defaultdict(float)
     for item in items:
-        group = _group(item)
-        item.add_marker(pytest.mark.xdist_group(group))
-        longest[group] = max(longest.get(group, 0.0), _timeout_s(item))
-    items.sort(key=lambda item: (_folder(item) in NEEDS_NO_SYSTEM, -longest[_group(item)], _group(item)))
+        longest[_file(item)] += _timeout_s(item)
+    items.sort(key=lambda item: (_folder(item) in NEEDS_NO_SYSTEM, -longest[_file(item)], _file(item)))
 
 
-def _group(item: pytest.Item) -> str:
-    on_cluster = "cluster" in getattr(item, "fixturenames", ())
-    return "cluster" if on_cluster else item.nodeid.partition("::")[0]
+def _file(item: pytest.Item) -> str:
+    return ONE_LANE if item.nodeid.startswith(ONE_LANE) else item.nodeid.partition("::")[0]
 
 
 def _folder(item: pytest.Item) -> str:
     """`unit` of tests/unit/reconciliation/test_matching.py."""
-    return item.path.relative_to(Path(__file__).parent).parts[0]
+    return item.nodeid.split("/")[1]
 
 
 def _timeout_s(item: pytest.Item) -> float:

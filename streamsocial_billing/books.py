@@ -47,7 +47,7 @@ REPEATS = OUTCOMES + "repeats"
 REPLAY_OF = "replay_of"
 """Header of an event that `dlq replay` sent, and of the dead letter it became again: the first one's id."""
 _LETTER_ID = re.compile(rb"[0-9]{1,9}-[0-9]{1,19}")
-CUT_BYTES = 64 * 1024  # of a dead letter that would not fit whole (payments.md, "Bad input")
+CUT_BYTES = 64 * 1024  # of a dead letter that would not fit whole
 ABOUT = (
     "action",
     "product",
@@ -94,7 +94,7 @@ class Books:
         return read_entry(self.payments.get(payment_key(user_id, payment_id)))
 
     def held_by(self, event: PaymentEvent) -> str | None:
-        """The payment_id of another charge that holds the event's business_ref now (payments.md, guard)."""
+        """The payment_id of another charge that holds the event's business_ref now."""
         if event.business_ref is None or event.action != "charge":
             return None
         named = self.business_refs.get(business_key(event.user_id, event.business_ref))

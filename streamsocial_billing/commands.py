@@ -1,8 +1,8 @@
 """What people order: records on `billing-commands`, carried out in units.
 
 A command is an event like any other, so it is audited by being there: the topic is kept for ever. Its key is
-the user_id it is about; a command about no user goes to every partition (`to_every_task`), so that each task
-learns of it in a unit of its own.
+the user_id it is about; a command about no user goes to every partition (`key_of_every_task`), so that each
+task learns of it in a unit of its own.
 """
 
 from __future__ import annotations

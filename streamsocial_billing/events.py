@@ -23,7 +23,7 @@ NUDGES: Final = frozenset({"payment", "subscription", "gateway_event"})
 FINGERPRINT_VERSION: Final = 1
 KEY_VERSION: Final = 1
 MAX_AHEAD_MS: Final = 300_000
-"""How far `requested_at` may lie in the future (payments.md, age guard)."""
+"""How far `requested_at` may lie in the future."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BUSINESS_REF = re.compile(r"[A-Za-z0-9_:./-]{1,128}")
@@ -171,7 +171,7 @@ def _object(value: bytes | None) -> dict[str, Any]:
 
 
 def _checked(data: dict[str, Any], now_ms: int) -> PaymentEvent:
-    """Every check of payments.md, "Bad input", that needs the value alone; card numbers first."""
+    """Every check of an event that needs its value alone; card numbers first."""
     payment_method = _string(data, "payment_method")
     business_ref = _optional_string(data, "business_ref")
     _refuse_card_numbers(data, payment_method, business_ref)
@@ -318,7 +318,7 @@ def _shown(value: object) -> str:
 
 
 def fingerprint(event: PaymentEvent, version: int = FINGERPRINT_VERSION) -> str:
-    """Hex SHA-256 of what a re-sent event must have in common with the first (payments.md, "Decision").
+    """Hex SHA-256 of what a re-sent event must have in common with the first (payments.md, "Decision before the gateway").
 
     Pinned by tests: stored entries hold it. A version that this code does not know raises ValueError, so that
     a worker that was set back stops instead of taking each known payment for another one.
@@ -382,7 +382,7 @@ def charge_result(
     conflicts_with: str | None = None,
     origin: str = "event",
 ) -> bytes:
-    """A record of `charge-results`; fields as in interface.md.
+    """A record of `charge-results`.
 
     `source` = topic, partition, offset of the event, None where the gateway made it; `attempt` = gateway
     calls made (0: none); times in milliseconds since the epoch.

@@ -50,7 +50,7 @@ PLANS: Final = (
     }, same_partitions=True),
     Plan(RETRY, {"retention.ms": str(INPUT_RETENTION_MS)}, same_partitions=True),
     Plan(GATEWAY_EVENTS, {"retention.ms": str(INPUT_RETENTION_MS)}, same_partitions=True),
-    # what people did stays on record for ever (payments.md, "parked")
+    # what people did stays on record for ever (payments.md, "Settled by hand")
     Plan(COMMANDS, {"retention.ms": FOR_EVER}, same_partitions=True),
     Plan(ANSWERS, {"retention.ms": FOR_EVER}),
     Plan(RESULTS, {"retention.ms": FOR_EVER}),

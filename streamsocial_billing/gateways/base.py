@@ -171,7 +171,7 @@ class ListFailed(Exception):
 class Traits:
     """What differs between gateways beyond their wire formats; seconds.
 
-    key_safe_window_s   3/4 of how long the gateway remembers an idempotency key (payments.md, "Age guard")
+    key_safe_window_s   3/4 of how long the gateway remembers an idempotency key
     consistency_delay_s how long a charge may stay out of `find` after it happened
     min_minor, max_minor  smallest, largest amount per currency, in minor units; a missing one: no bound
     list_reach_s        how far back its list goes; None: to the beginning

@@ -16,7 +16,7 @@ import orjson
 ID_VERSION: Final = 1
 DAY_MS: Final = 86_400_000
 EXPONENT_RATIOS: Final = (100,)
-"""One leg counted in major units, the other in minor ones (payments.md, "Money")."""
+"""One leg counted in major units, the other in minor ones."""
 
 TIMING: Final = "timing"
 MEANINGS: Final[dict[str, str]] = {

@@ -13,7 +13,7 @@ FORWARDING = ("Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via")
 def may_read(request: Any, token: str | None) -> bool:
     """True for the bearer of the API token; without a token set, for loopback alone.
 
-    A request that came through a proxy is never loopback (interface.md, BILLING_API_TOKEN). Nor is one to a
+    A request that came through a proxy is never loopback (docs/http.md, "Access"). Nor is one to a
     name in somebody's DNS: a browser on this machine sends it for any page whose name was pointed here.
     """
     if token is not None:

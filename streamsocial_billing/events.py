@@ -318,10 +318,11 @@ def _shown(value: object) -> str:
 
 
 def fingerprint(event: PaymentEvent, version: int = FINGERPRINT_VERSION) -> str:
-    """Hex SHA-256 of what a re-sent event must have in common with the first (payments.md, "Decision before the gateway").
+    """Hex SHA-256 of what a re-sent event must have in common with the first.
 
-    Pinned by tests: stored entries hold it. A version that this code does not know raises ValueError, so that
-    a worker that was set back stops instead of taking each known payment for another one.
+    The rule: payments.md, "Decision before the gateway". Pinned by tests: stored entries
+    hold it. A version that this code does not know raises ValueError: a worker that was set back stops, and
+    does not take each known payment for another one.
     """
     if version != FINGERPRINT_VERSION:
         raise ValueError(f"fingerprint version {version} was written by a newer release, this one knows 1")

@@ -169,7 +169,7 @@ class Worker:
             self._collectors.append(collector)
             register(registry, collector)
 
-        CollectorRegistry.register = noted  # type: ignore[method-assign]
+        CollectorRegistry.register = noted  # type: ignore[method-assign, assignment]
         try:
             self.app: Any = create_app(Settings(), {})
         finally:

@@ -21,8 +21,11 @@ def committed(bootstrap: str, topic: str, within_s: float) -> list[bytes]:
         reader.close()
 
 
-def refusal(bootstrap: str, topic: str) -> int | None:
-    """The error code that a producer which wants all replicas gets at its first attempt; None for success."""
+def refusal(bootstrap: str, topic: str, value: bytes = b"not to be written") -> int | None:
+    """The error code that a producer which wants all replicas gets at its first attempt; None for success.
+
+    Only what is refused with NOT_ENOUGH_REPLICAS was not written: what was not answered in time may be.
+    """
     producer = Producer(
         {"bootstrap.servers": bootstrap, "acks": "all", "retries": 0, "message.timeout.ms": 8000,
          "log_level": 0},
@@ -30,7 +33,7 @@ def refusal(bootstrap: str, topic: str) -> int | None:
     )  # fmt: skip
     codes: list[int | None] = []
     producer.produce(
-        topic, b"not to be written", partition=0,
+        topic, value, partition=0,
         on_delivery=lambda error, _: codes.append(None if error is None else error.code()),
     )  # fmt: skip
     assert 0 == producer.flush(15)

@@ -30,6 +30,7 @@ from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once import partition_of
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.settings import METRICS, PAYMENTS, RESULTS
+from streamsocial_billing.times import now_ms
 from torture.segments import OFFSETS, Written, committed_offset, transactional_records
 
 USER: Final = "user-ada"
@@ -148,7 +149,7 @@ def _send(stage: Stage) -> None:
     producer = Producer(stage.settings.client_config() | {
         "enable.idempotence": True, "partitioner": "murmur2_random", "log_level": 0, "linger.ms": 50,
     })  # fmt: skip
-    at_ms = time.time_ns() // 1_000_000
+    at_ms = now_ms()
     for payment in PAYMENTS_SENT:
         producer.produce(
             stage.settings.topic(PAYMENTS), as_event(payment, at_ms), key=payment.user_id.encode()

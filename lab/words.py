@@ -5,7 +5,7 @@ from __future__ import annotations
 from lab.books import Harm
 from lab.plan import CURRENCY
 from lab.run import Outcome
-from streamsocial_billing.audit.showing import shown_amount
+from streamsocial_billing.money import shown_amount
 from streamsocial_billing.status.words import counted
 
 

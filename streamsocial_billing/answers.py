@@ -11,10 +11,10 @@ from typing import Final
 
 import orjson
 
-from streamsocial_billing.books import now_ms
 from streamsocial_billing.card_numbers import mask_text
 from streamsocial_billing.commands import Command, key_of_every_task
 from streamsocial_billing.exactly_once import Event, Topic
+from streamsocial_billing.times import now_ms
 
 DONE: Final = "done"
 REFUSED: Final = "refused"

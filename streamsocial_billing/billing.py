@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from streamsocial_billing.books import Books as Books
-from streamsocial_billing.books import now_ms as now_ms
 from streamsocial_billing.decision import (
     ACTIONS,
     DEDUP_RETENTION_MS,
@@ -25,6 +24,7 @@ from streamsocial_billing.gateways.base import ChargeRequest, Gateway, Outcome, 
 from streamsocial_billing.outcomes import INTERNAL_ERROR, TOO_OLD_TO_CALL, Verdict, verdict
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.settling import Settlement
+from streamsocial_billing.times import now_ms as now_ms
 from tables.payments import Entry, PaymentEntry
 
 logger = logging.getLogger(__name__)

@@ -7,12 +7,12 @@ from faust.cli.faust import cli as faust_cli
 
 from streamsocial_billing.cli_ordering import carry_out, ordering
 from streamsocial_billing.cli_shared import GATEWAY_NAME, one_line_errors, the_settings
-from streamsocial_billing.clock_texts import utc
 from streamsocial_billing.commands import ordered_now
 from streamsocial_billing.events import GATEWAYS, BadInput, is_id
 from streamsocial_billing.resolve_command import RESOLVE, STATUSES, Order
 from streamsocial_billing.routing import gateways_set_up
 from streamsocial_billing.switching import START, STOP, newest_of, ordered, switches_now, tasks_now
+from streamsocial_billing.times import utc
 from tables.gateway_switches import repeated_order
 
 NAME = click.argument("name", type=GATEWAY_NAME)

@@ -7,7 +7,6 @@ task learns of it in a unit of its own.
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from streamsocial_billing.card_numbers import is_card, mask_text
 from streamsocial_billing.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.events import BadInput, is_id, json_object
 from streamsocial_billing.settings import COMMANDS, Settings
+from streamsocial_billing.times import now_ms
 from streamsocial_billing.transactions import OutcomeUnknown, RecordRefused, TransactionalWriter
 
 MAX_TEXT: Final = 500
@@ -115,5 +115,5 @@ def _copies(topic: str, command: Command, count: int) -> list[dict[str, Any]]:
 
 def ordered_now(command: str, actor: str, reason: str, user_id: str | None = None, **details: Any) -> Command:
     """A command of this moment; card numbers do not get into its texts."""
-    at = time.time_ns() // 1_000_000
+    at = now_ms()
     return Command(command, mask_text(actor), mask_text(reason), at, user_id, details)

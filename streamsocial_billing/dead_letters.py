@@ -7,7 +7,6 @@ would fail again does not go back, and stays usable.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +20,7 @@ from streamsocial_billing.committed import STALL_S, CommittedLog, KafkaProblem, 
 from streamsocial_billing.events import BadInput, PaymentEvent
 from streamsocial_billing.routing import with_gateway
 from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, REPLAYS, Settings
+from streamsocial_billing.times import now_ms
 from streamsocial_billing.transactions import (
     OutcomeUnknown,
     RecordRefused,
@@ -163,7 +163,7 @@ def _content(settings: Settings, found: Letter, correction: bytes | None) -> tup
             if not isinstance(data, dict):
                 raise BadInput("not_an_object", "a JSON object is needed")
             routed = with_gateway(data, settings)
-            event = PaymentEvent.from_mapping(routed, now_ms=time.time_ns() // 1_000_000)
+            event = PaymentEvent.from_mapping(routed, now_ms=now_ms())
         except (orjson.JSONDecodeError, BadInput) as error:
             raise ReplayRefused(f"the correction is not a valid payment: {error}") from None
         return event.user_id.encode(), event.to_bytes()
@@ -180,7 +180,7 @@ def _check_now(found: Letter) -> None:
     Not that of the partition: the replay goes where the key belongs. Raises ReplayRefused.
     """
     try:
-        PaymentEvent.from_bytes(found.value, key=found.key, now_ms=time.time_ns() // 1_000_000)
+        PaymentEvent.from_bytes(found.value, key=found.key, now_ms=now_ms())
     except BadInput as bad:
         raise ReplayRefused(
             f"{found.id} would fail again, {bad.reason}: {bad.detail}; give --correction FILE"
@@ -206,7 +206,7 @@ def _append_once(
     }])  # fmt: skip
     (payments, partition), offset = known_place(there)
     marker = orjson.dumps({
-        "letter": letter_id, "actor": actor, "at": time.time_ns() // 1_000_000,
+        "letter": letter_id, "actor": actor, "at": now_ms(),
         "to": f"{payments}/{partition}/{offset}",
     })  # fmt: skip
     (back,) = send([{"topic": topic, "value": marker, "key": letter_id.encode()}])

@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
-from streamsocial_billing.books import now_ms
 from streamsocial_billing.census import Census, Tally
 from streamsocial_billing.exactly_once import Layer, find_unit
 from streamsocial_billing.gateways.base import Gateway
@@ -19,6 +18,7 @@ from streamsocial_billing.gateways.breaker import STATES, Rules
 from streamsocial_billing.gateways.guarded import Guarded
 from streamsocial_billing.routing import participation
 from streamsocial_billing.settings import RETRY, Settings
+from streamsocial_billing.times import now_ms
 from tables.gateway_switches import GatewaySwitch, first_order, switch_key
 
 logger = logging.getLogger(__name__)

@@ -54,6 +54,9 @@ KNOWN_EXPONENTS: Final[dict[str, int]] = (
 """EXPONENTS with what may be met but not charged: withdrawn currencies, funds, codes of gateways alone."""
 
 
+MINUS: Final = "\N{MINUS SIGN}"
+
+
 def exponent_of(currency: str) -> int | None:
     """Digits after the point of any currency that may be met; None for a code that nobody here knows."""
     return KNOWN_EXPONENTS.get(currency)
@@ -62,6 +65,17 @@ def exponent_of(currency: str) -> int | None:
 def is_amount(value: object) -> TypeGuard[int]:
     """True for a chargeable number of minor units: an int (no bool, no float) from 1 to MAX_AMOUNT_MINOR."""
     return type(value) is int and 0 < value <= MAX_AMOUNT_MINOR
+
+
+def shown_amount(amount: int, currency: str, minus: str = "-") -> str:
+    """Minor units for people, thousands set apart: 123450 USD is 1,234.50, 1234 JPY is 1,234.
+
+    As they came in a currency that is not known. `minus` is MINUS where the text is typeset.
+    """
+    exponent = exponent_of(currency) or 0
+    whole, rest = divmod(abs(amount), 10**exponent)
+    sign = minus if amount < 0 else ""
+    return f"{sign}{whole:,}.{rest:0{exponent}}" if exponent else f"{sign}{whole:,}"
 
 
 def format_minor(amount: int, currency: str) -> str:

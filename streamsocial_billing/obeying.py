@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from streamsocial_billing.answers import Answers
 from streamsocial_billing.billing import check_partition
-from streamsocial_billing.books import Books, now_ms
+from streamsocial_billing.books import Books
 from streamsocial_billing.commands import Command
 from streamsocial_billing.events import BadInput
 from streamsocial_billing.exactly_once import Event
+from streamsocial_billing.times import now_ms
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from prometheus_client import Counter
 
 from streamsocial_billing.awaiting import Awaiting
 from streamsocial_billing.billing import check_partition
-from streamsocial_billing.books import Books, now_ms
+from streamsocial_billing.books import Books
 from streamsocial_billing.decision import DEDUP_RETENTION_MS, OPEN
 from streamsocial_billing.events import BadInput, gateway_key_of
 from streamsocial_billing.exactly_once import Event
@@ -25,6 +25,7 @@ from streamsocial_billing.gateway_events import GatewayEvent
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.outcomes import Verdict
 from streamsocial_billing.settling import Settlement
+from streamsocial_billing.times import now_ms
 from tables.gateway_events import SeenEvent, seen_key
 from tables.payments import Entry, ObservedEntry, PaymentEntry, SmallEntry, is_full, is_observed, is_small
 

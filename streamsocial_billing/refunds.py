@@ -15,7 +15,7 @@ from typing import Final
 
 from streamsocial_billing.awaiting import Awaiting
 from streamsocial_billing.billing import outcome_of
-from streamsocial_billing.books import Books, now_ms
+from streamsocial_billing.books import Books
 from streamsocial_billing.decision import (
     DEDUP_RETENTION_MS,
     FINAL,
@@ -45,6 +45,7 @@ from streamsocial_billing.refund_rules import (
 )
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.settling import Settlement
+from streamsocial_billing.times import now_ms
 from tables.payments import PaymentEntry, is_full, is_small
 
 logger = logging.getLogger(__name__)

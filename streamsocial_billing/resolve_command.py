@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streamsocial_billing.books import Books, now_ms
+from streamsocial_billing.books import Books
 from streamsocial_billing.card_numbers import mask_text
 from streamsocial_billing.commands import Command
 from streamsocial_billing.decision import OPEN
@@ -19,6 +19,7 @@ from streamsocial_billing.gateways.base import Answer as GatewayAnswer
 from streamsocial_billing.obeying import Done, Refused
 from streamsocial_billing.outcomes import Verdict, account_forbids, question
 from streamsocial_billing.settling import Settlement
+from streamsocial_billing.times import now_ms
 from tables.payments import Entry, PaymentEntry, SettledBy, is_full
 
 logger = logging.getLogger(__name__)

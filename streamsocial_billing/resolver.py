@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from streamsocial_billing.billing import RefundHandler, check_partition
-from streamsocial_billing.books import Books, now_ms
+from streamsocial_billing.books import Books
 from streamsocial_billing.census import Census
 from streamsocial_billing.decision import gives_up, is_due, past_window, proven_absent
 from streamsocial_billing.events import BadInput, Nudge, gateway_key_of
@@ -30,6 +30,7 @@ from streamsocial_billing.refund_rules import EXCEEDS_CHARGE
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.settling import Settlement
 from streamsocial_billing.sweeping import hint, sweep
+from streamsocial_billing.times import now_ms
 from tables.payments import PaymentEntry, is_full
 
 logger = logging.getLogger(__name__)

@@ -14,11 +14,11 @@ from typing import Final
 
 import orjson
 
-from streamsocial_billing.books import now_ms
 from streamsocial_billing.exactly_once import Layer
 from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.renewal import is_due
 from streamsocial_billing.sweeping import hint
+from streamsocial_billing.times import now_ms
 
 LOOK_EVERY_S: Final = 1.0
 LOOKED_AT: Final = 1_000

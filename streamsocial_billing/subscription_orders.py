@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 
-from streamsocial_billing.clock_texts import utc
 from streamsocial_billing.commands import Command, ordered_now
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once import partition_of
@@ -15,6 +14,7 @@ from streamsocial_billing.money import format_minor
 from streamsocial_billing.routing import with_gateway
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.subscription_terms import check_order
+from streamsocial_billing.times import utc
 from tables.subscriptions import Subscription
 
 

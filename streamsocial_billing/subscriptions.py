@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from streamsocial_billing import renewal
-from streamsocial_billing.books import Books, now_ms
-from streamsocial_billing.clock_texts import utc
+from streamsocial_billing.books import Books
 from streamsocial_billing.commands import Command
 from streamsocial_billing.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.events import MAX_AHEAD_MS, BadInput, requested_metric
@@ -23,6 +22,7 @@ from streamsocial_billing.subscription_terms import (
     refuse_unknown,
     user_of,
 )
+from streamsocial_billing.times import now_ms, utc
 from tables.payments import PaymentEntry, SmallEntry, is_observed
 from tables.subscriptions import Subscription, subscription_key
 

@@ -8,11 +8,12 @@ from typing import Final
 
 import orjson
 
-from streamsocial_billing.books import Books, now_ms
+from streamsocial_billing.books import Books
 from streamsocial_billing.decision import DAY_MS, DEDUP_RETENTION_MS, FINAL
 from streamsocial_billing.events import Nudge
 from streamsocial_billing.exactly_once import Layer
 from streamsocial_billing.exactly_once.nudges import Nudger
+from streamsocial_billing.times import now_ms
 from tables.business_refs import business_key
 from tables.payments import (
     Entry,

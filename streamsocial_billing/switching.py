@@ -8,8 +8,6 @@ from typing import Any, Final, cast
 
 import orjson
 
-from streamsocial_billing.books import now_ms
-from streamsocial_billing.clock_texts import utc
 from streamsocial_billing.commands import Command, key_of_every_task
 from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.events import GATEWAYS, BadInput
@@ -17,6 +15,7 @@ from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.gatekeeping import TABLE, is_newer
 from streamsocial_billing.obeying import Done, Refused
 from streamsocial_billing.settings import Settings
+from streamsocial_billing.times import now_ms, utc
 from tables.gateway_switches import GatewaySwitch, first_order, switch_key
 
 logger = logging.getLogger(__name__)

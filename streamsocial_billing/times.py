@@ -1,7 +1,8 @@
-"""Times as people and other systems read them: ISO 8601 in UTC beside milliseconds since the epoch."""
+"""The wall clock, and moments as people and other systems read them; milliseconds since the epoch."""
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -12,6 +13,21 @@ OTHER_NAMES: Final = frozenset({
 })  # fmt: skip
 """Fields that hold a time without saying so by their end, `_at` or `_at_ms`."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def now_ms() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def utc(at_ms: int) -> str:
+    """For people: `2026-12-31 23:59:59 UTC`."""
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at_ms / 1000))
+
+
+def iso_to_the_second(at_ms: int) -> str:
+    """`2026-12-31T23:59:59Z`."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def iso(at_ms: int) -> str | None:

@@ -24,6 +24,7 @@ from streamsocial_billing.events import PaymentEvent, requested_metric
 from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown, PaymentProducer
 from streamsocial_billing.settings import METRICS, PAYMENTS, Settings
+from streamsocial_billing.times import now_ms
 
 RESENT: Final = 0.10
 CHANGED: Final = 0.03
@@ -99,7 +100,7 @@ class Payments:
 def item(number: int, kind: str, payment: dict[str, Any]) -> Item:
     """A well-formed event of now."""
     event = PaymentEvent.from_mapping(
-        payment, now_ms=time.time_ns() // 1_000_000, default_gateway="simulated"
+        payment, now_ms=now_ms(), default_gateway="simulated"
     )
     return Item(number, kind, payment, event.user_id.encode(), event.to_bytes())
 
@@ -110,7 +111,7 @@ def malformed(dice: random.Random, number: int) -> Item:
     fields = {
         "payment_id": f"bad-{number}", "user_id": user, "product": "gift", "amount_minor": 5,
         "currency": "EUR", "payment_method": "pm_card_visa", "gateway": "simulated",
-        "requested_at": time.time_ns() // 1_000_000,
+        "requested_at": now_ms(),
     }  # fmt: skip
     wrong: list[dict[str, Any]] = [
         {"amount_minor": -5}, {"amount_minor": "5"}, {"currency": "XXX"}, {"product": None},
@@ -206,13 +207,13 @@ class TornProducer(PaymentProducer):
         super().__init__(settings, folder / "intake")
 
     def _records(self, items: Sequence[Any]) -> list[Any]:
-        now_ms = time.time_ns() // 1_000_000
+        at_ms = now_ms()
         records: list[Any] = []
         for one in items:
             records.append((self._payments, one.key, one.value))
             if one.payment is not None:
-                event = PaymentEvent.from_bytes(one.value, key=one.key, now_ms=now_ms)
-                metric = requested_metric(event, now_ms)
+                event = PaymentEvent.from_bytes(one.value, key=one.key, now_ms=at_ms)
+                metric = requested_metric(event, at_ms)
                 records.append((self._metrics, event.product.encode(), metric))
         return records
 

@@ -33,6 +33,7 @@ from streamsocial_billing.gateways.base import ChargeRequest, charge_until
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from streamsocial_billing.outcomes import Verdict, verdict
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, Settings
+from streamsocial_billing.times import now_ms
 from tables.payments import payment_key
 from torture.worker import ADDED_TOPIC, VARIABLE
 
@@ -65,7 +66,7 @@ class Plain:
 
     async def handle(self, event: Any) -> None:
         """One record of `payments`: a result with its metric, or a dead letter."""
-        message, at_ms = event.message, time.time_ns() // 1_000_000
+        message, at_ms = event.message, now_ms()
         source = {"topic": message.topic, "partition": message.partition, "offset": message.offset}
         try:
             payment = PaymentEvent.from_bytes(message.value, key=message.key, now_ms=at_ms)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from datetime import UTC, datetime
 from typing import TextIO
 
 import orjson
@@ -13,8 +12,9 @@ from rich.text import Text
 
 from streamsocial_billing.audit.report import AuditReport
 from streamsocial_billing.audit.tally import PARTS, OpenGroup
-from streamsocial_billing.money import EXPONENTS
+from streamsocial_billing.money import shown_amount
 from streamsocial_billing.status.words import counted
+from streamsocial_billing.times import iso_to_the_second
 
 MEANS = {
     "charged": "charges that succeeded",
@@ -116,7 +116,7 @@ def _still_open(report: AuditReport) -> list[Text]:
 
 
 def _group(group: OpenGroup) -> str:
-    since = f", the oldest since {iso(group.since)}" if group.since is not None else ""
+    since = f", the oldest since {iso_to_the_second(group.since)}" if group.since is not None else ""
     return f"{group.payments:,} {group.status} at {group.gateway} ({group.why}){since}"
 
 
@@ -174,19 +174,3 @@ def _money(title: str, report: AuditReport, action: str) -> Table:
 
 
 SIDES = {"charge": "money", "refund": "refunded"}
-
-
-# ---- words
-
-
-def iso(at_ms: int) -> str:
-    """A moment in UTC, to the second."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def shown_amount(amount_minor: int, currency: str) -> str:
-    """Minor units as people write them: 1234 USD is 12.34, 1234 JPY is 1,234."""
-    exponent = EXPONENTS.get(currency, 0)
-    whole, rest = divmod(abs(amount_minor), 10**exponent)
-    sign = "-" if amount_minor < 0 else ""
-    return f"{sign}{whole:,}.{rest:0{exponent}}" if exponent else f"{sign}{whole:,}"

@@ -49,6 +49,7 @@ from streamsocial_billing.gateways.paypal_search import FIRST_OF_QUESTION_S, REA
 from streamsocial_billing.gateways.paypal_words import custom_ids, number_of, words_on
 from streamsocial_billing.gateways.request_shapes import newest_first
 from streamsocial_billing.money import EXPONENTS
+from streamsocial_billing.times import now_ms
 
 PAGE = 500
 PAGE_TIMEOUT_S = 30.0
@@ -143,12 +144,12 @@ class PayPalGateway:
 
     async def find(self, query: Query, *, timeout_s: float) -> Answer:
         """By our reference in the transaction search; absent there means little before its delay is over."""
-        now_ms = time.time_ns() // 1_000_000
+        at_ms = now_ms()
         since_ms = query.since_ms - CLOCK_SKEW_MS
-        until_ms = now_ms if query.until_ms is None else min(now_ms, query.until_ms + CLOCK_SKEW_MS)
+        until_ms = at_ms if query.until_ms is None else min(at_ms, query.until_ms + CLOCK_SKEW_MS)
         try:
             async with asyncio.timeout(timeout_s):
-                async for one in search(self._transactions, since_ms, until_ms, now_ms, FIRST_OF_QUESTION_S):
+                async for one in search(self._transactions, since_ms, until_ms, at_ms, FIRST_OF_QUESTION_S):
                     if one.ref == query.idempotency_key and one.kind == query.action:
                         status = "declined" if one.status == "failed" else one.status
                         return Found(
@@ -163,7 +164,7 @@ class PayPalGateway:
 
     def movements(self, since_ms: int, until_ms: int) -> AsyncIterator[Movement]:
         """The transaction search, window by window; three years back at most."""
-        return search(self._transactions, since_ms, until_ms, time.time_ns() // 1_000_000)
+        return search(self._transactions, since_ms, until_ms, now_ms())
 
     async def owner_of(self, charge_ref: str, *, timeout_s: float) -> Owner | Absent | NotSent | Ambiguous:
         """Our words on a capture; Absent where there is none, or none of ours."""

@@ -6,7 +6,6 @@ loudly: sending again is safe, as the payment_id is the idempotency key.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +15,7 @@ from streamsocial_billing.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.events import PaymentEvent, requested_metric
 from streamsocial_billing.intake.identity import IntakeError, IntakeIdentity
 from streamsocial_billing.settings import METRICS, PAYMENTS, Settings
+from streamsocial_billing.times import now_ms
 from streamsocial_billing.transactions import PATIENCE_S, OutcomeUnknown, RecordRefused, TransactionalWriter
 
 CHUNK_EVENTS: Final = 500
@@ -88,11 +88,11 @@ class PaymentProducer:
 
     def _records(self, events: Sequence[PaymentEvent]) -> list[Record]:
         payments, metrics = self._topics
-        now_ms = time.time_ns() // 1_000_000
+        at_ms = now_ms()
         records = []
         for event in events:
             records.append((payments, event.user_id.encode(), event.to_bytes()))
-            records.append((metrics, event.product.encode(), requested_metric(event, now_ms)))
+            records.append((metrics, event.product.encode(), requested_metric(event, at_ms)))
         return records
 
     def _before_commit(self) -> None:

@@ -14,6 +14,7 @@ from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import CHUNK_EVENTS, IntakeOutcomeUnknown, PaymentProducer
 from streamsocial_billing.routing import with_gateway
 from streamsocial_billing.settings import Settings
+from streamsocial_billing.times import now_ms
 
 FLUSH_AFTER_S: Final = 0.2
 """How long a payment waits at most for others to share its transaction."""
@@ -88,7 +89,7 @@ class _Submission:
         if line is None:
             raise BadInput("too_large", f"more than {MAX_LINE_BYTES} bytes")
         data = with_gateway(json_object(line), self._settings, self._gateway)
-        return PaymentEvent.from_mapping(data, now_ms=time.time_ns() // 1_000_000)
+        return PaymentEvent.from_mapping(data, now_ms=now_ms())
 
     def _flush(self) -> None:
         """Append what waits, in one transaction."""

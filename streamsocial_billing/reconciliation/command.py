@@ -12,13 +12,15 @@ from rich.table import Table
 
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.configured import configured_gateways
+from streamsocial_billing.money import MINUS, shown_amount
 from streamsocial_billing.reconciliation.breaks import AGE_BUCKETS
-from streamsocial_billing.reconciliation.report import not_checked_text, shown
-from streamsocial_billing.reconciliation.run import Books, Done, Wish, now_ms, reconcile
+from streamsocial_billing.reconciliation.report import not_checked_text
+from streamsocial_billing.reconciliation.run import Books, Done, Wish, reconcile
 from streamsocial_billing.reconciliation.settlement.lines import BadLine, millis
 from streamsocial_billing.reconciliation.showing import Bars
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.status.words import counted
+from streamsocial_billing.times import now_ms
 
 CLEAN: Final = 0
 OPEN_BREAKS: Final = 1
@@ -65,7 +67,8 @@ def _tell(done: Done, wish: Wish, console: Console) -> None:
     if summary.found:
         table = Table("class", "breaks", "at stake", *AGE_BUCKETS)
         for name, found in summary.found.items():
-            money = "\n".join(f"{shown(amount, code)} {code}" for code, amount in found.money.items())
+            sums = found.money.items()
+            money = "\n".join(f"{shown_amount(amount, code, MINUS)} {code}" for code, amount in sums)
             ages = (str(found.ages.get(age) or "") for age in AGE_BUCKETS)
             table.add_row(name, str(found.count), money, *ages)
         console.print(table)

@@ -8,9 +8,11 @@ from itertools import groupby
 from typing import IO, Any, Final
 from urllib.parse import quote
 
+from streamsocial_billing.money import MINUS, shown_amount
 from streamsocial_billing.reconciliation.breaks import AGE_BUCKETS, MEANINGS, TIMING
 from streamsocial_billing.reconciliation.bridge import BESIDE, STEPS, Bridge, Step
-from streamsocial_billing.reconciliation.report import Summary, iso, not_checked_text, shown
+from streamsocial_billing.reconciliation.report import Summary, not_checked_text
+from streamsocial_billing.times import iso_to_the_second
 
 LIST_MOST: Final = 500
 """Breaks in the page, open ones first; `breaks.csv` has all."""
@@ -48,7 +50,7 @@ def write_page(summary: Summary, breaks: Iterable[dict[str, Any]], link_base: st
 def _parts(summary: Summary, breaks: Iterable[dict[str, Any]], link_base: str) -> Iterator[str]:
     yield '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>Reconciliation as of {iso(summary.as_of)}</title>\n<style>{_STYLE}</style>"
+    yield f"<title>Reconciliation as of {iso_to_the_second(summary.as_of)}</title>\n<style>{_STYLE}</style>"
     yield from _head(summary)
     yield from _classes(summary)
     yield from _bridge(summary.bridges)
@@ -112,7 +114,7 @@ def _bridge_cell(step: Step, one: Bridge) -> str:
     if step.name not in _BEFORE_FILES and not one.settled:
         return ""
     amount = one.amounts[step.name]
-    return shown(amount, one.currency) if amount or step.sign == "=" else "\N{EN DASH}"
+    return shown_amount(amount, one.currency, MINUS) if amount or step.sign == "=" else "\N{EN DASH}"
 
 
 def _classes(summary: Summary) -> Iterator[str]:
@@ -122,7 +124,8 @@ def _classes(summary: Summary) -> Iterator[str]:
     ages = (f"#{age}" for age in AGE_BUCKETS)
     yield _table("classes", "Breaks by class and age", "class", "#breaks", "#money at stake", *ages)
     for name, found in summary.found.items():
-        money = "<br>".join(f"{shown(amount, code)} {escape(code)}" for code, amount in found.money.items())
+        sums = ((shown_amount(amount, code, MINUS), code) for code, amount in found.money.items())
+        money = "<br>".join(f"{amount} {escape(code)}" for amount, code in sums)
         counts = "".join(f"<td class='n'>{found.ages.get(age) or ''}</td>" for age in AGE_BUCKETS)
         yield (
             f"<tr><td><code>{name}</code><br><span class='about'>{escape(MEANINGS[name])}</span></td>"
@@ -149,7 +152,7 @@ def _list(summary: Summary, breaks: Iterable[dict[str, Any]], link_base: str) ->
 
 def _break_row(one: dict[str, Any], link_base: str) -> str:
     tags = "".join(f"<br><span class='tag'>{escape(tag)}</span>" for tag in one["tags"])
-    at_stake = f"{shown(one['at_stake_minor'], one['currency'])} {escape(one['currency'])}"
+    at_stake = f"{shown_amount(one['at_stake_minor'], one['currency'], MINUS)} {escape(one['currency'])}"
     place = escape(one["gateway"])
     if one["gateway_ref"]:
         place += f"<br><code>{escape(one['gateway_ref'])}</code>"
@@ -218,4 +221,4 @@ def _table(kind: str, caption: str, *heads: str) -> str:
 
 
 def _when(at_ms: int) -> str:
-    return iso(at_ms).replace("T", " ").replace("Z", " UTC")
+    return iso_to_the_second(at_ms).replace("T", " ").replace("Z", " UTC")

@@ -7,16 +7,16 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final
 
 import orjson
 
-from streamsocial_billing.money import exponent_of, format_minor
+from streamsocial_billing.money import MINUS, format_minor, shown_amount
 from streamsocial_billing.reconciliation.breaks import CLASSES, DAY_MS, age_bucket
 from streamsocial_billing.reconciliation.bridge import Bridge
 from streamsocial_billing.reconciliation.unchecked import NotChecked
+from streamsocial_billing.times import iso_to_the_second
 
 FORMAT: Final = 1
 COLUMNS: Final = (
@@ -125,7 +125,8 @@ def write_csv(db: sqlite3.Connection, file: IO[str]) -> None:
         money = {name: _major(one[f"{name}_minor"], one["currency"])
                  for name in ("at_stake", "ours", "theirs", "settled")}  # fmt: skip
         row = one | money | {
-            "open": "yes" if one["open"] else "no", "since": iso(one["since"]), "tags": " ".join(one["tags"]),
+            "open": "yes" if one["open"] else "no", "since": iso_to_the_second(one["since"]),
+            "tags": " ".join(one["tags"]),
         }  # fmt: skip
         out.writerow([_cell(name, row[name]) for name in COLUMNS])
 
@@ -141,26 +142,13 @@ def _major(amount: int | None, currency: str) -> str:
     return "" if amount is None else format_minor(amount, currency).split(" ")[0]
 
 
-def shown(amount: int, currency: str) -> str:
-    """Minor units for people, with thousands set apart: 1,234.50; as they came in an unknown currency."""
-    exponent = exponent_of(currency) or 0
-    whole, rest = divmod(abs(amount), 10**exponent)
-    sign = "\N{MINUS SIGN}" if amount < 0 else ""
-    return f"{sign}{whole:,}.{rest:0{exponent}}" if exponent else f"{sign}{whole:,}"
-
-
 def not_checked_text(one: NotChecked) -> str:
     """What was not checked of a gateway, in one line."""
     payments = f"{one.payments:,} {'payment' if one.payments == 1 else 'payments'} in our books"
     lines = f"{one.lines:,} settlement {'line' if one.lines == 1 else 'lines'}"
-    money = (f"{shown(amount, code)} {code} charged" for code, amount in one.money.items())
+    money = (f"{shown_amount(amount, code, MINUS)} {code} charged" for code, amount in one.money.items())
     about = ", ".join([*([payments] if one.payments else []), *money, *([lines] if one.lines else [])])
     return f"not checked: {one.gateway} is not set up here ({about})"
-
-
-def iso(at_ms: int) -> str:
-    """A moment in UTC, to the second."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def write_file(path: Path, write: Callable[[IO[str]], None]) -> None:

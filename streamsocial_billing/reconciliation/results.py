@@ -8,7 +8,6 @@ with its event's offset, so every event that counts as handled has its result be
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -21,6 +20,7 @@ from streamsocial_billing.events import gateway_key_of, partition_of
 from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.store import ADD_A, insert_many
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, PAYMENTS, RESULTS, Settings
+from streamsocial_billing.times import now_ms
 
 NOT_STORED: Final = frozenset(
     {"idempotency_mismatch", "expired", "unsupported_action", "gateway_not_configured"}
@@ -83,7 +83,7 @@ class OurBooks:
 
         The time is taken first: what the gateway did before it was ordered by an event that is in the cut.
         """
-        at_ms = time.time_ns() // 1_000_000
+        at_ms = now_ms()
         self._log.partitions([self._settings.topic(BREAKS)])  # missing: said now, not after all the work
         sources = self._ends([self._payments, self._told])
         behind = self._log.lag(self._settings.app_id, sources)

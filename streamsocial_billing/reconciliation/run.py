@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,8 +228,3 @@ def _write_reports(db: sqlite3.Connection, summary: Summary, wish: Wish) -> None
         out / "report.html", lambda file: write_page(summary, breaks_in_order(db), wish.link_base, file)
     )
     write_file(out / "summary.json", lambda file: file.writelines([summary_text(summary)]))
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from streamsocial_billing.audit.watching import LiveAudit, as_json
-from streamsocial_billing.books import now_ms
 from streamsocial_billing.census import Tally
 from streamsocial_billing.exactly_once import Layer
 from streamsocial_billing.gatekeeping import Gatekeeper, GatewayStatus
+from streamsocial_billing.times import now_ms
 
 Report = dict[str, Any]
 """See `Reporter.report`."""

@@ -15,7 +15,6 @@ from prometheus_client.registry import Collector
 from streamsocial_billing.audit.live import INVARIANTS
 from streamsocial_billing.audit.outcomes import Breakdown, breakdown, by_rest, still_open
 from streamsocial_billing.audit.watching import Checked, LiveAudit, as_json
-from streamsocial_billing.books import now_ms
 from streamsocial_billing.exactly_once import Layer
 from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.money import EXPONENTS
@@ -23,6 +22,7 @@ from streamsocial_billing.replies import Reply
 from streamsocial_billing.status.overview import Overview, Seen
 from streamsocial_billing.status.words import counted
 from streamsocial_billing.status.words import partitions as numbered
+from streamsocial_billing.times import now_ms
 from streamsocial_billing.views.html import for_people
 from streamsocial_billing.views.responding import respond
 from tables.task_counters import CHARGED, DEAD_LETTERS, EVENTS, FINAL_RESULTS, FIRST_RESULTS, OPENED, REFUNDED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Final
 
@@ -14,9 +14,10 @@ from aiohttp.web import Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError, select_autoescape
 from markupsafe import Markup, escape
 
-from streamsocial_billing.reconciliation.report import iso, shown
+from streamsocial_billing.money import MINUS, shown_amount
 from streamsocial_billing.replies import JSON, PROBLEM
 from streamsocial_billing.status.words import counted, lasting, listed
+from streamsocial_billing.times import iso_to_the_second
 
 HTML: Final = "text/html"
 _TEMPLATES: Final = files("streamsocial_billing.views").joinpath("templates")
@@ -79,15 +80,15 @@ def environment() -> Environment:
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters |= {
-        "iso": moment, "money": shown, "counted": counted, "lasting": lasting, "listed": listed,
-        "words": words, "code": code,
+        "iso": moment, "money": partial(shown_amount, minus=MINUS), "counted": counted, "lasting": lasting,
+        "listed": listed, "words": words, "code": code,
     }  # fmt: skip
     return made
 
 
 def moment(at_ms: int) -> Markup:
     """Ms since the epoch as an ISO 8601 time in UTC, to the second."""
-    return Markup('<time datetime="{0}">{0}</time>').format(iso(at_ms))
+    return Markup('<time datetime="{0}">{0}</time>').format(iso_to_the_second(at_ms))
 
 
 def code(text: str) -> Markup:

@@ -16,13 +16,13 @@ from faust.web import Request, View
 from prometheus_client import CollectorRegistry, Counter
 from yarl import URL
 
-from streamsocial_billing.books import now_ms
 from streamsocial_billing.events import BadInput, PaymentEvent, json_object
 from streamsocial_billing.exactly_once import Router
 from streamsocial_billing.exactly_once.router import HOP_HEADER, NOT_PASSED_BACK
 from streamsocial_billing.intake.http import REFUSALS, HttpIntake, read_payment
 from streamsocial_billing.replies import JSON, PROBLEM, Reply, later, no_access, refusal
 from streamsocial_billing.settings import Settings
+from streamsocial_billing.times import now_ms
 from streamsocial_billing.views.access import may_write
 from streamsocial_billing.views.bodies import BodyFailed, read_body
 from streamsocial_billing.views.responding import respond

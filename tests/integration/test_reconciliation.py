@@ -29,8 +29,8 @@ from streamsocial_billing.gateways.configured import configured_gateways
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from streamsocial_billing.reconciliation import Done, Wish, reconcile
 from streamsocial_billing.reconciliation.breaks import CLASSES
-from streamsocial_billing.reconciliation.run import now_ms
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, Settings
+from streamsocial_billing.times import now_ms
 
 T = TypeVar("T")
 PAYMENTS_PLANTED = 20_000

@@ -5,6 +5,7 @@ memory: Kafka, the databases, the gateways. Nothing waits: the clock jumps.
 """
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from types import SimpleNamespace, TracebackType
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 from support.virtual_time import Inline, VirtualTimeLoop
 
-from streamsocial_billing import billing, books
+from streamsocial_billing import billing, times
 from streamsocial_billing.application import create_app
 from streamsocial_billing.commands import Command
 from streamsocial_billing.events import Nudge, PaymentEvent
@@ -74,8 +75,8 @@ class OneTask:
         self.loses_what_is_sent = False  # to sources of the task, as a retention that has passed does
 
     def __enter__(self) -> "OneTask":
-        clock = SimpleNamespace(time_ns=lambda: self.now_ms * 1_000_000)
-        self._patch.setattr(books, "time", clock)
+        clock = SimpleNamespace(**{**vars(time), "time_ns": lambda: self.now_ms * 1_000_000})
+        self._patch.setattr(times, "time", clock)
         self._patch.setattr(billing, "time", SimpleNamespace(monotonic=self.loop.time))
         self._patch.setattr(guarded, "time", SimpleNamespace(monotonic=lambda: self.now_ms / 1000))
         self._queues: dict[str, asyncio.Queue[Any]] = {topic: asyncio.Queue() for topic in self._agents}

@@ -12,8 +12,9 @@ from support.audit_books import books_with_refunds, charge, good_books, refund, 
 from streamsocial_billing.audit.books import Books, Entry, Sent, changelog_key
 from streamsocial_billing.audit.checks import Problem, money_per_currency, problems_of
 from streamsocial_billing.audit.report import MAX_PROBLEMS, AuditReport, report_of
-from streamsocial_billing.audit.showing import report_to, shown_amount
+from streamsocial_billing.audit.showing import report_to
 from streamsocial_billing.decision import charge_state_after
+from streamsocial_billing.money import shown_amount
 
 
 def test_good_books_with_refunds_have_no_problem() -> None:

@@ -24,12 +24,12 @@ from support.subscribed import (
 )
 
 from streamsocial_billing.card_numbers import holds_card
-from streamsocial_billing.clock_texts import utc
 from streamsocial_billing.commands import Command
 from streamsocial_billing.events import PaymentEvent
 from streamsocial_billing.periods import start_of
 from streamsocial_billing.renewal import renewal_id
 from streamsocial_billing.settings import COMMANDS, PAYMENTS
+from streamsocial_billing.times import utc
 
 LATER_MS = START_MS + 3_600_000
 

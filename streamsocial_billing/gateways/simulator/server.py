@@ -14,7 +14,6 @@ import random
 import signal
 import sqlite3
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -44,6 +43,7 @@ from streamsocial_billing.gateways.simulator.shapes import (
     refund_reply,
 )
 from streamsocial_billing.logs.setup import set_up
+from streamsocial_billing.times import now_ms
 
 logger = logging.getLogger("streamsocial_billing.gateways.simulator")
 
@@ -163,7 +163,7 @@ class Simulator:
         return stored, True
 
     async def _charge(self, key: str, params: dict[str, object], hashed: str) -> Reply:
-        charge = new_charge(key, params, charge_id=_new_id("ch"), now_ms=_now_ms())
+        charge = new_charge(key, params, charge_id=_new_id("ch"), now_ms=now_ms())
         reply = charge_reply(charge, hashed)
         await self._ledger.record(Entry(charge, reply))
         return reply
@@ -176,7 +176,7 @@ class Simulator:
         amount = amount_of(params) if "amount" in params else left
         if amount > left or left == 0:
             raise BadRequest("charge_already_refunded", f"At most {left} of this charge can be refunded.")
-        refund = new_refund(key, params, charge, amount, refund_id=_new_id("re"), now_ms=_now_ms())
+        refund = new_refund(key, params, charge, amount, refund_id=_new_id("re"), now_ms=now_ms())
         reply = refund_reply(refund, hashed)
         self._refunding[charge.id] += amount  # reserved: another refund may come before the commit
         try:
@@ -336,10 +336,6 @@ _IDS = random.Random()  # noqa: S311 - seeded by the system; an id names a row, 
 def _new_id(prefix: str) -> str:
     """Unique without a system call for each charge."""
     return f"{prefix}_{_IDS.getrandbits(96):024x}"
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 async def serve(host: str, port: int, ledger: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import os
 import re
 import signal
@@ -20,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 
 from broker.jars import BrokerError, java_command, resolve_jars
 from broker.ports import is_free, stable_ports
+from streamsocial_billing.locks import lock
 
 __all__ = ["DEFAULT_PORT", "BrokerError", "LocalBroker"]
 
@@ -161,22 +161,14 @@ class LocalBroker:
         """Lock the folder; Java inherits the lock, so it lasts as long as any process uses the data."""
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
-            lock = (self.data_dir / "lock").open("a+")
+            held = (self.data_dir / "lock").open("a+")
         except OSError as error:
             text = f"cannot write the broker's data folder {self.data_dir}: {error.strerror}"
             raise BrokerError(text) from error
-        limit = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._lock = lock
-                return
-            except BlockingIOError:
-                if time.monotonic() > limit:
-                    lock.close()
-                    text = f"another broker uses {self.data_dir}: stop it or choose another data folder"
-                    raise BrokerError(text) from None
-                time.sleep(0.05)
+        if not lock(held, LOCK_WAIT_S):
+            held.close()
+            raise BrokerError(f"another broker uses {self.data_dir}: stop it or choose another data folder")
+        self._lock = held
 
     def _release_data_dir(self) -> None:
         if self._lock is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -12,9 +11,12 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from streamsocial_billing.locks import lock
+
 POM = Path(__file__).resolve().parent / "pom.xml"
 CACHE = POM.parent.parent / ".kafka"
 JAVA_AT_LEAST = 17
+FETCHED_WITHIN_S = 900.0
 OTHER_WAY = "or use a broker of yours with KAFKA=host:port"
 
 
@@ -50,8 +52,9 @@ def resolve_jars() -> Path:
         return jars
     java()
     CACHE.mkdir(exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with (CACHE / "lock").open("w") as held:
+        if not lock(held, FETCHED_WITHIN_S):
+            raise BrokerError(f"somebody else fetches the jars into {CACHE} for too long: end it")
         if not jars.is_dir():
             _fetch(jars)
     return jars

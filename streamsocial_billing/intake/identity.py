@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
@@ -10,9 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from streamsocial_billing.committed import KafkaProblem
+from streamsocial_billing.locks import lock
 
 MAX_INTAKES: Final = 64
 """Intakes that may run on one data folder at once."""
+NAME_WITHIN_S: Final = 10.0
 _ID = re.compile(r"[0-9a-f]{16}")
 
 
@@ -48,7 +49,8 @@ class IntakeIdentity:
 def _stable_name(path: Path) -> str:
     """The random name in this file, made by the first who comes."""
     with path.open("a+", encoding="ascii", errors="replace") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        if not lock(file, NAME_WITHIN_S):
+            raise IntakeError(f"another process holds {path} for {NAME_WITHIN_S:.0f} s already: end it")
         file.seek(0)
         name = file.read(64).strip()
         if not name:
@@ -64,11 +66,8 @@ def _stable_name(path: Path) -> str:
 def _first_free(datadir: Path) -> tuple[int, int]:
     """The descriptor of the first lock file that nobody holds, with its number."""
     for number in range(MAX_INTAKES):
-        lock = os.open(datadir / f"intake-{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
-        else:
-            return lock, number
+        descriptor = os.open(datadir / f"intake-{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        if lock(descriptor):
+            return descriptor, number
+        os.close(descriptor)
     raise IntakeError(f"{MAX_INTAKES} intakes run on {datadir} already: give this one a --datadir of its own")

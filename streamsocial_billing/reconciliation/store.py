@@ -6,7 +6,6 @@ is loaded once and counts in every later run. A transaction that ends badly leav
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from streamsocial_billing.locks import lock
 from streamsocial_billing.money import EXPONENTS
 from streamsocial_billing.reconciliation.errors import InputRefused
 
@@ -98,11 +98,9 @@ def opened(output: Path) -> Iterator[sqlite3.Connection]:
     Raises InputRefused if another run is at work there, or the kept file is not ours.
     """
     output.mkdir(parents=True, exist_ok=True)
-    with (output / ".lock").open("ab") as lock, tempfile.TemporaryDirectory(dir=output, prefix=".run-") as at:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputRefused(f"another run is at work in {output}: wait for it") from None
+    with (output / ".lock").open("ab") as held, tempfile.TemporaryDirectory(dir=output, prefix=".run-") as at:
+        if not lock(held):
+            raise InputRefused(f"another run is at work in {output}: wait for it")
         db = sqlite3.connect(Path(at) / "work.sqlite", isolation_level=None)
         try:
             _open(db, output / KEPT_NAME)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from streamsocial_billing.locks import lock
 from streamsocial_billing.showcase.errors import ShowcaseFailed
 
 LOCK_NAME: Final = "showcase.lock"
@@ -57,14 +56,7 @@ class Folder:
             raise ShowcaseFailed(f"{self.path} holds something else: choose an empty folder with --data")
 
     def _lock(self) -> None:
-        limit = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(self.lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > limit:
-                    os.close(self.lock_fd)
-                    text = f"another showcase uses {self.path}: stop it, or choose another folder with --data"
-                    raise ShowcaseFailed(text) from None
-                time.sleep(0.1)
+        if not lock(self.lock_fd, LOCK_WAIT_S):
+            os.close(self.lock_fd)
+            text = f"another showcase uses {self.path}: stop it, or choose another folder with --data"
+            raise ShowcaseFailed(text)

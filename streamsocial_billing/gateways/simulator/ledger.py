@@ -11,7 +11,6 @@ read is durable.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from typing import IO
 import orjson
 
 from streamsocial_billing.gateways.simulator.shapes import Charge, Refund, Reply
+from streamsocial_billing.locks import lock
 
 SCHEMA_VERSION = 2
 MAX_GROUP_ENTRIES = 1000
@@ -290,10 +290,8 @@ class Ledger:
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = self.path.with_name(self.path.name + ".lock").open("ab")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LedgerUnusable(f"the ledger {self.path} is in use by another gateway simulator") from None
+        if not lock(self._lock):
+            raise LedgerUnusable(f"the ledger {self.path} is in use by another gateway simulator")
         db = self._db = sqlite3.connect(self.path, isolation_level=None, timeout=5)
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, 1, SCHEMA_VERSION):

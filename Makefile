@@ -20,10 +20,10 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 run: install ## the main job once: local Kafka, gateway, two workers, SIGKILL, the audit (PAYMENTS=n; KAFKA=host:port or BROKERS=3)
-	$(BIN)/python -m streamsocial_billing.showcase run
+	$(BIN)/python -m showcase run
 
 up: install ## the same system, left running until Ctrl-C; what dies is started again (KAFKA=host:port or BROKERS=3)
-	$(BIN)/python -m streamsocial_billing.showcase up
+	$(BIN)/python -m showcase up
 
 unit: install ## the tests that need neither Java nor a broker, within a minute
 	$(BIN)/python -m pytest $(CI_RUN) $(SIDE_BY_SIDE) tests/unit tests/simulation

@@ -24,8 +24,8 @@ from benchmarks.system import Process, start_worker, wait_until
 from broker import LocalBroker
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.intake.producer import PaymentProducer
+from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.settings import RESULTS, Settings
-from streamsocial_billing.topics import create_topics
 
 USERS = 2000
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from confluent_kafka import Producer
 
-from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.settings import PAYMENTS, Settings
 
 PRODUCTS = ("subscription", "upgrade", "gift")

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.load import preload
 from benchmarks.system import Process, start_worker, wait_until
-from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import PAYMENTS, Settings
 
 USERS = 2000

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from streamsocial_billing.application import create_app
+from streamsocial_billing.app import create_app
 from streamsocial_billing.gateways.instant import InstantGateway
 from streamsocial_billing.settings import Settings
 

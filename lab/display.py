@@ -11,7 +11,7 @@ from lab.guarantees import Guarantee
 from lab.run import Outcome
 from lab.witness import Witness
 from lab.words import euros, verdict
-from streamsocial_billing.live_view import LiveView
+from streamsocial_billing.cli.live_view import LiveView
 
 LINE_EVERY_S: Final = 3.0
 DRAW_EVERY_S: Final = 0.2

@@ -26,11 +26,11 @@ from lab.stage import PARTITIONS, Stage, Worker
 from lab.words import euros
 from streamsocial_billing.audit.disk import databases, read_copy
 from streamsocial_billing.audit.readers import read_ledger
-from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.exactly_once import partition_of
 from streamsocial_billing.exactly_once.cluster import Cluster
+from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import METRICS, PAYMENTS, RESULTS
-from streamsocial_billing.times import now_ms
 from torture.segments import OFFSETS, Written, committed_offset, transactional_records
 
 USER: Final = "user-ada"

@@ -16,7 +16,7 @@ from lab.plan import CURRENCY, DROP_RATE, Kill, Payment, Plan
 from lab.stage import READY, Stage, Worker
 from lab.witness import Witness
 from streamsocial_billing.audit.readers import read_ledger
-from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.settings import PAYMENTS
 
 SENT_PER_S: Final = 45.0

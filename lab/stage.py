@@ -12,8 +12,8 @@ from typing import Final
 from lab.guarantees import Guarantee
 from lab.programs.till import ORDERS
 from streamsocial_billing.exactly_once.cluster import Cluster
+from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.topics import create_topics
 from torture.child import ROOT, Child
 from torture.workers import Gateway
 

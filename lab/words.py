@@ -5,8 +5,8 @@ from __future__ import annotations
 from lab.books import Harm
 from lab.plan import CURRENCY
 from lab.run import Outcome
-from streamsocial_billing.money import shown_amount
-from streamsocial_billing.status.words import counted
+from streamsocial_billing.domain.english import counted
+from streamsocial_billing.domain.money import shown_amount
 
 
 def euros(minor: int) -> str:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamsocial_billing import __version__, exactly_once
-from streamsocial_billing.card_numbers import mask_card_numbers
 from streamsocial_billing.data_folder import default_folder
+from streamsocial_billing.domain.card_numbers import mask_card_numbers
 from streamsocial_billing.exactly_once import Options
-from streamsocial_billing.kafka_credentials import kafka_credentials
+from streamsocial_billing.kafka.credentials import kafka_credentials
 from streamsocial_billing.logs.setup import fold
-from streamsocial_billing.outcome_lines import tell
+from streamsocial_billing.payments.outcome_lines import tell
 from streamsocial_billing.settings import Settings
 
 WEB_BIND = "127.0.0.1"
@@ -33,7 +33,7 @@ def faust_options(settings: Settings) -> dict[str, Any]:
         "web_bind": WEB_BIND,  # user data: an operator opens it with --web-bind, then sets the token
         "web_host": WEB_BIND,
         "web": "billing://",
-        "Worker": "streamsocial_billing.worker:Worker",
+        "Worker": "streamsocial_billing.cli.worker_process:Worker",
         "worker_redirect_stdouts": False,
         **kafka_credentials(settings),
     }

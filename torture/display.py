@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from streamsocial_billing.live_view import LiveView
+from streamsocial_billing.cli.live_view import LiveView
 from torture.run import State
 from torture.system import System
 from torture.watch import Watch

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from streamsocial_billing.events import PaymentEvent, requested_metric
+from streamsocial_billing.domain.events import PaymentEvent, requested_metric
+from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown, PaymentProducer
 from streamsocial_billing.settings import METRICS, PAYMENTS, Settings
-from streamsocial_billing.times import now_ms
 
 RESENT: Final = 0.10
 CHANGED: Final = 0.03

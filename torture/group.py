@@ -10,8 +10,8 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient
 
 import tables
-from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import TP, Cluster
+from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import RESULTS, SOURCES
 from torture.asking import again
 from torture.system import APP_ID, PARTITIONS

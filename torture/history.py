@@ -15,8 +15,8 @@ from streamsocial_billing.audit.books import Books
 from streamsocial_billing.audit.checks import Problem
 from streamsocial_billing.audit.disk import tables_on_disk
 from streamsocial_billing.audit.readers import KafkaSide, read_ledger
-from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import TP, Cluster
+from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, SOURCES, Settings
 from torture.checker import History, Sending
 from torture.segments import OFFSETS, Place, Written, log_end, transactional_records

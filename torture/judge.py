@@ -10,7 +10,7 @@ import orjson
 from rich.console import Console
 
 from streamsocial_billing.audit.checks import Problem
-from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.kafka.committed import CommittedLog
 from torture.asking import again
 from torture.checker import History, violations
 from torture.figures import Figures, figures_of, lines

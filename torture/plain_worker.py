@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import faust
 
-from streamsocial_billing.cli import the_settings
-from streamsocial_billing.decision import (
+from streamsocial_billing.cli.main import the_settings
+from streamsocial_billing.domain.decision import (
     DEDUP_RETENTION_MS,
     Charge,
     Decision,
@@ -28,12 +28,12 @@ from streamsocial_billing.decision import (
     charge_state_after,
     decide,
 )
-from streamsocial_billing.events import BadInput, PaymentEvent, charge_result, payment_metric
+from streamsocial_billing.domain.events import BadInput, PaymentEvent, charge_result, payment_metric
+from streamsocial_billing.domain.outcomes import Verdict, verdict
+from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import ChargeRequest, charge_until
 from streamsocial_billing.gateways.simulated import SimulatedGateway
-from streamsocial_billing.outcomes import Verdict, verdict
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, Settings
-from streamsocial_billing.times import now_ms
 from tables.payments import payment_key
 from torture.worker import ADDED_TOPIC, VARIABLE
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from streamsocial_billing.audit.books import Books
 from streamsocial_billing.audit.readers import KafkaSide
-from streamsocial_billing.committed import KafkaProblem
+from streamsocial_billing.kafka.committed import KafkaProblem
 from torture.faults import FaultFailed, act
 from torture.schedule import Planned
 from torture.system import System

@@ -16,10 +16,10 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
 import tables
-from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import Cluster
+from streamsocial_billing.kafka.committed import CommittedLog
+from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.topics import create_topics
 from torture.asking import again
 from torture.child import ROOT
 from torture.cluster import ProxiedBroker

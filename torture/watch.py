@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from streamsocial_billing.committed import CommittedLog, KafkaProblem, Place
+from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem, Place
 from streamsocial_billing.settings import DEAD_LETTERS, RESULTS
 from torture.markers import Repair
 from torture.system import System

@@ -14,7 +14,7 @@ from lab.analytics.books import Overtaken, RevenueBooks
 from lab.analytics.export import export
 from lab.analytics.following import COMMITTED, UNCOMMITTED, Follower
 from lab.analytics.reporting import compare, report
-from streamsocial_billing.committed import KafkaProblem, said
+from streamsocial_billing.kafka.committed import KafkaProblem, said
 from streamsocial_billing.settings import Settings, SettingsError
 
 DB = Path("data/analytics/revenue.sqlite")

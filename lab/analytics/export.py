@@ -9,7 +9,7 @@ import orjson
 from confluent_kafka import Message
 
 from lab.analytics.movements import METRICS, RESULTS
-from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import Settings
 
 

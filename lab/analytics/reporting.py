@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from lab.analytics.books import RevenueBooks
 from lab.analytics.movements import METRICS, RESULTS
-from streamsocial_billing.money import format_minor
+from streamsocial_billing.domain.money import format_minor
 
 _ROW = "{:<17} {:<13} {:>8} {:>16} {:>16} {:>16}"
 _TOTAL = "{:<16} {:>16} {:>16} {:>16}"

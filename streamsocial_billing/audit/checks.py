@@ -34,7 +34,7 @@ from streamsocial_billing.audit.books import (
     Result,
     Source,
 )
-from streamsocial_billing.events import gateway_key_of
+from streamsocial_billing.domain.events import gateway_key_of
 
 TABLE_PAYMENTS: Final = "payments changelog fold differs"
 TABLE_CHARGES: Final = "charges changelog fold differs"

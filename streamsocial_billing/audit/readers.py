@@ -24,7 +24,7 @@ from streamsocial_billing.audit.books import (
     ledger_charge,
     ledger_refund,
 )
-from streamsocial_billing.committed import CommittedLog, KafkaProblem, Place
+from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem, Place
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, SOURCES, Settings
 
 PAGE_WITHIN_S: Final = 10.0

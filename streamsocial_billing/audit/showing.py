@@ -12,9 +12,9 @@ from rich.text import Text
 
 from streamsocial_billing.audit.report import AuditReport
 from streamsocial_billing.audit.tally import PARTS, OpenGroup
-from streamsocial_billing.money import shown_amount
-from streamsocial_billing.status.words import counted
-from streamsocial_billing.times import iso_to_the_second
+from streamsocial_billing.domain.english import counted
+from streamsocial_billing.domain.money import shown_amount
+from streamsocial_billing.domain.times import iso_to_the_second
 
 MEANS = {
     "charged": "charges that succeeded",

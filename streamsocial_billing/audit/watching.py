@@ -15,11 +15,11 @@ from streamsocial_billing.audit.live import (
     breaks_of_rows,
 )
 from streamsocial_billing.audit.outcomes import Numbers, answered, breakdown, open_now
+from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.exactly_once import Counters, Layer
 from streamsocial_billing.exactly_once.counters import read
 from streamsocial_billing.exactly_once.errors import StoreFailed
 from streamsocial_billing.exactly_once.store import View
-from streamsocial_billing.times import now_ms
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamsocial_billing.gateways.base import Gateway
-from streamsocial_billing.gateways.paypal import PayPalGateway
+from streamsocial_billing.gateways.paypal.client import PayPalGateway
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from streamsocial_billing.settings import Settings
 
@@ -16,7 +16,7 @@ def configured_gateways(settings: Settings) -> dict[str, Gateway]:
         gateways.append(SimulatedGateway(settings.gateway_url, max_connections=places))
     if settings.stripe_api_key is not None:
         # here, not above: who does not charge at Stripe does not wait for its SDK to load
-        from streamsocial_billing.gateways.stripe import StripeGateway
+        from streamsocial_billing.gateways.stripe.client import StripeGateway
 
         gateways.append(
             StripeGateway(

@@ -13,7 +13,6 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from streamsocial_billing.gateways import stripe_shapes
 from streamsocial_billing.gateways.base import (
     Ambiguous,
     Answer,
@@ -35,6 +34,7 @@ from streamsocial_billing.gateways.http import (
     outcome_of_exception,
     retry_after_s,
 )
+from streamsocial_billing.gateways.stripe import shapes as stripe_shapes
 
 __all__ = ["EXCEPTIONS", "SimulatedGateway", "outcome_of_exception", "outcome_of_reply", "retry_after_s"]
 

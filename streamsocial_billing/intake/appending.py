@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.intake.identity import IntakeError
+from streamsocial_billing.intake.micro_batcher import Outcome, Together
 from streamsocial_billing.intake.producer import CHUNK_EVENTS, PaymentProducer
-from streamsocial_billing.intake.together import Outcome, Together
 from streamsocial_billing.settings import Settings
 
 PATIENCE_S: Final = 30.0

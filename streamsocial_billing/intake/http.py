@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Protocol
 
-from streamsocial_billing.committed import KafkaProblem
-from streamsocial_billing.decision import Decision, Open, Reject, Replay
-from streamsocial_billing.events import BadInput, PaymentEvent, fingerprint, json_object
+from streamsocial_billing.domain.decision import Decision, Open, Reject, Replay
+from streamsocial_billing.domain.events import BadInput, PaymentEvent, fingerprint, json_object
+from streamsocial_billing.gateways.routing import with_gateway
+from streamsocial_billing.intake.http_replies import Reply, later, refusal
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown
-from streamsocial_billing.replies import Reply, later, refusal
-from streamsocial_billing.routing import with_gateway
+from streamsocial_billing.intake.public_fields import answered_payment, differing, not_comparable
+from streamsocial_billing.kafka.committed import KafkaProblem
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.shown import answered_payment, differing, not_comparable
 
 WAIT_S: Final = 4.0
 """How long a request waits for its transaction; below the time-out of a hop between workers."""

@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-from streamsocial_billing.committed import KafkaProblem
+from streamsocial_billing.kafka.committed import KafkaProblem
 from streamsocial_billing.locks import lock
 
 MAX_INTAKES: Final = 64

@@ -11,12 +11,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from streamsocial_billing.committed import CommittedLog, KafkaProblem
-from streamsocial_billing.events import PaymentEvent, requested_metric
+from streamsocial_billing.domain.events import PaymentEvent, requested_metric
+from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.intake.identity import IntakeError, IntakeIdentity
+from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem
+from streamsocial_billing.kafka.transactions import (
+    PATIENCE_S,
+    OutcomeUnknown,
+    RecordRefused,
+    TransactionalWriter,
+)
 from streamsocial_billing.settings import METRICS, PAYMENTS, Settings
-from streamsocial_billing.times import now_ms
-from streamsocial_billing.transactions import PATIENCE_S, OutcomeUnknown, RecordRefused, TransactionalWriter
 
 CHUNK_EVENTS: Final = 500
 """Most events in one transaction."""

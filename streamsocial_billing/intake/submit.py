@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from streamsocial_billing.events import BadInput, PaymentEvent, json_object
+from streamsocial_billing.domain.events import BadInput, PaymentEvent, json_object
+from streamsocial_billing.domain.times import now_ms
+from streamsocial_billing.gateways.routing import with_gateway
 from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import CHUNK_EVENTS, IntakeOutcomeUnknown, PaymentProducer
-from streamsocial_billing.routing import with_gateway
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.times import now_ms
 
 FLUSH_AFTER_S: Final = 0.2
 """How long a payment waits at most for others to share its transaction."""

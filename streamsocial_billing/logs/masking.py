@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
-from streamsocial_billing.card_numbers import is_card, mask_card_numbers
+from streamsocial_billing.domain.card_numbers import is_card, mask_card_numbers
 from streamsocial_billing.logs.lines import exception_of, fields_of
 from streamsocial_billing.settings import Settings
 
@@ -17,7 +17,7 @@ MASK: Final = "***"
 SHORTEST_SECRET: Final = 4
 """A shorter one would be found in half of all words."""
 IDS: Final = frozenset({"payment_id", "user_id"})
-"""Ids may be numbers: only what looks like a card of a big brand is masked (card_numbers.py)."""
+"""Ids may be numbers: only what looks like a card of a big brand is masked (domain/card_numbers.py)."""
 
 # by their shape, also those that are not in our settings: the header, keys of gateways, userinfo in a URL
 _BEARER = r"(?i:\b(bearer|basic)\s+)[A-Za-z0-9._~+/=-]{4,}"

@@ -10,17 +10,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from rich.console import Console
 from rich.table import Table
 
+from streamsocial_billing.domain.english import counted
+from streamsocial_billing.domain.money import MINUS, shown_amount
+from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.configured import configured_gateways
-from streamsocial_billing.money import MINUS, shown_amount
+from streamsocial_billing.gateways.settlement_lines import BadLine, millis
 from streamsocial_billing.reconciliation.breaks import AGE_BUCKETS
 from streamsocial_billing.reconciliation.report import not_checked_text
 from streamsocial_billing.reconciliation.run import Books, Done, Wish, reconcile
-from streamsocial_billing.reconciliation.settlement.lines import BadLine, millis
 from streamsocial_billing.reconciliation.showing import Bars
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.status.words import counted
-from streamsocial_billing.times import now_ms
 
 CLEAN: Final = 0
 OPEN_BREAKS: Final = 1

@@ -7,8 +7,8 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from streamsocial_billing.domain.references import is_our_reference, kind_of_reference
 from streamsocial_billing.gateways.base import Absent, Answer, Found, Gateway, ListFailed, Movement, Query
-from streamsocial_billing.ours import is_our_reference, kind_of_reference
 from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.store import ADD_B, BATCH_ROWS
 

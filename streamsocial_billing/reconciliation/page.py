@@ -8,11 +8,11 @@ from itertools import groupby
 from typing import IO, Any, Final
 from urllib.parse import quote
 
-from streamsocial_billing.money import MINUS, shown_amount
+from streamsocial_billing.domain.money import MINUS, shown_amount
+from streamsocial_billing.domain.times import iso_to_the_second
 from streamsocial_billing.reconciliation.breaks import AGE_BUCKETS, MEANINGS, TIMING
 from streamsocial_billing.reconciliation.bridge import BESIDE, STEPS, Bridge, Step
 from streamsocial_billing.reconciliation.report import Summary, not_checked_text
-from streamsocial_billing.times import iso_to_the_second
 
 LIST_MOST: Final = 500
 """Breaks in the page, open ones first; `breaks.csv` has all."""

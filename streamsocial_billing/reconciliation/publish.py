@@ -15,10 +15,10 @@ from typing import Any, Final
 import orjson
 from confluent_kafka import Message
 
-from streamsocial_billing.committed import CommittedLog, KafkaProblem, Place
-from streamsocial_billing.events import GATEWAYS
+from streamsocial_billing.domain.events import GATEWAYS
+from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem, Place
+from streamsocial_billing.kafka.transactions import TransactionalWriter, place_of
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, Settings
-from streamsocial_billing.transactions import TransactionalWriter, place_of
 
 RUN_KEY: Final = "run"
 PUBLISH_MOST: Final = 10_000

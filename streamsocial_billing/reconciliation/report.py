@@ -12,11 +12,11 @@ from typing import IO, Any, Final
 
 import orjson
 
-from streamsocial_billing.money import MINUS, format_minor, shown_amount
+from streamsocial_billing.domain.money import MINUS, format_minor, shown_amount
+from streamsocial_billing.domain.times import iso_to_the_second
 from streamsocial_billing.reconciliation.breaks import CLASSES, DAY_MS, age_bucket
 from streamsocial_billing.reconciliation.bridge import Bridge
 from streamsocial_billing.reconciliation.unchecked import NotChecked
-from streamsocial_billing.times import iso_to_the_second
 
 FORMAT: Final = 1
 COLUMNS: Final = (

@@ -15,12 +15,12 @@ from typing import Any, Final
 import orjson
 from confluent_kafka import Message
 
-from streamsocial_billing.committed import CommittedLog, Place
-from streamsocial_billing.events import gateway_key_of, partition_of
+from streamsocial_billing.domain.events import gateway_key_of, partition_of
+from streamsocial_billing.domain.times import now_ms
+from streamsocial_billing.kafka.committed import CommittedLog, Place
 from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.store import ADD_A, insert_many
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, PAYMENTS, RESULTS, Settings
-from streamsocial_billing.times import now_ms
 
 NOT_STORED: Final = frozenset(
     {"idempotency_mismatch", "expired", "unsupported_action", "gateway_not_configured"}
@@ -30,8 +30,8 @@ OPEN: Final = ("unknown", "parked")
 DISPUTE: Final = "dispute"
 DISPUTE_WON: Final = "dispute_won"
 REFUND_FAILED: Final = "refund_failed"
-"""Reasons of external results (external.py): money that a dispute took, and that came back; money of a refund
-that failed after it had succeeded."""
+"""Reasons of external results (payments/reported_by_gateway.py): money that a dispute took, that came back;
+money of a refund that failed after it had succeeded."""
 CLOCK_SKEW_MS: Final = 2000
 """How far a gateway's clock, in whole seconds at Stripe, may lie before ours."""
 Tick = Callable[[int], None]

@@ -12,6 +12,9 @@ from typing import Any, Final, Protocol
 import orjson
 
 from streamsocial_billing.gateways.base import Gateway
+from streamsocial_billing.gateways.routing import HOW_TO_SET_UP
+from streamsocial_billing.gateways.settlement_lines import Reading
+from streamsocial_billing.kafka.topics import INPUT_RETENTION_MS
 from streamsocial_billing.reconciliation.asking import ask
 from streamsocial_billing.reconciliation.breaks import DAY_MS, Break
 from streamsocial_billing.reconciliation.bridge import bridges
@@ -34,13 +37,10 @@ from streamsocial_billing.reconciliation.results import Cut, OurBooks
 from streamsocial_billing.reconciliation.rules import Rules
 from streamsocial_billing.reconciliation.settled import between_lists_and_files
 from streamsocial_billing.reconciliation.settlement.importing import load_all
-from streamsocial_billing.reconciliation.settlement.lines import Reading
 from streamsocial_billing.reconciliation.showing import Quiet, Showing
 from streamsocial_billing.reconciliation.store import insert_many, opened
 from streamsocial_billing.reconciliation.unchecked import not_checked
-from streamsocial_billing.routing import HOW_TO_SET_UP
 from streamsocial_billing.settings import GATEWAY_EVENTS, Settings
-from streamsocial_billing.topics import INPUT_RETENTION_MS
 
 AHEAD_MS: Final = 3_600_000
 """The lists are read beyond the cut: a gateway whose clock is ahead must not hide a charge."""

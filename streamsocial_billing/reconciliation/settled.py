@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from streamsocial_billing.money import format_minor
+from streamsocial_billing.domain.money import format_minor
 from streamsocial_billing.reconciliation.breaks import TIMING, Break, exponent_suspect
 from streamsocial_billing.reconciliation.not_ours import LINE_IS_OURS
 from streamsocial_billing.reconciliation.rules import Rules

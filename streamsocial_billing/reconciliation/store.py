@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from streamsocial_billing.domain.money import EXPONENTS
 from streamsocial_billing.locks import lock
-from streamsocial_billing.money import EXPONENTS
 from streamsocial_billing.reconciliation.errors import InputRefused
 
 CACHE_KIB: Final = 64 * 1024
@@ -25,7 +25,7 @@ KEPT_NAME: Final = "settlements.sqlite"
 
 # a  our books, one row for each payment (or external movement)      b  the gateway's list
 # l  settlement lines (kept)         lm  which b or a a line belongs to
-# ref is a reference of ours everywhere (ours.py), or NULL: `ref IS NOT NULL` is the predicate in SQL
+# ref is a reference of ours everywhere (domain/references.py), or NULL: `ref IS NOT NULL` says so in SQL
 # b.charge_key: the charge's reference that a refund or dispute bears; b.ours: it bears one, is in our books,
 # or its charge is; returned: what came back of amount; breaks.event: a list of the records that repair it
 _WORK: Final = """

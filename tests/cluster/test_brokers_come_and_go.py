@@ -17,7 +17,7 @@ import pytest
 from support.fleet import BROKER_STARTS_WITHIN_S, ClusterFleet, Figures
 
 from broker.cluster import LocalCluster
-from streamsocial_billing.transactions import PATIENCE_S
+from streamsocial_billing.kafka.transactions import PATIENCE_S
 
 ANSWERS_WITHIN_S = 20.0
 """How long `submit` may take while a broker is down."""

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from support.until import until
 
 from broker.cluster import LocalCluster
-from streamsocial_billing import kafka_checks
+from streamsocial_billing.kafka import production_checks as kafka_checks
 from streamsocial_billing.settings import PAYMENTS, RESULTS, Settings
 
 RISKY = {"min.insync.replicas": "1"}

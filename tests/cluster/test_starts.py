@@ -15,7 +15,7 @@ from support.system import free_port
 import tables
 from broker.cluster import LocalCluster
 from streamsocial_billing.exactly_once.cluster import Cluster
-from streamsocial_billing.topics import PLANS
+from streamsocial_billing.kafka.topics import PLANS
 
 START_S = 90.0  # on a busy machine; a quiet one needs 8 s
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from support.system import Record, System, payment
 
-from streamsocial_billing.events import PaymentEvent, partition_of
+from streamsocial_billing.domain.events import PaymentEvent, partition_of
 from streamsocial_billing.settings import PAYMENTS
 
 PARTITIONS = 2

@@ -21,7 +21,7 @@ from support.until import until
 from support.web_client import get
 
 from broker import LocalBroker
-from streamsocial_billing.events import partition_of
+from streamsocial_billing.domain.events import partition_of
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.settings import PAYMENTS, RETRY
 

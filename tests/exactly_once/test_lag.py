@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka import Producer
 from support.system import Payments, System
 
-from streamsocial_billing.committed import CommittedLog
-from streamsocial_billing.events import Nudge
+from streamsocial_billing.domain.events import Nudge
+from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import PAYMENTS, RETRY
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 from support.system import System, WorkerProcess, payment
 
-from streamsocial_billing.events import PaymentEvent, partition_of
+from streamsocial_billing.domain.events import PaymentEvent, partition_of
 
 PARTITIONS = 4
 HANDLERS_BEGIN_WITHIN_S = 2.0

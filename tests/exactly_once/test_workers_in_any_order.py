@@ -28,7 +28,7 @@ from pathlib import Path
 import pytest
 from support.system import SESSION_TIMEOUT_S, WAIT_S, Payments, Stream, System, WorkerProcess
 
-from streamsocial_billing.committed import CommittedLog, Place
+from streamsocial_billing.kafka.committed import CommittedLog, Place
 from streamsocial_billing.settings import PAYMENTS
 
 ACTIONS = 20

@@ -11,7 +11,7 @@ import pytest
 from support.simulator import SimulatorProcess
 from support.stripe_server import StripeServer
 
-from streamsocial_billing.events import gateway_key_of
+from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways import (
     Absent,
     ChargeRequest,
@@ -26,7 +26,7 @@ from streamsocial_billing.gateways import (
     SimulatedGateway,
     Succeeded,
 )
-from streamsocial_billing.gateways.stripe import StripeGateway
+from streamsocial_billing.gateways.stripe.client import StripeGateway
 
 CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "")
 START_MS = int(time.time() * 1000) - 60_000

@@ -16,7 +16,7 @@ from support.stripe_server import StripeServer
 from support.system import System, payment
 from support.toxiproxy import Toxiproxy
 
-from streamsocial_billing.gateways.stripe import StripeGateway
+from streamsocial_billing.gateways.stripe.client import StripeGateway
 
 USERS = 10
 SETTLED_WITHIN_S = 90.0

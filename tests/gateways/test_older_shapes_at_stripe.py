@@ -9,7 +9,7 @@ import pytest
 from support.stripe_server import StripeServer
 
 from streamsocial_billing.gateways import ChargeRequest, KeyMismatch, Outcome, Succeeded
-from streamsocial_billing.gateways.stripe import StripeGateway
+from streamsocial_billing.gateways.stripe.client import StripeGateway
 
 OLD = {"amount": 999, "currency": "eur", "source": "tok_visa", "metadata": {"ref": "ss1_k", "more": "x" * 99}}
 NEW = OLD | {"metadata": {"ref": "ss1_k"}}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.wiremock_server import WireMock
 
-from streamsocial_billing.events import gateway_key_of
+from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways import (
     Absent,
     Ambiguous,
@@ -26,7 +26,12 @@ from streamsocial_billing.gateways import (
     RefundRequest,
     Succeeded,
 )
-from streamsocial_billing.gateways.paypal import PayPalGateway, decimal_text, minor_of, outcome_of_reply
+from streamsocial_billing.gateways.paypal.client import (
+    PayPalGateway,
+    decimal_text,
+    minor_of,
+    outcome_of_reply,
+)
 
 KEY = gateway_key_of("u1", "charge", "p1")
 CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "vault-1")

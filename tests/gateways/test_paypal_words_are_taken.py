@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 from support.paypal_server import MOST, PayPalServer
 
-from streamsocial_billing.events import gateway_key_of
+from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways import ChargeRequest, KeyMismatch, Owner, RefundRequest, Succeeded
-from streamsocial_billing.gateways.paypal import PayPalGateway
-from streamsocial_billing.webhooks import paypal
-from streamsocial_billing.webhooks.told import Whose, whose
+from streamsocial_billing.gateways.paypal import webhook as paypal
+from streamsocial_billing.gateways.paypal.client import PayPalGateway
+from streamsocial_billing.gateways.provider_event import Whose, whose
 
 UUIDS = "6f1c2f0e-2b7a-4a57-9d3c-0a1b2c3d4e5f", "0a1b2c3d-4e5f-4a57-9d3c-6f1c2f0e2b7a"
 PAIRS = [("u1", "p1"), UUIDS, ("u" * 63, "p" * 64), ("u" * 64, "p" * 63), ("u" * 64, "p" * 64)]

@@ -11,7 +11,7 @@ import stripe
 from support.stripe_mock import StripeMock
 
 from streamsocial_billing.gateways import ChargeRequest, Query, RefundRequest
-from streamsocial_billing.gateways.stripe import StripeGateway
+from streamsocial_billing.gateways.stripe.client import StripeGateway
 
 CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "tok_visa")
 REFUND = RefundRequest("ss1_r", "u1", "r1", "f" * 64, 300, "EUR", "ch_1")

@@ -19,11 +19,11 @@ from support.simulator import SimulatorProcess
 from support.topics import committed, make_topics
 
 from streamsocial_billing.audit import run_audit
-from streamsocial_billing.committed import CommittedLog, KafkaProblem
-from streamsocial_billing.decision import charge_state_after
-from streamsocial_billing.events import PaymentEvent, charge_result, gateway_key, payment_metric
+from streamsocial_billing.cli.results import follow_results
+from streamsocial_billing.domain.decision import charge_state_after
+from streamsocial_billing.domain.events import PaymentEvent, charge_result, gateway_key, payment_metric
 from streamsocial_billing.intake.submit import submit_lines
-from streamsocial_billing.results import follow_results
+from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, Settings
 
 NOW_MS = 1_700_000_000_000

@@ -63,7 +63,8 @@ NAMES = ("SUDO_USER", "LOGNAME", "USER", "LNAME", "USERNAME")
 
 # everything is imported first: the nameless user may have no access to this checkout
 NAMELESS = (
-    "import os; from streamsocial_billing import cli; app = cli.the_app(); app.finalize(); app.worker_init();"
+    "import os; from streamsocial_billing.cli import main as cli; app = cli.the_app(); "
+    "app.finalize(); app.worker_init();"
     "app.worker_init_post_autodiscover(); os.setuid(54_321); cli.main()"
 )
 
@@ -106,5 +107,5 @@ def test_each_agent_says_what_it_does(tmp_path: Path) -> None:
     """`agents` has no row without help."""
     code, out, _ = said(tmp_path, "--json", "agents")
     assert 0 == code
-    assert 4 == out.count("@streamsocial_billing.application.")
+    assert 4 == out.count("@streamsocial_billing.app.")
     assert "<N/A>" not in out

@@ -15,9 +15,9 @@ from confluent_kafka import Producer
 from support.system import System, payment
 from support.topics import committed
 
-from streamsocial_billing.committed import KafkaProblem
-from streamsocial_billing.dead_letters import ReplayRefused, letter, letters, replay, replayed
-from streamsocial_billing.events import partition_of
+from streamsocial_billing.domain.events import partition_of
+from streamsocial_billing.kafka.committed import KafkaProblem
+from streamsocial_billing.operations.dead_letters import ReplayRefused, letter, letters, replay, replayed
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, REPLAYS, Settings
 
 OPERATORS = 4

@@ -9,7 +9,7 @@ from support.status import status_with
 from support.system import System, free_port, payment
 from support.web_client import get
 
-from streamsocial_billing.status.overview import LOOK_EVERY_S
+from streamsocial_billing.web.status.overview import LOOK_EVERY_S
 
 BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
 

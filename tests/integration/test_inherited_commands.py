@@ -17,7 +17,7 @@ import pytest
 from support.many_commands import run_many
 
 from streamsocial_billing import __version__
-from streamsocial_billing.cli_inherited import REFUSED
+from streamsocial_billing.cli.inherited import REFUSED
 from streamsocial_billing.exactly_once.start import folder_of_its_own
 
 BIN = Path(sys.executable).parent
@@ -34,7 +34,7 @@ GOOD: list[tuple[str, ...]] = [
     ("--json", "agents"), ("--json", "tables"), ("agents", "--local"), ("completion", "bash"),
     ("completion", "zsh"), ("completion", "fish"), ("models", "--builtins"),
     ("model", "faust.agents.models.ReqRepRequest"), ("send", "payments", '{"payment_id":"p"}'),
-    ("send", "@streamsocial_billing.application.bill", "x", "--key", "k"), ("send", "-K", "a", "b", "c"),
+    ("send", "@streamsocial_billing.app.bill", "x", "--key", "k"), ("send", "-K", "a", "b", "c"),
     ("reset", "--yes"), ("-D", "w9", "reset"), ("worker", "-l", "nosuch"), ("worker", "--web-port", "0"),
     ("worker", "--web-bind", "nosuch.invalid"), ("worker", "-p", "x"),
     ("worker", "--logfile", "/nosuch/log"),

@@ -15,7 +15,7 @@ from support.system import Payments, Stream, System, WorkerProcess, payment
 from support.web_client import get
 
 from streamsocial_billing.audit import AuditReport
-from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.kafka.committed import CommittedLog
 
 PARTITIONS = 4
 

@@ -22,15 +22,15 @@ from support.simulator import ROOT
 from support.system import Payments, System, payment
 from support.web_client import get
 
-from streamsocial_billing.committed import CommittedLog
-from streamsocial_billing.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import ChargeRequest, Succeeded
 from streamsocial_billing.gateways.configured import configured_gateways
 from streamsocial_billing.gateways.simulated import SimulatedGateway
+from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.reconciliation import Done, Wish, reconcile
 from streamsocial_billing.reconciliation.breaks import CLASSES
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, Settings
-from streamsocial_billing.times import now_ms
 
 T = TypeVar("T")
 PAYMENTS_PLANTED = 20_000

@@ -20,7 +20,7 @@ SYSTEM_PROCESSES = 4
 
 def refusal(folder: Path, **variables: str) -> tuple[int, list[str]]:
     """Exit code, lines of stderr of a run that is expected not to start."""
-    command = [sys.executable, "-m", "streamsocial_billing.showcase", "run", "--data", str(folder)]
+    command = [sys.executable, "-m", "showcase", "run", "--data", str(folder)]
     done = subprocess.run(
         command, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, timeout=60,
         check=False,

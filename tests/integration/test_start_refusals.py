@@ -20,8 +20,8 @@ from confluent_kafka.admin import NewTopic
 from support.system import free_port
 
 from streamsocial_billing.exactly_once.cluster import Cluster
+from streamsocial_billing.kafka.topics import DAY_MS
 from streamsocial_billing.settings import PAYMENTS, RETRY, Settings
-from streamsocial_billing.topics import DAY_MS
 
 BIN = Path(sys.executable).parent
 OURS = (str(BIN / "streamsocial-billing"),)

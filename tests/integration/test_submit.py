@@ -19,7 +19,7 @@ import pytest
 from confluent_kafka import Producer
 from support.topics import ROOT, committed, make_topics
 
-from streamsocial_billing.events import PaymentEvent, partition_of
+from streamsocial_billing.domain.events import PaymentEvent, partition_of
 from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import PaymentProducer
 from streamsocial_billing.intake.submit import submit_lines
@@ -164,7 +164,7 @@ def test_two_intakes_on_one_data_folder_do_not_fence_each_other(settings: Settin
 HALF_WAY = """
 import sys, time
 from pathlib import Path
-from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.intake.producer import PaymentProducer
 from streamsocial_billing.settings import Settings
 

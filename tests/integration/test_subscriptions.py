@@ -19,10 +19,10 @@ from support.system import System, payment
 from support.topics import committed
 from support.web_client import get
 
-from streamsocial_billing.commands import Command
-from streamsocial_billing.committed import CommittedLog
-from streamsocial_billing.renewal import renewal_id
+from streamsocial_billing.kafka.committed import CommittedLog
+from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.settings import COMMANDS, METRICS, PAYMENTS
+from streamsocial_billing.subscriptions.renewal import renewal_id
 
 SUBSCRIPTIONS = 120
 DUE_IN_MS = 6_000

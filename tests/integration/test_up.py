@@ -15,7 +15,7 @@ import pytest
 from support.showcases import ROOT, nothing_left, pids_of, read_until, shell, showcase
 
 from broker import LocalBroker
-from streamsocial_billing.showcase.recipe import recipe
+from showcase.recipe import recipe
 
 SESSION = {"BILLING_SESSION_TIMEOUT_S": "6", "BILLING_GATEWAY_DEADLINE_S": "5"}
 

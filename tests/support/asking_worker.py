@@ -3,8 +3,8 @@
 So an open payment is asked for by reference at its first try, which takes 18 hours at a real gateway.
 """
 
-from streamsocial_billing.application import create_app
-from streamsocial_billing.cli import the_settings
+from streamsocial_billing.app import create_app
+from streamsocial_billing.cli.main import the_settings
 from streamsocial_billing.gateways.base import Traits
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 

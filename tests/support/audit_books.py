@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from streamsocial_billing.audit.books import Books, Entry, LedgerCharge, LedgerRefund, Result, Sent
-from streamsocial_billing.decision import charge_state_after
-from streamsocial_billing.events import gateway_key_of
+from streamsocial_billing.domain.decision import charge_state_after
+from streamsocial_billing.domain.events import gateway_key_of
 
 
 def result(payment: str, offset: int, status: str = "succeeded", **other: object) -> Result:

@@ -8,7 +8,7 @@ from typing import Any
 
 from support.system import System
 
-from streamsocial_billing.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent, gateway_key
 
 
 def charge_beside_us(system: System, event: PaymentEvent, **changes: Any) -> str:

@@ -13,7 +13,7 @@ from support.under_fault import SMALL_DISK_OF, START_WITHIN_S, BehindProxies, In
 from support.until import until
 
 from broker.leaders import partitions
-from streamsocial_billing.committed import consumer_config
+from streamsocial_billing.kafka.committed import consumer_config
 from streamsocial_billing.settings import PAYMENTS, RESULTS, Settings
 
 GOES_ON = "results in every partition while it is down; nothing lost or charged twice"

@@ -17,7 +17,7 @@ from types import TracebackType
 from support.system import Payments, WorkerProcess
 from support.web_client import post
 
-from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from itertools import count
 from signal import Signals
 
-from streamsocial_billing.application import create_app
-from streamsocial_billing.cli import the_settings
+from streamsocial_billing.app import create_app
+from streamsocial_billing.cli.main import the_settings
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 

@@ -24,7 +24,7 @@ from support.watching import Watcher, count_lines, for_an_operator
 
 from broker.cluster import BaseCluster, Node
 from streamsocial_billing.audit.readers import read_ledger
-from streamsocial_billing.committed import CommittedLog
+from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import PAYMENTS
 
 SESSION_TIMEOUT_S = 6

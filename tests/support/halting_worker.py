@@ -15,8 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from streamsocial_billing.application import create_app
-from streamsocial_billing.cli import the_settings
+from streamsocial_billing.app import create_app
+from streamsocial_billing.cli.main import the_settings
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from torture.mutants import install
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from support.planted_books import AS_OF
 
-from streamsocial_billing.gateways.paypal import PayPalGateway
-from streamsocial_billing.gateways.stripe import StripeGateway
+from streamsocial_billing.gateways.paypal.client import PayPalGateway
+from streamsocial_billing.gateways.stripe.client import StripeGateway
 from streamsocial_billing.reconciliation.results import Cut, fold_results, result_row
 from streamsocial_billing.reconciliation.store import ADD_A, insert_many
 

@@ -34,7 +34,7 @@ def _run(command: list[str], files: tuple[Path, Path]) -> int:
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.argv[:] = [NAME, *command]  # in place: Faust has kept this list
-        from streamsocial_billing.cli import main
+        from streamsocial_billing.cli.main import main
 
         try:
             main()
@@ -46,8 +46,8 @@ def _run(command: list[str], files: tuple[Path, Path]) -> int:
 
 def _main() -> None:
     commands = json.load(sys.stdin)
-    import streamsocial_billing.application
-    import streamsocial_billing.cli  # noqa: F401 - loaded once, for every fork
+    import streamsocial_billing.app
+    import streamsocial_billing.cli.main  # noqa: F401 - loaded once, for every fork
 
     files = Path(f"out-{os.getpid()}"), Path(f"err-{os.getpid()}")
     said = [(_run(one, files), files[0].read_text(), files[1].read_text()) for one in commands]

@@ -20,18 +20,19 @@ from support.listed_books import ListedBooks, ListedPayPal, ListedStripe
 from support.one_task import OneTask
 from support.small_books import found_in
 
-from streamsocial_billing.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.money import EXPONENTS, exponent_of
 from streamsocial_billing.gateways.base import Gateway, Owner
+from streamsocial_billing.gateways.paypal import webhook as paypal
+from streamsocial_billing.gateways.provider_event import gateway_events, whose, whose_by_charge
 from streamsocial_billing.gateways.scripted import ScriptedGateway
-from streamsocial_billing.money import EXPONENTS, exponent_of
+from streamsocial_billing.gateways.stripe import webhook as stripe
 from streamsocial_billing.reconciliation.bridge import Bridge, bridges
 from streamsocial_billing.reconciliation.gateway_lists import load_lists
 from streamsocial_billing.reconciliation.rules import Rules
 from streamsocial_billing.reconciliation.settlement.importing import load_all
 from streamsocial_billing.reconciliation.store import in_memory
 from streamsocial_billing.settings import GATEWAY_EVENTS, RESULTS
-from streamsocial_billing.webhooks import paypal, stripe
-from streamsocial_billing.webhooks.told import gateway_events, whose, whose_by_charge
 
 DAY_S = 86_400
 FEE = 30

@@ -6,11 +6,11 @@
 import os
 import signal
 
-from streamsocial_billing.application import create_app
-from streamsocial_billing.cli import the_settings
-from streamsocial_billing.gateways import paypal
+from streamsocial_billing.app import create_app
+from streamsocial_billing.cli.main import the_settings
 from streamsocial_billing.gateways.configured import configured_gateways
-from streamsocial_billing.gateways.paypal_words import custom_ids
+from streamsocial_billing.gateways.paypal import client as paypal
+from streamsocial_billing.gateways.paypal.own_fields import custom_ids
 
 
 def first_shape(ref: str, user_id: str, payment_id: str) -> list[str]:

@@ -15,10 +15,9 @@ import pytest
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 from support.virtual_time import Inline, VirtualTimeLoop
 
-from streamsocial_billing import billing, times
-from streamsocial_billing.application import create_app
-from streamsocial_billing.commands import Command
-from streamsocial_billing.events import Nudge, PaymentEvent
+from streamsocial_billing.app import create_app
+from streamsocial_billing.domain import times
+from streamsocial_billing.domain.events import Nudge, PaymentEvent
 from streamsocial_billing.exactly_once.commit import Committer
 from streamsocial_billing.exactly_once.layer import Fetched, Layer
 from streamsocial_billing.exactly_once.membership import Membership
@@ -26,11 +25,13 @@ from streamsocial_billing.exactly_once.recovery import start_offsets
 from streamsocial_billing.exactly_once.slot import Slot
 from streamsocial_billing.exactly_once.store import Identity, TaskStores
 from streamsocial_billing.exactly_once.task import Source, Task
-from streamsocial_billing.gatekeeping import Gatekeeper
-from streamsocial_billing.gateways import guarded
+from streamsocial_billing.gateways import resilient as guarded
 from streamsocial_billing.gateways.base import Gateway
-from streamsocial_billing.resolver import DueTimer
-from streamsocial_billing.scheduling import RenewalTimer
+from streamsocial_billing.operations.commands import Command
+from streamsocial_billing.payments import charge as billing
+from streamsocial_billing.payments.gateway_availability import Gatekeeper
+from streamsocial_billing.payments.retention import SweepTimer
+from streamsocial_billing.payments.retry import DueTimer
 from streamsocial_billing.settings import (
     COMMANDS,
     DEAD_LETTERS,
@@ -40,7 +41,7 @@ from streamsocial_billing.settings import (
     RETRY,
     Settings,
 )
-from streamsocial_billing.sweeping import SweepTimer
+from streamsocial_billing.timers.renewals import RenewalTimer
 from tables.payments import payment_key, read_entry
 
 START_MS = 1_764_600_000_000

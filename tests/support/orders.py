@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 from support.one_task import OneTask
 
-from streamsocial_billing.commands import Command, key_of_every_task
-from streamsocial_billing.resolve_command import RESOLVE
+from streamsocial_billing.operations.commands import Command, key_of_every_task
+from streamsocial_billing.operations.kill_switch import START, STOP
+from streamsocial_billing.operations.resolve import RESOLVE
 from streamsocial_billing.settings import ANSWERS, COMMANDS
-from streamsocial_billing.switching import START, STOP
 
 
 def answers(lab: OneTask) -> list[dict[str, Any]]:

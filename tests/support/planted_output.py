@@ -15,11 +15,11 @@ from confluent_kafka.admin import NewTopic
 from support.listed_gateway import ListedGateway
 from support.planted_books import AS_OF, CURRENCIES, HOUR, PlantedBooks
 
+from streamsocial_billing.domain.money import EXPONENTS
 from streamsocial_billing.exactly_once.cluster import Cluster
-from streamsocial_billing.money import EXPONENTS
+from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.reconciliation.settlement.simple import HEADER
 from streamsocial_billing.settings import PAYMENTS, RESULTS, Settings
-from streamsocial_billing.topics import create_topics
 
 
 def gateways(books: PlantedBooks) -> dict[str, ListedGateway]:

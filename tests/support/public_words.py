@@ -19,8 +19,8 @@ import orjson
 from faust.cli.faust import cli as faust_cli
 from prometheus_client import CollectorRegistry
 
-from streamsocial_billing import cli  # noqa: F401 - it adds our commands
-from streamsocial_billing.application import create_app
+from streamsocial_billing.app import create_app
+from streamsocial_billing.cli import main as cli  # noqa: F401 - it adds our commands
 from streamsocial_billing.exactly_once.metrics import Seen
 from streamsocial_billing.settings import Settings
 
@@ -189,7 +189,7 @@ class Worker:
 
     def topics(self) -> frozenset[str]:
         """Those that it creates, with the changelogs of its tables."""
-        from streamsocial_billing.topics import PLANS
+        from streamsocial_billing.kafka.topics import PLANS
 
         logs = {str(table.changelog_topic_name) for table in self.app.tables.values()}
         return frozenset(plan.name for plan in PLANS) | logs

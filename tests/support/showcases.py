@@ -25,7 +25,7 @@ def environment(**variables: str) -> dict[str, str]:
 def showcase(folder: Path, command: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """The running showcase over this folder, output in a pipe; at the end it is asked to stop."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "streamsocial_billing.showcase", command, "--data", str(folder)],
+        [sys.executable, "-m", "showcase", command, "--data", str(folder)],
         cwd=ROOT,
         env=environment(**variables),
         stdout=subprocess.PIPE,
@@ -48,7 +48,7 @@ def pids_of(folder: Path) -> list[int]:
             words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
         except OSError:
             continue
-        if str(folder).encode() in words and b"streamsocial_billing.showcase" not in words:
+        if str(folder).encode() in words and b"showcase" not in words:
             found.append(int(entry.name))
     return found
 

@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 from support.planted_books import AS_OF, DAY
 
-from streamsocial_billing.events import charge_result
+from streamsocial_billing.domain.events import charge_result
 from streamsocial_billing.gateways.base import Movement
+from streamsocial_billing.gateways.settlement_lines import Line
 from streamsocial_billing.reconciliation.bridge import Bridge, bridges
 from streamsocial_billing.reconciliation.findings import between_books_and_lists
 from streamsocial_billing.reconciliation.gateway_lists import row_of
@@ -21,7 +22,6 @@ from streamsocial_billing.reconciliation.results import fold_results, result_row
 from streamsocial_billing.reconciliation.rules import Rules
 from streamsocial_billing.reconciliation.run import keep_breaks
 from streamsocial_billing.reconciliation.settled import between_lists_and_files
-from streamsocial_billing.reconciliation.settlement.lines import Line
 from streamsocial_billing.reconciliation.store import ADD_A, ADD_B, ADD_LINE, in_memory, insert_many
 
 OLD: int = AS_OF - 20 * DAY

@@ -7,11 +7,11 @@ from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import START_MS, OneTask
 from support.orders import answers
 
-from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.gateways.base import Ambiguous, Found
-from streamsocial_billing.periods import DAY_MS
-from streamsocial_billing.renewal import renewal_id
 from streamsocial_billing.settings import PAYMENTS
+from streamsocial_billing.subscriptions.periods import DAY_MS
+from streamsocial_billing.subscriptions.renewal import renewal_id
 from tables.subscriptions import Subscription
 
 DAY_S = 24 * HOUR_S

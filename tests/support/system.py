@@ -29,13 +29,13 @@ from support.simulator import ROOT, SimulatorProcess
 from streamsocial_billing.audit import AuditReport, run_audit
 from streamsocial_billing.audit.disk import tables_on_disk
 from streamsocial_billing.audit.outcomes import breakdown
-from streamsocial_billing.committed import CommittedLog
-from streamsocial_billing.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent, gateway_key
 from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.exactly_once.counters import read
 from streamsocial_billing.intake.producer import PaymentProducer
+from streamsocial_billing.kafka.committed import CommittedLog
+from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, RESULTS, SOURCES, Settings
-from streamsocial_billing.topics import create_topics
 
 SESSION_TIMEOUT_S = 2
 GATEWAY_DEADLINE_S = 1.2

@@ -7,8 +7,8 @@ from pathlib import Path
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streamsocial_billing.committed import CommittedLog
 from streamsocial_billing.exactly_once.cluster import AS_BROKERS
+from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, RESULTS, SOURCES, Settings
 
 ROOT = Path(__file__).resolve().parents[2]

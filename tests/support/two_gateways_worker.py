@@ -2,8 +2,8 @@
 
 import os
 
-from streamsocial_billing.application import create_app
-from streamsocial_billing.cli import the_settings
+from streamsocial_billing.app import create_app
+from streamsocial_billing.cli.main import the_settings
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 

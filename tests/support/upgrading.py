@@ -17,14 +17,14 @@ from support.until import until
 from support.web_client import get
 
 from streamsocial_billing.audit import run_audit
-from streamsocial_billing.commands import append_command, ordered_now
-from streamsocial_billing.events import PaymentEvent
-from streamsocial_billing.gateway_events import GatewayEvent
-from streamsocial_billing.ordering import order
-from streamsocial_billing.resolve_command import RESOLVE
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.gateway_events import GatewayEvent
+from streamsocial_billing.operations.client import order
+from streamsocial_billing.operations.commands import append_command, ordered_now
+from streamsocial_billing.operations.kill_switch import START, STOP
+from streamsocial_billing.operations.resolve import RESOLVE
 from streamsocial_billing.settings import GATEWAY_EVENTS
-from streamsocial_billing.subscription_orders import subscription_order, subscriptions_of
-from streamsocial_billing.switching import START, STOP
+from streamsocial_billing.subscriptions.orders import subscription_order, subscriptions_of
 
 TROUBLE = re.compile(r"Traceback|CRITICAL|\bERROR\b|dead letter|committed offset|on every try")
 BY_DESIGN = re.compile(r"is parked\b.* waits for a person")

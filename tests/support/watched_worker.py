@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from streamsocial_billing.application import create_app
-from streamsocial_billing.cli import the_settings
+from streamsocial_billing.app import create_app
+from streamsocial_billing.cli.main import the_settings
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 REPORT_EVERY_S = 0.2

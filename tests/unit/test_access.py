@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from multidict import CIMultiDict
 
-from streamsocial_billing.views.access import FORWARDING, may_read
+from streamsocial_billing.web.access import FORWARDING, may_read
 
 
 def request(host: str, remote: str | None = "127.0.0.1", **headers: str) -> SimpleNamespace:

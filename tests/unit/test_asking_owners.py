@@ -17,8 +17,8 @@ from support.system import free_port, payment
 from yarl import URL
 
 from streamsocial_billing.exactly_once import Router
-from streamsocial_billing.replies import PROBLEM, Reply
-from streamsocial_billing.views.payments_in import ASK_WITHIN_S, QUESTIONS, NotAsked, ask_owner
+from streamsocial_billing.intake.http_replies import PROBLEM, Reply
+from streamsocial_billing.web.payments_in import ASK_WITHIN_S, QUESTIONS, NotAsked, ask_owner
 
 PAYMENT = payment("alice", "p1")
 REQUEST = SimpleNamespace(headers={"Authorization": "Bearer t", "Cookie": "c", "Idempotency-Key": "p1"})

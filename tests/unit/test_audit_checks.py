@@ -13,8 +13,8 @@ from streamsocial_billing.audit.books import Books, Entry, Sent, changelog_key
 from streamsocial_billing.audit.checks import Problem, money_per_currency, problems_of
 from streamsocial_billing.audit.report import MAX_PROBLEMS, AuditReport, report_of
 from streamsocial_billing.audit.showing import report_to
-from streamsocial_billing.decision import charge_state_after
-from streamsocial_billing.money import shown_amount
+from streamsocial_billing.domain.decision import charge_state_after
+from streamsocial_billing.domain.money import shown_amount
 
 
 def test_good_books_with_refunds_have_no_problem() -> None:

@@ -15,7 +15,7 @@ from streamsocial_billing.audit.checks import problems_of, unsettled
 from streamsocial_billing.audit.report import AuditReport, report_of
 from streamsocial_billing.audit.showing import report_to
 from streamsocial_billing.audit.tally import PARTS, OpenGroup, adds_up, tally
-from streamsocial_billing.status.words import counted
+from streamsocial_billing.domain.english import counted
 
 SINCE_MS = 1_764_600_000_000
 

@@ -6,7 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from streamsocial_billing.cli_words import plain
+from streamsocial_billing.cli.wrong_values import plain
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamsocial_billing import committed
-from streamsocial_billing.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.exactly_once.cluster import LogEnds, TopicFacts
 from streamsocial_billing.exactly_once.errors import KafkaUnavailable
+from streamsocial_billing.kafka import committed
+from streamsocial_billing.kafka.answering_brokers import advice
+from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.who_answers import advice
 
 KE = KafkaError
 EOF = KE._PARTITION_EOF  # noqa: SLF001 - librdkafka's public names for its local errors

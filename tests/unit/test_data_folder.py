@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 FOLDERS = {"new": "data", "old": "streamsocial-billing-data"}
-WHERE = "from streamsocial_billing.cli import the_app as a; a().finalize(); print(a().conf.datadir)"
+WHERE = "from streamsocial_billing.cli.main import the_app as a; a().finalize(); print(a().conf.datadir)"
 
 
 def datadir(cwd: Path, *arguments: str, **environment: str) -> str:

@@ -9,7 +9,7 @@ from support.asked_gateway import AskedGateway
 from support.memory_kafka import Record
 from support.one_task import OneTask
 
-from streamsocial_billing.dead_letters import Letter, Replay, failed_again
+from streamsocial_billing.operations.dead_letters import Letter, Replay, failed_again
 from streamsocial_billing.settings import PAYMENTS
 
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsocial_billing.decision import (
+from streamsocial_billing.domain.decision import (
     DEDUP_RETENTION_MS,
     FINAL,
     Charge,
@@ -33,8 +33,8 @@ from streamsocial_billing.decision import (
     is_due,
     settles,
 )
-from streamsocial_billing.events import PaymentEvent, fingerprint, gateway_key
-from streamsocial_billing.outcomes import Verdict
+from streamsocial_billing.domain.events import PaymentEvent, fingerprint, gateway_key
+from streamsocial_billing.domain.outcomes import Verdict
 from tables.charges import ChargeState
 from tables.payments import PaymentEntry, SettledBy
 

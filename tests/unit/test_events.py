@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsocial_billing.card_numbers import holds_card, is_card
-from streamsocial_billing.events import (
+from streamsocial_billing.domain.card_numbers import holds_card, is_card
+from streamsocial_billing.domain.events import (
     BadInput,
     Nudge,
     PaymentEvent,

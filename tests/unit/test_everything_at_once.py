@@ -22,8 +22,8 @@ from support.gateway_said import foreign, ours, say
 from support.one_task import OneTask
 from support.orders import resolve, switch
 
-from streamsocial_billing.decision import FINAL
-from streamsocial_billing.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.decision import FINAL
+from streamsocial_billing.domain.events import PaymentEvent, gateway_key
 from streamsocial_billing.gateways.base import (
     Absent,
     Ambiguous,

@@ -10,12 +10,12 @@ from support.audited import breaks
 from support.gateway_said import foreign, ours, say
 from support.one_task import OneTask
 
-from streamsocial_billing.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.events import PaymentEvent
-from streamsocial_billing.external import external_id
+from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.gateways.base import Ambiguous, Outcome
-from streamsocial_billing.observing import GATEWAY_TOLD
-from streamsocial_billing.sweeping import SMALL_RETENTION_MS
+from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD
+from streamsocial_billing.payments.reported_by_gateway import external_id
+from streamsocial_billing.payments.retention import SMALL_RETENTION_MS
 
 LOST: list[Outcome | Exception] = [Ambiguous("reset", ask_only=True)] * 99
 RETAINED_S = DEDUP_RETENTION_MS / 1000 + HOUR_S

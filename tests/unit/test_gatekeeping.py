@@ -17,14 +17,14 @@ from support.asked_gateway import AskedGateway
 from support.one_task import OneTask
 from support.orders import order, switch
 
-from streamsocial_billing.census import Census
-from streamsocial_billing.commands import Command
-from streamsocial_billing.events import PaymentEvent
-from streamsocial_billing.gatekeeping import ALL_STATES, NOT_CONFIGURED, Gatekeeper
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.gateways.base import NotSent
 from streamsocial_billing.gateways.scripted import ScriptedGateway
-from streamsocial_billing.switching import STOP
-from streamsocial_billing.views.payment_metrics import PaymentMetrics
+from streamsocial_billing.operations.commands import Command
+from streamsocial_billing.operations.kill_switch import STOP
+from streamsocial_billing.payments.gateway_availability import ALL_STATES, NOT_CONFIGURED, Gatekeeper
+from streamsocial_billing.payments.open_payments import Census
+from streamsocial_billing.web.payment_metrics import PaymentMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")

@@ -11,13 +11,13 @@ from support.audited import breaks
 from support.gateway_said import foreign, ours, say, told
 from support.one_task import OneTask
 
-from streamsocial_billing.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.events import PaymentEvent
-from streamsocial_billing.external import external_id
+from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.gateways.base import Ambiguous, Found, KeyMismatch, Outcome
-from streamsocial_billing.observing import GATEWAY_TOLD, is_forgettable
+from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD, is_forgettable
+from streamsocial_billing.payments.reported_by_gateway import external_id
+from streamsocial_billing.payments.retention import SweepTimer
 from streamsocial_billing.settings import GATEWAY_EVENTS
-from streamsocial_billing.sweeping import SweepTimer
 
 LOST: list[Outcome | Exception] = [Ambiguous("reset", ask_only=True)] * 99
 
@@ -275,7 +275,7 @@ def test_observed_twice_with_other_money_keeps_the_first(
 )
 def test_row_foreign_is_ignored(lab: OneTask, message: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Not ours: counted, logged at info, no entry, no result."""
-    caplog.set_level("INFO", "streamsocial_billing.observing")
+    caplog.set_level("INFO", "streamsocial_billing.payments.gateway_event")
     before = counted("foreign")
     results = say(lab, message)
 

@@ -18,8 +18,8 @@ from streamsocial_billing.gateways import (
     Outcome,
     RefundRequest,
 )
-from streamsocial_billing.gateways.stripe import StripeGateway, not_representable, outcome_of_error
-from streamsocial_billing.gateways.stripe_shapes import SOFT
+from streamsocial_billing.gateways.stripe.client import StripeGateway, not_representable, outcome_of_error
+from streamsocial_billing.gateways.stripe.shapes import SOFT
 
 CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "tok_visa")
 REFUND = RefundRequest("ss1_r", "u1", "r1", "f" * 64, 999, "EUR", "ch_1")

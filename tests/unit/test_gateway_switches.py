@@ -10,14 +10,14 @@ from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 from support.orders import answers, order, switch
 
-from streamsocial_billing.commands import Command, key_of_every_task
-from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.times import utc
 from streamsocial_billing.gateways.base import Ambiguous, NotSent, Outcome
 from streamsocial_billing.gateways.scripted import ScriptedGateway
-from streamsocial_billing.resolver import NUDGES_PER_LOOK
+from streamsocial_billing.operations.commands import Command, key_of_every_task
+from streamsocial_billing.operations.kill_switch import STOP, newest_of
+from streamsocial_billing.payments.retry import NUDGES_PER_LOOK
 from streamsocial_billing.settings import COMMANDS, PAYMENTS
-from streamsocial_billing.switching import STOP, newest_of
-from streamsocial_billing.times import utc
 from tables.gateway_switches import GatewaySwitch, first_order, repeated_order, switch_key
 
 DAY_S = 24 * HOUR_S

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from support.virtual_time import VirtualTimeLoop
 
-from streamsocial_billing.gateways import guarded
+from streamsocial_billing.gateways import resilient as guarded
 from streamsocial_billing.gateways.base import (
     NOT_CALLED,
     Absent,
@@ -28,7 +28,7 @@ from streamsocial_billing.gateways.base import (
     Succeeded,
 )
 from streamsocial_billing.gateways.breaker import Rules
-from streamsocial_billing.gateways.guarded import Guarded, went_well
+from streamsocial_billing.gateways.resilient import Guarded, went_well
 from streamsocial_billing.gateways.scripted import ScriptedGateway
 
 OK = "pm_card_visa"

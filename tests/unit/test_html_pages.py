@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
+from streamsocial_billing.intake.http_replies import Reply, refusal
+from streamsocial_billing.intake.public_fields import charge_state, stored_payment
 from streamsocial_billing.reconciliation.breaks import MEANINGS
-from streamsocial_billing.replies import Reply, refusal
-from streamsocial_billing.shown import charge_state, stored_payment
-from streamsocial_billing.views.api import ACTIONS, SEVERITY_OF_STATUS
-from streamsocial_billing.views.html import for_people, page, policy, prefers_html, script
-from streamsocial_billing.views.responding import respond
+from streamsocial_billing.web.api import ACTIONS, SEVERITY_OF_STATUS
+from streamsocial_billing.web.html import for_people, page, policy, prefers_html, script
+from streamsocial_billing.web.responding import respond
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 NASTY = "<script>alert('x')</script>\"&"

@@ -10,10 +10,10 @@ from typing import Final
 from support.simulator import ROOT
 
 from streamsocial_billing.gateways.simulator.faults import FaultSettings
+from streamsocial_billing.gateways.stripe import webhook as stripe
 from streamsocial_billing.intake.http import REFUSALS
-from streamsocial_billing.views.payments_in import UNCHECKED
-from streamsocial_billing.webhooks import stripe
-from streamsocial_billing.webhooks.receiver import OUTCOMES
+from streamsocial_billing.intake.webhooks.receiver import OUTCOMES
+from streamsocial_billing.web.payments_in import UNCHECKED
 
 CODE_AT: Final = {"refusal": 1, "later": 0, "BadInput": 0, "_one_of": 3, "_id": 2}
 """Which argument is the code."""
@@ -43,8 +43,8 @@ def codes_of(path: Path) -> set[str]:
 def test_every_code_of_a_refusal_is_explained() -> None:
     """Whatever refuses over HTTP: pages, webhooks, the rules for bad input."""
     app = ROOT / "streamsocial_billing"
-    files = [app / name for name in ("events.py", "routing.py", "replies.py", "intake/http.py")]
-    files += [*(app / "views").glob("*.py"), *(app / "webhooks").glob("*.py")]
+    files = [app / "domain/events.py", app / "gateways/routing.py"]
+    files += [*(app / "intake").rglob("*.py"), *(app / "web").rglob("*.py")]
     codes = set().union(*map(codes_of, files)) - ON_TOPICS_ONLY
     assert {"bad_id", "too_large", "not_found", "busy", "unknown_product"} < codes
     assert [] == sorted(code for code in codes if f"`{code}`" not in HTTP)

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from support.system import payment
 
-from streamsocial_billing.committed import KafkaProblem
-from streamsocial_billing.decision import DEDUP_RETENTION_MS, after_outcome, decide
-from streamsocial_billing.events import BadInput, PaymentEvent
+from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS, after_outcome, decide
+from streamsocial_billing.domain.events import BadInput, PaymentEvent
 from streamsocial_billing.intake import http
 from streamsocial_billing.intake.http import REMEMBER_S, HttpIntake, read_payment
+from streamsocial_billing.intake.http_replies import Reply
+from streamsocial_billing.intake.micro_batcher import Together
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown
-from streamsocial_billing.intake.together import Together
-from streamsocial_billing.replies import Reply
+from streamsocial_billing.intake.public_fields import PAYMENT_FIELDS
+from streamsocial_billing.kafka.committed import KafkaProblem
+from streamsocial_billing.payments.retention import smaller
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.shown import PAYMENT_FIELDS
-from streamsocial_billing.sweeping import smaller
 from tables.payments import Entry, ObservedEntry, is_full
 
 PAYMENT = payment("alice", "p1", business_ref="sub:1")

@@ -8,14 +8,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from support.system import payment
 
-from streamsocial_billing.decision import after_outcome, charge_state_after
-from streamsocial_billing.events import charge_result
-from streamsocial_billing.replies import Reply, later, no_access, owner_unavailable, refusal
-from streamsocial_billing.shown import PAYMENT_FIELDS, charge_state, stored_payment
-from streamsocial_billing.sweeping import smaller
-from streamsocial_billing.times import iso, with_iso
-from streamsocial_billing.views.refusing import in_our_words
-from streamsocial_billing.views.responding import respond
+from streamsocial_billing.domain.decision import after_outcome, charge_state_after
+from streamsocial_billing.domain.events import charge_result
+from streamsocial_billing.domain.times import iso, with_iso
+from streamsocial_billing.intake.http_replies import Reply, later, no_access, owner_unavailable, refusal
+from streamsocial_billing.intake.public_fields import PAYMENT_FIELDS, charge_state, stored_payment
+from streamsocial_billing.payments.retention import smaller
+from streamsocial_billing.web.refusing import in_our_words
+from streamsocial_billing.web.responding import respond
 from tables.charges import ChargeState
 from tables.payments import PaymentEntry, written
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamsocial_billing.kafka_checks import ClusterSeen, TopicSeen, problems
+from streamsocial_billing.kafka.production_checks import ClusterSeen, TopicSeen, problems
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/operations.md").read_text(encoding="utf-8")
 SAFE = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false", "retention.bytes": "-1"}

@@ -16,10 +16,10 @@ from support.one_task import START_MS, OneTask
 
 from streamsocial_billing.audit.live import INVARIANTS, Break, Rows, breaks_of_counters, breaks_of_rows
 from streamsocial_billing.audit.watching import ROUND_EVERY_MS, ROWS_PER_LOOK, LiveAudit, as_json
-from streamsocial_billing.books import Books
-from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.payments.unit_writer import Books
 from streamsocial_billing.settings import COMMANDS, PAYMENTS
-from streamsocial_billing.views.audit import AuditMetrics, summary
+from streamsocial_billing.web.audit import AuditMetrics, summary
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsocial_billing.money import CURRENCIES, EXPONENTS, MAX_AMOUNT_MINOR, format_minor, is_amount
+from streamsocial_billing.domain.money import CURRENCIES, EXPONENTS, MAX_AMOUNT_MINOR, format_minor, is_amount
 
 
 @pytest.mark.parametrize(

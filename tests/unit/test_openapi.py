@@ -10,11 +10,11 @@ import pytest
 import yaml
 from support.simulator import ROOT
 
-from streamsocial_billing.application import create_app
-from streamsocial_billing.events import PRODUCTS, PaymentEvent
-from streamsocial_billing.replies import refusal
+from streamsocial_billing.app import create_app
+from streamsocial_billing.domain.events import PRODUCTS, PaymentEvent
+from streamsocial_billing.intake.http_replies import refusal
+from streamsocial_billing.intake.public_fields import PAYMENT_FIELDS
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.shown import PAYMENT_FIELDS
 
 SPEC: Final[dict[str, Any]] = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text(encoding="utf-8"))
 HTTP: Final = (ROOT / "docs/http.md").read_text(encoding="utf-8")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamsocial_billing.events import gateway_key_of
-from streamsocial_billing.ours import is_our_reference, kind_of_reference, our_reference
+from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.references import is_our_reference, kind_of_reference, our_reference
 
 KEY = gateway_key_of("ann", "charge", "p-1")
 

@@ -9,8 +9,8 @@ import pytest
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 
-from streamsocial_billing.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
+from streamsocial_billing.domain.events import PaymentEvent, gateway_key
 from streamsocial_billing.gateways.base import (
     Ambiguous,
     Declined,

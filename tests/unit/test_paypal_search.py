@@ -10,10 +10,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from streamsocial_billing.events import gateway_key_of
+from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways.base import Absent, Ambiguous, Found, ListFailed, Query
-from streamsocial_billing.gateways.paypal import PayPalGateway
-from streamsocial_billing.gateways.paypal_search import LEAST_S, REACH_S, TooLarge, search
+from streamsocial_billing.gateways.paypal.client import PayPalGateway
+from streamsocial_billing.gateways.paypal.search import LEAST_S, REACH_S, TooLarge, search
 
 NOW_S = int(datetime(2026, 3, 6, 12, tzinfo=UTC).timestamp())
 HOUR, DAY = 3600, 86_400

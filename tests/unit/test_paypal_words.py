@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsocial_billing.events import gateway_key_of
+from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways.base import Owner
-from streamsocial_billing.gateways.paypal_words import MOST, custom_ids, words_of
+from streamsocial_billing.gateways.paypal.own_fields import MOST, custom_ids, words_of
 
 IDS = st.text("abcXYZ019_-", min_size=1, max_size=64) | st.text("qW7_-", min_size=60, max_size=64)
 UUID = "6f1c2f0e-2b7a-4a57-9d3c-0a1b2c3d4e5f"

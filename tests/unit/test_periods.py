@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsocial_billing.periods import (
+from streamsocial_billing.subscriptions.periods import (
     DAY_MS,
     INTERVALS,
     first_from,

@@ -19,12 +19,13 @@ from support.webhook_payloads import (
     stripe_refund,
 )
 
-from streamsocial_billing.events import PaymentEvent, gateway_key_of
+from streamsocial_billing.domain.events import PaymentEvent, gateway_key_of
 from streamsocial_billing.gateways.base import Ambiguous, Owner
-from streamsocial_billing.gateways.paypal_words import custom_ids
+from streamsocial_billing.gateways.paypal import webhook as paypal
+from streamsocial_billing.gateways.paypal.own_fields import custom_ids
+from streamsocial_billing.gateways.provider_event import gateway_events, whose, whose_by_charge
+from streamsocial_billing.gateways.stripe import webhook as stripe
 from streamsocial_billing.settings import GATEWAY_EVENTS
-from streamsocial_billing.webhooks import paypal, stripe
-from streamsocial_billing.webhooks.told import gateway_events, whose, whose_by_charge
 
 UUIDS = "6f1c2f0e-2b7a-4a57-9d3c-0a1b2c3d4e5f", "0a1b2c3d-4e5f-4a57-9d3c-6f1c2f0e2b7a"
 LONGEST = "u" * 64, "p" * 64

@@ -23,7 +23,7 @@ from support.asked_gateway import HOUR_S, TRAITS
 from support.gateway_said import ours, say
 from support.one_task import OneTask
 
-from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.gateways.base import (
     Ambiguous,
     Declined,

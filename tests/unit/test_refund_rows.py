@@ -8,8 +8,8 @@ import pytest
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 
-from streamsocial_billing.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
+from streamsocial_billing.domain.events import PaymentEvent, gateway_key
 from streamsocial_billing.gateways.base import (
     Absent,
     Ambiguous,
@@ -21,7 +21,7 @@ from streamsocial_billing.gateways.base import (
     Outcome,
     RefundRequest,
 )
-from streamsocial_billing.refunds import CHARGE_MAY_COME_MS
+from streamsocial_billing.payments.refund import CHARGE_MAY_COME_MS
 
 MAY_COME_S = CHARGE_MAY_COME_MS // 1000
 LOST: list[Outcome | Exception] = [Ambiguous("reset", ask_only=True)] * 99

@@ -9,9 +9,9 @@ import orjson
 import pytest
 from confluent_kafka import KafkaException
 
-from streamsocial_billing import dead_letters
-from streamsocial_billing.committed import Place
-from streamsocial_billing.dead_letters import ReplayRefused
+from streamsocial_billing.kafka.committed import Place
+from streamsocial_billing.operations import dead_letters
+from streamsocial_billing.operations.dead_letters import ReplayRefused
 from streamsocial_billing.settings import REPLAYS, Settings
 
 SETTINGS = Settings()

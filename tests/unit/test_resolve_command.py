@@ -11,9 +11,9 @@ from support.asked_gateway import AskedGateway
 from support.one_task import OneTask
 from support.orders import answers, resolve, switch
 
-from streamsocial_billing.commands import Command
-from streamsocial_billing.events import PaymentEvent, gateway_key_of
+from streamsocial_billing.domain.events import PaymentEvent, gateway_key_of
 from streamsocial_billing.gateways.base import Absent, Ambiguous, Answer, Found, NotSent
+from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.settings import COMMANDS
 
 FOUND = Found("ch_9", "succeeded", None, 500, "USD", "u1", "p1")

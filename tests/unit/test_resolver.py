@@ -7,8 +7,8 @@ import pytest
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 
-from streamsocial_billing.decision import SCHEDULE_S
-from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.domain.decision import SCHEDULE_S
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.gateways.base import (
     Absent,
     Ambiguous,

@@ -12,20 +12,20 @@ import pytest
 from support.asked_gateway import AskedGateway
 from support.one_task import OneTask
 
-from streamsocial_billing.events import GATEWAYS, BadInput, PaymentEvent
+from streamsocial_billing.domain.events import GATEWAYS, BadInput, PaymentEvent
 from streamsocial_billing.gateways.configured import configured_gateways
-from streamsocial_billing.gateways.scripted import ScriptedGateway
-from streamsocial_billing.intake import submit
-from streamsocial_billing.intake.http import read_payment
-from streamsocial_billing.routing import (
+from streamsocial_billing.gateways.routing import (
     NEEDED,
     default_problem,
     gateways_set_up,
     participation,
     with_gateway,
 )
+from streamsocial_billing.gateways.scripted import ScriptedGateway
+from streamsocial_billing.intake import submit
+from streamsocial_billing.intake.http import read_payment
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.subscription_orders import subscription_order
+from streamsocial_billing.subscriptions.orders import subscription_order
 
 NOW = 1_764_600_000_000
 SET_UP: dict[str, dict[str, str]] = {

@@ -9,12 +9,12 @@ import pytest
 
 from broker import BrokerError
 from broker.choice import folder_name
+from showcase.__main__ import main
+from showcase.folder import Folder
+from showcase.kafka import OwnKafka
+from showcase.system import System
+from showcase.up import instructions
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.showcase.__main__ import main
-from streamsocial_billing.showcase.folder import Folder
-from streamsocial_billing.showcase.kafka import OwnKafka
-from streamsocial_billing.showcase.system import System
-from streamsocial_billing.showcase.up import instructions
 
 
 def quiet(text: str) -> None:

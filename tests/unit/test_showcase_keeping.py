@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from streamsocial_billing.showcase.causes import how_it_ended, last_error
-from streamsocial_billing.showcase.errors import ShowcaseFailed
-from streamsocial_billing.showcase.keeping import LONGEST_PAUSE_S, STEADY_S, Keeper
+from showcase.causes import how_it_ended, last_error
+from showcase.errors import ShowcaseFailed
+from showcase.keeping import LONGEST_PAUSE_S, STEADY_S, Keeper
 
 
 class Part:

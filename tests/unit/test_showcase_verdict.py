@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from support.audit_books import good_books, result
 
+from showcase.run import OPEN, Check, only_open
 from streamsocial_billing.audit.books import Sent
 from streamsocial_billing.audit.report import AuditReport, report_of
-from streamsocial_billing.showcase.run import OPEN, Check, only_open
 
 
 def report(open_payments: int) -> AuditReport:

@@ -23,8 +23,7 @@ from support.asked_gateway import HOUR_S, AskedGateway
 from support.memory_kafka import ENDINGS
 from support.one_task import OneTask
 
-from streamsocial_billing.commands import Command
-from streamsocial_billing.events import Nudge, PaymentEvent
+from streamsocial_billing.domain.events import Nudge, PaymentEvent
 from streamsocial_billing.gateways.base import (
     Ambiguous,
     ChargeRequest,
@@ -33,8 +32,9 @@ from streamsocial_billing.gateways.base import (
     Outcome,
     RefundRequest,
 )
-from streamsocial_billing.periods import index_at, name_of, start_of
+from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.settings import COMMANDS, METRICS, PAYMENTS, RETRY, Settings
+from streamsocial_billing.subscriptions.periods import index_at, name_of, start_of
 
 MOODS: dict[str, Outcome] = {
     "soft": Declined("insufficient_funds", None, soft=True),

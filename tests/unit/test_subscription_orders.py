@@ -23,13 +23,13 @@ from support.subscribed import (
     unknown,
 )
 
-from streamsocial_billing.card_numbers import holds_card
-from streamsocial_billing.commands import Command
-from streamsocial_billing.events import PaymentEvent
-from streamsocial_billing.periods import start_of
-from streamsocial_billing.renewal import renewal_id
+from streamsocial_billing.domain.card_numbers import holds_card
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.times import utc
+from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.settings import COMMANDS, PAYMENTS
-from streamsocial_billing.times import utc
+from streamsocial_billing.subscriptions.periods import start_of
+from streamsocial_billing.subscriptions.renewal import renewal_id
 
 LATER_MS = START_MS + 3_600_000
 

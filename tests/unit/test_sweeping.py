@@ -8,10 +8,10 @@ from support.asked_gateway import HOUR_S, AskedGateway
 from support.memory_kafka import MemoryStore
 from support.one_task import OneTask
 
-from streamsocial_billing.events import PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.exactly_once.errors import StoreFailed
 from streamsocial_billing.gateways.base import Ambiguous
-from streamsocial_billing.sweeping import LOOKED_AT
+from streamsocial_billing.payments.retention import LOOKED_AT
 
 DAY_S = 24 * HOUR_S
 FULL_S = 35 * DAY_S

@@ -8,7 +8,7 @@ import faust
 import pytest
 
 import tables
-from streamsocial_billing.application import create_app
+from streamsocial_billing.app import create_app
 from streamsocial_billing.settings import Settings
 from tables.payments import declare_payments, payment_key
 

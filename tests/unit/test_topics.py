@@ -7,6 +7,7 @@ import pytest
 
 from streamsocial_billing.exactly_once import SetupRefused
 from streamsocial_billing.exactly_once.cluster import TopicFacts
+from streamsocial_billing.kafka.topics import DAY_MS, PLANS, check_topics, create_topics
 from streamsocial_billing.settings import (
     ANSWERS,
     COMMANDS,
@@ -16,7 +17,6 @@ from streamsocial_billing.settings import (
     RETRY,
     Settings,
 )
-from streamsocial_billing.topics import DAY_MS, PLANS, check_topics, create_topics
 
 NOTHING: Final[Mapping[str, dict[str, str]]] = {}
 

@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamsocial_billing import committed, transactions
-from streamsocial_billing.committed import KafkaProblem, Place
+from streamsocial_billing.kafka import committed, transactions
+from streamsocial_billing.kafka.committed import KafkaProblem, Place
+from streamsocial_billing.kafka.transactions import (
+    NotAppended,
+    OutcomeUnknown,
+    RecordRefused,
+    TransactionalWriter,
+)
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.transactions import NotAppended, OutcomeUnknown, RecordRefused, TransactionalWriter
 
 KE = KafkaError
 TIMED_OUT = KE._TIMED_OUT  # noqa: SLF001 - librdkafka's public names for its local errors

@@ -28,17 +28,17 @@ from support.webhook_payloads import (
     stripe_signature,
 )
 
-from streamsocial_billing.committed import KafkaProblem
-from streamsocial_billing.gateway_events import GatewayEvent
+from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.gateways.base import Absent, Ambiguous, NotSent, Owner
-from streamsocial_billing.replies import Reply
-from streamsocial_billing.webhooks.receiver import (
+from streamsocial_billing.intake.http_replies import Reply
+from streamsocial_billing.intake.webhooks.receiver import (
     MAX_AT_ONCE,
     MAX_READ_AT_ONCE,
     PayPalSource,
     Receiver,
     StripeSource,
 )
+from streamsocial_billing.kafka.committed import KafkaProblem
 
 OURS = Owner(USER, PAID, CHARGE_KEY)
 

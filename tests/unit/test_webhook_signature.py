@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.webhook_payloads import SECRET, stripe_signature
 
-from streamsocial_billing.webhooks.paypal import question
-from streamsocial_billing.webhooks.stripe import signed
+from streamsocial_billing.gateways.paypal.webhook import question
+from streamsocial_billing.gateways.stripe.webhook import signed
 
 BODY = b'{"id": "evt_1",  "type": "charge.succeeded"}'
 NOW = 1_764_600_000

@@ -24,11 +24,11 @@ from support.webhook_payloads import (
     stripe_refund,
 )
 
-from streamsocial_billing.events import gateway_key_of
+from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways.base import Owner
-from streamsocial_billing.gateways.paypal_words import custom_ids
-from streamsocial_billing.webhooks import paypal, stripe
-from streamsocial_billing.webhooks.told import (
+from streamsocial_billing.gateways.paypal import webhook as paypal
+from streamsocial_billing.gateways.paypal.own_fields import custom_ids
+from streamsocial_billing.gateways.provider_event import (
     Told,
     Unreadable,
     Whose,
@@ -37,6 +37,7 @@ from streamsocial_billing.webhooks.told import (
     whose,
     whose_by_charge,
 )
+from streamsocial_billing.gateways.stripe import webhook as stripe
 
 Row = tuple[str, str, str | None, bool, str, str | None, int]
 """Kind, status, reason, soft, gateway_ref, charge_ref, amount."""

@@ -80,11 +80,11 @@ def _texts() -> list[tuple[str, int, str]]:
 def _read() -> Iterator[tuple[str, int, str]]:
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            if path.name == "cli_words.py":  # knows click's words, to replace them
+            if path.name == "wrong_values.py":  # knows click's words, to replace them
                 continue
             for line, text in _strings(ast.parse(path.read_text(encoding="utf-8"))):
                 yield str(path.relative_to(ROOT)), line, text
-    pages = sorted((ROOT / "streamsocial_billing/views/static").glob("*.*"))
+    pages = sorted((ROOT / "streamsocial_billing/web/static").glob("*.*"))
     for path in [*pages, *(ROOT / name for name in DOCS)]:
         if path.suffix in (".html", ".js", ".md") and str(path.relative_to(ROOT)) not in FOR_DEVELOPERS:
             for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

@@ -12,7 +12,7 @@ import pytest
 from support.system import System, payment
 from support.web_client import Answer, get, post
 
-from streamsocial_billing.shown import PAYMENT_FIELDS
+from streamsocial_billing.intake.public_fields import PAYMENT_FIELDS
 
 
 @pytest.fixture(scope="module")

@@ -35,8 +35,8 @@ from support.webhook_payloads import (
 )
 from support.wiremock_server import WireMock
 
-from streamsocial_billing.events import partition_of
-from streamsocial_billing.gateway_events import GatewayEvent
+from streamsocial_billing.domain.events import partition_of
+from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.settings import GATEWAY_EVENTS
 
 CAPTURE = "/v2/payments/captures/42311647XV020574X"

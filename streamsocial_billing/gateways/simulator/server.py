@@ -23,6 +23,7 @@ from typing import Protocol
 import orjson
 from aiohttp import web
 
+from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.simulator.faults import Fault, FaultPlan, FaultSettings
 from streamsocial_billing.gateways.simulator.ledger import Entry, Ledger, LedgerUnusable
 from streamsocial_billing.gateways.simulator.shapes import (
@@ -43,7 +44,6 @@ from streamsocial_billing.gateways.simulator.shapes import (
     refund_reply,
 )
 from streamsocial_billing.logs.setup import set_up
-from streamsocial_billing.times import now_ms
 
 logger = logging.getLogger("streamsocial_billing.gateways.simulator")
 

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from streamsocial_billing.events import GATEWAYS
-from streamsocial_billing.ours import our_reference
-from streamsocial_billing.reconciliation.settlement.lines import (
+from streamsocial_billing.domain.events import GATEWAYS
+from streamsocial_billing.domain.references import our_reference
+from streamsocial_billing.gateways.settlement_lines import (
     KINDS,
     BadLine,
     Line,

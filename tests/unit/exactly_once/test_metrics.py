@@ -24,8 +24,8 @@ from streamsocial_billing.exactly_once.membership import Membership
 from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.exactly_once.options import Options
 from streamsocial_billing.exactly_once.slot import STATES, Slot
-from streamsocial_billing.observing import GATEWAY_TOLD
-from streamsocial_billing.views.reconciliation import metrics_of
+from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD
+from streamsocial_billing.web.reconciliation import metrics_of
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")

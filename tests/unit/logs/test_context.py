@@ -13,7 +13,7 @@ from streamsocial_billing.exactly_once.units import Unit, set_current_unit
 from streamsocial_billing.logs.context import Context
 
 
-def fields(name: str = "streamsocial_billing.settling", **given: Any) -> dict[str, Any]:
+def fields(name: str = "streamsocial_billing.payments.record_outcome", **given: Any) -> dict[str, Any]:
     """What the record has besides the usual."""
     record = logging.LogRecord(name, logging.WARNING, "", 0, "x", None, None)
     record.__dict__.update(given)

@@ -12,10 +12,11 @@ import click
 import pytest
 from faust.cli.faust import cli
 
-from streamsocial_billing import cli_worker, worker
+from streamsocial_billing.cli import worker as cli_worker
+from streamsocial_billing.cli import worker_process as worker
+from streamsocial_billing.cli.worker_process import Worker
 from streamsocial_billing.logs import setup
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.worker import Worker
 
 SECRET = "t0ken-of-the-api"
 

@@ -145,7 +145,7 @@ def test_by_default_our_info_is_written_that_of_libraries_is_not(
     """Nor what Faust says of each service, nor the state of each task every ten seconds."""
     setup.set_up(file=str(tmp_path / "log"))
     logging.getLogger("streamsocial_billing.outcome").info("ours")
-    logging.getLogger("streamsocial_billing.views.web").info("[^--Web]: Starting...")
+    logging.getLogger("streamsocial_billing.web.driver").info("[^--Web]: Starting...")
     logging.getLogger("streamsocial_billing.exactly_once.watch").info("status task=1")
     logging.getLogger("aiokafka").info("theirs")
     logging.getLogger("faust").warning("theirs, bad")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from streamsocial_billing.gateways.settlement_lines import Reading
 from streamsocial_billing.reconciliation.bridge import bridges
 from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.settlement.importing import load_all
-from streamsocial_billing.reconciliation.settlement.lines import Reading
 from streamsocial_billing.reconciliation.store import in_memory
 
 STRIPE = "balance_transaction_id,created_utc,currency,gross,fee,net,reporting_category,source_id\n"

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from support.planted_books import AS_OF, DAY, PlantedBooks
 from support.small_books import OLD, RULES, as_text, classes, reconciled, result
 
-from streamsocial_billing.events import gateway_key_of
+from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways.base import Movement
+from streamsocial_billing.gateways.settlement_lines import Line
 from streamsocial_billing.reconciliation.rules import Rules, business_days_later
-from streamsocial_billing.reconciliation.settlement.lines import Line
 
 NAMES = ("p0", "p1", "p2")
 REFS = ("g0", "g1", "g2", "g3", "g4")

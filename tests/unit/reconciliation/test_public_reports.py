@@ -13,13 +13,13 @@ import pytest
 from support.planted_books import AS_OF, DAY
 from support.small_books import OLD, classes, filled, found_in, reconciled, result
 
-from streamsocial_billing.events import gateway_key_of
+from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways.base import ListFailed, Movement
-from streamsocial_billing.gateways.paypal_search import movement_of as paypal_row
-from streamsocial_billing.gateways.stripe_shapes import movement_of as stripe_row
+from streamsocial_billing.gateways.paypal.search import movement_of as paypal_row
+from streamsocial_billing.gateways.settlement_lines import Line
+from streamsocial_billing.gateways.stripe.shapes import movement_of as stripe_row
 from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.not_ours import not_ours
-from streamsocial_billing.reconciliation.settlement.lines import Line
 
 CHARGE_KEY = gateway_key_of("ann", "charge", "p0")
 REFUND_KEY = gateway_key_of("ann", "refund", "r0")

@@ -24,7 +24,7 @@ from streamsocial_billing.reconciliation.report import Found, Summary, count_bre
 from streamsocial_billing.reconciliation.rules import Rules
 from streamsocial_billing.reconciliation.run import keep_breaks
 from streamsocial_billing.reconciliation.store import in_memory
-from streamsocial_billing.views.reconciliation import metrics_of
+from streamsocial_billing.web.reconciliation import metrics_of
 
 RULES = Rules(as_of=AS_OF, told_by=lambda _: AS_OF)
 

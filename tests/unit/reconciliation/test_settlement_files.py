@@ -10,11 +10,11 @@ from support.planted_books import PlantedBooks
 from support.planted_output import write_files
 from support.simulator import ROOT
 
-from streamsocial_billing.events import gateway_key_of
+from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.gateways.paypal.settlement import kind_of
+from streamsocial_billing.gateways.settlement_lines import KINDS, BadLine, minor_units
 from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.settlement.importing import load
-from streamsocial_billing.reconciliation.settlement.lines import KINDS, BadLine, minor_units
-from streamsocial_billing.reconciliation.settlement.paypal import kind_of
 from streamsocial_billing.reconciliation.store import in_memory
 
 OURS = gateway_key_of("ann", "charge", "p-1")

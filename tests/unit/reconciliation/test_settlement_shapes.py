@@ -11,13 +11,13 @@ import pytest
 from support.planted_books import AS_OF
 from support.small_books import OLD, filled, found_in, reconciled, result
 
-from streamsocial_billing.events import gateway_key_of
+from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways.base import Movement
+from streamsocial_billing.gateways.settlement_lines import Line, Reading
+from streamsocial_billing.gateways.settlement_parts import PartsMissing
 from streamsocial_billing.reconciliation.bridge import bridges
 from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.settlement.importing import load, load_all
-from streamsocial_billing.reconciliation.settlement.lines import Line, Reading
-from streamsocial_billing.reconciliation.settlement.parts import PartsMissing
 from streamsocial_billing.reconciliation.store import KEPT_NAME, in_memory, opened
 
 OURS = gateway_key_of("ann", "charge", "p0")

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.simulator import ROOT
 
-from streamsocial_billing import cli as cli  # registers the commands
 from streamsocial_billing.audit.live import INVARIANTS, Break
-from streamsocial_billing.status.findings import (
+from streamsocial_billing.cli import main as main  # registers the commands
+from streamsocial_billing.web.status.findings import (
     BACKLOG_LATE_S,
     CODES,
     CRITICAL,
@@ -26,7 +26,7 @@ from streamsocial_billing.status.findings import (
     Finding,
     findings,
 )
-from streamsocial_billing.status.state import (
+from streamsocial_billing.web.status.state import (
     CALLABLE,
     NO_WORKER,
     NOT_KNOWN,
@@ -333,7 +333,7 @@ OPERANDS = {"USER/PAYMENT": "alice/demo-1", "STATUS": "declined", "ACCOUNT": "ac
 
 def test_every_command_that_a_finding_names_is_complete() -> None:
     """Who copies it from the page at night, and fills in the capitals, gets no usage error."""
-    text = (ROOT / "streamsocial_billing/status/findings.py").read_text()
+    text = (ROOT / "streamsocial_billing/web/status/findings.py").read_text()
     named = NAMED_COMMAND.findall(re.sub(r"[\"\']\n\s+f?[\"\']", "", text).replace("{one.name}", "stripe"))
     assert {"audit", "gateways start", "resolve"} == {re.split(r" [A-Z-]| stripe", one)[0] for one in named}
     for command in named:

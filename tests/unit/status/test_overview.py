@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from streamsocial_billing.gatekeeping import ALL_STATES
-from streamsocial_billing.status import overview as overview_module
-from streamsocial_billing.status.overview import Overview
-from streamsocial_billing.status.peers import Peers
-from streamsocial_billing.status.report import Report
-from streamsocial_billing.status.state import RUNNING
-from streamsocial_billing.views.audit import everywhere_now
-from streamsocial_billing.views.dashboard import dashboard_of
-from streamsocial_billing.views.html import page
+from streamsocial_billing.payments.gateway_availability import ALL_STATES
+from streamsocial_billing.web.audit import everywhere_now
+from streamsocial_billing.web.dashboard import dashboard_of
+from streamsocial_billing.web.html import page
+from streamsocial_billing.web.status import overview as overview_module
+from streamsocial_billing.web.status.overview import Overview
+from streamsocial_billing.web.status.peers import Peers
+from streamsocial_billing.web.status.report import Report
+from streamsocial_billing.web.status.state import RUNNING
 
 NOW = 1_790_000_000_000
 ONE, TWO = "http://one:6066", "http://two:6066"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from streamsocial_billing.status.findings import findings
-from streamsocial_billing.status.merging import merged, newest_books, newest_open
-from streamsocial_billing.status.peers import FRESH_MS, GONE_KEPT_MS, Peers
-from streamsocial_billing.status.report import Report
-from streamsocial_billing.status.state import NO_WORKER, NOT_KNOWN, RUNNING, State
+from streamsocial_billing.web.status.findings import findings
+from streamsocial_billing.web.status.merging import merged, newest_books, newest_open
+from streamsocial_billing.web.status.peers import FRESH_MS, GONE_KEPT_MS, Peers
+from streamsocial_billing.web.status.report import Report
+from streamsocial_billing.web.status.state import NO_WORKER, NOT_KNOWN, RUNNING, State
 
 NOW = 1_790_000_000_000
 ONE, TWO, NEW = "http://one:6066", "http://two:6066", "http://new:6066"

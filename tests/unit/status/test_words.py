@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamsocial_billing.status.words import counted, lasting, listed, partitions
+from streamsocial_billing.domain.english import counted, lasting, listed, partitions
 
 
 def test_one_is_singular_and_thousands_are_set_apart() -> None:

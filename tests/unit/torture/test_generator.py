@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streamsocial_billing.events import BadInput, PaymentEvent
+from streamsocial_billing.domain.events import BadInput, PaymentEvent
 from torture.generator import CHANGED, MALFORMED, RESENT, IntakeLog, Item, Payments, read_log
 
 NOW_MS = 4_000_000_000_000

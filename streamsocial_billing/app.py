@@ -1,0 +1,166 @@
+"""The map of the system: topics, tables, agents, views."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import faust
+
+from streamsocial_billing import exactly_once
+from streamsocial_billing.audit.watching import LiveAudit
+from streamsocial_billing.data_folder import note_on
+from streamsocial_billing.exactly_once import batched, output
+from streamsocial_billing.exactly_once.cluster import Cluster
+from streamsocial_billing.exactly_once.metrics import Metrics
+from streamsocial_billing.exactly_once.nudges import Nudger
+from streamsocial_billing.framework_options import faust_options, layer_options
+from streamsocial_billing.gateways.base import Gateway
+from streamsocial_billing.gateways.breaker import Rules
+from streamsocial_billing.gateways.routing import default_problem
+from streamsocial_billing.kafka import production_checks as kafka_checks
+from streamsocial_billing.kafka.topics import create_topics
+from streamsocial_billing.operations.handler import Commands, OnCommand
+from streamsocial_billing.operations.kill_switch import START, STOP, Switching
+from streamsocial_billing.operations.replies import Answers
+from streamsocial_billing.operations.resolve import RESOLVE, Resolving
+from streamsocial_billing.payments.charge import Billing
+from streamsocial_billing.payments.gateway_availability import Gatekeeper
+from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD, Observer
+from streamsocial_billing.payments.record_outcome import Settlement
+from streamsocial_billing.payments.refund import Refunds
+from streamsocial_billing.payments.retry import Resolver
+from streamsocial_billing.payments.unit_writer import Books
+from streamsocial_billing.settings import (
+    ANSWERS,
+    COMMANDS,
+    DEAD_LETTERS,
+    GATEWAY_EVENTS,
+    METRICS,
+    PAYMENTS,
+    RESULTS,
+    RETRY,
+    Settings,
+)
+from streamsocial_billing.subscriptions.handler import Subscriptions
+from streamsocial_billing.timers.background import run_beside
+from streamsocial_billing.web.api import declare_views
+from streamsocial_billing.web.audit import page_of_audit
+from streamsocial_billing.web.dashboard import page_of_dashboard
+from streamsocial_billing.web.payment_metrics import PaymentMetrics
+from streamsocial_billing.web.receiving import declare_receivers
+from streamsocial_billing.web.status.overview import Overview
+from streamsocial_billing.web.status.page import page_of_status
+from streamsocial_billing.web.status.peers import Peers, asking
+from streamsocial_billing.web.status.report import Reporter
+from streamsocial_billing.web.subscriptions import page_of_subscriptions
+from tables import declare_all
+
+logger = logging.getLogger(__name__)
+
+
+def create_app(
+    settings: Settings, gateways: Mapping[str, Gateway], breaker: Rules | None = None, **overrides: Any
+) -> faust.App:
+    """Build the whole app; the world comes in as arguments.
+
+    Args:
+        settings: what the operator chose.
+        gateways: by the value of an event's `gateway` field; each gets a breaker, a bound, a switch.
+        breaker: when a gateway is called no more for a while.
+        overrides: of `exactly_once.Options`, for tests (a probe at a crash point, say).
+    """
+    app = faust.App(settings.app_id, **faust_options(settings))
+    layer = exactly_once.install(app, layer_options(settings, overrides))
+    exactly_once.before_start(app, lambda cluster: _prepare(app, settings, cluster))
+
+    # topics: what is read, what is written
+    payments, nudges, messages, orders = (
+        batched(app.topic(settings.topic(name))) for name in (PAYMENTS, RETRY, GATEWAY_EVENTS, COMMANDS)
+    )
+    results, metrics, dead_letters, answers, renewals = (
+        output(app, settings.topic(name)) for name in (RESULTS, METRICS, DEAD_LETTERS, ANSWERS, PAYMENTS)
+    )
+
+    # tables
+    table = declare_all(app, exactly_once.counters)
+    counters, subscribed = table["task_counters"], table["subscriptions"]
+    books = Books(
+        results=results, metrics=metrics, dead_letters=dead_letters,
+        charges=table["charges"], payments=table["payments"], open_payments=table["open_payments"],
+        business_refs=table["business_refs"], gateway_events=table["gateway_events"],
+        awaited_charges=table["awaited_charges"], counters=counters,
+    )  # fmt: skip
+
+    # rooms: what is done with a record
+    gatekeeper = Gatekeeper(app, layer, gateways, settings, breaker or Rules())
+    guarded = gatekeeper.guarded
+    settlement = Settlement(books)
+    refunds = Refunds(settings, books, guarded, settlement)
+    billing = Billing(settings, books, guarded, lambda: layer.partitions, settlement, refunds)
+    observer = Observer(books, guarded, lambda: layer.partitions, settlement)
+    subscriptions = Subscriptions(books, subscribed, renewals, guarded, settings.dunning_after_days)
+    settlement.hooks.append(subscriptions.learn)
+    resolver = Resolver(
+        settings, books, guarded, lambda: layer.partitions, settlement, refunds,
+        kinds={"subscription": subscriptions.nudged, "gateway_event": observer.forget},
+    )  # fmt: skip
+    switching = Switching(table["gateway_switches"])
+    by_hand = Resolving(books, gateways, settlement, settings.gateway_deadline_s / 2)
+    handlers: dict[str, OnCommand] = {
+        **subscriptions.commands(), STOP: switching.stop, START: switching.start, RESOLVE: by_hand.resolve,
+    }  # fmt: skip
+    commands = Commands(books, lambda: layer.partitions, Answers(answers), handlers)
+
+    # agents
+    @app.agent(payments)
+    async def bill(stream: Any) -> None:
+        """Charges and refunds."""
+        async for batch in stream:
+            await batch.each(billing.charge)
+
+    @app.agent(nudges)
+    async def resolve(stream: Any) -> None:
+        """Looks again at what is open, due, or over."""
+        async for batch in stream:
+            await batch.each(resolver.resolve)
+
+    @app.agent(messages)
+    async def observe(stream: Any) -> None:
+        """Takes in what gateways tell."""
+        async for batch in stream:
+            await batch.each(observer.observe)
+
+    @app.agent(orders)
+    async def obey(stream: Any) -> None:
+        """Carries out what people ordered."""
+        async for batch in stream:
+            await batch.each(commands.obey)
+
+    # timers, views
+    live = LiveAudit(layer, counters, settings.topic(PAYMENTS))
+    overview = Overview(Reporter(app, layer, gatekeeper, live), Peers(asking(app)))
+    nudger = Nudger(settings.client_config(), settings.topic(RETRY))
+    run_beside(app, layer, nudger, gatekeeper, live, overview)
+    told = Metrics(layer)
+    told.registry.register(GATEWAY_TOLD)
+    told.registry.register(PaymentMetrics(gatekeeper, books.buried))
+    declare_views(app, layer, settings, books.charges, books.payments, told, gatekeeper)
+    page_of_status(app, overview)
+    page_of_dashboard(app, overview, live.topic)
+    page_of_audit(app, layer, live, told, overview)
+    page_of_subscriptions(app, layer, settings, subscribed)
+    declare_receivers(app, settings, gateways, billing, told.registry)
+    return app
+
+
+def _prepare(app: faust.App, settings: Settings, cluster: Cluster) -> None:
+    """What a worker needs before it starts; raises SetupRefused."""
+    note = note_on(Path(app.conf.datadir), settings.app_id)
+    if note is not None:
+        logger.warning("%s", note)
+    problem = default_problem(settings)
+    if problem is not None:
+        raise exactly_once.SetupRefused(problem)
+    create_topics(settings, cluster)
+    kafka_checks.warn(settings)

@@ -1,0 +1,1 @@
+"""Pure rules of payments: no Kafka, no Faust, no gateway."""

@@ -1,0 +1,125 @@
+"""What a gateway's answer means for a payment."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.gateways.base import (
+    NOT_CALLED,
+    Absent,
+    Ambiguous,
+    Answer,
+    Declined,
+    Found,
+    Gateway,
+    Invalid,
+    KeyMismatch,
+    NotSent,
+    Outcome,
+    Query,
+    Succeeded,
+)
+from tables.payments import PaymentEntry
+
+
+class Verdict(NamedTuple):
+    """A status with its reason.
+
+    ambiguous      a call may have been executed unseen
+    error          text for people
+    retry_after_s  the gateway's own wish, seconds
+    ask_only       repeating brings the same answer again: ask by our reference
+    waits          the gateway was not called at all (breaker open, stopped)
+    absent         the gateway said that it has nothing under our reference
+    again_after_s  when that makes sense to be asked again, seconds
+    soft           a decline that another payment may not meet
+    conflicts_with duplicate_business_ref: payment_id of the charge that holds it
+    window_from    ms since the epoch: a call after proven absence started a new window of the gateway's key
+    """
+
+    status: str
+    reason: str | None
+    gateway_ref: str | None = None
+    ambiguous: bool = False
+    error: str | None = None
+    retry_after_s: float | None = None
+    ask_only: bool = False
+    waits: bool = False
+    absent: bool = False
+    again_after_s: float | None = None
+    soft: bool = False
+    conflicts_with: str | None = None
+    window_from: int | None = None
+
+
+def verdict(outcome: Outcome) -> Verdict:
+    """Map an outcome to a status (payments.md, "Outcomes"): all else than proven-unsent is `unknown`."""
+    match outcome:
+        case Succeeded(gateway_ref):
+            return Verdict("succeeded", None, gateway_ref)
+        case Declined(reason, gateway_ref, soft):
+            return Verdict("declined", reason, gateway_ref, soft=soft)
+        case Invalid(reason):
+            return Verdict("failed", "invalid_request", error=reason)
+        case KeyMismatch(reason):
+            return Verdict("parked", "key_mismatch_at_gateway", ambiguous=True, error=reason)
+        case NotSent(reason, retry_after_s):
+            return Verdict(
+                "unknown", "gateway_unavailable", error=reason, retry_after_s=retry_after_s,
+                waits=reason in NOT_CALLED,
+            )  # fmt: skip
+        case Ambiguous(reason, ask_only):
+            return Verdict("unknown", "outcome_unknown", ambiguous=True, error=reason, ask_only=ask_only)
+
+
+def question(user_id: str, payment_id: str, entry: PaymentEntry) -> Query:
+    """Asks what the gateway has of a payment under our reference."""
+    action = entry["action"]
+    return Query(
+        gateway_key_of(user_id, action, payment_id), action, user_id, payment_id, entry["amount_minor"],
+        entry["currency"], entry["first_seen_at"], entry["charge_ref"],
+    )  # fmt: skip
+
+
+def verdict_of_answer(answer: Answer, query: Query, before: str | None) -> Verdict:
+    """Map what `find` said to a status; `before` is the payment's reason, kept where nothing was learnt.
+
+    Only an answer that agrees on user, amount, currency counts (payments.md): another one is for a person.
+    """
+    match answer:
+        case Found(gateway_ref, status, reason) if answer.agrees(query):
+            if status == "succeeded":
+                return Verdict("succeeded", None, gateway_ref)
+            if status == "declined":
+                return Verdict("declined", reason or "declined", gateway_ref, soft=answer.soft)
+            return Verdict("unknown", "pending_at_gateway", gateway_ref, ambiguous=True)
+        case Found(gateway_ref):
+            error = f"under our reference the gateway has {gateway_ref}, with other user, amount or currency"
+            return Verdict("parked", "found_disagrees", ambiguous=True, error=error)
+        case Absent():
+            return Verdict("unknown", before, absent=True)
+        case NotSent(reason, retry_after_s):
+            waits = reason in NOT_CALLED
+            return Verdict("unknown", before, error=reason, retry_after_s=retry_after_s, waits=waits)
+        case Ambiguous(reason):  # only the question was lost
+            return Verdict("unknown", before, error=reason)
+
+
+def account_forbids(gateway: Gateway, account: str) -> Verdict | None:
+    """What a payment of this account is while the gateway, started, has another one; None: it may be called.
+
+    An empty `account` was never known, so nobody was called: any will do.
+    """
+    if account in ("", gateway.account):
+        return None
+    if not gateway.account:
+        return Verdict("unknown", "gateway_unavailable", error="its account is not known yet", waits=True)
+    error = f"its account is {account}, the gateway now has {gateway.account}"
+    return Verdict("unknown", "gateway_account_changed", error=error)
+
+
+INTERNAL_ERROR = Verdict("unknown", "internal_error", ambiguous=True, error="internal_error")
+"""After a call has started no exception ends in a dead letter (payments.md)."""
+TOO_OLD_TO_CALL = Verdict("unknown", "key_window_passed", ambiguous=True)
+"""No call: an earlier delivery may have made one under a key that the gateway has forgotten since."""

@@ -1,0 +1,1 @@
+"""PayPal: client, search, webhooks, settlement files."""

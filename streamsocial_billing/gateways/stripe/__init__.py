@@ -1,0 +1,1 @@
+"""Stripe: client, shapes, webhooks, settlement files."""

@@ -1,0 +1,1 @@
+"""The product's own clients of Kafka: readers, writers, topics, checks."""

@@ -1,0 +1,1 @@
+"""What people order: commands, their handling, their replies."""

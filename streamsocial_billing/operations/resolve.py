@@ -1,0 +1,139 @@
+"""Settles a parked payment by a person's word: what `resolve` does."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from streamsocial_billing.domain.card_numbers import mask_text
+from streamsocial_billing.domain.decision import OPEN
+from streamsocial_billing.domain.events import BadInput
+from streamsocial_billing.domain.outcomes import Verdict, account_forbids, question
+from streamsocial_billing.domain.times import now_ms
+from streamsocial_billing.exactly_once import Event
+from streamsocial_billing.gateways.base import Absent, Found, Gateway, Query
+from streamsocial_billing.gateways.base import Answer as GatewayAnswer
+from streamsocial_billing.operations.commands import Command
+from streamsocial_billing.operations.handler import Done, Refused
+from streamsocial_billing.payments.record_outcome import Settlement
+from streamsocial_billing.payments.unit_writer import Books
+from tables.payments import Entry, PaymentEntry, SettledBy, is_full
+
+logger = logging.getLogger(__name__)
+
+RESOLVE: Final = "resolve"
+_REF = re.compile(r"[!-~]{1,255}")
+STATUSES: Final = ("succeeded", "declined", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What `details` of the command must hold; `gateway_ref` is the gateway's id of the charge or refund."""
+
+    payment_id: str
+    status: str
+    gateway_ref: str | None
+
+    @classmethod
+    def of(cls, details: Mapping[str, Any]) -> Order:
+        """Read them; raises BadInput."""
+        payment_id, status, ref = (details.get(name) for name in ("payment_id", "status", "gateway_ref"))
+        if not isinstance(payment_id, str) or not isinstance(ref, str | None):
+            raise BadInput("wrong_type", "payment_id and gateway_ref are texts")
+        if ref is not None and (not _REF.fullmatch(ref) or mask_text(ref) != ref):
+            raise BadInput("bad_id", "gateway_ref is not a gateway's id")
+        if status not in STATUSES:
+            raise BadInput("wrong_type", f"status must be one of {', '.join(STATUSES)}")
+        return cls(payment_id, str(status), ref)
+
+
+class Resolving:
+    """Handles `resolve`. `gateways` are asked even while they are stopped: it is a person who asks."""
+
+    def __init__(
+        self, books: Books, gateways: Mapping[str, Gateway], settlement: Settlement, ask_s: float
+    ) -> None:
+        self._books = books
+        self._gateways = gateways
+        self._settlement = settlement
+        self._ask_s = ask_s
+
+    async def resolve(self, event: Event, command: Command) -> Done:
+        """Settle the payment, or leave it; the answer says which, and why."""
+        if command.user_id is None:
+            raise BadInput("wrong_type", "resolve is about a user")
+        order, name = Order.of(command.details), f"{command.user_id}/{command.details.get('payment_id')}"
+        entry = self._open(self._books.entry(command.user_id, order.payment_id))
+        found = await self._found(command.user_id, order, entry)
+        by: SettledBy = {"actor": command.actor, "reason": command.reason, "at": command.at}
+        self._settlement.settle(
+            command.user_id, order.payment_id, entry, found, calls=0, at_ms=now_ms(), by=by
+        )
+        logger.warning("%s is settled as %s by %s: %s", name, order.status, command.actor, command.reason)
+        return Done(f"{name} is settled as {order.status}")
+
+    def _open(self, entry: Entry | None) -> PaymentEntry:
+        """The entry of a payment that waits for a person; raises Refused for any other.
+
+        One that no try can settle here, its gateway or account being gone, need not be parked first.
+        """
+        if entry is None:
+            raise Refused("there is no such payment")
+        if not is_full(entry) or entry["status"] not in OPEN:
+            raise Refused(f"it is {entry['status']}: only a parked payment can be settled by hand")
+        gateway = self._gateways.get(entry["gateway"])
+        forbidden = None if gateway is None else account_forbids(gateway, entry["gateway_account"])
+        tried = gateway is not None and (forbidden is None or forbidden.waits)
+        if entry["status"] == "unknown" and tried:
+            raise Refused("it is unknown, and tried on its own until it is known or parked")
+        return entry
+
+    async def _found(self, user_id: str, order: Order, entry: PaymentEntry) -> Verdict:
+        """The verdict to store; raises Refused where the gateway's word is needed, or is another."""
+        answer = await self._asked(user_id, order, entry)
+        if order.status != "succeeded":
+            if isinstance(answer, Found) and answer.status != "declined":
+                raise Refused(f"the gateway has it as {answer.status}: {answer.gateway_ref}")
+            return Verdict(order.status, "resolved", order.gateway_ref)
+        if order.gateway_ref is None:
+            raise Refused("succeeded needs --gateway-ref, the gateway's id of it")
+        if isinstance(answer, Found):
+            if answer.status != "succeeded":
+                raise Refused(f"the gateway has it as {answer.status}: {answer.gateway_ref}")
+            if answer.gateway_ref != order.gateway_ref:
+                raise Refused(f"under our reference the gateway has {answer.gateway_ref}")
+            return Verdict("succeeded", None, answer.gateway_ref)
+        raise Refused(answer)
+
+    async def _asked(self, user_id: str, order: Order, entry: PaymentEntry) -> Found | str:
+        """What the gateway has of this very payment; a text where it has, or says, nothing."""
+        gateway = self._gateways.get(entry["gateway"])
+        if gateway is None:
+            return f"gateway {entry['gateway']} is not configured here, so it cannot be asked"
+        query = question(user_id, order.payment_id, entry)
+        try:
+            await gateway.start()
+            forbidden = account_forbids(gateway, entry["gateway_account"])
+            if forbidden is not None:
+                return str(forbidden.error)
+            entry["gateway_account"] = gateway.account  # if it was not known before
+            answer = await gateway.find(query, timeout_s=self._ask_s)
+        except Exception:
+            logger.exception("gateway %s: internal error in a question", gateway.name)
+            return "the gateway could not be asked because of an internal error: see the worker's log"
+        return _judged(answer, query)
+
+
+def _judged(answer: GatewayAnswer, query: Query) -> Found | str:
+    match answer:
+        case Found() if answer.agrees(query):
+            return answer
+        case Found(gateway_ref):
+            return f"the gateway has {gateway_ref} under our reference, with other user, amount or currency"
+        case Absent():
+            return "the gateway has nothing under our reference"
+        case _:
+            return f"the gateway gave no answer: {answer.reason}"

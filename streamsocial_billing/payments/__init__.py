@@ -1,0 +1,1 @@
+"""What is done with a payment: charge, refund, retry, what gateways report, retention."""

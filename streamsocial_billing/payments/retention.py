@@ -1,0 +1,160 @@
+"""What is kept of a final payment, for how long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+
+from streamsocial_billing.domain.decision import DAY_MS, DEDUP_RETENTION_MS, FINAL
+from streamsocial_billing.domain.events import Nudge
+from streamsocial_billing.domain.times import now_ms
+from streamsocial_billing.exactly_once import Layer
+from streamsocial_billing.exactly_once.nudges import Nudger
+from streamsocial_billing.payments.unit_writer import Books
+from tables.business_refs import business_key
+from tables.payments import (
+    Entry,
+    PaymentEntry,
+    SmallEntry,
+    is_full,
+    is_small,
+    payment_key,
+    read_entry,
+)
+
+SMALL_RETENTION_MS: Final = 395 * DAY_MS
+"""How long a small entry is kept: 13 months after the 35 days of the full one (payments.md)."""
+LOOK_EVERY_S: Final = 1.0
+LOOKED_AT: Final = 100  # entries per task at one look: ten million of them are seen in half a day
+ROUND_EVERY_MS: Final = 3_600_000
+
+
+def sweep(books: Books, user_id: str, payment_id: str, entry: Entry | None, at_ms: int) -> None:
+    """Make an entry small, or drop it, where its retention is over; else do nothing. Inside a unit."""
+    if entry is None or not is_over(entry, at_ms):
+        return
+    key = payment_key(user_id, payment_id)
+    if is_full(entry):
+        books.payments[key] = smaller(entry)
+        return
+    if is_small(entry) and entry["business_ref"] is not None:
+        _let_go(books, business_key(user_id, entry["business_ref"]), payment_id)
+    del books.payments[key]
+
+
+def _let_go(books: Books, named: str, payment_id: str) -> None:
+    """Take a charge out of the row of its business_ref."""
+    row = books.business_refs.get(named)
+    if row is None:
+        return
+    left = [one for one in (row["payment_id"], *row.get("also", ())) if one != payment_id]
+    if not left:
+        del books.business_refs[named]
+    elif len(left) <= len(row.get("also", ())):
+        first, *also = left
+        books.business_refs[named] = {"payment_id": first} | ({"also": also} if also else {})
+
+
+def is_over(entry: Entry, at_ms: int) -> bool:
+    """True if what is kept of this payment is more than its age asks for; never while a refund is open."""
+    if "seen" in entry:
+        return at_ms - entry["observed_at"] > DEDUP_RETENTION_MS + SMALL_RETENTION_MS
+    if entry["status"] not in FINAL or entry["reserved_minor"] > 0:
+        return False
+    kept_ms = DEDUP_RETENTION_MS + (SMALL_RETENTION_MS if is_small(entry) else 0)
+    return at_ms - entry["processed_at"] > kept_ms
+
+
+def smaller(entry: PaymentEntry) -> SmallEntry:
+    """What replays, late refunds and a late failure of a refund need."""
+    small: SmallEntry = {
+        "small": True,
+        "fingerprint": entry["fingerprint"],
+        "fingerprint_version": entry["fingerprint_version"],
+        "action": entry["action"],
+        "product": entry["product"],
+        "status": entry["status"],
+        "reason": entry["reason"],
+        "gateway": entry["gateway"],
+        "gateway_account": entry["gateway_account"],
+        "gateway_ref": entry["gateway_ref"],
+        "amount_minor": entry["amount_minor"],
+        "currency": entry["currency"],
+        "refunded_minor": entry["refunded_minor"],
+        "reserved_minor": entry["reserved_minor"],
+        "business_ref": entry["business_ref"],
+        "conflicts_with": entry["conflicts_with"],
+        "attempts": entry["attempts"],
+        "processed_at": entry["processed_at"],
+    }
+    if entry["refund_of"] is not None:
+        small["refund_of"] = entry["refund_of"]
+    if "returned_by" in entry:
+        small["returned_by"] = entry["returned_by"]
+    return small
+
+
+def _is_over(value: bytes, at_ms: int) -> bool:
+    entry = read_entry(orjson.loads(value))
+    return entry is not None and is_over(entry, at_ms)
+
+
+class SweepTimer:
+    """Walks slowly through a table of the tasks here; nudges the keys whose retention is over.
+
+    `is_over` gets a committed value and ms since the epoch; `kind` is the kind of the nudges.
+    """
+
+    def __init__(
+        self, layer: Layer, nudger: Nudger, table: str = "payments",
+        is_over: Callable[[bytes, int], bool] = _is_over, kind: str = "payment",
+    ) -> None:  # fmt: skip
+        self._layer = layer
+        self._nudger = nudger
+        self._table = table
+        self._is_over = is_over
+        self._kind = kind
+        self._looked_to: dict[int, str] = {}
+        self._round_began: dict[int, int] = {}
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            await self.run_once(now_ms())
+
+    async def run_once(self, at_ms: int) -> int:
+        """Look at the next entries of each task here.
+
+        Returns:
+            how many nudges were appended.
+        """
+        sent = 0
+        for partition in self._layer.running_partitions():
+            await asyncio.sleep(0)  # payments go on between one task and the next
+            items = self._next_items(partition, at_ms)
+            over = [key for key, value in items if self._is_over(value, at_ms)]
+            if over:
+                await self._nudger.append(partition, [hint(key, self._kind) for key in over])
+                sent += len(over)
+        return sent
+
+    def _next_items(self, partition: int, at_ms: int) -> list[tuple[str, bytes]]:
+        """The next entries of a task; a round through all of them begins once an hour at most."""
+        after = self._looked_to.get(partition, "")
+        if not after:
+            if at_ms - self._round_began.get(partition, 0) < ROUND_EVERY_MS:
+                return []
+            self._round_began[partition] = at_ms
+        items = self._layer.committed_items(partition, self._table, LOOKED_AT, after)
+        self._looked_to[partition] = items[-1][0] if len(items) == LOOKED_AT else ""
+        return items
+
+
+def hint(key: str, kind: str = "payment") -> tuple[bytes, bytes]:
+    """The nudge for an entry, by its table key."""
+    user_id, _, payment_id = key.partition("/")
+    return user_id.encode(), Nudge(user_id, payment_id, kind).to_bytes()

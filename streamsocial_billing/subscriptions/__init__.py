@@ -1,0 +1,1 @@
+"""Subscriptions: orders, periods, renewals."""

@@ -1,0 +1,53 @@
+"""Faust's web driver without Faust's own pages, with refusals in our shape."""
+
+from typing import Any, ClassVar, Final
+
+from aiohttp.web import AppRunner, BaseSite, Request, SockSite, StreamResponse
+from faust.web.drivers.aiohttp import Web as FaustWeb
+
+from streamsocial_billing.exactly_once.start import take_port
+from streamsocial_billing.web.refusing import in_our_words
+
+ENDS_WITHIN_S: Final = 6.0
+"""How long requests in hand may take once the worker stops: one that waits for Kafka is answered first."""
+
+
+class Web(FaustWeb):
+    """Serves what this app declares and nothing else; chosen by the web URL `billing://` (setup.cfg)."""
+
+    takes_port: ClassVar[bool] = True
+    default_blueprints: ClassVar[Any] = ()
+    production_blueprints: ClassVar[Any] = ()
+    debug_blueprints: ClassVar[Any] = ()
+    optional_blueprints: ClassVar[Any] = ()
+
+    def __init__(self, app: Any, **kwargs: Any) -> None:
+        super().__init__(app, **kwargs)
+        self.web_app.middlewares.append(in_our_words)
+        self._runner = AppRunner(self.web_app, access_log=None, shutdown_timeout=ENDS_WITHIN_S)
+        self._ended = False
+
+    def route(self, pattern: str, handler: Any, cors_options: Any = None) -> None:
+        """Add a view's methods; HEAD only beside GET (Faust adds it to every view)."""
+        if cors_options or self.cors_options:
+            super().route(pattern, handler, cors_options)
+            return
+
+        async def serve(request: Request) -> StreamResponse:
+            response: StreamResponse = await handler(request)
+            return response
+
+        methods = handler.get_methods()
+        for method in sorted(methods if "GET" in methods else methods - {"HEAD"}):
+            self.web_app.router.add_route(method, pattern, serve)
+
+    async def stop_server(self) -> None:
+        """Take no more requests, answer those in hand; a second call does nothing."""
+        if not self._ended:
+            self._ended = True
+            await super().stop_server()
+
+    def _new_transport_tcp(self) -> BaseSite:
+        """Serve on the port that was taken when the start was checked: nobody can come in between."""
+        taken = take_port(self.app)
+        return super()._new_transport_tcp() if taken is None else SockSite(self._runner, taken)

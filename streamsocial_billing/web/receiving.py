@@ -1,0 +1,77 @@
+"""The pages that take something in: payments, webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiohttp.web import Response
+from faust.web import Request, View
+from prometheus_client import CollectorRegistry, Counter
+
+from streamsocial_billing.gateways.base import Gateway
+from streamsocial_billing.intake.appending import appending
+from streamsocial_billing.intake.http import HttpIntake, Rules
+from streamsocial_billing.intake.http_replies import refusal
+from streamsocial_billing.intake.webhooks.appending import appending_events
+from streamsocial_billing.intake.webhooks.configured import configured_sources
+from streamsocial_billing.intake.webhooks.receiver import MAX_BYTES, OUTCOMES, Receiver
+from streamsocial_billing.settings import Settings
+from streamsocial_billing.web.bodies import BodyFailed, read_body
+from streamsocial_billing.web.payments_in import page_of_payments, page_of_questions
+from streamsocial_billing.web.responding import respond
+
+
+def declare_receivers(
+    app: Any, settings: Settings, gateways: Mapping[str, Gateway], rules: Rules, registry: CollectorRegistry
+) -> None:
+    """Add `POST /payments` with `POST /webhooks/{gateway}`; close what they append with at the end."""
+    payments = appending(settings, lambda: Path(str(app.conf.datadir)))
+    events = appending_events(settings)
+    intake = HttpIntake(rules, payments.add)
+    page_of_payments(app, settings, intake, registry)
+    page_of_questions(app, settings, intake)
+    sources = configured_sources(settings, gateways)
+    count = webhook_counter(registry, sources)
+    page_of_webhooks(app, Receiver(
+        sources, events.add, lambda gateway, outcome: count.labels(gateway, outcome).inc()
+    ))  # fmt: skip
+
+    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
+    async def close_intakes(*_: Any, **__: Any) -> None:
+        # Faust ends its web server last: until then nothing could be appended for those who ask
+        await app.web.stop_server()
+        await asyncio.gather(payments.close(), events.close())
+
+
+def page_of_webhooks(app: Any, receiver: Receiver) -> None:
+    """`POST /webhooks/{gateway}`: on any worker, with the gateway's signature instead of our token."""
+
+    @app.page("/webhooks/{gateway}")
+    class Webhooks(View):
+        """Takes what gateways tell."""
+
+        async def post(self, request: Request, **named: Any) -> Response:
+            """One message: 2xx once it is on `gateway-events`, or is none of ours."""
+            gateway = str(named["gateway"])
+            if not receiver.knows(gateway):
+                return respond(refusal(404, "not_set_up", "no webhooks are set up for this gateway"))
+            given: Any = request
+            try:
+                return respond(await receiver.read_and_receive(
+                    gateway, given.headers, lambda: read_body(given, MAX_BYTES)
+                ))  # fmt: skip
+            except BodyFailed as error:
+                return respond(refusal(400, "bad_body", str(error)))
+
+
+def webhook_counter(registry: CollectorRegistry, gateways: Mapping[str, Any]) -> Counter:
+    """`billing_webhooks_total`, each series there from the start: increase() needs the 0 before the 1."""
+    text = "Webhooks of gateways, by what came of them."
+    count = Counter("billing_webhooks", text, ["gateway", "outcome"], registry=registry)
+    for gateway in gateways:
+        for outcome in OUTCOMES:
+            count.labels(gateway, outcome)
+    return count

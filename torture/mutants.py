@@ -120,12 +120,12 @@ def offsets_dropped_at_a_rebalance() -> None:
         self._choose = chosen  # type: ignore[method-assign]
         await last_commit(self, limit_s)
 
-    def commit(self: ConfluentProducer, offsets: Any, membership: Any) -> None:
+    def add_offsets(self: ConfluentProducer, offsets: Any, membership: Any) -> None:
         if offsets:
             real(self, offsets, membership)
 
-    real: Any = ConfluentProducer.commit
-    _replace(ConfluentProducer, "commit", commit)
+    real: Any = ConfluentProducer.add_offsets
+    _replace(ConfluentProducer, "add_offsets", add_offsets)
     _replace(Task, "_last_commit", without_offsets)
 
 

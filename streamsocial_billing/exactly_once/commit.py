@@ -102,16 +102,16 @@ class Committer:
         """
         producer, probe = self.producer, self.options.probe
         probe("before_send")
-        producer.begin()  # 1
+        producer.begin_transaction()  # 1
         producer.send(sealed.records)  # 2
         probe("between_sends")
         for table, changes in sealed.changes.items():  # 3
             producer.send_changes(self.changelogs[table], self.partition, changes)
         reached = producer.confirm()  # 4
         probe("before_offsets")
-        producer.commit(sealed.offsets, self.membership)  # 5
+        producer.add_offsets(sealed.offsets, self.membership)  # 5
         probe("before_commit")
-        producer.finish()  # 6
+        producer.commit_transaction()  # 6
         probe("after_commit")
         if sealed.changes:
             self.stores.apply(sealed.changes, self._positions(reached))  # 7

@@ -144,7 +144,7 @@ class Opening:
     def _fence(self, producer: ConfluentProducer) -> None:
         """From its return on no older producer of the task commits; in a thread."""
         self._options.probe("before_fence")
-        producer.open()
+        producer.init_transactions()
         self._options.probe("after_fence")
 
     def _recover(self, slot: Slot, producer: ConfluentProducer, stores: TaskStores) -> dict[str, Source]:
@@ -287,9 +287,9 @@ class Opening:
         """
         producer.offset_note = make_note(found.ever.union(slot.topics))
         if found.first_time:
-            producer.begin()
-            producer.commit(found.starts, slot.membership)
-            producer.finish()
+            producer.begin_transaction()  # 1, 5, 6 of the commit: there is nothing to send
+            producer.add_offsets(found.starts, slot.membership)
+            producer.commit_transaction()
 
     def _plans(
         self, stores: TaskStores, changelogs: Mapping[str, TP], ends: Mapping[TP, LogEnds]

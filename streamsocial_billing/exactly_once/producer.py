@@ -3,9 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -57,30 +58,33 @@ REFUSED = frozenset({
 
 
 class TransactionalProducer(Protocol):
-    """What the commit needs of a producer; every call blocks, so it belongs in a thread."""
+    """What the commit needs of a producer; every call blocks, so it belongs in a thread.
 
-    def open(self) -> None:
+    The numbers are the steps of `Committer.commit`.
+    """
+
+    def init_transactions(self) -> None:
         """Fence earlier producers of the id, ending their transaction (InitProducerId)."""
 
-    def begin(self) -> None:
-        """Begin a transaction."""
+    def begin_transaction(self) -> None:
+        """1: begin a transaction."""
 
     def send(self, records: Iterable[Outgoing]) -> None:
-        """Queue records."""
+        """2: queue records."""
 
     def send_changes(self, topic: str, partition: int, changes: Mapping[bytes, bytes | None]) -> None:
-        """Queue one changelog record per key."""
+        """3: queue one changelog record per key."""
 
     def confirm(self) -> dict[str, int]:
-        """Wait for every delivery; per changelog topic the offset after its last record."""
+        """4: wait for every delivery; per changelog topic the offset after its last record."""
 
-    def commit(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
-        """Add the offsets under the member's generation."""
+    def add_offsets(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
+        """5: add the offsets under the member's generation."""
 
-    def finish(self) -> None:
-        """Commit the transaction."""
+    def commit_transaction(self) -> None:
+        """6: commit the transaction."""
 
-    def abort(self) -> None:
+    def abort_transaction(self) -> None:
         """Abort the transaction."""
 
     def close(self) -> None:
@@ -138,23 +142,19 @@ class ConfluentProducer:
         self._producer: Producer | None = None
         self._deliveries = Deliveries()
 
-    def open(self) -> None:
+    def init_transactions(self) -> None:
         """Fence earlier producers of the id, ending their transaction (InitProducerId)."""
         self._producer, self._fenced = Producer(self._config), ""
-        try:
+        with self._mapped_errors(KafkaUnavailable):
             # a connection first: without one librdkafka looks for the coordinator again only after 500 ms
             self._producer.list_topics(timeout=self.timeout_s)
             self._producer.init_transactions(self.timeout_s)
-        except KafkaException as exc:
-            raise self._mapped(exc, KafkaUnavailable) from exc
 
-    def begin(self) -> None:
+    def begin_transaction(self) -> None:
         """Begin a transaction."""
         self._deliveries = Deliveries()
-        try:
+        with self._mapped_errors(OutcomeUnknown):
             self._live().begin_transaction()
-        except KafkaException as exc:
-            raise self._mapped(exc, OutcomeUnknown) from exc
 
     def send(self, records: Iterable[Outgoing]) -> None:
         """Queue records; a topic's plain ones go over in one call."""
@@ -181,26 +181,24 @@ class ConfluentProducer:
             RecordRefused: the broker refused a record; the transaction is aborted.
             TransactionAborted: not all were delivered in time; the transaction is aborted.
         """
-        try:
+        with self._mapped_errors(OutcomeUnknown):
             left = self._live().flush(self.timeout_s)
-        except (KafkaException, SystemError) as exc:
-            raise self._mapped(_fatal(exc), OutcomeUnknown) from exc
         deliveries = self._deliveries
         worst = deliveries.worst()
         if worst is not None:
             failure = self._delivery_failure(*worst)
             if isinstance(failure, TransactionAborted):
-                self.abort()
+                self.abort_transaction()
             raise failure
         missing = deliveries.queued - deliveries.confirmed
         if left or missing:
-            self.abort()
+            self.abort_transaction()
             raise TransactionAborted(f"{missing} records not confirmed in {self.timeout_s} s")
         self._unknown_since.clear()
         self.changelogs_reach.update(deliveries.reached)
         return deliveries.reached
 
-    def commit(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
+    def add_offsets(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
         """Add the offsets under the member's generation, so that a stale member is refused (KIP-447)."""
         reach = self.changelogs_reach
         note = with_reached(self.offset_note, {mark: reach[log] for log, mark in self.marks.items()})
@@ -221,22 +219,20 @@ class ConfluentProducer:
         _bounded(add_offsets, self.timeout_s + ADD_OFFSETS_EXTRA_S, Moved(before, self.coordinator))
         self._last_coordinator = self.coordinator()
 
-    def finish(self) -> None:
+    def commit_transaction(self) -> None:
         """Commit the transaction."""
         self._until_done(lambda: self._live().commit_transaction(self.timeout_s))
 
-    def abort(self) -> None:
+    def abort_transaction(self) -> None:
         """Abort the transaction.
 
         Raises:
             OutcomeUnknown: if the broker did not confirm the abort.
         """
         producer = self._live()
-        try:
+        with self._mapped_errors(OutcomeUnknown):
             producer.purge()
             producer.abort_transaction(self.timeout_s)
-        except KafkaException as exc:
-            raise self._mapped(exc, OutcomeUnknown) from exc
 
     def close(self) -> None:
         """End the producer without touching a transaction: the next one of its id fences and aborts it.
@@ -254,16 +250,20 @@ class ConfluentProducer:
             raise TaskFenced(self._fenced)
         return self._producer
 
-    def _mapped(self, exc: KafkaException, otherwise: type[ExactlyOnceError]) -> ExactlyOnceError:
-        """The layer's error. Fenced once is fenced for good.
+    @contextmanager
+    def _mapped_errors(self, otherwise: type[ExactlyOnceError]) -> Iterator[None]:
+        """Raise the layer's error for one of librdkafka. Fenced once is fenced for good.
 
         To librdkafka that is mostly fatal, but a coordinator's PRODUCER_FENCED while offsets are added is
         abortable to it (rdkafka_txnmgr.c), so that it would begin again after an abort.
         """
-        failure = mapped(exc, otherwise)
-        if isinstance(failure, TaskFenced):
-            self._fenced = str(failure)
-        return failure
+        try:
+            yield
+        except (KafkaException, SystemError) as exc:
+            failure = mapped(_fatal(exc), otherwise)
+            if isinstance(failure, TaskFenced):
+                self._fenced = str(failure)
+            raise failure from exc
 
     def _send_one(self, record: Outgoing) -> None:
         kwargs: dict[str, Any] = {"key": record.key, "on_delivery": self._deliveries.on_record}
@@ -297,7 +297,7 @@ class ConfluentProducer:
 
     def _give_up(self, topic: str, exc: BaseException) -> None:
         """Abort because a record could not even be queued: too large, or an earlier one was refused."""
-        self.abort()
+        self.abort_transaction()
         earlier = self._deliveries.worst()
         if earlier is not None and earlier[0].code() in REFUSED:
             raise self._delivery_failure(*earlier) from exc
@@ -326,22 +326,22 @@ class ConfluentProducer:
         for_good = now - self._unknown_since.setdefault(topic, now) >= UNKNOWN_TOPIC_S
         return RecordRefused(where) if for_good else TopicUnknown(where)
 
-    def _until_done(self, call: Any) -> None:
+    def _until_done(self, call: Callable[[], None]) -> None:
         """Run a transactional call, resuming it while librdkafka says it may be resumed."""
         deadline = time.monotonic() + self.timeout_s
-        while True:
-            try:
-                call()
-                return
-            except KafkaException as exc:
-                error = exc.args[0]
-                if error.txn_requires_abort():
-                    failure = self._mapped(exc, TransactionAborted)
-                    if not isinstance(failure, TaskFenced):  # whoever fenced it has aborted the transaction
-                        self.abort()
-                    raise failure from exc
-                if not error.retriable() or time.monotonic() > deadline:
-                    raise self._mapped(exc, OutcomeUnknown) from exc
+        with self._mapped_errors(OutcomeUnknown):
+            while True:
+                try:
+                    return call()
+                except KafkaException as exc:
+                    error = exc.args[0]
+                    if error.txn_requires_abort():
+                        with self._mapped_errors(TransactionAborted):
+                            if error.code() not in FENCED:  # whoever fenced it has aborted the transaction
+                                self.abort_transaction()
+                            raise
+                    if not error.retriable() or time.monotonic() > deadline:
+                        raise
 
 
 def _config(options: Options, transactional_id: str) -> dict[str, Any]:

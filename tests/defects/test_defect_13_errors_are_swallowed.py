@@ -38,11 +38,11 @@ class OurTransactions:
 
     async def begin(self) -> bool:
         """Step 1 of a commit."""
-        return self._is_done(self._producer.begin)
+        return self._is_done(self._producer.begin_transaction)
 
     def _commit(self) -> None:
-        self._producer.commit({(self._topic, 0): 1}, NOBODY)
-        self._producer.finish()
+        self._producer.add_offsets({(self._topic, 0): 1}, NOBODY)
+        self._producer.commit_transaction()
 
     def _is_done(self, call: Callable[[], None]) -> bool:
         try:
@@ -75,8 +75,8 @@ class PlainTransactions:
 async def our_transactions(broker: str, topic: str) -> AsyncIterator[Transactions]:
     """The layer's, with a record in an open transaction."""
     producer = producer_of(broker, f"{topic}-0-0")
-    producer.open()
-    producer.begin()
+    producer.init_transactions()
+    producer.begin_transaction()
     producer.send([Outgoing(topic, b"k", b"v")])
     producer.confirm()
     try:
@@ -101,7 +101,7 @@ async def fenced(layer: str, broker: str, topic: str, folder: Path) -> AsyncIter
     ours, plain = our_transactions(broker, topic), plain_transactions(broker, topic, folder)
     async with ours if layer == "ours" else plain as transactions:
         other = producer_of(broker, f"{topic}-0-0")
-        other.open()
+        other.init_transactions()
         other.close()
         yield transactions
 

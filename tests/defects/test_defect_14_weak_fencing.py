@@ -40,11 +40,11 @@ def member_of(broker: str, group: str, topic: str) -> Iterator[Membership]:
 def commit_of_ours(broker: str, topic: str, membership: Membership) -> None:
     """What a worker of the layer with this membership does."""
     producer = producer_of(broker, f"{topic}-tasks-0")
-    producer.open()
-    producer.begin()
+    producer.init_transactions()
+    producer.begin_transaction()
     try:
-        producer.commit({(topic, 0): 7}, membership)
-        producer.finish()
+        producer.add_offsets({(topic, 0): 7}, membership)
+        producer.commit_transaction()
     finally:
         producer.close()
 
@@ -136,8 +136,8 @@ async def test_defect_14_a_further_topic_changes_no_transactional_id(
     topics = unique_name, f"{unique_name}-further"
     cluster = cluster_with(broker, *topics)
     dead = producer_of(broker, await transactional_id(layer, tmp_path / "before", unique_name))
-    dead.open()
-    dead.begin()
+    dead.init_transactions()
+    dead.begin_transaction()
     dead.send([Outgoing(unique_name, b"k", b"v")])
     dead.confirm()
     await (start_ours if layer == "ours" else start_plain)(broker, tmp_path, *topics)

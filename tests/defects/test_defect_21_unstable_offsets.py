@@ -41,13 +41,13 @@ async def test_defect_21_a_committed_offset_is_known_as_soon_as_its_commit_retur
 ) -> None:
     """Whoever asks after a transactional commit is answered its offset, never the one before; 60 times."""
     producer = producer_of(broker, f"{unique_name}-tasks-0")
-    producer.open()
+    producer.init_transactions()
     answers = []
     async with asking(layer, broker, unique_name, tmp_path) as ask:
         for offset in range(1, COMMITS + 1):
-            producer.begin()
-            producer.commit({(unique_name, 0): offset}, Membership(unique_name, -1, ""))
-            producer.finish()
+            producer.begin_transaction()
+            producer.add_offsets({(unique_name, 0): offset}, Membership(unique_name, -1, ""))
+            producer.commit_transaction()
             answers.append(await ask())
     producer.close()
     assert list(range(1, COMMITS + 1)) == answers

@@ -144,7 +144,7 @@ class Line:
     def open(self) -> ConfluentProducer:
         """One more producer; it fences those before it."""
         self._opened.append(ConfluentProducer(self.options, self._id))
-        patiently(self._opened[-1].open)
+        patiently(self._opened[-1].init_transactions)
         return self._opened[-1]
 
     def commit(self, *others: Outgoing) -> None:

@@ -66,7 +66,7 @@ def store_before_commit() -> list[Patch]:
 
     def committed(self: Committer, sealed: Sealed) -> None:
         producer = self.producer
-        producer.begin()
+        producer.begin_transaction()
         producer.send(sealed.records)
         for table, changes in sealed.changes.items():
             producer.send_changes(self.changelogs[table], self.partition, changes)
@@ -76,8 +76,8 @@ def store_before_commit() -> list[Patch]:
                 sealed.changes, {t: reached[log] for t, log in self.changelogs.items() if log in reached}
             )
         self.options.probe("before_commit")
-        producer.commit(sealed.offsets, self.membership)
-        producer.finish()
+        producer.add_offsets(sealed.offsets, self.membership)
+        producer.commit_transaction()
 
     return [(Committer, "commit", committed)]
 
@@ -109,7 +109,7 @@ def no_generation() -> list[Patch]:
     def outsider(self: ConfluentProducer, offsets: Any, membership: Membership) -> None:
         _offsets(self, offsets, Membership(membership.group, -1, ""))
 
-    return [(ConfluentProducer, "commit", outsider)]
+    return [(ConfluentProducer, "add_offsets", outsider)]
 
 
 def fence_after_reading() -> list[Patch]:
@@ -120,7 +120,10 @@ def fence_after_reading() -> list[Patch]:
             _open(self)
         _begin(self)
 
-    return [(ConfluentProducer, "open", lambda self: None), (ConfluentProducer, "begin", begin)]
+    return [
+        (ConfluentProducer, "init_transactions", lambda self: None),
+        (ConfluentProducer, "begin_transaction", begin),
+    ]
 
 
 def no_fence() -> list[Patch]:
@@ -289,9 +292,9 @@ def sums_of_this_incarnation() -> list[Patch]:
 
 
 _commit = Committer.commit
-_offsets = ConfluentProducer.commit
-_open = ConfluentProducer.open
-_begin = ConfluentProducer.begin
+_offsets = ConfluentProducer.add_offsets
+_open = ConfluentProducer.init_transactions
+_begin = ConfluentProducer.begin_transaction
 _open_task = Opening.open
 _reader = Cluster._reader
 _release = Task._release

@@ -108,14 +108,14 @@ class MemoryProducer:
         self._open: Transaction | None = None
         self._closed = False
         self._unusable = False
-        self.open()
+        self.init_transactions()
 
-    def open(self) -> None:
+    def init_transactions(self) -> None:
         """Fence earlier producers, dropping their transaction."""
         self._kafka.epoch += 1
         self._epoch = self._kafka.epoch
 
-    def begin(self) -> None:
+    def begin_transaction(self) -> None:
         """Begin a transaction; a producer with an unknown or open one refuses, as librdkafka does."""
         self._check()
         if self._unusable:
@@ -135,31 +135,31 @@ class MemoryProducer:
         """Per changelog topic the offset after its last record."""
         transaction = self._live()
         if self._kafka.ending == "aborts":
-            self.abort()
+            self.abort_transaction()
             raise TransactionAborted("as the test wants")
         if self._kafka.ending == "knows no topic":  # no ending of its own: aborted, as above
-            self.abort()
+            self.abort_transaction()
             raise TopicUnknown("as the test wants")
         refused = any(record.value in self._kafka.refused for record in transaction.records)
         if refused or self._kafka.ending == "refuses a record":
-            self.abort()
+            self.abort_transaction()
             raise RecordRefused("as the test wants")
         reached: dict[str, int] = {}
         for topic, _, _ in transaction.changes:
             reached[topic] = reached.get(topic, len(self._kafka.changelogs.get(topic, ()))) + 1
         return reached
 
-    def commit(self, offsets: Mapping[TP, int], membership: Membership) -> None:
+    def add_offsets(self, offsets: Mapping[TP, int], membership: Membership) -> None:
         """Add the offsets."""
         if self._kafka.ending == "loses the membership":
-            self.abort()
+            self.abort_transaction()
             raise MembershipLost("as the test wants")
         if self._kafka.ending == "is fenced":
-            self.open()
+            self.init_transactions()
             self._epoch -= 1
         self._live().offsets.update(offsets)
 
-    def finish(self) -> None:
+    def commit_transaction(self) -> None:
         """Commit, or not, or nobody knows."""
         transaction, self._open = self._live(), None
         if self._kafka.ending == "times out before committing":
@@ -170,7 +170,7 @@ class MemoryProducer:
             self._unusable = True
             raise OutcomeUnknown("as the test wants: it happened")
 
-    def abort(self) -> None:
+    def abort_transaction(self) -> None:
         """Drop the transaction."""
         self._open = None
 

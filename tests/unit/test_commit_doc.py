@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 from streamsocial_billing.exactly_once.commit import Committer
+from streamsocial_billing.exactly_once.producer import TransactionalProducer
 
+VERBS = ["begin_transaction", "send", "send_changes", "confirm", "add_offsets", "commit_transaction"]
 ROOT = Path(__file__).resolve().parents[2]
 DOC = (ROOT / "docs/exactly-once.md").read_text(encoding="utf-8")
 SOURCE = (ROOT / "streamsocial_billing/exactly_once/commit.py").read_text(encoding="utf-8")
@@ -31,9 +33,16 @@ def test_the_page_numbers_the_commit_as_the_code_does() -> None:
 
 
 def test_the_body_of_the_commit_carries_its_numbers() -> None:
-    """Each step of the thread's part, once, in order."""
+    """Each step of the thread's part, once, in order, by the verb of the protocol."""
     body = SOURCE.split('probe("before_send")')[1].split("def _positions")[0]
+    assert [*VERBS, "apply"] == re.findall(r"\b(?:producer|stores)\.(\w+)\(", body)
     assert ["1", "2", "3", "4", "5", "6", "7"] == re.findall(r"# (\d)$", body, flags=re.MULTILINE)
+
+
+def test_the_producer_numbers_its_verbs_as_the_commit_does() -> None:
+    """Whoever reads one finds the step in the other."""
+    docs = [getattr(TransactionalProducer, verb).__doc__ or "" for verb in VERBS]
+    assert [f"{step}: " for step in range(1, 7)] == [doc[:3] for doc in docs]
 
 
 def test_the_page_names_every_crash_point() -> None:

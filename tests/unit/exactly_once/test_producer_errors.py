@@ -209,8 +209,10 @@ def test_a_producer_that_was_fenced_stays_fenced_whatever_librdkafka_takes() -> 
     librdkafka: Any = AbortableFence()
     producer._producer = librdkafka  # noqa: SLF001
     with pytest.raises(TaskFenced):
-        producer.commit({("t", 0): 1}, Membership("group", 7, "member-1"))
-    for call in (producer.begin, producer.confirm, producer.finish, producer.abort):
+        producer.add_offsets({("t", 0): 1}, Membership("group", 7, "member-1"))
+    for call in (
+        producer.begin_transaction, producer.confirm, producer.commit_transaction, producer.abort_transaction
+    ):  # fmt: skip
         with pytest.raises(TaskFenced, match="why"):
             call()
 

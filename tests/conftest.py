@@ -8,11 +8,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
 from broker import LocalBroker
 from broker.cluster import LocalCluster
+
+# on a busy machine an example may take any time: that says nothing about what it tests
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 NEEDS_NO_SYSTEM = ("unit", "simulation", "gateways")
 """Folders that come last: small pieces fill the time that the long ones leave."""

@@ -22,7 +22,7 @@ from benchmarks.reconciliation import reconciliation
 from benchmarks.recovery import recovery
 from benchmarks.system import Process, start_worker, wait_until
 from broker import LocalBroker
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once import Cluster
 from streamsocial_billing.intake.producer import PaymentProducer
 from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.settings import RESULTS, Settings

@@ -17,8 +17,8 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
 from benchmarks.system import Process, wait_until
+from faust_exactly_once import Cluster
 from streamsocial_billing.domain.events import charge_result, gateway_key_of
-from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.gateways.simulator.ledger import Ledger
 from streamsocial_billing.reconciliation.settlement.simple import HEADER
 from streamsocial_billing.settings import RESULTS, Settings

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from broker import LocalBroker
+from faust_exactly_once import Cluster, partition_of
 from lab.guarantees import BY_KEY
 from lab.plan import Payment
 from lab.run import LEDGER_PAGE, READY_WITHIN_S, LabFailed, as_event
@@ -27,8 +28,6 @@ from lab.words import euros
 from streamsocial_billing.audit.disk import databases, read_copy
 from streamsocial_billing.audit.readers import read_ledger
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import partition_of
-from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import METRICS, PAYMENTS, RESULTS
 from torture.segments import OFFSETS, Written, committed_offset, transactional_records

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from faust_exactly_once import Cluster
 from lab.guarantees import Guarantee
 from lab.programs.till import ORDERS
-from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.settings import Settings
 from torture.child import ROOT, Child

@@ -8,8 +8,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException
 
-from streamsocial_billing.exactly_once.cluster import Cluster
-from streamsocial_billing.exactly_once.errors import KafkaUnavailable
+from faust_exactly_once import Cluster, KafkaUnavailable
 from streamsocial_billing.settings import Settings
 
 ASK_EVERY_S: Final = 1.0

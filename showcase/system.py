@@ -14,14 +14,13 @@ import orjson
 from confluent_kafka import KafkaException
 
 from broker.choice import brokers_wanted
+from faust_exactly_once import Cluster, KafkaUnavailable
 from showcase.child import Child, free_port
 from showcase.errors import ShowcaseFailed
 from showcase.folder import Folder
 from showcase.foreign import ForeignKafka
 from showcase.kafka import OwnKafka
 from showcase.keeping import Keeper, Part
-from streamsocial_billing.exactly_once.cluster import Cluster
-from streamsocial_billing.exactly_once.errors import KafkaUnavailable
 from streamsocial_billing.settings import Settings, SettingsError
 
 GATEWAY_PORT: Final = 8420

@@ -7,13 +7,10 @@ from typing import Any
 
 import faust
 
-from streamsocial_billing import exactly_once
+import faust_exactly_once as exactly_once
+from faust_exactly_once import Cluster, Metrics, Nudger, batched, output
 from streamsocial_billing.audit.watching import LiveAudit
 from streamsocial_billing.data_folder import note_on
-from streamsocial_billing.exactly_once import batched, output
-from streamsocial_billing.exactly_once.cluster import Cluster
-from streamsocial_billing.exactly_once.metrics import Metrics
-from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.framework_options import faust_options, layer_options
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.breaker import Rules

@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from streamsocial_billing import __version__, exactly_once
+import faust_exactly_once as exactly_once
+from faust_exactly_once import Options
+from streamsocial_billing import __version__
 from streamsocial_billing.data_folder import default_folder
 from streamsocial_billing.domain.card_numbers import mask_card_numbers
-from streamsocial_billing.exactly_once import Options
 from streamsocial_billing.kafka.credentials import kafka_credentials
 from streamsocial_billing.logs.setup import fold
 from streamsocial_billing.payments.outcome_lines import tell

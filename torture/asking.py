@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from confluent_kafka import KafkaException
 
-from streamsocial_billing.exactly_once.errors import KafkaUnavailable
+from faust_exactly_once.errors import KafkaUnavailable
 from streamsocial_billing.kafka.committed import KafkaProblem
 
 T = TypeVar("T")

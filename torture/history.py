@@ -11,11 +11,11 @@ from typing import Any, Final
 import orjson
 
 import tables
+from faust_exactly_once.cluster import TP, Cluster
 from streamsocial_billing.audit.books import Books
 from streamsocial_billing.audit.checks import Problem
 from streamsocial_billing.audit.disk import tables_on_disk
 from streamsocial_billing.audit.readers import KafkaSide, read_ledger
-from streamsocial_billing.exactly_once.cluster import TP, Cluster
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, SOURCES, Settings
 from torture.checker import History, Sending

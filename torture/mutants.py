@@ -13,13 +13,13 @@ from typing import Any, Final
 
 from confluent_kafka import Producer
 
-from streamsocial_billing.exactly_once import opening, task
-from streamsocial_billing.exactly_once.commit import Sealed, seal
-from streamsocial_billing.exactly_once.producer import ConfluentProducer
-from streamsocial_billing.exactly_once.recovery import Recovery, start_offsets
-from streamsocial_billing.exactly_once.store import PartitionStore, TaskStores
-from streamsocial_billing.exactly_once.task import Task
-from streamsocial_billing.exactly_once.units import Outgoing, Unit
+from faust_exactly_once import opening, task
+from faust_exactly_once.commit import Sealed, seal
+from faust_exactly_once.producer import ConfluentProducer
+from faust_exactly_once.recovery import Recovery, start_offsets
+from faust_exactly_once.store import PartitionStore, TaskStores
+from faust_exactly_once.task import Task
+from faust_exactly_once.units import Outgoing, Unit
 
 LATE_S: Final = 0.3
 

@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
 import tables
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once.cluster import Cluster
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.settings import Settings

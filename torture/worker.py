@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from faust_exactly_once import batched, opening
+from faust_exactly_once.producer import ConfluentProducer
+from faust_exactly_once.units import Outgoing
 from streamsocial_billing.app import create_app
 from streamsocial_billing.cli.main import the_settings
 from streamsocial_billing.domain import decision
-from streamsocial_billing.exactly_once import batched, opening
-from streamsocial_billing.exactly_once.producer import ConfluentProducer
-from streamsocial_billing.exactly_once.units import Outgoing
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from streamsocial_billing.payments.charge import Books
 from torture.orders import Orders

@@ -12,8 +12,8 @@ from rocksdict import AccessType, Rdict
 from rocksdict import Options as RocksOptions
 
 import tables
+from faust_exactly_once.store import META_KEY, META_PREFIX
 from streamsocial_billing.audit.checks import Problem
-from streamsocial_billing.exactly_once.store import META_KEY, META_PREFIX
 from streamsocial_billing.kafka.committed import CommittedLog, Place
 from streamsocial_billing.settings import Settings
 

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from faust_exactly_once import Counters, Layer, StoreFailed, View
+from faust_exactly_once.counters import read
 from streamsocial_billing.audit.live import (
     Break,
     Rows,
@@ -16,10 +18,6 @@ from streamsocial_billing.audit.live import (
 )
 from streamsocial_billing.audit.outcomes import Numbers, answered, breakdown, open_now
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Counters, Layer
-from streamsocial_billing.exactly_once.counters import read
-from streamsocial_billing.exactly_once.errors import StoreFailed
-from streamsocial_billing.exactly_once.store import View
 
 logger = logging.getLogger(__name__)
 

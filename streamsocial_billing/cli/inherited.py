@@ -13,9 +13,9 @@ import click
 from click.shell_completion import get_completion_class
 from faust.cli.faust import cli as faust_cli
 
+from faust_exactly_once import folder_of_its_own
 from streamsocial_billing import __version__
 from streamsocial_billing.cli.shared import NAME, give_up, one_line_errors
-from streamsocial_billing.exactly_once.start import folder_of_its_own
 from streamsocial_billing.framework_options import WEB_BIND
 
 COMPLETE_VAR: Final = f"_{NAME.replace('-', '_').upper()}_COMPLETE"

@@ -12,7 +12,7 @@ from typing import Any, Final, TextIO
 import orjson
 from confluent_kafka import Message
 
-from streamsocial_billing.exactly_once import partition_of
+from faust_exactly_once import partition_of
 from streamsocial_billing.kafka.committed import CommittedLog, Place
 from streamsocial_billing.settings import RESULTS, Settings
 

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import click
 from confluent_kafka import KafkaException
 
+from faust_exactly_once import ExactlyOnceError
 from streamsocial_billing.data_folder import FAUST_DEFAULT, note_on
 from streamsocial_billing.domain.events import GATEWAYS
-from streamsocial_billing.exactly_once import ExactlyOnceError
 from streamsocial_billing.kafka.committed import KafkaProblem
 from streamsocial_billing.operations.commands import MAX_TEXT
 from streamsocial_billing.settings import Settings, SettingsError

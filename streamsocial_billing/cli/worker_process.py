@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, ClassVar
 
+from faust_exactly_once import Worker as LayerWorker
 from streamsocial_billing.cli.shared import give_up, the_settings
-from streamsocial_billing.exactly_once.start import Worker as LayerWorker
 from streamsocial_billing.logs import setup
 from streamsocial_billing.logs.masking import secrets_of
 

@@ -8,8 +8,7 @@ from typing import Any, Final, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from streamsocial_billing.exactly_once.cluster import Cluster
-from streamsocial_billing.exactly_once.errors import KafkaUnavailable
+from faust_exactly_once import Cluster, KafkaUnavailable
 from streamsocial_billing.kafka.answering_brokers import advice, answering
 from streamsocial_billing.settings import Settings
 

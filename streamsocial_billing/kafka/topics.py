@@ -6,9 +6,8 @@ from typing import Final
 
 from confluent_kafka.admin import NewTopic
 
+from faust_exactly_once import AS_BROKERS, Cluster, SetupRefused, TopicFacts
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.exactly_once import SetupRefused
-from streamsocial_billing.exactly_once.cluster import AS_BROKERS, Cluster, TopicFacts
 from streamsocial_billing.framework_options import REPLICATION_ADVICE
 from streamsocial_billing.settings import (
     ANSWERS,

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from streamsocial_billing.exactly_once.answers import is_offset
+from faust_exactly_once import is_offset
 from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem, Place, said, unreachable
 from streamsocial_billing.kafka.producers import aborted, close_quietly, producer_config
 from streamsocial_billing.settings import Settings

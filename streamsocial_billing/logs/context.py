@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from streamsocial_billing.exactly_once import find_unit
+from faust_exactly_once import find_unit
 from streamsocial_billing.logs.lines import OURS
 
 LONGEST_ID: Final = 64

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
+from faust_exactly_once import Event
 from streamsocial_billing.domain.events import BadInput
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.operations.replies import Answers
 from streamsocial_billing.payments.charge import check_partition

@@ -8,9 +8,9 @@ from typing import Any, Final, cast
 
 import orjson
 
+from faust_exactly_once import Event
 from streamsocial_billing.domain.events import GATEWAYS, BadInput
 from streamsocial_billing.domain.times import now_ms, utc
-from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.operations.commands import Command, key_of_every_task
 from streamsocial_billing.operations.handler import Done, Refused

@@ -11,9 +11,9 @@ from typing import Final
 
 import orjson
 
+from faust_exactly_once import Event, Topic
 from streamsocial_billing.domain.card_numbers import mask_text
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Event, Topic
 from streamsocial_billing.operations.commands import Command, key_of_every_task
 
 DONE: Final = "done"

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from faust_exactly_once import Event
 from streamsocial_billing.domain.card_numbers import mask_text
 from streamsocial_billing.domain.decision import OPEN
 from streamsocial_billing.domain.events import BadInput
 from streamsocial_billing.domain.outcomes import Verdict, account_forbids, question
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.gateways.base import Absent, Found, Gateway, Query
 from streamsocial_billing.gateways.base import Answer as GatewayAnswer
 from streamsocial_billing.operations.commands import Command

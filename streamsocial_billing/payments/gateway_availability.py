@@ -11,8 +11,8 @@ from weakref import WeakKeyDictionary
 
 import orjson
 
+from faust_exactly_once import Layer, find_unit
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Layer, find_unit
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.breaker import STATES, Rules
 from streamsocial_billing.gateways.resilient import Guarded

@@ -14,12 +14,12 @@ from typing import Final
 import orjson
 from prometheus_client import Counter
 
+from faust_exactly_once import Event
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS, OPEN
 from streamsocial_billing.domain.events import BadInput, gateway_key_of
 from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.domain.outcomes import Verdict
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.payments.charge import check_partition
 from streamsocial_billing.payments.record_outcome import Settlement

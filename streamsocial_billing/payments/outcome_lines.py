@@ -6,7 +6,7 @@ import logging
 import time
 from typing import Any, Final
 
-from streamsocial_billing.exactly_once import Event, current_unit
+from faust_exactly_once import Event, current_unit
 
 logger: Final = logging.getLogger("streamsocial_billing.outcome")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from faust_exactly_once import Event
 from streamsocial_billing.domain.decision import (
     FINAL,
     Adopt,
@@ -16,7 +17,6 @@ from streamsocial_billing.domain.decision import (
 )
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.outcomes import Verdict
-from streamsocial_billing.exactly_once import Event
 from streamsocial_billing.payments.unit_writer import Books, source_of
 from tables.payments import PaymentEntry, SettledBy
 

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
+from faust_exactly_once import Event, current_unit
 from streamsocial_billing.domain.decision import (
     DEDUP_RETENTION_MS,
     FINAL,
@@ -38,7 +39,6 @@ from streamsocial_billing.domain.refund_rules import (
     with_reserved,
 )
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Event, current_unit
 from streamsocial_billing.gateways.base import Gateway, RefundRequest
 from streamsocial_billing.payments.charge import outcome_of
 from streamsocial_billing.payments.record_outcome import Settlement

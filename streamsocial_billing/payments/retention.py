@@ -8,11 +8,10 @@ from typing import Final
 
 import orjson
 
+from faust_exactly_once import Layer, Nudger
 from streamsocial_billing.domain.decision import DAY_MS, DEDUP_RETENTION_MS, FINAL
 from streamsocial_billing.domain.events import Nudge
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Layer
-from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.payments.unit_writer import Books
 from tables.business_refs import business_key
 from tables.payments import (

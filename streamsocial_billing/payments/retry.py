@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from faust_exactly_once import Event, Layer, Nudger, current_unit
 from streamsocial_billing.domain.decision import gives_up, is_due, past_window, proven_absent
 from streamsocial_billing.domain.events import BadInput, Nudge, gateway_key_of
 from streamsocial_billing.domain.outcomes import (
@@ -22,8 +23,6 @@ from streamsocial_billing.domain.outcomes import (
 )
 from streamsocial_billing.domain.refund_rules import EXCEEDS_CHARGE
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Event, Layer, current_unit
-from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.gateways.base import ChargeRequest, Gateway, Outcome, RefundRequest
 from streamsocial_billing.payments.charge import RefundHandler, check_partition
 from streamsocial_billing.payments.open_payments import Census

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from faust_exactly_once import Event, RecordTooLarge, Topic
 from streamsocial_billing.domain.decision import OPEN, charge_state_after, holds
 from streamsocial_billing.domain.events import (
     BadInput,
@@ -22,7 +23,6 @@ from streamsocial_billing.domain.events import (
     payment_metric,
 )
 from streamsocial_billing.domain.outcomes import Verdict
-from streamsocial_billing.exactly_once import Event, RecordTooLarge, Topic
 from streamsocial_billing.payments.outcome_lines import note
 from tables.business_refs import BusinessRef, business_key
 from tables.open_payments import OpenPayment

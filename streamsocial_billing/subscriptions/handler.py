@@ -6,11 +6,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+from faust_exactly_once import Event, Topic
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.domain.events import MAX_AHEAD_MS, BadInput, requested_metric
 from streamsocial_billing.domain.money import format_minor
 from streamsocial_billing.domain.times import now_ms, utc
-from streamsocial_billing.exactly_once import Event, Topic
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.operations.handler import Done, OnCommand

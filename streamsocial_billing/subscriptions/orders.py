@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
+from faust_exactly_once import partition_of
 from streamsocial_billing.domain.money import format_minor
 from streamsocial_billing.domain.times import utc
-from streamsocial_billing.exactly_once import partition_of
 from streamsocial_billing.gateways.routing import with_gateway
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.operations.commands import Command, ordered_now

@@ -5,9 +5,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
+from faust_exactly_once import Layer, Nudger
 from streamsocial_billing.audit.watching import LiveAudit
-from streamsocial_billing.exactly_once import Layer
-from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.payments.gateway_availability import Gatekeeper
 from streamsocial_billing.payments.gateway_event import is_forgettable
 from streamsocial_billing.payments.retention import SweepTimer

@@ -14,9 +14,8 @@ from typing import Final
 
 import orjson
 
+from faust_exactly_once import Layer, Nudger
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Layer
-from streamsocial_billing.exactly_once.nudges import Nudger
 from streamsocial_billing.payments.retention import hint
 from streamsocial_billing.subscriptions.renewal import is_due
 

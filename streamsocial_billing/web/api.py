@@ -6,9 +6,7 @@ from typing import Any
 from aiohttp.web import Response
 from faust.web import Request, View
 
-from streamsocial_billing.exactly_once import Layer, Router
-from streamsocial_billing.exactly_once.metrics import CONTENT_TYPE, Metrics
-from streamsocial_billing.exactly_once.router import Passed
+from faust_exactly_once import CONTENT_TYPE, Layer, Metrics, Passed, Router
 from streamsocial_billing.intake.http_replies import Reply, later, no_access, owner_unavailable, refusal
 from streamsocial_billing.intake.public_fields import charge_state, stored_payment
 from streamsocial_billing.payments.gateway_availability import Gatekeeper

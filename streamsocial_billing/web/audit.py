@@ -12,6 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from faust_exactly_once import Layer, Metrics
 from streamsocial_billing.audit.live import INVARIANTS
 from streamsocial_billing.audit.outcomes import Breakdown, breakdown, by_rest, still_open
 from streamsocial_billing.audit.watching import Checked, LiveAudit, as_json
@@ -19,8 +20,6 @@ from streamsocial_billing.domain.english import counted
 from streamsocial_billing.domain.english import partitions as numbered
 from streamsocial_billing.domain.money import EXPONENTS
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Layer
-from streamsocial_billing.exactly_once.metrics import Metrics
 from streamsocial_billing.intake.http_replies import Reply
 from streamsocial_billing.web.html import for_people
 from streamsocial_billing.web.responding import respond

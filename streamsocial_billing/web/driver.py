@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Final
 from aiohttp.web import AppRunner, BaseSite, Request, SockSite, StreamResponse
 from faust.web.drivers.aiohttp import Web as FaustWeb
 
-from streamsocial_billing.exactly_once.start import take_port
+from faust_exactly_once import take_port
 from streamsocial_billing.web.refusing import in_our_words
 
 ENDS_WITHIN_S: Final = 6.0

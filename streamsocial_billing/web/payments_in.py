@@ -16,10 +16,9 @@ from faust.web import Request, View
 from prometheus_client import CollectorRegistry, Counter
 from yarl import URL
 
+from faust_exactly_once import HOP_HEADER, NOT_PASSED_BACK, Router
 from streamsocial_billing.domain.events import BadInput, PaymentEvent, json_object
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Router
-from streamsocial_billing.exactly_once.router import HOP_HEADER, NOT_PASSED_BACK
 from streamsocial_billing.intake.http import REFUSALS, HttpIntake, read_payment
 from streamsocial_billing.intake.http_replies import JSON, PROBLEM, Reply, later, no_access, refusal
 from streamsocial_billing.settings import Settings

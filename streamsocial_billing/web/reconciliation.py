@@ -19,7 +19,7 @@ from faust.web import Request, View
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from streamsocial_billing.exactly_once.metrics import Metrics
+from faust_exactly_once import Metrics
 from streamsocial_billing.intake.http_replies import Reply, later, no_access, refusal
 from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.reconciliation.breaks import MEANINGS, OPEN_CLASSES

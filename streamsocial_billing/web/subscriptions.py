@@ -6,7 +6,7 @@ import orjson
 from aiohttp.web import Response
 from faust.web import Request, View
 
-from streamsocial_billing.exactly_once import Layer, Router
+from faust_exactly_once import Layer, Router
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.web.api import answer
 from streamsocial_billing.web.html import for_people

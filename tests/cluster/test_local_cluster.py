@@ -21,7 +21,7 @@ from support.until import until
 
 from broker import BrokerError, LocalBroker
 from broker.cluster import LocalCluster, Node
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30

@@ -14,7 +14,7 @@ from support.system import free_port
 
 import tables
 from broker.cluster import LocalCluster
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once.cluster import Cluster
 from streamsocial_billing.kafka.topics import PLANS
 
 START_S = 90.0  # on a busy machine; a quiet one needs 8 s
@@ -73,7 +73,7 @@ def test_more_copies_than_brokers_are_refused_with_what_to_do(
 
 QUESTION = """
 import sys
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once.cluster import Cluster
 print(Cluster({"bootstrap.servers": sys.argv[1]}, 6.0).id())
 """
 

@@ -20,13 +20,13 @@ from faust.transport.drivers.aiokafka import Consumer
 from faust.types import TP, ConsumerMessage
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 
-from streamsocial_billing.exactly_once.commit import Committer
-from streamsocial_billing.exactly_once.layer import Fetched, Layer
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.options import Options
-from streamsocial_billing.exactly_once.slot import Slot
-from streamsocial_billing.exactly_once.store import TaskStores
-from streamsocial_billing.exactly_once.task import Source, Task
+from faust_exactly_once.commit import Committer
+from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.options import Options
+from faust_exactly_once.slot import Slot
+from faust_exactly_once.store import TaskStores
+from faust_exactly_once.task import Source, Task
 
 SOURCE = TP("events", 0)
 

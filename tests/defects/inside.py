@@ -17,13 +17,13 @@ from confluent_kafka.admin import NewTopic
 from defects.kit import Trouble
 from faust.transport.drivers import aiokafka as driver
 
-from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import Options, batched
-from streamsocial_billing.exactly_once.batch import Batch
-from streamsocial_billing.exactly_once.cluster import Cluster
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.producer import ConfluentProducer
-from streamsocial_billing.exactly_once.table_manager import whole_tasks
+import faust_exactly_once as exactly_once
+from faust_exactly_once import Options, batched
+from faust_exactly_once.batch import Batch
+from faust_exactly_once.cluster import Cluster
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.producer import ConfluentProducer
+from faust_exactly_once.table_manager import whole_tasks
 
 WAIT_S = 20.0
 NO_BROKER = "127.0.0.1:1"

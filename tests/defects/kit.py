@@ -24,7 +24,7 @@ from confluent_kafka.admin import NewTopic
 from support.simulator import ROOT
 from support.system import WorkerProcess
 
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once.cluster import Cluster
 
 PROGRAMS = Path(__file__).with_name("programs.py")
 WAIT_S = 45.0

@@ -28,7 +28,7 @@ handled = asyncio.Event()
 
 def ours(name: str, broker: str, settings: dict[str, Any]) -> tuple[Any, Callable[[str], Any]]:
     """An app on our layer, with its way to declare an output topic."""
-    from streamsocial_billing import exactly_once
+    import faust_exactly_once as exactly_once
 
     base = exactly_once.settings([f"kafka://{broker}"], session_timeout_s=SHORT["broker_session_timeout"])
     app = faust.App(name, **COMMON | base | settings)

@@ -11,9 +11,9 @@ from aiokafka.errors import KafkaError
 from defects.inside import NOBODY, Plain, cluster_with, producer_of
 from defects.kit import both_layers
 
-from streamsocial_billing.exactly_once.errors import TaskFenced
-from streamsocial_billing.exactly_once.producer import ConfluentProducer
-from streamsocial_billing.exactly_once.units import Outgoing
+from faust_exactly_once.errors import TaskFenced
+from faust_exactly_once.producer import ConfluentProducer
+from faust_exactly_once.units import Outgoing
 
 
 class Transactions(Protocol):

@@ -14,9 +14,9 @@ from defects.inside import Ours, Plain, cluster_with, producer_of, readable_to_i
 from defects.kit import Trouble, both_layers
 from faust.types import TP
 
-from streamsocial_billing.exactly_once.errors import MembershipLost
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.units import Outgoing
+from faust_exactly_once.errors import MembershipLost
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.units import Outgoing
 
 
 @contextmanager

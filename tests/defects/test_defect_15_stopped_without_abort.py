@@ -9,8 +9,8 @@ from typing import Any
 from defects.inside import Ours, Plain, append, cluster_with, in_time, readable_to_its_end
 from defects.kit import both_layers
 
-from streamsocial_billing.exactly_once import current_unit
-from streamsocial_billing.exactly_once.units import Outgoing
+from faust_exactly_once import current_unit
+from faust_exactly_once.units import Outgoing
 
 
 async def lose_the_task_of_ours(broker: str, folder: Path, source: str, output: str) -> None:

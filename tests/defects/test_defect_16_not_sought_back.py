@@ -9,7 +9,7 @@ from typing import Any
 from defects.inside import Ours, Plain, append, cluster_with, in_time
 from defects.kit import both_layers
 
-from streamsocial_billing.exactly_once import KafkaUnavailable
+from faust_exactly_once import KafkaUnavailable
 
 EVENTS = ["a", "b", "c"]
 

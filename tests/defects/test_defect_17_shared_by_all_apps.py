@@ -8,8 +8,8 @@ from typing import Any
 from defects.inside import Ours, Plain, append, cluster_with, readable_to_its_end
 from defects.kit import both_layers
 
-from streamsocial_billing.exactly_once import current_unit
-from streamsocial_billing.exactly_once.units import Outgoing
+from faust_exactly_once import current_unit
+from faust_exactly_once.units import Outgoing
 
 
 async def two_of_ours(broker: str, folder: Path, topics: list[str], output: str) -> None:

@@ -10,7 +10,7 @@ import faust
 from confluent_kafka.admin import AdminClient
 from defects.kit import Bench, Trouble, both_layers
 
-from streamsocial_billing import exactly_once
+import faust_exactly_once as exactly_once
 
 MOST_S = 15.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from defects.inside import Plain, append, cluster_with, producer_of
 from defects.kit import both_layers
 
-from streamsocial_billing.exactly_once.membership import Membership
+from faust_exactly_once.membership import Membership
 
 COMMITS = 60
 Ask = Callable[[], Awaitable[int | None]]

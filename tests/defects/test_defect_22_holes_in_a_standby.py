@@ -17,8 +17,8 @@ from faust.events import Event
 from faust.transport.drivers.aiokafka import Consumer
 from faust.types import TP, Message
 
-from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import Options, SetupRefused
+import faust_exactly_once as exactly_once
+from faust_exactly_once import Options, SetupRefused
 
 KEYS = [b"a", b"b", b"c", b"d"]
 STANDBY = TP("standby-t-changelog", 0)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from defects.inside import Ours, append, cluster_with
 
-from streamsocial_billing.exactly_once import current_unit
-from streamsocial_billing.exactly_once.errors import OutcomeUnknown
+from faust_exactly_once import current_unit
+from faust_exactly_once.errors import OutcomeUnknown
 
 
 @pytest.mark.parametrize("point", ["between_sends", "before_offsets", "before_commit"])

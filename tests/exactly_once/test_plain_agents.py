@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import NewTopic
 from support.system import free_port
 
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once.cluster import Cluster
 
 APP = Path(__file__).parents[1] / "support" / "plain_app.py"
 PARTITIONS = 2

@@ -22,7 +22,7 @@ from support.simulator import ROOT
 from support.system import System, WorkerProcess, free_port, payment
 from support.web_client import get
 
-from streamsocial_billing.exactly_once import partition_of
+from faust_exactly_once import partition_of
 from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS
 
 GAP_ALARM_S = 0.5

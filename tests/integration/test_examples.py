@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer
+from examples.word_counts import PARTITIONS
 from support.system import free_port
 
-from examples.word_counts import PARTITIONS
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once.cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 USERS = ("ann", "bob", "cyd")

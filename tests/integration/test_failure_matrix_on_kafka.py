@@ -20,10 +20,10 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import NewTopic
 
 from broker import LocalBroker
-from streamsocial_billing.exactly_once import producer
-from streamsocial_billing.exactly_once.cluster import Cluster
-from streamsocial_billing.exactly_once.commit import Changes, Committer, Sealed
-from streamsocial_billing.exactly_once.errors import (
+from faust_exactly_once import producer
+from faust_exactly_once.cluster import Cluster
+from faust_exactly_once.commit import Changes, Committer, Sealed
+from faust_exactly_once.errors import (
     KafkaUnavailable,
     MembershipLost,
     OutcomeUnknown,
@@ -31,11 +31,11 @@ from streamsocial_billing.exactly_once.errors import (
     TaskFenced,
     TopicUnknown,
 )
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.options import Options
-from streamsocial_billing.exactly_once.producer import ConfluentProducer
-from streamsocial_billing.exactly_once.store import PartitionStore, TaskStores
-from streamsocial_billing.exactly_once.units import Outgoing
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.options import Options
+from faust_exactly_once.producer import ConfluentProducer
+from faust_exactly_once.store import PartitionStore, TaskStores
+from faust_exactly_once.units import Outgoing
 
 EVENTS, RESULTS, SMALL, CHANGELOG = "events", "results", "small", "changelog"
 SMALL_BYTES = 20_000  # the largest batch that the topic SMALL takes

@@ -13,8 +13,8 @@ from broker import LocalBroker
 ROOT = Path(__file__).parents[2]
 QUESTION = """
 import sys
-from streamsocial_billing.exactly_once.cluster import Cluster
-from streamsocial_billing.exactly_once.errors import KafkaUnavailable
+from faust_exactly_once.cluster import Cluster
+from faust_exactly_once.errors import KafkaUnavailable
 cluster = Cluster({"bootstrap.servers": sys.argv[1]}, 20.0)
 for _ in range(50):
     try:

@@ -16,9 +16,9 @@ import faust.cli.faust
 import pytest
 from support.many_commands import run_many
 
+from faust_exactly_once.start import folder_of_its_own
 from streamsocial_billing import __version__
 from streamsocial_billing.cli.inherited import REFUSED
-from streamsocial_billing.exactly_once.start import folder_of_its_own
 
 BIN = Path(sys.executable).parent
 OURS = (str(BIN / "streamsocial-billing"),)

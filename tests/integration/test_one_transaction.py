@@ -12,8 +12,8 @@ from confluent_kafka.admin import NewTopic
 from support.system import Payments, Stream, System, payment
 from support.topics import committed
 
+from faust_exactly_once.cluster import Cluster
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.settings import METRICS, PAYMENTS, RESULTS, Settings
 from torture.segments import OFFSETS, Written, committed_offset, log_folder, transactional_records
 

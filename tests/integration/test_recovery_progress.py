@@ -10,10 +10,10 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
-from streamsocial_billing.exactly_once import Options, recovery
-from streamsocial_billing.exactly_once.cluster import Cluster
-from streamsocial_billing.exactly_once.recovery import Recovery, plan
-from streamsocial_billing.exactly_once.store import PartitionStore
+from faust_exactly_once import Options, recovery
+from faust_exactly_once.cluster import Cluster
+from faust_exactly_once.recovery import Recovery, plan
+from faust_exactly_once.store import PartitionStore
 
 KEYS = 20_000
 LINE = re.compile(r"task 0 recovers: (\d+) of (\d+) records, (\d+) %")

@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from support.system import System
 from support.until import until
 
-from streamsocial_billing.exactly_once import partition_of
+from faust_exactly_once import partition_of
 from streamsocial_billing.settings import RESULTS
 
 DAY_MS = 86_400_000

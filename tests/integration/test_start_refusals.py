@@ -19,7 +19,7 @@ import pytest
 from confluent_kafka.admin import NewTopic
 from support.system import free_port
 
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once.cluster import Cluster
 from streamsocial_billing.kafka.topics import DAY_MS
 from streamsocial_billing.settings import PAYMENTS, RETRY, Settings
 

@@ -11,7 +11,7 @@ from support.records import committed
 from support.until import until
 
 from broker.leaders import leader
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once.cluster import Cluster
 from torture.markers import Forgotten, Repair, Tail, write_marker
 from torture.replicas import leading_folders
 from torture.segments import log_end, transactional_records

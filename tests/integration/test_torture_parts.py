@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from support.records import committed
 from support.until import until
 
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once.cluster import Cluster
 from torture.cluster import ProxiedBroker
 from torture.markers import Forgotten, Repair, Tail, write_marker
 from torture.proxy import Link

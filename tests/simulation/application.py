@@ -6,11 +6,11 @@ from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from streamsocial_billing.exactly_once.agent import Agent
-from streamsocial_billing.exactly_once.batch import Batch
-from streamsocial_billing.exactly_once.stream import Stream
-from streamsocial_billing.exactly_once.topic import Topic
-from streamsocial_billing.exactly_once.units import Headers, Outgoing, Unit, current_unit
+from faust_exactly_once.agent import Agent
+from faust_exactly_once.batch import Batch
+from faust_exactly_once.stream import Stream
+from faust_exactly_once.topic import Topic
+from faust_exactly_once.units import Headers, Outgoing, Unit, current_unit
 
 from .plan import SOURCES
 

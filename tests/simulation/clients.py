@@ -15,7 +15,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import ConfigResource, OffsetSpec
 
-from streamsocial_billing.exactly_once.cluster import TP
+from faust_exactly_once.cluster import TP
 
 from .clock import clock
 from .fibers import Outcome

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError
 
-from streamsocial_billing.exactly_once.assignor import share_out
-from streamsocial_billing.exactly_once.cluster import TP
+from faust_exactly_once.assignor import share_out
+from faust_exactly_once.cluster import TP
 
 from .clock import Clock, Timer
 from .log import OK, Noted, Transaction

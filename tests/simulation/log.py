@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from confluent_kafka import OFFSET_INVALID, KafkaError
 
-from streamsocial_billing.exactly_once.cluster import TP
-from streamsocial_billing.exactly_once.units import Headers
+from faust_exactly_once.cluster import TP
+from faust_exactly_once.units import Headers
 
 OK = 0
 REMEMBERED_BATCHES = 5  # of each producer, as in Kafka

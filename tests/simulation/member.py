@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 from confluent_kafka import KafkaError
 
-from streamsocial_billing.exactly_once.brokers import BrokerSeen
-from streamsocial_billing.exactly_once.cluster import TP
-from streamsocial_billing.exactly_once.layer import Fetched
-from streamsocial_billing.exactly_once.membership import Membership
+from faust_exactly_once.brokers import BrokerSeen
+from faust_exactly_once.cluster import TP
+from faust_exactly_once.layer import Fetched
+from faust_exactly_once.membership import Membership
 
 from .application import Record
 from .clock import EPOCH_S

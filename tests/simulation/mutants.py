@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from streamsocial_billing.exactly_once import commit, opening, recovery, selection, task
-from streamsocial_billing.exactly_once.batch import Batch
-from streamsocial_billing.exactly_once.cluster import Cluster, LogEnds
-from streamsocial_billing.exactly_once.commit import Committer, Sealed
-from streamsocial_billing.exactly_once.counters import RECORD
-from streamsocial_billing.exactly_once.layer import Layer
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.opening import Opening
-from streamsocial_billing.exactly_once.producer import ConfluentProducer
-from streamsocial_billing.exactly_once.recovery import Recovery
-from streamsocial_billing.exactly_once.store import NO_STATE, TaskStores
-from streamsocial_billing.exactly_once.task import Source, Task
-from streamsocial_billing.exactly_once.units import Unit
+from faust_exactly_once import commit, opening, recovery, selection, task
+from faust_exactly_once.batch import Batch
+from faust_exactly_once.cluster import Cluster, LogEnds
+from faust_exactly_once.commit import Committer, Sealed
+from faust_exactly_once.counters import RECORD
+from faust_exactly_once.layer import Layer
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.opening import Opening
+from faust_exactly_once.producer import ConfluentProducer
+from faust_exactly_once.recovery import Recovery
+from faust_exactly_once.store import NO_STATE, TaskStores
+from faust_exactly_once.task import Source, Task
+from faust_exactly_once.units import Unit
 
 Patch = tuple[Any, str, Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
-from streamsocial_billing.exactly_once import (
+from faust_exactly_once import (
     answers,
     cluster,
     counts,
@@ -22,7 +22,7 @@ from streamsocial_billing.exactly_once import (
     stream,
     task,
 )
-from streamsocial_billing.exactly_once.turn import Turn
+from faust_exactly_once.turn import Turn
 
 from .clients import SimulatedAdmin, SimulatedReader
 from .clock import VirtualTime, clock
@@ -30,7 +30,7 @@ from .disk import MemoryBatch, MemoryDatabase, MemoryPath, RealDatabases, Trees
 from .fibers import Executor, Lock, Outcome, Threads
 from .producer import SimulatedProducer
 
-LOGGER = logging.getLogger("streamsocial_billing.exactly_once")
+LOGGER = logging.getLogger("faust_exactly_once")
 CLOCKED = (answers, cluster, counts, layer, opening, producer, recovery, slot, speaking, store, task)
 OUTSIDE: list[tuple[Any, str, Any]] = [
     (producer, "Producer", SimulatedProducer),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from streamsocial_billing.exactly_once.cluster import TP
-from streamsocial_billing.exactly_once.router import partition_of
+from faust_exactly_once.cluster import TP
+from faust_exactly_once.router import partition_of
 
 from .clock import clock
 from .fibers import Fiber, Outcome

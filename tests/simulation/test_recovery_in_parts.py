@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from streamsocial_billing.exactly_once.cluster import LogEnds, TopicFacts
-from streamsocial_billing.exactly_once.options import Options
-from streamsocial_billing.exactly_once.recovery import Recovery, plan
-from streamsocial_billing.exactly_once.store import PartitionStore
+from faust_exactly_once.cluster import LogEnds, TopicFacts
+from faust_exactly_once.options import Options
+from faust_exactly_once.recovery import Recovery, plan
+from faust_exactly_once.store import PartitionStore
 
 from .clock import running
 from .disk import Disk

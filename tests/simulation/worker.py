@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rocksdict import DbClosedError
 
-from streamsocial_billing.exactly_once.errors import ExactlyOnceError, KafkaUnavailable
-from streamsocial_billing.exactly_once.layer import Layer
-from streamsocial_billing.exactly_once.options import Options
+from faust_exactly_once.errors import ExactlyOnceError, KafkaUnavailable
+from faust_exactly_once.layer import Layer
+from faust_exactly_once.options import Options
 
 from .application import OUTPUTS, TABLES, Application
 from .disk import Disk

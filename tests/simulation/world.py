@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any
 
-from streamsocial_billing.exactly_once.cluster import TP
-from streamsocial_billing.exactly_once.router import partition_of
-from streamsocial_billing.exactly_once.units import Unit
+from faust_exactly_once.cluster import TP
+from faust_exactly_once.router import partition_of
+from faust_exactly_once.units import Unit
 
 from .application import OUTPUTS, TABLES, Gateway, state_key
 from .broker import Broker

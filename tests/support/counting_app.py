@@ -15,8 +15,8 @@ from typing import Any
 import faust
 import orjson
 
-from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import Event, Options, batched, output
+import faust_exactly_once as exactly_once
+from faust_exactly_once import Event, Options, batched, output
 
 HANDLER_S = 0.02
 SLOW_S = 0.8  # of one event in fifty: within the grace, so that each rebalance meets running handlers

@@ -20,7 +20,7 @@ from confluent_kafka.admin import NewTopic
 from support.simulator import ROOT
 from support.system import TopicReader, WorkerProcess
 
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once.cluster import Cluster
 from streamsocial_billing.settings import Settings
 
 APP = ROOT / "tests" / "support" / "counting_app.py"

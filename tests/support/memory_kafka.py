@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streamsocial_billing.exactly_once.cluster import TP, LogEnds
-from streamsocial_billing.exactly_once.errors import (
+from faust_exactly_once.cluster import TP, LogEnds
+from faust_exactly_once.errors import (
     MembershipLost,
     OutcomeUnknown,
     RecordRefused,
@@ -14,9 +14,9 @@ from streamsocial_billing.exactly_once.errors import (
     TopicUnknown,
     TransactionAborted,
 )
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.store import PartitionStore, Reached
-from streamsocial_billing.exactly_once.units import Headers, Outgoing
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.store import PartitionStore, Reached
+from faust_exactly_once.units import Headers, Outgoing
 
 ENDINGS = (
     "commits", "aborts", "refuses a record", "loses the membership", "is fenced",

@@ -15,16 +15,16 @@ import pytest
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 from support.virtual_time import Inline, VirtualTimeLoop
 
+from faust_exactly_once.commit import Committer
+from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.recovery import start_offsets
+from faust_exactly_once.slot import Slot
+from faust_exactly_once.store import Identity, TaskStores
+from faust_exactly_once.task import Source, Task
 from streamsocial_billing.app import create_app
 from streamsocial_billing.domain import times
 from streamsocial_billing.domain.events import Nudge, PaymentEvent
-from streamsocial_billing.exactly_once.commit import Committer
-from streamsocial_billing.exactly_once.layer import Fetched, Layer
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.recovery import start_offsets
-from streamsocial_billing.exactly_once.slot import Slot
-from streamsocial_billing.exactly_once.store import Identity, TaskStores
-from streamsocial_billing.exactly_once.task import Source, Task
 from streamsocial_billing.gateways import resilient as guarded
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.operations.commands import Command

@@ -21,8 +21,8 @@ from typing import Any
 
 import faust
 
-from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import Options
+import faust_exactly_once as exactly_once
+from faust_exactly_once import Options
 
 name, broker, folder = sys.argv[1:4]
 del sys.argv[1:4]

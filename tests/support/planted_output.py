@@ -15,8 +15,8 @@ from confluent_kafka.admin import NewTopic
 from support.listed_gateway import ListedGateway
 from support.planted_books import AS_OF, CURRENCIES, HOUR, PlantedBooks
 
+from faust_exactly_once.cluster import Cluster
 from streamsocial_billing.domain.money import EXPONENTS
-from streamsocial_billing.exactly_once.cluster import Cluster
 from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.reconciliation.settlement.simple import HEADER
 from streamsocial_billing.settings import PAYMENTS, RESULTS, Settings

@@ -19,9 +19,9 @@ import orjson
 from faust.cli.faust import cli as faust_cli
 from prometheus_client import CollectorRegistry
 
+from faust_exactly_once.metrics import Seen
 from streamsocial_billing.app import create_app
 from streamsocial_billing.cli import main as cli  # noqa: F401 - it adds our commands
-from streamsocial_billing.exactly_once.metrics import Seen
 from streamsocial_billing.settings import Settings
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -182,7 +182,7 @@ class Worker:
 
     def metrics(self) -> frozenset[str]:
         """Of the layer and of the product."""
-        from streamsocial_billing.exactly_once.layer import Layer
+        from faust_exactly_once.layer import Layer
 
         layer = Layer.of(self.app)
         return metrics(Seen(layer.status(), layer.worker_status())).union(*map(metrics, self._collectors))

@@ -14,8 +14,8 @@ from typing import Any
 
 import faust
 
-from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import Event, Options, batched
+import faust_exactly_once as exactly_once
+from faust_exactly_once import Event, Options, batched
 
 name, broker, folder, times = sys.argv[1:5]
 del sys.argv[1:5]

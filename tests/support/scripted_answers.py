@@ -10,9 +10,9 @@ from typing import Any, Final
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from streamsocial_billing.exactly_once import answers
-from streamsocial_billing.exactly_once import cluster as cluster_module
-from streamsocial_billing.exactly_once.cluster import Cluster
+from faust_exactly_once import answers
+from faust_exactly_once import cluster as cluster_module
+from faust_exactly_once.cluster import Cluster
 
 HANGS: Final = object()
 """An answer that never comes."""

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from support.memory_kafka import MemoryKafka, Transaction
 
-from streamsocial_billing.exactly_once.cluster import TP
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.units import Outgoing
+from faust_exactly_once.cluster import TP
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.units import Outgoing
 
 OnDelivery = Callable[[KafkaError | None, Message], None]
 FENCED = KafkaError._FENCED  # noqa: SLF001 - librdkafka's public names for its local errors

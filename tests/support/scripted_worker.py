@@ -18,15 +18,15 @@ from support.memory_kafka import Record
 from support.scripted_librdkafka import ScriptedConsumer, ScriptedKafka, ScriptedProducer
 from support.virtual_time import Held, Inline, VirtualTimeLoop
 
-from streamsocial_billing.exactly_once import layer, opening, producer, recovery, store
-from streamsocial_billing.exactly_once.brokers import BrokerSeen
-from streamsocial_billing.exactly_once.cluster import TP, LogEnds, TopicFacts
-from streamsocial_billing.exactly_once.errors import KafkaUnavailable
-from streamsocial_billing.exactly_once.layer import Fetched, Layer
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.options import Options
-from streamsocial_billing.exactly_once.slot import Slot
-from streamsocial_billing.exactly_once.units import Outgoing, current_unit
+from faust_exactly_once import layer, opening, producer, recovery, store
+from faust_exactly_once.brokers import BrokerSeen
+from faust_exactly_once.cluster import TP, LogEnds, TopicFacts
+from faust_exactly_once.errors import KafkaUnavailable
+from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.options import Options
+from faust_exactly_once.slot import Slot
+from faust_exactly_once.units import Outgoing, current_unit
 
 EVENTS: TP = ("events", 0)
 TABLE, CHANGELOG = "counts", "app-counts-changelog"

@@ -12,8 +12,8 @@ from typing import Any
 
 import faust
 
-from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import Event, Options, batched
+import faust_exactly_once as exactly_once
+from faust_exactly_once import Event, Options, batched
 
 name, broker, folder = sys.argv[1:4]
 sources = sys.argv[4].split(",")

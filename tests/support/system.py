@@ -26,12 +26,12 @@ import orjson
 from confluent_kafka import Producer
 from support.simulator import ROOT, SimulatorProcess
 
+from faust_exactly_once.cluster import Cluster
+from faust_exactly_once.counters import read
 from streamsocial_billing.audit import AuditReport, run_audit
 from streamsocial_billing.audit.disk import tables_on_disk
 from streamsocial_billing.audit.outcomes import breakdown
 from streamsocial_billing.domain.events import PaymentEvent, gateway_key
-from streamsocial_billing.exactly_once.cluster import Cluster
-from streamsocial_billing.exactly_once.counters import read
 from streamsocial_billing.intake.producer import PaymentProducer
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.kafka.topics import create_topics

@@ -7,7 +7,7 @@ from pathlib import Path
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streamsocial_billing.exactly_once.cluster import AS_BROKERS
+from faust_exactly_once.cluster import AS_BROKERS
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, RESULTS, SOURCES, Settings
 

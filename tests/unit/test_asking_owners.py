@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestServer
 from support.system import free_port, payment
 from yarl import URL
 
-from streamsocial_billing.exactly_once import Router
+from faust_exactly_once import Router
 from streamsocial_billing.intake.http_replies import PROBLEM, Reply
 from streamsocial_billing.web.payments_in import ASK_WITHIN_S, QUESTIONS, NotAsked, ask_owner
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from streamsocial_billing.exactly_once.commit import Committer
-from streamsocial_billing.exactly_once.producer import TransactionalProducer
+from faust_exactly_once.commit import Committer
+from faust_exactly_once.producer import TransactionalProducer
 
 VERBS = ["begin_transaction", "send", "send_changes", "confirm", "add_offsets", "commit_transaction"]
 ROOT = Path(__file__).resolve().parents[2]
 DOC = (ROOT / "docs/exactly-once.md").read_text(encoding="utf-8")
-SOURCE = (ROOT / "streamsocial_billing/exactly_once/commit.py").read_text(encoding="utf-8")
+SOURCE = (ROOT / "packages/faust-exactly-once/src/faust_exactly_once/commit.py").read_text(encoding="utf-8")
 
 
 def numbered(text: str) -> list[tuple[str, str]]:
@@ -47,7 +47,7 @@ def test_the_producer_numbers_its_verbs_as_the_commit_does() -> None:
 
 def test_the_page_names_every_crash_point() -> None:
     """Each probe of the code has its row among the states that a crash leaves behind."""
-    layer = ROOT / "streamsocial_billing/exactly_once"
+    layer = ROOT / "packages/faust-exactly-once/src/faust_exactly_once"
     code = "".join(file.read_text(encoding="utf-8") for file in sorted(layer.glob("*.py")))
     points = set(re.findall(r'probe\("(\w+)"\)', code))
     table = section("Every state a crash can leave behind")

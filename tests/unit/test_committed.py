@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamsocial_billing.exactly_once.cluster import LogEnds, TopicFacts
-from streamsocial_billing.exactly_once.errors import KafkaUnavailable
+from faust_exactly_once.cluster import LogEnds, TopicFacts
+from faust_exactly_once.errors import KafkaUnavailable
 from streamsocial_billing.kafka import committed
 from streamsocial_billing.kafka.answering_brokers import advice
 from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem

@@ -8,7 +8,7 @@ from typing import Any
 import faust
 import pytest
 
-from streamsocial_billing import exactly_once
+import faust_exactly_once as exactly_once
 
 ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "streamsocial_billing" / "exactly_once"

@@ -73,12 +73,12 @@ def test_faust_finds_the_transport_by_its_url_scheme() -> None:
     """`exactly-once://host:port` names our transport, through the entry point of the installed package."""
     assert "exactly-once" == URL("exactly-once://127.0.0.1:9092").scheme
     transport = TRANSPORTS.by_url("exactly-once://127.0.0.1:9092")
-    assert "streamsocial_billing.exactly_once.transport" == transport.__module__
+    assert "faust_exactly_once.transport" == transport.__module__
 
 
 def test_faust_finds_the_store_by_its_url_scheme() -> None:
     """`exactly-once://` names our table store, through the entry point of the installed package."""
-    assert "streamsocial_billing.exactly_once.store" == store_by_url("exactly-once://").__module__
+    assert "faust_exactly_once.store" == store_by_url("exactly-once://").__module__
 
 
 def test_compose_runs_the_broker_version_of_the_pom() -> None:

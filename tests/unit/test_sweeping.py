@@ -8,8 +8,8 @@ from support.asked_gateway import HOUR_S, AskedGateway
 from support.memory_kafka import MemoryStore
 from support.one_task import OneTask
 
+from faust_exactly_once.errors import StoreFailed
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.exactly_once.errors import StoreFailed
 from streamsocial_billing.gateways.base import Ambiguous
 from streamsocial_billing.payments.retention import LOOKED_AT
 

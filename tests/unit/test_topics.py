@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import pytest
 
-from streamsocial_billing.exactly_once import SetupRefused
-from streamsocial_billing.exactly_once.cluster import TopicFacts
+from faust_exactly_once import SetupRefused
+from faust_exactly_once.cluster import TopicFacts
 from streamsocial_billing.kafka.topics import DAY_MS, PLANS, check_topics, create_topics
 from streamsocial_billing.settings import (
     ANSWERS,

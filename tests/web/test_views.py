@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.system import Payments, System, WorkerProcess, payment
 from support.web_client import Answer, get
 
+from faust_exactly_once import partition_of
 from streamsocial_billing.domain.times import with_iso
-from streamsocial_billing.exactly_once import partition_of
 from streamsocial_billing.kafka.committed import CommittedLog
 
 PARTITIONS = 4

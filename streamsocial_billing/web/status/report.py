@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from faust_exactly_once import Layer
 from streamsocial_billing.audit.watching import LiveAudit, as_json
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.exactly_once import Layer
 from streamsocial_billing.payments.gateway_availability import Gatekeeper, GatewayStatus
 from streamsocial_billing.payments.open_payments import Tally
 

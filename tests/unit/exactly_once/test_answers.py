@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError
 
-from streamsocial_billing.exactly_once import KafkaUnavailable, answers
-from streamsocial_billing.exactly_once.answers import (
+from faust_exactly_once import KafkaUnavailable, answers
+from faust_exactly_once.answers import (
     PASSING,
     PAUSES_S,
     QUESTIONS,

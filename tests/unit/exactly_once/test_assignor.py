@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from streamsocial_billing.exactly_once.assignor import TaskAssignor, share_out
+from faust_exactly_once.assignor import TaskAssignor, share_out
 
 MEMBERS = st.sets(st.sampled_from("abcdefgh"), min_size=1)
 Shares = dict[str, list[int]]

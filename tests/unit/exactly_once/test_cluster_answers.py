@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.scripted_answers import HANGS, Answer, ByName, ScriptedAnswers, end, topic
 
-from streamsocial_billing.exactly_once import KafkaUnavailable, SetupRefused
-from streamsocial_billing.exactly_once import cluster as cluster_module
-from streamsocial_billing.exactly_once.answers import PASSING, UNKNOWN_TOPIC
-from streamsocial_billing.exactly_once.cluster import LogEnds
+from faust_exactly_once import KafkaUnavailable, SetupRefused
+from faust_exactly_once import cluster as cluster_module
+from faust_exactly_once.answers import PASSING, UNKNOWN_TOPIC
+from faust_exactly_once.cluster import LogEnds
 
 LOG = ("log", 0)
 SHORT_S = 0.2  # where no answer ever becomes a fact

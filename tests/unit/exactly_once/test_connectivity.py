@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from streamsocial_billing.exactly_once.brokers import BrokerSeen
-from streamsocial_billing.exactly_once.connectivity import AWAY_AFTER_S, Brokers, Connectivity
+from faust_exactly_once.brokers import BrokerSeen
+from faust_exactly_once.connectivity import AWAY_AFTER_S, Brokers, Connectivity
 
 START_S = 1_700_000_000.0
 

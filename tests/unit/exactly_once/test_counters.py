@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from support.memory_kafka import Record
 from support.virtual_time import VirtualTimeLoop
 
-from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import Counters, NoUnit, Options
-from streamsocial_billing.exactly_once.commit import seal
-from streamsocial_billing.exactly_once.counters import RECORD, read, summed
-from streamsocial_billing.exactly_once.errors import StoreFailed
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.slot import Slot
-from streamsocial_billing.exactly_once.store import Identity, PartitionStore, TaskStores, View
-from streamsocial_billing.exactly_once.units import Unit, set_current_unit
+import faust_exactly_once as exactly_once
+from faust_exactly_once import Counters, NoUnit, Options
+from faust_exactly_once.commit import seal
+from faust_exactly_once.counters import RECORD, read, summed
+from faust_exactly_once.errors import StoreFailed
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.slot import Slot
+from faust_exactly_once.store import Identity, PartitionStore, TaskStores, View
+from faust_exactly_once.units import Unit, set_current_unit
 
 NAMES = st.sampled_from(["events", "results", "money/EUR"])
 ADDED = st.lists(st.lists(st.tuples(NAMES, st.integers(-(2**70), 2**70)), max_size=4), max_size=5)

@@ -50,8 +50,8 @@ from support.scripted_faults import (
 from support.scripted_librdkafka import CONFLICT, FENCED, TIMED_OUT
 from support.scripted_worker import CHANGELOG, CHANGELOG_OF_SUMS, EVENTS, SUMS, TABLE, Step, World
 
-from streamsocial_billing.exactly_once.counters import RECORD
-from streamsocial_billing.exactly_once.errors import RecordRefused, StoreFailed
+from faust_exactly_once.counters import RECORD
+from faust_exactly_once.errors import RecordRefused, StoreFailed
 
 STEPS = ("begin", "send", "confirm", "offsets", "commit", "store")
 FAULTS = ("fenced", "wrong generation", "retriable", "refused", "time-out", "crash")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamsocial_billing.exactly_once.gaps import BEGINS, OVER, Gaps, Head
+from faust_exactly_once.gaps import BEGINS, OVER, Gaps, Head
 
 ALARM_S = 60.0
 

@@ -8,10 +8,10 @@ import faust
 import pytest
 from faust.types import TP
 
-from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import KafkaUnavailable, Layer, Options, SetupRefused
-from streamsocial_billing.exactly_once import cluster as cluster_module
-from streamsocial_billing.exactly_once.cluster import LogEnds, wait_stable
+import faust_exactly_once as exactly_once
+from faust_exactly_once import KafkaUnavailable, Layer, Options, SetupRefused
+from faust_exactly_once import cluster as cluster_module
+from faust_exactly_once.cluster import LogEnds, wait_stable
 
 STABLE = LogEnds(0, 9, 9)
 PENDING = LogEnds(0, 5, 9)

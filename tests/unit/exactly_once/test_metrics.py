@@ -15,15 +15,15 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from streamsocial_billing.exactly_once.brokers import BrokerSeen
-from streamsocial_billing.exactly_once.counts import BUCKETS_S, Counts, Rebalances
-from streamsocial_billing.exactly_once.errors import RecordRefused, TaskFenced
-from streamsocial_billing.exactly_once.gaps import Gap, Head
-from streamsocial_billing.exactly_once.layer import Layer
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.metrics import Metrics
-from streamsocial_billing.exactly_once.options import Options
-from streamsocial_billing.exactly_once.slot import STATES, Slot
+from faust_exactly_once.brokers import BrokerSeen
+from faust_exactly_once.counts import BUCKETS_S, Counts, Rebalances
+from faust_exactly_once.errors import RecordRefused, TaskFenced
+from faust_exactly_once.gaps import Gap, Head
+from faust_exactly_once.layer import Layer
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.metrics import Metrics
+from faust_exactly_once.options import Options
+from faust_exactly_once.slot import STATES, Slot
 from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD
 from streamsocial_billing.web.reconciliation import metrics_of
 

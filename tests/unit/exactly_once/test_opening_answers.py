@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.scripted_worker import CHANGELOG, EVENTS, ScriptedCluster, World
 
-from streamsocial_billing.exactly_once import opening, recovery
-from streamsocial_billing.exactly_once.cluster import TP, LogEnds
-from streamsocial_billing.exactly_once.errors import KafkaUnavailable
-from streamsocial_billing.exactly_once.options import Options
-from streamsocial_billing.exactly_once.recovery import Plan, Recovery, contradicts
-from streamsocial_billing.exactly_once.store import FORMAT, Identity
+from faust_exactly_once import opening, recovery
+from faust_exactly_once.cluster import TP, LogEnds
+from faust_exactly_once.errors import KafkaUnavailable
+from faust_exactly_once.options import Options
+from faust_exactly_once.recovery import Plan, Recovery, contradicts
+from faust_exactly_once.store import FORMAT, Identity
 
 EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's public names for its local errors
 LOG: TP = (CHANGELOG, 0)

@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 import pytest
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from streamsocial_billing.exactly_once import Layer, Options, SetupRefused, transport
-from streamsocial_billing.exactly_once.brokers import BrokerSeen
-from streamsocial_billing.exactly_once.layer import NO_CONTACT
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.slot import Slot
-from streamsocial_billing.exactly_once.transport import ConsumerThread
+from faust_exactly_once import Layer, Options, SetupRefused, transport
+from faust_exactly_once.brokers import BrokerSeen
+from faust_exactly_once.layer import NO_CONTACT
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.slot import Slot
+from faust_exactly_once.transport import ConsumerThread
 
 Answer: TypeAlias = dict[str, int] | KafkaError
 HAD, GROWN = {"payments": 4}, {"payments": 5}
@@ -117,7 +117,7 @@ class Bench:
         self.now_s = 1_700_000_000.0
         for clocked in (self.layer.brokers, self.layer.connectivity, self.layer.kafka_lines):
             monkeypatch.setattr(clocked, "_clock", lambda: self.now_s)
-        monkeypatch.setattr("streamsocial_billing.exactly_once.layer.time.monotonic", lambda: self.now_s)
+        monkeypatch.setattr("faust_exactly_once.layer.time.monotonic", lambda: self.now_s)
         self.look(1)
 
     def look(self, seconds: int) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streamsocial_billing.exactly_once.errors import (
+from faust_exactly_once.errors import (
     ExactlyOnceError,
     KafkaUnavailable,
     MembershipLost,
@@ -16,9 +16,9 @@ from streamsocial_billing.exactly_once.errors import (
     TopicUnknown,
     TransactionAborted,
 )
-from streamsocial_billing.exactly_once.membership import Membership, check_layout
-from streamsocial_billing.exactly_once.options import Options
-from streamsocial_billing.exactly_once.producer import (
+from faust_exactly_once.membership import Membership, check_layout
+from faust_exactly_once.options import Options
+from faust_exactly_once.producer import (
     MOVED_S,
     RETURNED_S,
     ConfluentProducer,
@@ -26,7 +26,7 @@ from streamsocial_billing.exactly_once.producer import (
     _config,
     mapped,
 )
-from streamsocial_billing.exactly_once.units import Outgoing
+from faust_exactly_once.units import Outgoing
 
 Expected = type[ExactlyOnceError]
 

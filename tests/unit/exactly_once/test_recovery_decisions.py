@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from streamsocial_billing.exactly_once.cluster import TP, LogEnds, TopicFacts
-from streamsocial_billing.exactly_once.errors import OffsetsMissing
-from streamsocial_billing.exactly_once.notes import (
+from faust_exactly_once.cluster import TP, LogEnds, TopicFacts
+from faust_exactly_once.errors import OffsetsMissing
+from faust_exactly_once.notes import (
     NOTE_BYTES,
     at_offset,
     is_of_offset,
@@ -18,8 +18,8 @@ from streamsocial_billing.exactly_once.notes import (
     read_reached,
     with_reached,
 )
-from streamsocial_billing.exactly_once.recovery import plan, start_offsets, why_not_a_prefix
-from streamsocial_billing.exactly_once.store import FORMAT, NO_STATE, Identity, PartitionStore, Reached
+from faust_exactly_once.recovery import plan, start_offsets, why_not_a_prefix
+from faust_exactly_once.store import FORMAT, NO_STATE, Identity, PartitionStore, Reached
 
 NOW_MS = 10_000_000_000
 KEPT_MS = 1_000_000

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamsocial_billing.exactly_once.selection import choose
-from streamsocial_billing.exactly_once.units import Unit
+from faust_exactly_once.selection import choose
+from faust_exactly_once.units import Unit
 
 Runs = list[list[Unit]]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from streamsocial_billing.exactly_once.connectivity import BrokerChange, Connectivity
-from streamsocial_billing.exactly_once.speaking import (
+from faust_exactly_once.connectivity import BrokerChange, Connectivity
+from faust_exactly_once.speaking import (
     STILL_EVERY_S,
     Assignments,
     KafkaLines,
@@ -21,7 +21,7 @@ from streamsocial_billing.exactly_once.speaking import (
 @pytest.fixture(autouse=True)
 def everything(caplog: pytest.LogCaptureFixture) -> None:
     """From INFO on."""
-    caplog.set_level(logging.INFO, "streamsocial_billing.exactly_once")
+    caplog.set_level(logging.INFO, "faust_exactly_once")
 
 
 def slots(*states: str) -> list[Any]:

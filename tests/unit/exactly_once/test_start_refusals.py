@@ -9,11 +9,11 @@ import faust
 import pytest
 from faust.types import TP
 
-from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import Layer, Options, SetupRefused, answers, batched, start
-from streamsocial_billing.exactly_once.cluster import TopicFacts
-from streamsocial_billing.exactly_once.start import prepare
-from streamsocial_billing.exactly_once.table_manager import whole_tasks
+import faust_exactly_once as exactly_once
+from faust_exactly_once import Layer, Options, SetupRefused, answers, batched, start
+from faust_exactly_once.cluster import TopicFacts
+from faust_exactly_once.start import prepare
+from faust_exactly_once.table_manager import whole_tasks
 
 
 def app_with(**settings: Any) -> Any:

@@ -10,16 +10,16 @@ import pytest
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 from support.virtual_time import Inline
 
-from streamsocial_billing.exactly_once.commit import Committer
-from streamsocial_billing.exactly_once.errors import OffsetsMissing, RecordRefused, TaskFenced
-from streamsocial_billing.exactly_once.layer import Fetched, Layer
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.options import Options
-from streamsocial_billing.exactly_once.slot import Slot
-from streamsocial_billing.exactly_once.store import TaskStores
-from streamsocial_billing.exactly_once.task import Source, Task, Waiting
-from streamsocial_billing.exactly_once.units import Unit
-from streamsocial_billing.exactly_once.watch import Watch
+from faust_exactly_once.commit import Committer
+from faust_exactly_once.errors import OffsetsMissing, RecordRefused, TaskFenced
+from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.options import Options
+from faust_exactly_once.slot import Slot
+from faust_exactly_once.store import TaskStores
+from faust_exactly_once.task import Source, Task, Waiting
+from faust_exactly_once.units import Unit
+from faust_exactly_once.watch import Watch
 
 EVERY_S, ALARM_S = 10.0, 60.0
 KEYS = (

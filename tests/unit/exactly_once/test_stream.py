@@ -6,13 +6,13 @@ from typing import Any
 import faust
 import pytest
 
-from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import Options, SetupRefused
-from streamsocial_billing.exactly_once.agent import Agent
-from streamsocial_billing.exactly_once.errors import ExactlyOnceError
-from streamsocial_billing.exactly_once.stream import Stream
-from streamsocial_billing.exactly_once.turn import AgentLeft, Turn, fail, finish
-from streamsocial_billing.exactly_once.units import set_current_unit
+import faust_exactly_once as exactly_once
+from faust_exactly_once import Options, SetupRefused
+from faust_exactly_once.agent import Agent
+from faust_exactly_once.errors import ExactlyOnceError
+from faust_exactly_once.stream import Stream
+from faust_exactly_once.turn import AgentLeft, Turn, fail, finish
+from faust_exactly_once.units import set_current_unit
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ import faust
 import pytest
 from support.memory_kafka import Record
 
-from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import ForeignKey, NoUnit, Options, RecordTooLarge, Table, Topic
-from streamsocial_billing.exactly_once.cluster import TopicFacts
-from streamsocial_billing.exactly_once.layer import Layer
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.slot import Slot
-from streamsocial_billing.exactly_once.store import Identity, PartitionStore
-from streamsocial_billing.exactly_once.units import Change, Outgoing, Unit, set_current_unit
+import faust_exactly_once as exactly_once
+from faust_exactly_once import ForeignKey, NoUnit, Options, RecordTooLarge, Table, Topic
+from faust_exactly_once.cluster import TopicFacts
+from faust_exactly_once.layer import Layer
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.slot import Slot
+from faust_exactly_once.store import Identity, PartitionStore
+from faust_exactly_once.units import Change, Outgoing, Unit, set_current_unit
 
 OTHER_KEYS = ["", "other", "/ann", "annabel/1", " ann/1", "ann "]
 

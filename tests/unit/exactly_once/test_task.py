@@ -10,9 +10,9 @@ from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 from support.virtual_time import Held, VirtualTimeLoop
 
-from streamsocial_billing.exactly_once.batch import Batch, BatchSkipped
-from streamsocial_billing.exactly_once.commit import Committer
-from streamsocial_billing.exactly_once.errors import (
+from faust_exactly_once.batch import Batch, BatchSkipped
+from faust_exactly_once.commit import Committer
+from faust_exactly_once.errors import (
     ExactlyOnceError,
     FetchFailed,
     NoUnit,
@@ -20,13 +20,13 @@ from streamsocial_billing.exactly_once.errors import (
     RecordRefused,
     StoreFailed,
 )
-from streamsocial_billing.exactly_once.layer import Fetched, Layer
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.options import Options
-from streamsocial_billing.exactly_once.slot import Slot
-from streamsocial_billing.exactly_once.store import Identity, PartitionStore, TaskStores
-from streamsocial_billing.exactly_once.task import HandlerFailed, Source, Task
-from streamsocial_billing.exactly_once.units import Outgoing, current_unit
+from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.options import Options
+from faust_exactly_once.slot import Slot
+from faust_exactly_once.store import Identity, PartitionStore, TaskStores
+from faust_exactly_once.task import HandlerFailed, Source, Task
+from faust_exactly_once.units import Outgoing, current_unit
 
 TP = ("events", 0)
 Handler = Callable[[Record], Awaitable[None]]

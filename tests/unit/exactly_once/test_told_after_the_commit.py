@@ -10,14 +10,14 @@ import pytest
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 from support.virtual_time import Held, VirtualTimeLoop
 
-from streamsocial_billing.exactly_once.commit import Committer
-from streamsocial_billing.exactly_once.layer import Fetched, Layer
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.options import Options
-from streamsocial_billing.exactly_once.slot import Slot
-from streamsocial_billing.exactly_once.store import TaskStores
-from streamsocial_billing.exactly_once.task import Source, Task
-from streamsocial_billing.exactly_once.units import current_unit
+from faust_exactly_once.commit import Committer
+from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.options import Options
+from faust_exactly_once.slot import Slot
+from faust_exactly_once.store import TaskStores
+from faust_exactly_once.task import Source, Task
+from faust_exactly_once.units import current_unit
 
 TP = ("events", 0)
 
@@ -128,7 +128,7 @@ def test_a_log_that_cannot_even_take_its_own_failure_undoes_no_commit(bench: Ben
         def emit(self, record: logging.LogRecord) -> None:
             raise RuntimeError("no disk")
 
-    handler, logger = Raises(), logging.getLogger("streamsocial_billing.exactly_once.task")
+    handler, logger = Raises(), logging.getLogger("faust_exactly_once.task")
     logger.addHandler(handler)
     try:
         bench.breaks = True

@@ -40,18 +40,18 @@ from support.memory_kafka import (
 )
 from support.virtual_time import Held, VirtualTimeLoop
 
-from streamsocial_billing.exactly_once.batch import Batch
-from streamsocial_billing.exactly_once.cluster import TP
-from streamsocial_billing.exactly_once.commit import Committer
-from streamsocial_billing.exactly_once.counters import RECORD, read, summed
-from streamsocial_billing.exactly_once.layer import Fetched, Layer
-from streamsocial_billing.exactly_once.membership import Membership
-from streamsocial_billing.exactly_once.options import Options
-from streamsocial_billing.exactly_once.recovery import start_offsets
-from streamsocial_billing.exactly_once.slot import Slot
-from streamsocial_billing.exactly_once.store import Identity, PartitionStore, TaskStores
-from streamsocial_billing.exactly_once.task import Source, Task
-from streamsocial_billing.exactly_once.units import Outgoing, current_unit
+from faust_exactly_once.batch import Batch
+from faust_exactly_once.cluster import TP
+from faust_exactly_once.commit import Committer
+from faust_exactly_once.counters import RECORD, read, summed
+from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.membership import Membership
+from faust_exactly_once.options import Options
+from faust_exactly_once.recovery import start_offsets
+from faust_exactly_once.slot import Slot
+from faust_exactly_once.store import Identity, PartitionStore, TaskStores
+from faust_exactly_once.task import Source, Task
+from faust_exactly_once.units import Outgoing, current_unit
 
 SOURCES: list[TP] = [("events", 0), ("again", 0)]
 CHANGELOGS = {"counts": "counts-changelog", "odd": "odd-changelog", "sums": "sums-changelog"}

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from streamsocial_billing.exactly_once.units import Unit, set_current_unit
+from faust_exactly_once.units import Unit, set_current_unit
 from streamsocial_billing.logs.context import Context
 
 

@@ -146,7 +146,7 @@ def test_by_default_our_info_is_written_that_of_libraries_is_not(
     setup.set_up(file=str(tmp_path / "log"))
     logging.getLogger("streamsocial_billing.outcome").info("ours")
     logging.getLogger("streamsocial_billing.web.driver").info("[^--Web]: Starting...")
-    logging.getLogger("streamsocial_billing.exactly_once.watch").info("status task=1")
+    logging.getLogger("faust_exactly_once.watch").info("status task=1")
     logging.getLogger("aiokafka").info("theirs")
     logging.getLogger("faust").warning("theirs, bad")
     root.handlers[0].flush()

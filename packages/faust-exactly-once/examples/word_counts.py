@@ -15,8 +15,8 @@ from typing import Any
 import faust
 from confluent_kafka.admin import NewTopic
 
-from streamsocial_billing import exactly_once
-from streamsocial_billing.exactly_once import Options, batched
+import faust_exactly_once as exactly_once
+from faust_exactly_once import Options, batched
 
 PARTITIONS = 4
 

@@ -5,8 +5,9 @@ WORKDIR /src
 COPY constraints.txt setup.cfg pyproject.toml README.md ./
 COPY streamsocial_billing streamsocial_billing
 COPY tables tables
+COPY packages/faust-exactly-once packages/faust-exactly-once
 RUN python -m venv /opt/billing \
-    && /opt/billing/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt .
+    && /opt/billing/bin/pip install --no-cache-dir --disable-pip-version-check -c constraints.txt packages/faust-exactly-once .
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/billing /opt/billing

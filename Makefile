@@ -13,10 +13,10 @@ help: ## print this list
 install: $(STAMP) ## set up .venv with pinned versions (the others do it by themselves)
 
 # the stamp comes last: an interrupted set-up is repeated
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+$(STAMP): setup.cfg pyproject.toml constraints.txt packages/faust-exactly-once/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.x")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,bench,analytics,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e packages/faust-exactly-once -e '.[test,bench,analytics,docs]'
 	@touch $@
 
 run: install ## the main job once: local Kafka, gateway, two workers, SIGKILL, the audit (PAYMENTS=n; KAFKA=host:port or BROKERS=3)
@@ -53,7 +53,7 @@ image: ## build the container image
 	docker build --tag $(IMAGE) .
 
 clean: ## remove data, the broker's jars, build results, caches (.venv stays)
-	rm -rf data .kafka .servers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
+	rm -rf data .kafka .servers build dist *.egg-info packages/*/build packages/*/src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 defects: install ## show each known defect: our layer passes, plain Faust fails as expected (5 minutes)

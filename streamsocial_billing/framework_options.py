@@ -52,6 +52,7 @@ def layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:
         "gap_alarm_s": max(GAP_ALARM_S, GAP_ALARM_DEADLINES * settings.gateway_deadline_s),
         "key_text": _key_text,
         "tell_committed": tell,
+        "event_word": "payment",
         "held_back_lines": lambda: fold.held_back,
         "release": __version__,
         "group_format": GROUP_FORMAT,

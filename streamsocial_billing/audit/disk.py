@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import orjson
-from rocksdict import AccessType, Rdict
-from rocksdict import Options as RocksOptions
+from typing import NamedTuple
 
 import tables
-from faust_exactly_once.store import META_KEY, META_PREFIX
+from faust_exactly_once import read_database
 from streamsocial_billing.audit.checks import Problem
 from streamsocial_billing.kafka.committed import CommittedLog, Place
 from streamsocial_billing.settings import Settings
@@ -73,14 +69,8 @@ def _table(table: str, datadirs: list[Path], settings: Settings) -> Iterator[Pro
 
 def read_copy(path: Path) -> Copy:
     """The content of one database; raises Exception with RocksDB's words where it cannot be read."""
-    database = Rdict(str(path), RocksOptions(raw_mode=True), access_type=AccessType.read_only())
-    try:
-        meta = orjson.loads(database.get(META_KEY) or b"{}")
-        pairs: Any = database.items()  # typed for all that rocksdict can hold; raw mode gives bytes
-        content = {key: value for key, value in pairs if not key.startswith(META_PREFIX)}
-    finally:
-        database.close()
-    return Copy(path, int(meta.get("position", 0)), content)
+    position, content = read_database(path)
+    return Copy(path, position, content)
 
 
 def copies_problems(name: str, changes: list[Change], end: int, copies: list[Copy]) -> Iterator[Problem]:

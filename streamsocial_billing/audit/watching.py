@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from faust_exactly_once import Counters, Layer, StoreFailed, View
-from faust_exactly_once.counters import read
+from faust_exactly_once import Counters, Layer, StoreFailed, View, read_counters
 from streamsocial_billing.audit.live import (
     Break,
     Rows,
@@ -72,7 +71,7 @@ class Walk:
             StoreFailed: the task has ended, or its database cannot be read.
         """
         if self.numbers is None:
-            self.numbers = read(next((value for _, value in self.view.take(counters, 1)), None))
+            self.numbers = read_counters(next((value for _, value in self.view.take(counters, 1)), None))
         while self.left and most > 0:
             found = self.view.take(self.left[-1], most)
             values = [value for _, value in found]

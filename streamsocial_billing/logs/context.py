@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 from faust_exactly_once import find_unit
-from streamsocial_billing.logs.lines import OURS
+from streamsocial_billing.logs.lines import is_ours
 
 LONGEST_ID: Final = 64
 
@@ -19,7 +19,7 @@ class Context(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add `topic`, `task`, `offset`, `user_id`, where the record does not name them itself."""
-        unit = find_unit() if record.name.startswith(OURS) else None
+        unit = find_unit() if is_ours(record.name) else None
         if unit is not None:
             event, fields = unit.event, record.__dict__
             fields.setdefault("topic", event.topic)

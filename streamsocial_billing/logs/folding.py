@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from streamsocial_billing.logs.lines import OURS
+from streamsocial_billing.logs.lines import is_ours
 
 WINDOW_S: Final = 60.0
 MOST: Final = 6
@@ -58,7 +58,7 @@ class Fold(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """False if the record is held back."""
-        ours = record.name == OURS or record.name.startswith(OURS + ".")
+        ours = is_ours(record.name)
         if (not getattr(record, "fold", False)) if ours else record.levelno < logging.WARNING:
             return True
         text = _text(record) if ours else str(record.msg)

@@ -8,7 +8,8 @@ import re
 import time
 from typing import Any, Final
 
-OURS: Final = "streamsocial_billing"
+OURS: Final = ("streamsocial_billing", "faust_exactly_once")
+"""The loggers of our code: the product's and the layer's."""
 FORMATS: Final = ("text", "json")
 OWN_KEYS: Final = frozenset({"time", "level", "logger", "message", "exception"})
 """What every line has; a field of the same name is written with an underscore behind it."""
@@ -38,8 +39,13 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def short(name: str) -> str:
-    """A logger's name without that of our package."""
-    return name.removeprefix(OURS + ".")
+    """A logger's name without that of our package; the layer's are `exactly_once`, `exactly_once.watch`."""
+    return name.removeprefix("streamsocial_billing.").removeprefix("faust_")
+
+
+def is_ours(name: str) -> bool:
+    """True for a logger of our code."""
+    return name.partition(".")[0] in OURS
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:

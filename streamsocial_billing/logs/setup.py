@@ -16,7 +16,7 @@ from streamsocial_billing.logs.writing import Writer, to_file, to_stream
 
 fold = Fold()
 """Of this process; it counts what it holds back."""
-CHATTY = f"{OURS}.exactly_once.watch"
+CHATTY = "faust_exactly_once.watch"
 """The state of each task every ten seconds: too much unless somebody asks for it."""
 
 
@@ -59,7 +59,8 @@ def set_up(
     guard(more, secrets)
     root.handlers.extend(more)
     root.setLevel(logging.WARNING if level is None else level)
-    logging.getLogger(OURS).setLevel(logging.INFO if level is None else logging.NOTSET)
+    for ours in OURS:
+        logging.getLogger(ours).setLevel(logging.INFO if level is None else logging.NOTSET)
     logging.getLogger(CHATTY).setLevel(logging.WARNING if level is None else logging.NOTSET)
     logging.captureWarnings(True)
 

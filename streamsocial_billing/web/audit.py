@@ -41,7 +41,7 @@ def page_of_audit(app: Any, layer: Layer, live: LiveAudit, metrics: Metrics, ove
             body = everywhere_now(await overview.ask(), live.topic)
         else:
             tasks = [as_json(checked, live.topic) for checked in live.tasks()]
-            body = summary(tasks, layer.partitions, live.topic, missing=[*layer.slots])
+            body = summary(tasks, layer.partitions, live.topic, missing=layer.assigned_partitions())
         answer = respond(Reply(200, {"at": now_ms(), **body}))
         return for_people(request, answer, "audit.html", everywhere=everywhere)
 

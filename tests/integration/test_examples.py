@@ -1,4 +1,4 @@
-"""The applications in examples/, each run as its docstring says, on a real Kafka."""
+"""The layer's wheel, installed alone: what it brings, and its example on a real Kafka."""
 
 from __future__ import annotations
 
@@ -6,39 +6,78 @@ import json
 import os
 import random
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer
-from examples.word_counts import PARTITIONS
+from support.alone import PACKAGE, built, installed
 from support.system import free_port
 
-from faust_exactly_once.cluster import Cluster
+from faust_exactly_once import Cluster
 
-ROOT = Path(__file__).parents[2]
+PARTITIONS = 4
 USERS = ("ann", "bob", "cyd")
 WORDS = ("yes", "no", "perhaps")
 EVENTS = 600
+TYPED = """
+import importlib.resources
+print((importlib.resources.files('faust_exactly_once') / 'py.typed').is_file())
+"""
 
 
-def start_words(broker: str, folder: Path, app_id: str) -> subprocess.Popen[bytes]:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has the layer's wheel, without the product."""
+    folder = tmp_path_factory.mktemp("alone")
+    return installed(built(folder), folder / "env")
+
+
+def says(python: Path, code: str) -> str:
+    """What a program prints in that environment, wherever this checkout is."""
+    done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_wheel_brings_the_layer_without_the_product(alone: Path) -> None:
+    """The layer comes from there, the product cannot be imported."""
+    found = says(alone, "import faust_exactly_once as e; print(e.__file__)")
+    assert Path(found).is_relative_to(alone.parents[1])
+    for name in ("streamsocial_billing", "tables"):
+        assert "None" == says(alone, f"import importlib.util as u; print(u.find_spec({name!r}))")
+
+
+def test_faust_finds_transport_and_store_of_the_wheel_by_their_url(alone: Path) -> None:
+    """Through the entry points that the wheel itself brings; its types are there for mypy."""
+    store = "from faust.stores import by_url; print(by_url('exactly-once://').__module__)"
+    transport = (
+        "from faust.transport.drivers import TRANSPORTS as t; print(t.by_url('exactly-once://h').__module__)"
+    )
+    assert ["faust_exactly_once.store", "faust_exactly_once.transport"] == [
+        says(alone, store), says(alone, transport),
+    ]  # fmt: skip
+    assert "True" == says(alone, TYPED)
+
+
+def start_words(python: Path, broker: str, folder: Path, app_id: str) -> subprocess.Popen[bytes]:
     """A worker of the word counter."""
     variables = os.environ | {"WORDS_APP_ID": app_id, "WORDS_BROKER": broker}
-    command = [sys.executable, "-m", "examples.word_counts", f"--datadir={folder / 'data'}"]
+    command = [str(python), str(PACKAGE / "examples/word_counts.py"), f"--datadir={folder / 'data'}"]
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
-            [*command, "worker", f"--web-port={free_port()}"], cwd=ROOT, env=variables, stdout=log, stderr=log
-        )
+            [*command, "worker", f"--web-port={free_port()}"], cwd=folder, env=variables, stdout=log,
+            stderr=log,
+        )  # fmt: skip
 
 
 @pytest.mark.timeout(180)
-def test_word_counts_are_those_of_an_undisturbed_run(broker: str, tmp_path: Path, unique_name: str) -> None:
+def test_word_counts_are_those_of_an_undisturbed_run(
+    alone: Path, broker: str, tmp_path: Path, unique_name: str
+) -> None:
     """Batches and a plain agent share a table, two SIGKILLs: each event has one record, each count holds."""
     log = CountsLog(broker, unique_name)
     moments = random.Random(4)
-    worker = start_words(broker, tmp_path, unique_name)
+    worker = start_words(alone, broker, tmp_path, unique_name)
     log.wait_for_topics()
     for _ in range(2):
         log.send(EVENTS // 3, moments)
@@ -46,7 +85,7 @@ def test_word_counts_are_those_of_an_undisturbed_run(broker: str, tmp_path: Path
         worker.kill()
         worker.wait()
         log.send(EVENTS // 6, moments)
-        worker = start_words(broker, tmp_path, unique_name)
+        worker = start_words(alone, broker, tmp_path, unique_name)
     log.read_until(EVENTS)
     worker.kill()
     worker.wait()

@@ -10,8 +10,10 @@ from faust_exactly_once.producer import TransactionalProducer
 
 VERBS = ["begin_transaction", "send", "send_changes", "confirm", "add_offsets", "commit_transaction"]
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "packages/faust-exactly-once"
+CONTRACT = (PACKAGE / "docs/contract.md").read_text(encoding="utf-8")
 DOC = (ROOT / "docs/exactly-once.md").read_text(encoding="utf-8")
-SOURCE = (ROOT / "packages/faust-exactly-once/src/faust_exactly_once/commit.py").read_text(encoding="utf-8")
+SOURCE = (PACKAGE / "src/faust_exactly_once/commit.py").read_text(encoding="utf-8")
 
 
 def numbered(text: str) -> list[tuple[str, str]]:
@@ -20,15 +22,16 @@ def numbered(text: str) -> list[tuple[str, str]]:
     return [(number, item.removesuffix(")") if bracket else item) for bracket, number, item in found]
 
 
-def section(title: str) -> str:
+def section(title: str, page: str = DOC) -> str:
     """What stands under a heading of the page."""
-    return DOC.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return page.split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def test_the_page_numbers_the_commit_as_the_code_does() -> None:
     """Steps 1 to 8, word for word."""
     steps = numbered(section("The commit"))
     assert numbered(Committer.commit.__doc__ or "") == steps
+    assert numbered(section("The commit", CONTRACT)) == steps
     assert [str(number) for number in range(1, 9)] == [number for number, _ in steps]
 
 
@@ -47,7 +50,7 @@ def test_the_producer_numbers_its_verbs_as_the_commit_does() -> None:
 
 def test_the_page_names_every_crash_point() -> None:
     """Each probe of the code has its row among the states that a crash leaves behind."""
-    layer = ROOT / "packages/faust-exactly-once/src/faust_exactly_once"
+    layer = PACKAGE / "src/faust_exactly_once"
     code = "".join(file.read_text(encoding="utf-8") for file in sorted(layer.glob("*.py")))
     points = set(re.findall(r'probe\("(\w+)"\)', code))
     table = section("Every state a crash can leave behind")

@@ -6,6 +6,7 @@ import base64
 import configparser
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from faust.stores import by_url as store_by_url
 from faust.transport.drivers import TRANSPORTS
 from yarl import URL
 
+import faust_exactly_once
 from broker.cluster import BROKER_FLAGS, CONTROLLER_FLAGS, replicated
 from streamsocial_billing.settings import Settings
 
@@ -25,6 +27,7 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 WORKERS = ["worker-1", "worker-2", "worker-3"]
 BROKERS = ["kafka-1", "kafka-2", "kafka-3"]
 KAFKA = ["controller", *BROKERS]
+LAYER = tomllib.loads((ROOT / "packages/faust-exactly-once/pyproject.toml").read_text(encoding="utf-8"))
 PLACE = re.compile("LISTENER|_QUORUM_|LOG_DIRS|ROLES|NODE_ID|HEAP_OPTS|CLUSTER_ID")
 """Settings that say where a node is, not how it behaves."""
 
@@ -65,8 +68,18 @@ def test_every_requirement_is_pinned_exactly() -> None:
     """constraints.txt holds one exact version for each direct requirement."""
     wanted = metadata()["options"]["install_requires"] + metadata()["options.extras_require"]["test"]
     lines = [line for line in wanted.splitlines() if line and not line.startswith("#")]
-    names = {normal(re.split(r"[ =<>\[]", line)[0]) for line in lines}
-    assert set() == names - pins().keys()
+    names = {normal(re.split(r"[ =<>\[]", line)[0]) for line in [*lines, *LAYER["project"]["dependencies"]]}
+    assert {"faust-exactly-once"} == names - pins().keys(), "the layer is of this repository"
+
+
+def test_the_product_asks_for_the_layer_that_is_here() -> None:
+    """`make install` and the image install both; no index is asked for it."""
+    wanted = metadata()["options"]["install_requires"]
+    (asked,) = re.findall(r"^faust-exactly-once == (.+)\.\*$", wanted, re.MULTILINE)
+    assert faust_exactly_once.__version__.startswith(f"{asked}.")
+    assert "-e packages/faust-exactly-once -e" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "packages/faust-exactly-once ." in DOCKERFILE
+    assert "Private :: Do Not Upload" in LAYER["project"]["classifiers"]
 
 
 def test_faust_finds_the_transport_by_its_url_scheme() -> None:

@@ -1,6 +1,6 @@
 """Counts the words of each user, exactly once.
 
-    python -m examples.word_counts --datadir=data/words worker
+    python word_counts.py --datadir=data/words worker
 
 Two source topics, both keyed by user: `said` (a text) is consumed in batches, the fast way; `forget` (a word)
 by a plain Faust agent, one event after the other. They share the table `words`, so they share tasks, hence

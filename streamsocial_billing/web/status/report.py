@@ -53,7 +53,7 @@ class Reporter:
             "kafka": {
                 "answers": contact.away_since_ms is None, "since": contact.away_since_ms,
                 "last_contact": contact.last_contact_ms,
-                "brokers": self._layer.brokers.status(self._layer.slots),
+                "brokers": self._layer.worker_status()["brokers"],
             },
             "assignment": {"at": assignor.assigned_at_ms, "owners": owners},
             "tasks": [_task(task) for task in self._layer.status()],

@@ -1,9 +1,7 @@
-"""What an answer of Kafka means, and that the page about it names the same questions as the code."""
+"""What an answer of Kafka means."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,16 +11,12 @@ from faust_exactly_once import KafkaUnavailable, answers
 from faust_exactly_once.answers import (
     PASSING,
     PAUSES_S,
-    QUESTIONS,
     UNKNOWN_TOPIC,
     ask_again,
     is_offset,
     passes,
     unknown_topic,
 )
-
-ROOT = Path(__file__).resolve().parents[3]
-PAGE = (ROOT / "docs/kafka-questions.md").read_text(encoding="utf-8")
 
 
 class Clock:
@@ -46,33 +40,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(answers, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=clock.sleep))
     return clock
-
-
-def rows() -> list[list[str]]:
-    """The cells of each row of the page's tables that names a question."""
-    lines = [line for line in PAGE.splitlines() if re.match(r"\| \*\*", line)]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-
-
-def test_the_page_names_every_question_of_the_code_in_its_order() -> None:
-    """Neither has one that the other does not have; each names the same file."""
-    page = [(cells[0].strip("*"), cells[1].strip("`")) for cells in rows()]
-    assert [(question.name, question.asked_in) for question in QUESTIONS] == page
-
-
-def test_the_page_says_how_long_each_question_is_put_again() -> None:
-    """The seconds of the code stand in the row."""
-    for question, cells in zip(QUESTIONS, rows(), strict=True):
-        assert 6 == len(cells), question.name
-        if question.within_s:
-            assert f"{question.within_s:g} s" in cells[4], question.name
-
-
-def test_every_file_that_a_row_names_exists() -> None:
-    """A row whose code has moved would be of no use."""
-    for question in QUESTIONS:
-        below = "" if question.asked_in.startswith("torture/") else "streamsocial_billing/"
-        assert (ROOT / below / question.asked_in).is_file(), question
 
 
 def test_no_error_both_passes_and_means_an_unknown_topic() -> None:

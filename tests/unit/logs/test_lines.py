@@ -34,6 +34,18 @@ def test_a_line_has_its_time_in_utc_its_level_its_logger_its_message_its_fields(
     assert LINE.fullmatch(line)
 
 
+@pytest.mark.parametrize(
+    ("logger", "shown"),
+    [
+        ("faust_exactly_once", "exactly_once"), ("faust_exactly_once.watch", "exactly_once.watch"),
+        ("streamsocial_billing.outcome", "outcome"), ("faust.app", "faust.app"), ("aiokafka", "aiokafka"),
+    ],
+)  # fmt: skip
+def test_loggers_keep_the_names_that_people_search_for(logger: str, shown: str) -> None:
+    """The layer's lines as they were when it was a folder of the product."""
+    assert f" WARNING {shown} x" in TextFormatter().format(record("x", name=logger))
+
+
 def test_text_does_not_repeat_fields_that_the_message_names() -> None:
     """`fields_in_message`: they are for JSON."""
     made = record("status task=3 state=running", task=3, state="running", fields_in_message=True)

@@ -1,35 +1,57 @@
 """Exactly once for Faust: units of work that commit with their source offsets, or not at all.
 
+    import faust_exactly_once as exactly_once
+
     app = faust.App("counting", **exactly_once.settings(["kafka://127.0.0.1:9092"]))
-    exactly_once.install(app, Options(client_config={"bootstrap.servers": "127.0.0.1:9092"}))
-    words = batched(app.topic("words"))
+    exactly_once.install(app, exactly_once.Options(client_config={"bootstrap.servers": "127.0.0.1:9092"}))
+    words = exactly_once.batched(app.topic("words"))
 
     @app.agent(words)
     async def count(stream):
         async for batch in stream:
             await batch.each(count_one)
 
-The contract has thirteen points; docs/exactly-once.md explains them.
+Public is what `__all__` names; every module below is internal, and may change with any release. "Point
+9a" and the like in the code are points of the contract: docs/contract.md.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
+from .answers import is_offset
 from .batch import Batch
+from .cluster import AS_BROKERS, Cluster, TopicFacts
+from .counters import read as read_counters
 from .counters_table import Counters, counters
-from .errors import ExactlyOnceError, ForeignKey, KafkaUnavailable, NoUnit, RecordTooLarge, SetupRefused
+from .errors import (
+    ExactlyOnceError,
+    ForeignKey,
+    KafkaUnavailable,
+    NoUnit,
+    RecordTooLarge,
+    SetupRefused,
+    StoreFailed,
+)
 from .layer import Layer
+from .metrics import CONTENT_TYPE, Metrics
+from .nudges import Nudger
 from .options import SCHEME, Options
-from .router import Router, partition_of
-from .start import before_start, prepare
+from .router import HOP_HEADER, NOT_PASSED_BACK, Passed, Router, partition_of
+from .start import Worker, before_start, folder_of_its_own, prepare, take_port
+from .store import View, read_database
 from .table import Table
 from .topic import Topic, batched, output
-from .units import Event, current_unit, find_unit
+from .units import Event, Unit, current_unit, find_unit
 
+__version__ = "0.1.0"
 __all__ = [
-    "Batch", "Counters", "Event", "ExactlyOnceError", "ForeignKey", "KafkaUnavailable", "Layer", "NoUnit",
-    "Options", "RecordTooLarge", "Router", "SetupRefused", "Table", "Topic", "batched", "before_start",
-    "counters", "current_unit", "find_unit", "install", "output", "partition_of", "prepare", "settings",
+    "AS_BROKERS", "CONTENT_TYPE", "HOP_HEADER", "NOT_PASSED_BACK",
+    "Batch", "Cluster", "Counters", "Event", "ExactlyOnceError", "ForeignKey", "KafkaUnavailable", "Layer",
+    "Metrics", "NoUnit", "Nudger", "Options", "Passed", "RecordTooLarge", "Router", "SetupRefused",
+    "StoreFailed", "Table", "Topic", "TopicFacts", "Unit", "View", "Worker",
+    "batched", "before_start", "counters", "current_unit", "find_unit", "folder_of_its_own", "install",
+    "is_offset", "output", "partition_of", "prepare", "read_counters", "read_database", "settings",
+    "take_port",
 ]  # fmt: skip
 
 

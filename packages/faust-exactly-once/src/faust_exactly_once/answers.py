@@ -1,14 +1,13 @@
 """What Kafka's answers mean: after which a question is put again, which are facts.
 
 One cluster gives different answers: metadata differ from broker to broker, leaders and coordinators move, a
-broker of the list may be dead from the beginning. `QUESTIONS` names every question that we put; the page
-docs/kafka-questions.md says of each which answers are facts.
+broker of the list may be dead from the beginning.
 """
 
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError
 
@@ -27,64 +26,6 @@ SAY_EVERY_S: Final = 5.0
 PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 """The pauses before a question is put again; the last one from then on."""
 
-
-class Question(NamedTuple):
-    """A row of docs/kafka-questions.md.
-
-    Attributes:
-        name: as in the first column.
-        asked_in: the file, below `streamsocial_billing/` unless it begins with `torture/`.
-        within_s: for how long it is put again there, in seconds; 0 where that is its caller's part.
-    """
-
-    name: str
-    asked_in: str
-    within_s: float = 0.0
-
-
-QUESTIONS: Final = (
-    Question("cluster id", "faust_exactly_once/cluster.py"),
-    Question("session bounds", "faust_exactly_once/cluster.py"),
-    Question("topics", "faust_exactly_once/cluster.py"),
-    Question("topic settings", "faust_exactly_once/cluster.py"),
-    Question("create topics", "faust_exactly_once/cluster.py", START_S),
-    Question("log ends", "faust_exactly_once/cluster.py"),
-    Question("committed offsets", "faust_exactly_once/cluster.py"),
-    Question("start of a worker", "faust_exactly_once/start.py", START_S),
-    Question("fence", "faust_exactly_once/producer.py"),
-    Question("changelog has the last commit", "faust_exactly_once/opening.py"),
-    Question("offsets of the last commit", "faust_exactly_once/opening.py", CONFIRM_S),
-    Question("where a task starts", "faust_exactly_once/opening.py", CONFIRM_S),
-    Question("changelog behind its database", "faust_exactly_once/opening.py", CONFIRM_S),
-    Question("changelogs stable", "faust_exactly_once/cluster.py", 30.0),
-    Question("changelog has records", "faust_exactly_once/recovery.py", 30.0),
-    Question("changelog records", "faust_exactly_once/recovery.py", 30.0),
-    Question("send records", "faust_exactly_once/producer.py", UNKNOWN_TOPIC_S),
-    Question("add offsets", "faust_exactly_once/producer.py"),
-    Question("commit", "faust_exactly_once/producer.py"),
-    Question("abort", "faust_exactly_once/producer.py"),
-    Question("partition counts", "faust_exactly_once/transport.py"),
-    Question("fetch", "faust_exactly_once/transport.py"),
-    Question("which brokers answer", "faust_exactly_once/brokers.py"),
-    Question("settings for production", "kafka/production_checks.py"),
-    Question("questions of commands", "kafka/committed.py", 15.0),
-    Question("records of a reader", "kafka/committed.py", 30.0),
-    Question("records followed", "kafka/committed.py"),
-    Question("fence of a writer", "kafka/transactions.py", 14.0),
-    Question("records of a writer", "kafka/transactions.py", 14.0),
-    Question("commit of a writer", "kafka/transactions.py", 14.0),
-    Question("outcome of a commit", "kafka/transactions.py", 3.0),
-    Question("replayed before", "operations/dead_letters.py", 14.0),
-    Question("gateway events", "intake/webhooks/appending.py", 3.5),
-    Question("who answers", "kafka/answering_brokers.py", 1.5),
-    Question("topics of a torture run", "torture/system.py", 60.0),
-    Question("who leads, who is in sync", "torture/replicas.py"),
-    Question("offsets kept and put back", "torture/group.py", 60.0),
-    Question("answered so far", "torture/watch.py"),
-    Question("drained", "torture/run.py", 60.0),
-    Question("markers forgotten", "torture/markers.py"),
-    Question("what a run left", "torture/judge.py", 120.0),
-)
 
 _KE = KafkaError
 PASSING: Final = frozenset({

@@ -1,6 +1,6 @@
 """What Kafka says now: offsets, ids, limits, all blocking, for use in a thread.
 
-Which answers are facts, which are asked for again: docs/kafka-questions.md.
+Which answers are facts, which are asked for again: `answers.py`.
 """
 
 import time

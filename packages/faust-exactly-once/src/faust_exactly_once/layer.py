@@ -80,7 +80,9 @@ class Layer:
         self.connectivity = Connectivity(self._kafka_answers)
         self.brokers = Brokers()
         self._contact_lost_at: float | None = None
-        self.kafka_lines = KafkaLines(self.connectivity, options.held_back_lines)
+        self.kafka_lines = KafkaLines(
+            self.connectivity, options.held_back_lines, event_word=options.event_word
+        )
         self._assignments = Assignments()
         self.watch = Watch(self)
         self._running = 0
@@ -374,6 +376,10 @@ class Layer:
             for partition, slot in sorted(self.slots.items())
             for source in slot.sources() if source.topic == topic
         }  # fmt: skip
+
+    def assigned_partitions(self) -> list[int]:
+        """The partitions whose tasks are this worker's, running or not."""
+        return sorted(self.slots)
 
     def running_partitions(self) -> list[int]:
         """The partitions whose tasks run here."""

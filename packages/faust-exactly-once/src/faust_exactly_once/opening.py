@@ -283,7 +283,7 @@ class Opening:
         """Commit where the sources start, at once, if it is the first time for one of them.
 
         So a source that has no offset is one that the task never opened, or one whose offset was lost: the
-        note beside the others' offsets says which (decision 11).
+        note beside the others' offsets says which.
         """
         producer.offset_note = make_note(found.ever.union(slot.topics))
         if found.first_time:

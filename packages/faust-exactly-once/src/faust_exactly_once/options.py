@@ -49,6 +49,7 @@ class Options:
         key_text: how the log shows the key of that event; keys may be personal data.
         tell_committed: called with (event, facts) for each `Unit.tell`, after its commit is known to have
             happened, in the event loop: for the log. A commit whose answer was lost is not told.
+        event_word: what the log calls an event where an operator reads that none is handled.
         held_back_lines: how many log lines were counted instead of written, since the process began.
         release: of the app, as the other members of the group see it; empty: they are not told.
         group_format: raised by a release that cannot run beside the ones before: Kafka lets only members of
@@ -77,6 +78,7 @@ class Options:
     gap_alarm_s: float = 60.0
     key_text: Callable[[bytes], str] = field(default=plain_key)
     tell_committed: Callable[[Any, tuple[Any, ...]], None] | None = None
+    event_word: str = "event"
     held_back_lines: Callable[[], int] = field(default=none_held_back)
     release: str = ""
     group_format: int = 1

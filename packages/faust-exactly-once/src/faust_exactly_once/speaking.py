@@ -72,10 +72,11 @@ class KafkaLines:
 
     def __init__(
         self, connectivity: Connectivity, held_back: Callable[[], int],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.time, event_word: str = "event",
     ) -> None:  # fmt: skip
         self._connectivity = connectivity
         self._held_back = held_back
+        self._event_word = event_word
         self._clock = clock
         self._held_before = 0
         self._said_s = 0.0
@@ -86,7 +87,10 @@ class KafkaLines:
         if change == "away":
             self._said_s = self._clock()
             self._held_before = self._held_back()
-            logger.error("Kafka is not reachable: no payment is handled until it is back; this worker waits")
+            logger.error(
+                "Kafka is not reachable: no %s is handled until it is back; this worker waits",
+                self._event_word,
+            )
         elif change == "back":
             logger.warning(
                 "Kafka is reachable again after %.0f s, %d messages not shown",

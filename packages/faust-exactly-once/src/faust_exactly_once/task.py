@@ -73,7 +73,7 @@ class Source:
     """One source partition of a task, in this incarnation.
 
     Attributes:
-        admit_from: first offset not yet handed to a handler; earlier ones are dropped (defect 8).
+        admit_from: first offset not yet handed to a handler; earlier ones are dropped (point 7).
         position: where the consumer stands, markers included.
         committed: the offset that the last commit carried, or None.
         end_at_open: the log's end after the fence: no incarnation before can have seen what came later.

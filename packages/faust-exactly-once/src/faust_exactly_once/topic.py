@@ -119,7 +119,7 @@ _outputs: WeakKeyDictionary[Any, list[Topic]] = WeakKeyDictionary()
 def batched(topic: Any) -> Any:
     """Mark a source topic: its agent takes whole batches of a task (point 12).
 
-    Use: `payments = batched(app.topic("payments"))`.
+    Use: `words = batched(app.topic("words"))`.
     """
     topic.batches = True
     return topic

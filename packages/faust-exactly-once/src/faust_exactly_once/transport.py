@@ -507,7 +507,7 @@ class Consumer(driver.Consumer):
         """Nothing: the layer's status says what waits for what."""
 
     async def perform_seek(self) -> None:
-        """Nothing: the layer seeks (defect 16)."""
+        """Nothing: the layer seeks, also where a partition has never committed, which Faust leaves out."""
 
 
 class Conductor(FaustConductor):
@@ -530,7 +530,7 @@ class TransactionManager(FaustTransactionManager):
         """Nothing: the layer opens its tasks."""
 
     async def send(self, topic: str, *args: Any, **kwargs: Any) -> Any:
-        """Refuse: this is Faust's path around a unit (defect 1)."""
+        """Refuse: this is Faust's path around a unit."""
         raise NoUnit(f"a send to {topic} outside a handler's unit is in no transaction")
 
     async def send_and_wait(self, topic: str, *args: Any, **kwargs: Any) -> Any:

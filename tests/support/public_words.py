@@ -10,6 +10,7 @@ import configparser
 import dataclasses
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -127,15 +128,21 @@ def probes(root: Path = ROOT) -> frozenset[str]:
 
 
 def schemes(root: Path = ROOT) -> frozenset[str]:
-    """What is found by a name in the installed package: commands, URL schemes, drivers."""
+    """What is found by a name in the installed packages: commands, URL schemes, drivers."""
     read = configparser.ConfigParser()
     read.read(root / "setup.cfg", encoding="utf-8")
-    return frozenset(
+    product = (
         f"{group} {line.partition('=')[0].strip()}"
         for group, lines in read["options.entry_points"].items()
         for line in lines.splitlines()
         if line.strip()
     )
+    pages = root.glob("packages/*/pyproject.toml")
+    layers = (tomllib.loads(page.read_text(encoding="utf-8")) for page in pages)
+    return frozenset(product).union(
+        f"{group} {name}" for layer in layers for group, names in layer["project"]["entry-points"].items()
+        for name in names
+    )  # fmt: skip
 
 
 def commands(command: click.Command = faust_cli, path: str = "") -> Iterator[str]:

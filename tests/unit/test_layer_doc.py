@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "packages/faust-exactly-once"
 LAYER = PACKAGE / "src/faust_exactly_once"
 PAGE = (PACKAGE / "README.md").read_text(encoding="utf-8")
-CONTRACT = (PACKAGE / "docs/contract.md").read_text(encoding="utf-8")
 USERS = ("streamsocial_billing", "tables", "lab", "benchmarks", "showcase", "examples")
 OF_THE_PRODUCT = re.compile(r"streamsocial|billing|payment|stripe|paypal|\bcharge", re.IGNORECASE)
 
@@ -104,30 +103,3 @@ def test_the_app_on_the_page_is_one_that_starts() -> None:
     app: faust.App = names["app"]
     start._refuse_what_breaks_the_contract(app)  # noqa: SLF001
     assert {"said", "forget"} == {topic for agent in app.agents.values() for topic in agent.channel.topics}
-
-
-def points() -> set[str]:
-    """The numbers of the contract, its sub-points with their letters."""
-    section = CONTRACT.split("## The points")[1].split("## The commit")[0]
-    found, number = set(), ""
-    for one, letter in re.findall(r"^(?:(\d+)\. |   - \*\*([a-z])\.\*\* )", section, flags=re.MULTILINE):
-        number = one or number
-        found.add(number + letter)
-    return found
-
-
-def test_the_contract_has_thirteen_points() -> None:
-    """They keep their numbers: code, tests and pages refer to them."""
-    assert [str(n) for n in range(1, 14)] == sorted((p for p in points() if p.isdigit()), key=int)
-
-
-def test_every_point_that_the_code_refers_to_is_in_the_contract() -> None:
-    """Whoever reads "point 9a" finds it."""
-    named = re.compile(r"\bpoints? (\d+[a-e]?(?:(?:, | to | and )\d+[a-e]?)*)")
-    found = {
-        number for folder in (LAYER, ROOT / "tests") for path in sorted(folder.rglob("*.py"))
-        for text in named.findall(path.read_text(encoding="utf-8"))
-        for number in re.findall(r"\d+[a-e]?", text)
-    }  # fmt: skip
-    assert "9a" in found
-    assert set() == found - points()

@@ -112,13 +112,28 @@ def test_every_decision_that_is_named_exists() -> None:
     assert [] == dangling(_decisions)
 
 
+def points() -> frozenset[str]:
+    """The numbers of the contract, its sub-points with their letters."""
+    page = (ROOT / "packages/faust-exactly-once/docs/contract.md").read_text(encoding="utf-8")
+    section = page.split("## The points")[1].split("## The commit")[0]
+    found, number = set(), ""
+    for one, part in re.findall(r"^(?:(\d+)\. |   - \*\*([a-e])\.\*\* )", section, flags=re.MULTILINE):
+        number = one or number
+        found.add(number + part)
+    return frozenset(found)
+
+
+POINTS: Final = points()
+
+
 def _points(line: Line) -> list[str]:
-    numbers = [found["number"] for found in POINT.finditer(line.text)]
-    return [number for number in numbers if int(number) not in range(1, 14)]
+    named = [found["number"] + (found["part"] or "") for found in POINT.finditer(line.text)]
+    return [point for point in named if point not in POINTS]
 
 
 def test_every_point_of_the_contract_that_is_named_exists() -> None:
-    """docs/exactly-once.md has thirteen."""
+    """The layer's contract has thirteen; one of them has parts, with letters."""
+    assert {str(number) for number in range(1, 14)} | {f"9{part}" for part in "abcde"} == POINTS
     assert [] == dangling(_points)
 
 
@@ -144,7 +159,8 @@ def test_every_name_of_code_that_is_quoted_exists() -> None:
         (_files, "see docs/interface.md"), (_files, "as in gone/decision.py says"),
         (_headings, "payments.md#no-such-heading"), (_headings, 'payments.md, "No Such Heading"'),
         (_tests, "tests/unit/test_references.py::test_that_is_gone"), (_decisions, "decision 0999"),
-        (_points, "(point 14)"), (_names, "`no_such_function(row)`"), (_names, "`Books.no_such_method`"),
+        (_points, "(point 14)"), (_points, "(point 4a)"),
+        (_names, "`no_such_function(row)`"), (_names, "`Books.no_such_method`"),
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_found(check: Callable[[Line], list[str]], text: str) -> None:

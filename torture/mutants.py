@@ -91,7 +91,8 @@ def store_before_the_commit() -> None:
 
     def write_at_once(self: Unit, table: str, key: bytes, value: bytes | None) -> None:
         write(self, table, key, value)
-        store: PartitionStore = self.task._stores.tables[table]
+        task: Any = self.task
+        store: PartitionStore = task._stores.tables[table]
         store.apply({key: value}, store.reached.position)
 
     _replace(Unit, "write", write_at_once)

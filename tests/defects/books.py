@@ -21,7 +21,8 @@ from faust.types import TP, ConsumerMessage
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 
 from faust_exactly_once.commit import Committer
-from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.dispatcher import Fetched
+from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.slot import Slot
@@ -108,7 +109,7 @@ class App:
 
 
 class OurBooks:
-    """The layer's: `Layer.batches`, `Batch.each`, `Task.commit_once`."""
+    """The layer's: `Dispatcher.batches`, `Batch.each`, `Task.commit_once`."""
 
     def __init__(self, committed: int) -> None:
         self._kafka = MemoryKafka([SOURCE])
@@ -122,7 +123,7 @@ class OurBooks:
         committer = Committer(MemoryProducer(self._kafka), stores, 0, membership, {"t": "log"}, options)
         sources = {SOURCE.topic: Source(SOURCE.topic, committed, committed, committed)}
         self._thread = ThreadPoolExecutor(1)
-        self._task = Task(self._layer, 0, sources, stores, committer, self._thread)
+        self._task = Task(self._layer.state, 0, sources, stores, committer, self._thread)
         self._layer.slots[0] = Slot(0, frozenset([SOURCE.topic]), membership, "running", task=self._task)
 
     async def _handle(self, event: Any) -> None:
@@ -136,7 +137,7 @@ class OurBooks:
         at = dict(zip(offsets, records, strict=True))
         self._kafka.logs[SOURCE] += [at.get(offset) for offset in range(start, offsets[-1] + 1)]
         fetched = Fetched(self._task.token, start, records, offsets[-1] + 1)
-        for _, batch in self._layer.batches({SOURCE: fetched}):
+        for _, batch in self._layer.dispatcher.batches({SOURCE: fetched}):
             await batch.each(self._handle)
 
     async def finish(self, offset: int) -> None:

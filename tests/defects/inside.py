@@ -110,11 +110,11 @@ class Ours:
     async def open(self, *topics: str) -> None:
         """Open the task of partition 0 without being a member; return when it runs."""
         await self.layer.learn(topics)
-        await self.layer.assigned({0: frozenset(topics)}, NOBODY)
+        await self.layer.supervisor.assigned({0: frozenset(topics)}, NOBODY)
         await self._until_it_runs()
 
     async def _until_it_runs(self) -> None:
-        await in_time(self.layer.all_settled())
+        await in_time(self.layer.supervisor.all_settled())
         slot = self.layer.slots[0]
         if slot.state != "running":
             raise Trouble(f"the task does not run: {slot.why}")
@@ -126,21 +126,21 @@ class Ours:
         self.app._consumer = self.consumer = self.app.transport.create_consumer(
             callback=ignore, on_partitions_revoked=ignore, on_partitions_assigned=self._open_assigned
         )
-        self.layer.member = self.consumer
+        self.layer.state.member = self.consumer
         await self.consumer.start()
         await self.consumer.subscribe([topic])
         await self._until_it_runs()
 
     async def _open_assigned(self, assigned: Any, generation: int = 0) -> None:
-        await self.layer.assigned(whole_tasks(assigned), self.consumer.membership)
+        await self.layer.supervisor.assigned(whole_tasks(assigned), self.consumer.membership)
 
     async def fetch(self, within_s: float = 8.0) -> list[Batch]:
         """What the consumer finds for the tasks, as batches; nothing if it finds nothing in time."""
         batches: list[Batch] = []
         thread, deadline = self.consumer._thread, time.monotonic() + within_s
         while not batches and time.monotonic() < deadline:
-            fetched = await thread.in_loop(thread.fetch(self.layer.wanted()))
-            batches = [batch for _, batch in self.layer.batches(fetched)]
+            fetched = await thread.in_loop(thread.fetch(self.layer.dispatcher.wanted()))
+            batches = [batch for _, batch in self.layer.dispatcher.batches(fetched)]
         return batches
 
     async def __aenter__(self) -> Ours:
@@ -149,7 +149,7 @@ class Ours:
     async def __aexit__(self, *_: object) -> None:
         if self.consumer is not None:
             await self.consumer.stop()
-        await self.layer.stop()
+        await self.layer.supervisor.stop()
 
 
 def producer_of(broker: str, transactional_id: str) -> ConfluentProducer:

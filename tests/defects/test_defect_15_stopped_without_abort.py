@@ -31,7 +31,7 @@ async def lose_the_task_of_ours(broker: str, folder: Path, source: str, output: 
         for batch in await ours.fetch():
             await batch.each(handle)
         await in_time(reached.wait())
-        await ours.layer.revoke()
+        await ours.layer.supervisor.revoke()
 
 
 async def lose_the_task_of_plain(broker: str, folder: Path, source: str, output: str) -> None:

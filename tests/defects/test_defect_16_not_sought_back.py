@@ -51,7 +51,7 @@ async def read_twice_with_ours(broker: str, folder: Path, topic: str) -> tuple[l
         first = await read()
         failed = ours.layer.slots[0].task
         assert failed is not None
-        ours.layer.task_failed(failed, KafkaUnavailable("as the test wants"))
+        ours.layer.state.task_failed(failed, KafkaUnavailable("as the test wants"))
         return first, await read()
 
 

@@ -25,7 +25,7 @@ async def two_of_ours(broker: str, folder: Path, topics: list[str], output: str)
         append(broker, topics[1], "event")
         for batch in await second.fetch():
             await batch.each(handle)
-        await second.layer.revoke()
+        await second.layer.supervisor.revoke()
 
 
 async def two_of_plain(broker: str, folder: Path, topics: list[str], output: str) -> None:

@@ -35,5 +35,5 @@ async def test_a_task_whose_first_commit_failed_begins_again(
         for _ in range(2):
             for batch in await ours.fetch():
                 await batch.each(handle)
-        await ours.layer.revoke()
+        await ours.layer.supervisor.revoke()
     assert {(unique_name, 0): 2} == cluster.committed(unique_name, [(unique_name, 0)])

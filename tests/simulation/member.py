@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError
 
 from faust_exactly_once.brokers import BrokerSeen
 from faust_exactly_once.cluster import TP
-from faust_exactly_once.layer import Fetched
+from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.membership import Membership
 
 from .application import Record
@@ -59,7 +59,7 @@ class Member:
             if isinstance(joined, Joined):
                 await self._assigned(joined)
                 await self._rejoin.wait()
-                await self._worker.layer.revoke()
+                await self._worker.layer.supervisor.revoke()
             else:
                 self._id = ""
 
@@ -76,8 +76,8 @@ class Member:
         self._at.clear()
         membership = Membership(GROUP, self.generation, self._id)
         layer, tasks = self._worker.layer, {p: frozenset(SOURCES) for p in self._partitions}
-        await layer.forget(set(layer.slots) - set(tasks))
-        await layer.assigned(tasks, membership)
+        await layer.supervisor.forget(set(layer.slots) - set(tasks))
+        await layer.supervisor.assigned(tasks, membership)
 
     async def _heartbeats(self) -> None:
         while True:
@@ -146,7 +146,7 @@ class Member:
             if not with_news:
                 await self._wait_for_news()
                 continue
-            wanted = [tp for tp in self._worker.layer.wanted() if tp in with_news]
+            wanted = [tp for tp in self._worker.layer.dispatcher.wanted() if tp in with_news]
             if wanted:
                 await self._fetch({tp: with_news[tp] for tp in wanted})
             else:
@@ -175,7 +175,7 @@ class Member:
 
         answer = await self._ask("Fetch", read)
         found = {tp: self._fetched(tp, *wanted[tp], got) for tp, got in answer.items()}
-        for topic, batch in self._worker.layer.batches(
+        for topic, batch in self._worker.layer.dispatcher.batches(
             {tp: got for tp, got in found.items() if got is not None}
         ):
             self._worker.application.give(topic, batch)

@@ -12,7 +12,7 @@ from faust_exactly_once.batch import Batch
 from faust_exactly_once.cluster import Cluster, LogEnds
 from faust_exactly_once.commit import Committer, Sealed
 from faust_exactly_once.counters import RECORD
-from faust_exactly_once.layer import Layer
+from faust_exactly_once.dispatcher import Dispatcher
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.opening import Opening
 from faust_exactly_once.producer import ConfluentProducer
@@ -228,12 +228,12 @@ def handed_over_twice() -> list[Patch]:
 def bare_fetches() -> list[Patch]:
     """A fetch carries neither its incarnation nor the position it began at."""
 
-    def batches(self: Layer, fetched: Mapping[Any, Any]) -> Any:
-        tokens = {p: slot.task.token for p, slot in self.slots.items() if slot.task is not None}
+    def batches(self: Dispatcher, fetched: Mapping[Any, Any]) -> Any:
+        tokens = {p: slot.task.token for p, slot in self._state.slots.items() if slot.task is not None}
         bare = {tp: got._replace(token=tokens.get(tp[1], -1), start=0) for tp, got in fetched.items()}
         return _batches(self, bare)
 
-    return [(Layer, "batches", batches)]
+    return [(Dispatcher, "batches", batches)]
 
 
 def never_rebuilt() -> list[Patch]:
@@ -300,7 +300,7 @@ _reader = Cluster._reader
 _release = Task._release
 _admit = Task.admit
 _reader_config = Recovery._reader_config
-_batches = Layer.batches
+_batches = Dispatcher.batches
 _seal = commit.seal
 _empty = Unit.empty
 

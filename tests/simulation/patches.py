@@ -12,6 +12,7 @@ from faust_exactly_once import (
     answers,
     cluster,
     counts,
+    health,
     layer,
     opening,
     producer,
@@ -20,6 +21,7 @@ from faust_exactly_once import (
     speaking,
     store,
     stream,
+    supervisor,
     task,
 )
 from faust_exactly_once.turn import Turn
@@ -31,7 +33,9 @@ from .fibers import Executor, Lock, Outcome, Threads
 from .producer import SimulatedProducer
 
 LOGGER = logging.getLogger("faust_exactly_once")
-CLOCKED = (answers, cluster, counts, layer, opening, producer, recovery, slot, speaking, store, task)
+CLOCKED = (
+    answers, cluster, counts, health, opening, producer, recovery, slot, speaking, store, supervisor, task,
+)  # fmt: skip
 OUTSIDE: list[tuple[Any, str, Any]] = [
     (producer, "Producer", SimulatedProducer),
     (producer, "threading", Threads),

@@ -184,7 +184,7 @@ class Properties:
 
     def ended(self, worker: "Worker") -> None:
         """What its incarnations ended with."""
-        for counts in worker.layer.counts.values():
+        for counts in worker.layer.supervisor.counts.values():
             self.ends += counts.failures + counts.aborts
         self.expect(set(), set(self.ends) - KNOWN_ENDS, f"8: errors without a name of {worker.name}")
 

@@ -71,7 +71,7 @@ class Worker(Process):
         self.layer = Layer(self._app, options)
         self.layer.partitions = world.plan.partitions
         self.member = Member(self)
-        self.layer.member = self.member
+        self.layer.state.member = self.member
 
     def start(self) -> None:
         """Let it begin."""
@@ -93,7 +93,7 @@ class Worker(Process):
         await self.member.run()
 
     async def _stop(self, down_s: float) -> None:
-        await self.layer.stop()
+        await self.layer.supervisor.stop()
         await self.member.leave()
         self.clock.after(0, lambda: self.world.end_worker(self, down_s))
 

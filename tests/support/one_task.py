@@ -16,7 +16,8 @@ from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, Memory
 from support.virtual_time import Inline, VirtualTimeLoop
 
 from faust_exactly_once.commit import Committer
-from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.dispatcher import Fetched
+from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.recovery import start_offsets
 from faust_exactly_once.slot import Slot
@@ -107,7 +108,7 @@ class OneTask:
         self._positions = dict(starts)
         sources = {tp[0]: Source(tp[0], at, at, at, ends[tp].high) for tp, at in starts.items()}
         committer = Committer(producer, stores, 0, MEMBERSHIP, self._changelogs, self.layer.options)
-        self.task = Task(self.layer, 0, sources, stores, committer, Inline())
+        self.task = Task(self.layer.state, 0, sources, stores, committer, Inline())
         self.slot = self.layer.slots[0] = Slot(0, frozenset(sources), MEMBERSHIP, "running", task=self.task)
         self.loop.call_soon(self.task.start)
         self.loop.settle()
@@ -170,7 +171,7 @@ class OneTask:
             records = [record for record in log[at:] if record is not None]
             self._positions[tp] = len(log)
             fetched[tp] = Fetched(self.task.token, at, records, len(log))
-        for topic, batch in self.layer.batches(fetched):
+        for topic, batch in self.layer.dispatcher.batches(fetched):
             self._queues[topic].put_nowait(batch)
 
     def handle(self, virtual_s: float = 30) -> None:

@@ -92,6 +92,6 @@ def record_too_large(world: World) -> None:
 def revoked(world: World) -> None:
     """The group takes the task while RocksDB writes: revoking is bounded, its files stay open."""
     world.kafka.next_generation()
-    revoking = world.now.loop.create_task(world.now.layer.revoke())
+    revoking = world.now.loop.create_task(world.now.layer.supervisor.revoke())
     world.now.loop.settle(3)
     assert (True, False) == (revoking.done(), world.now.slot.done.is_set())

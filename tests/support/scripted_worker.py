@@ -21,8 +21,9 @@ from support.virtual_time import Held, Inline, VirtualTimeLoop
 from faust_exactly_once import layer, opening, producer, recovery, store
 from faust_exactly_once.brokers import BrokerSeen
 from faust_exactly_once.cluster import TP, LogEnds, TopicFacts
+from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.errors import KafkaUnavailable
-from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.slot import Slot
@@ -174,7 +175,7 @@ class Process:
             lambda _, thread_name_prefix: self.held if thread_name_prefix == "commit" else Inline(),
         )  # fmt: skip
         self.layer = Layer(self.app, Options(client_config={}, request_timeout_s=TIMEOUT_S))
-        self.layer.member = self.member
+        self.layer.state.member = self.member
 
     @property
     def slot(self) -> Slot:
@@ -189,7 +190,7 @@ class Process:
     def join(self) -> None:
         """The group assigns the task under its generation of now."""
         topics = {EVENTS[1]: frozenset([EVENTS[0]])}
-        self.run(self.layer.assigned(topics, self.kafka.membership))
+        self.run(self.layer.supervisor.assigned(topics, self.kafka.membership))
 
     def table(self, name: str = TABLE) -> dict[bytes, bytes]:
         """The database as a view reads it."""
@@ -255,7 +256,8 @@ class World:
         """Fetch, handle, commit, until nothing happens by itself any more."""
         for _ in range(MOST_ATTEMPTS):
             self.now.loop.settle(LONGEST_PAUSE_S)
-            for _, batch in self.now.layer.batches(self.now.member.fetch(self.now.layer.wanted())):
+            dispatcher = self.now.layer.dispatcher
+            for _, batch in dispatcher.batches(self.now.member.fetch(dispatcher.wanted())):
                 self.now.run(batch.each(self.handle))
             self.now.loop.settle()
             if not self.now.held.waiting:
@@ -285,7 +287,7 @@ class World:
     def rejoin(self) -> None:
         """The group revokes, then assigns anew."""
         self.rejoins += 1
-        self.now.run(self.now.layer.revoke())
+        self.now.run(self.now.layer.supervisor.revoke())
         self.now.join()
 
     def end(self) -> None:

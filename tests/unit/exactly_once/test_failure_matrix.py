@@ -315,7 +315,7 @@ def repair(world: World) -> None:
     world.kafka.refused.clear()
     world.kafka.too_large.clear()
     world.script.clear()
-    world.now.run(world.now.layer.stop())
+    world.now.run(world.now.layer.supervisor.stop())
     world.start()
 
 
@@ -329,6 +329,6 @@ def assert_all_is_committed_once(world: World) -> None:
     assert counts == world.kafka.fold(CHANGELOG)
     assert counts == world.now.table()
     assert {RECORD: b'{"events":4}'} == world.kafka.fold(CHANGELOG_OF_SUMS) == world.now.table(SUMS)
-    task, layer = world.now.slot.task, world.now.layer
+    task, bounds = world.now.slot.task, world.now.layer.state.bounds
     assert task is not None
-    assert ({}, 0, 0, None) == (task.overlay, layer._bytes, layer._running, world.kafka.open)  # noqa: SLF001
+    assert ({}, 0, 0, None) == (task.overlay, bounds.held_bytes, bounds.running, world.kafka.open)

@@ -48,7 +48,7 @@ def a_layer() -> Layer:
     layer = Layer(App(), Options(client_config={}))
     _apps.append(layer.app)
     layer.partitions = 8
-    counts = layer.counts.setdefault(3, Counts())
+    counts = layer.supervisor.counts.setdefault(3, Counts())
     counts.committed(2, 7, 0.02)
     counts.committed(1, 4, 30.0)
     counts.committed(0, 0, 0.001)
@@ -57,7 +57,7 @@ def a_layer() -> Layer:
     slot = Slot(3, frozenset(["events"]), Membership("g", 1, "m"), "running", counts=counts)
     slot.stages_ms = {"revoke": 1500.0, "join": 20.0, "fence": 30.0, "recover": 40.0, "first_events": 5.0}
     layer.slots[3] = slot
-    layer.brokers.look({
+    layer.health.brokers.look({
         1: BrokerSeen("k1:9092", True, frozenset([3])), 2: BrokerSeen("k2:9092", False, frozenset([4])),
     })  # fmt: skip
     return layer
@@ -108,10 +108,10 @@ def test_a_scrape_says_how_each_task_is() -> None:
 def test_a_scrape_says_how_the_worker_is() -> None:
     """Handlers, memory, openings, failures by name: those that have not happened are 0, not absent."""
     layer = a_layer()
-    layer.handler_started()
-    layer.bytes_held(500)
-    layer.counts[3].opened = 2
-    layer.rebalances.assigned(0.0)
+    layer.state.bounds.handler_started()
+    layer.state.bounds.bytes_held(500)
+    layer.supervisor.counts[3].opened = 2
+    layer.supervisor.rebalances.assigned(0.0)
     del layer.slots[3]
     found = samples(layer)
     names = ("running_handlers", "held_bytes", "rebalances_total", "incarnations_opened_total", "partitions")
@@ -126,8 +126,8 @@ def test_a_scrape_says_which_broker_does_not_answer(monkeypatch: pytest.MonkeyPa
     """By id and address, once it has been away for longer than a moment; the others stand beside it as up."""
     layer = a_layer()
     assert 1 == value(samples(layer), "broker_up", broker="2", address="k2:9092")
-    monkeypatch.setattr(layer.brokers, "_clock", lambda: time.time() + 60)
-    layer.brokers.look({
+    monkeypatch.setattr(layer.health.brokers, "_clock", lambda: time.time() + 60)
+    layer.health.brokers.look({
         1: BrokerSeen("k1:9092", True, frozenset()), 2: BrokerSeen("k2:9092", False, frozenset()),
     })  # fmt: skip
     found = samples(layer)
@@ -158,7 +158,7 @@ def test_no_series_holds_a_message_key() -> None:
 def test_two_layers_of_a_process_have_nothing_in_common() -> None:
     """No global registry."""
     one, other = Metrics(a_layer()), Metrics(a_layer())
-    one._layer.counts[3].committed(1, 1, 0.1)  # noqa: SLF001
+    one._layer.supervisor.counts[3].committed(1, 1, 0.1)  # noqa: SLF001
     assert one.registry is not other.registry
     texts = [asyncio.run(metrics.text()).decode() for metrics in (one, other)]
     assert [True, False] == ['exactly_once_commits_total{partition="3"} 4.0' in text for text in texts]

@@ -112,19 +112,19 @@ class Bench:
         self.layer = Layer(self.app, Options(client_config={}))
         self.member = Member()
         member: Any = self.member
-        self.layer.member = member
+        self.layer.state.member = member
         self.layer.slots[0] = Slot(0, frozenset(["payments"]), Membership("g", 1, "m"), "running")
         self.now_s = 1_700_000_000.0
-        for clocked in (self.layer.brokers, self.layer.connectivity, self.layer.kafka_lines):
+        for clocked in (self.layer.health.brokers, self.layer.connectivity, self.layer.health.lines):
             monkeypatch.setattr(clocked, "_clock", lambda: self.now_s)
-        monkeypatch.setattr("faust_exactly_once.layer.time.monotonic", lambda: self.now_s)
+        monkeypatch.setattr("faust_exactly_once.health.time.monotonic", lambda: self.now_s)
         self.look(1)
 
     def look(self, seconds: int) -> list[str]:
         """What each task's state is after so many looks, a second apart; what Kafka is: away or not."""
         for _ in range(seconds):
             self.now_s += 1
-            self.layer.look_at_kafka()
+            self.layer.health.look()
         away = self.layer.connectivity.away_since_ms is not None
         return [*(task["state"] for task in self.layer.status()), "away" if away else "there"]
 

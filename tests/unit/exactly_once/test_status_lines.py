@@ -11,8 +11,9 @@ from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, Memory
 from support.virtual_time import Inline
 
 from faust_exactly_once.commit import Committer
+from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.errors import OffsetsMissing, RecordRefused, TaskFenced
-from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.slot import Slot
@@ -54,7 +55,7 @@ class Bench:
         committer = Committer(
             MemoryProducer(kafka), stores, 0, self.slot.membership, {"t": "log"}, layer.options
         )
-        return Task(layer, 0, {"events": self.source}, stores, committer, Inline(), 1, self.slot.counts)
+        return Task(layer.state, 0, {"events": self.source}, stores, committer, Inline(), 1, self.slot.counts)
 
     def admit(self, offset: int, key: bytes | None = b"user-1") -> None:
         """An event whose handler has begun."""
@@ -242,7 +243,7 @@ def test_the_log_s_end_is_taken_from_each_fetch(bench: Bench) -> None:
     """One that does not say keeps the last one that did."""
     assert bench.slot.task is not None
     token = bench.slot.task.token
-    bench.layer.batches({("events", 0): Fetched(token, 0, [], 0, log_end=7)})
+    bench.layer.dispatcher.batches({("events", 0): Fetched(token, 0, [], 0, log_end=7)})
     assert 7 == bench.layer.waiting("events")[0].unread
-    bench.layer.batches({("events", 0): Fetched(token, 0, [], 2)})
+    bench.layer.dispatcher.batches({("events", 0): Fetched(token, 0, [], 2)})
     assert 5 == bench.layer.waiting("events")[0].unread

@@ -12,6 +12,7 @@ from support.virtual_time import Held, VirtualTimeLoop
 
 from faust_exactly_once.batch import Batch, BatchSkipped
 from faust_exactly_once.commit import Committer
+from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.errors import (
     ExactlyOnceError,
     FetchFailed,
@@ -20,7 +21,7 @@ from faust_exactly_once.errors import (
     RecordRefused,
     StoreFailed,
 )
-from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.slot import Slot
@@ -49,7 +50,7 @@ class Bench:
         membership = Membership("group", 1, "member")
         committer = Committer(MemoryProducer(self.kafka), stores, 0, membership, {"t": "log"}, self.options)
         self.source = Source("events", 0, 0, None)
-        self.task = Task(self.layer, 0, {"events": self.source}, stores, committer, self.held)
+        self.task = Task(self.layer.state, 0, {"events": self.source}, stores, committer, self.held)
         self.slot = self.layer.slots[0] = Slot(
             0, frozenset(["events"]), membership, "running", task=self.task
         )
@@ -60,7 +61,7 @@ class Bench:
         """A batch of new events."""
         events = [self.kafka.append(TP, key, False) for key in keys]
         got = Fetched(self.task.token, events[0].offset, events, len(self.kafka.logs[TP]))
-        ((_, batch),) = self.layer.batches({TP: got})
+        ((_, batch),) = self.layer.dispatcher.batches({TP: got})
         return batch
 
     def handle(self, handler: Handler, *keys: bytes) -> None:
@@ -133,7 +134,7 @@ def test_a_commit_that_ends_after_the_task_was_dropped_gives_nothing_back_twice(
     bench.start(bench.task.close(grace_s=0, last_commit_s=0))
     bench.commit()
     bench.loop.settle(3)
-    assert 0 == bench.layer._bytes  # noqa: SLF001
+    assert 0 == bench.layer.state.bounds.held_bytes
 
 
 def test_a_slow_last_commit_is_given_up_but_its_thread_waited_for(bench: Bench) -> None:
@@ -230,7 +231,7 @@ def test_a_handler_that_outlives_its_incarnation_changes_nothing(bench: Bench) -
     bench.loop.settle(3)
     assert 1 == len(refused)
     assert [0] == started, "the next event of the key is the next owner's"
-    assert (0, 0, {}) == (bench.layer._running, bench.task.waiting_units(), bench.task.overlay)  # noqa: SLF001
+    assert (0, 0, {}) == (bench.layer.state.bounds.running, bench.task.waiting_units(), bench.task.overlay)
     assert [] == bench.held.waiting
 
 
@@ -339,21 +340,21 @@ def test_bytes_held_include_what_handlers_send_or_write(bench: Bench) -> None:
         current_unit().send(Outgoing("results", b"k", bytes(1000)))
 
     bench.handle(large, b"k")
-    assert 2000 < bench.layer._bytes  # noqa: SLF001
+    assert 2000 < bench.layer.state.bounds.held_bytes
 
 
 def test_what_a_fetch_brings_for_an_old_incarnation_is_dropped(bench: Bench) -> None:
     """The consumer stood where it stood for a task that has ended meanwhile."""
     event = bench.kafka.append(TP, b"a", False)
     other = bench.task.token + 1
-    assert [] == bench.layer.batches({TP: Fetched(other, 0, [event], 1)})
+    assert [] == bench.layer.dispatcher.batches({TP: Fetched(other, 0, [event], 1)})
     assert 0 == bench.source.position
 
 
 def test_a_fetch_that_leaves_a_hole_reopens_the_task(bench: Bench) -> None:
     """What somebody else took from the consumer is never passed by a commit: it is fetched again."""
     events = [bench.kafka.append(TP, b"a", False) for _ in range(3)]
-    assert [] == bench.layer.batches({TP: Fetched(bench.task.token, 2, events[2:], 3)})
+    assert [] == bench.layer.dispatcher.batches({TP: Fetched(bench.task.token, 2, events[2:], 3)})
     assert isinstance(bench.slot.failure, BatchSkipped)
     assert 0 == bench.source.position
 
@@ -361,7 +362,7 @@ def test_a_fetch_that_leaves_a_hole_reopens_the_task(bench: Bench) -> None:
 @pytest.mark.parametrize("error", [OffsetOutOfRangeError({}), CorruptRecordException("crc")])
 def test_a_partition_that_cannot_be_read_fails_its_task_by_name(bench: Bench, error: Exception) -> None:
     """Other partitions go on; this one opens again, where an offset out of range is proven or not."""
-    assert [] == bench.layer.batches({TP: Fetched(bench.task.token, 0, [], 0, error)})
+    assert [] == bench.layer.dispatcher.batches({TP: Fetched(bench.task.token, 0, [], 0, error)})
     assert isinstance(bench.slot.failure, FetchFailed)
     assert "events-0" in str(bench.slot.failure)
 
@@ -377,7 +378,7 @@ def test_an_agent_stopped_amid_a_batch_reopens_the_task(bench: Bench) -> None:
 
 def test_a_task_with_enough_waiting_units_is_not_fetched(loop: VirtualTimeLoop) -> None:
     """Each bound of point 10 stops the fetching: units of a task, bytes of a worker, batches of a source."""
-    assert {TP} == set(Bench(loop).layer.wanted())
+    assert {TP} == set(Bench(loop).layer.dispatcher.wanted())
     many = Bench(loop, max_waiting_units=2)
     many.handle(never, b"a", b"b")
     large = Bench(loop, max_waiting_bytes=3)
@@ -385,7 +386,7 @@ def test_a_task_with_enough_waiting_units_is_not_fetched(loop: VirtualTimeLoop) 
     queued = Bench(loop)
     queued.fetch(b"a")
     queued.fetch(b"a")
-    assert [{}, {}, {}] == [bench.layer.wanted() for bench in (many, large, queued)]
+    assert [{}, {}, {}] == [bench.layer.dispatcher.wanted() for bench in (many, large, queued)]
 
 
 def test_the_unknown_outcome_of_a_commit_is_told_to_the_layer(bench: Bench) -> None:

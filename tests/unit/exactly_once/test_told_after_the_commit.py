@@ -11,7 +11,8 @@ from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, Memory
 from support.virtual_time import Held, VirtualTimeLoop
 
 from faust_exactly_once.commit import Committer
-from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.dispatcher import Fetched
+from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.slot import Slot
@@ -40,7 +41,7 @@ class Bench:
         membership = Membership("group", 1, "member")
         committer = Committer(MemoryProducer(self.kafka), stores, 0, membership, {"t": "log"}, options)
         sources = {"events": Source("events", 0, 0, None)}
-        self.task = Task(self.layer, 0, sources, stores, committer, self.held)
+        self.task = Task(self.layer.state, 0, sources, stores, committer, self.held)
         self.layer.slots[0] = Slot(0, frozenset(["events"]), membership, "running", task=self.task)
         loop.call_soon(self.task.start)
         loop.settle()
@@ -54,7 +55,7 @@ class Bench:
         """New events, handled as far as they come by themselves."""
         events = [self.kafka.append(TP, key, False) for key in keys]
         got = Fetched(self.task.token, events[0].offset, events, len(self.kafka.logs[TP]))
-        ((_, batch),) = self.layer.batches({TP: got})
+        ((_, batch),) = self.layer.dispatcher.batches({TP: got})
         self.loop.create_task(batch.each(handler))
         self.loop.settle()
 

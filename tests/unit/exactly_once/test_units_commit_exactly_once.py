@@ -44,7 +44,8 @@ from faust_exactly_once.batch import Batch
 from faust_exactly_once.cluster import TP
 from faust_exactly_once.commit import Committer
 from faust_exactly_once.counters import RECORD, read, summed
-from faust_exactly_once.layer import Fetched, Layer
+from faust_exactly_once.dispatcher import Fetched
+from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.recovery import start_offsets
@@ -116,7 +117,7 @@ class World(RuleBasedStateMachine):
         self.positions = dict(starts)
         sources = {tp[0]: Source(tp[0], at, at, at, ends[tp].high) for tp, at in starts.items()}
         committer = Committer(producer, stores, 0, MEMBERSHIP, CHANGELOGS, self.options)
-        self.stores, self.task = stores, Task(self.layer, 0, sources, stores, committer, self.held)
+        self.stores, self.task = stores, Task(self.layer.state, 0, sources, stores, committer, self.held)
         self.slot = self.layer.slots[0] = Slot(0, frozenset(sources), MEMBERSHIP, "running", task=self.task)
         self.loop.call_soon(self.task.start)
         self.loop.settle()
@@ -220,7 +221,7 @@ class World(RuleBasedStateMachine):
 
     @rule(most=st.integers(1, 4), back=st.sampled_from([0, 0, 0, 2]))
     def fetch(self, most: int, back: int) -> None:
-        asked = self.layer.wanted()
+        asked = self.layer.dispatcher.wanted()
         fetched: dict[TP, Fetched] = {}
         for tp, task in asked.items():
             at = max(self.positions[tp] - back, 0)
@@ -228,7 +229,7 @@ class World(RuleBasedStateMachine):
             records = [record for record in found if record is not None]
             self.positions[tp] = at + len(found)
             fetched[tp] = Fetched(task.token, at, records, self.positions[tp])
-        for topic, batch in self.layer.batches(fetched):
+        for topic, batch in self.layer.dispatcher.batches(fetched):
             self.queues[topic].put_nowait(batch)
         self.loop.settle()
 
@@ -353,7 +354,7 @@ class World(RuleBasedStateMachine):
         assert dict(self.sums) == read(self.stores.tables["sums"].get(RECORD))  # 7
         assert {} == self.task.overlay  # 8
         layer = self.layer
-        assert (0, 0) == (layer._bytes, layer._running)  # noqa: SLF001 # 8
+        assert (0, 0) == (layer.state.bounds.held_bytes, layer.state.bounds.running)  # 8
         for tp, log in self.kafka.logs.items():
             assert len(log) == (self.kafka.committed[tp] or 0)  # 9
 

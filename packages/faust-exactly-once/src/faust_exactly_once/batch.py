@@ -1,23 +1,20 @@
 """Whole batches of a task's events, the fast way to consume."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import ExactlyOnceError
-from .task import Handler, Source, Task
+from .task import Handler, Source, Task, Worker
 from .turn import Turn
-
-if TYPE_CHECKING:
-    from .layer import Layer
 
 
 class Batch:
     """Records of a source partition as one Faust event: `async for batch in stream: await batch.each(f)`."""
 
-    __slots__ = ("_at", "_follows", "_layer", "_source", "_taken", "_task", "events")
+    __slots__ = ("_at", "_follows", "_source", "_taken", "_task", "_worker", "events")
 
-    def __init__(self, layer: "Layer", task: Task, source: Source, events: list[Any]) -> None:
+    def __init__(self, worker: Worker, task: Task, source: Source, events: list[Any]) -> None:
         self.events = events
-        self._layer = layer
+        self._worker = worker
         self._task = task
         self._source = source
         self._follows = source.delivered
@@ -40,7 +37,7 @@ class Batch:
         source = self._source
         if source.admit_from < self._follows:
             skipped = BatchSkipped(f"the agent of {source.topic} skipped events: they come again")
-            self._layer.task_failed(self._task, skipped)
+            self._worker.task_failed(self._task, skipped)
             self._at = len(self.events)
         return self._at == 0
 
@@ -58,16 +55,17 @@ class Batch:
         """
         if not self.begin():
             return
-        task, source, layer = self._task, self._source, self._layer
+        task, source, worker = self._task, self._source, self._worker
+        bounds = worker.bounds
         try:
             for event in self.events:
-                if layer.is_full():
-                    await layer.room()
+                if bounds.is_full():
+                    await bounds.room()
                 if not task.accepting:
                     return
                 task.admit(source, event, handler)
         except BaseException:
-            layer.task_failed(task, BatchSkipped(f"the agent of {source.topic} was stopped amid a batch"))
+            worker.task_failed(task, BatchSkipped(f"the agent of {source.topic} was stopped amid a batch"))
             raise
         self.end()
 
@@ -76,9 +74,10 @@ class Batch:
 
         An agent that is cancelled here has lost nothing: the same event is the next one.
         """
+        bounds = self._worker.bounds
         while self._at < len(self.events):
-            if self._layer.is_full():
-                await self._layer.room()
+            if bounds.is_full():
+                await bounds.room()
             if not self._task.accepting:
                 return False
             event = self.events[self._at]

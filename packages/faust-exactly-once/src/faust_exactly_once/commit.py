@@ -3,16 +3,13 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from .counters import RECORD, summed
 from .membership import Membership
 from .options import Options
 from .producer import TransactionalProducer
-from .units import Outgoing
-
-if TYPE_CHECKING:
-    from .units import Unit
+from .units import Outgoing, Unit
 
 Changes = dict[str, dict[bytes, bytes | None]]
 CommittedValue = Callable[[str, bytes], bytes | None]
@@ -36,14 +33,14 @@ class Sealed:
         offsets: per source (topic, partition) the offset to continue at.
     """
 
-    units: "list[Unit]"
+    units: list[Unit]
     records: list[Outgoing]
     changes: Changes
     offsets: dict[tuple[str, int], int]
 
 
 def seal(
-    units: "list[Unit]", offsets: dict[tuple[str, int], int], committed: CommittedValue
+    units: list[Unit], offsets: dict[tuple[str, int], int], committed: CommittedValue
 ) -> Sealed:  # fmt: skip
     """Collect what the units did, a later write of a key replacing an earlier one.
 
@@ -61,7 +58,7 @@ def seal(
     return Sealed(units, records, changes, offsets)
 
 
-def _counted(units: "list[Unit]") -> dict[str, dict[str, int]]:
+def _counted(units: list[Unit]) -> dict[str, dict[str, int]]:
     """By table, by name, what the units add."""
     sums: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     for unit in units:

@@ -6,14 +6,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .answers import CONFIRM_S, START_S, ask_again, pauses
-from .brokers import BrokerSeen
 from .cluster import TP, Cluster, LogEnds, TopicFacts, wait_stable
 from .commit import Committer
 from .errors import KafkaUnavailable, OffsetsMissing
-from .membership import Membership
+from .group import GroupMember
 from .notes import is_of_offset, make_note, mark_of, read_note, read_reached
 from .options import Options
 from .producer import ConfluentProducer
@@ -48,28 +47,6 @@ class Found(NamedTuple):
     old: bool
 
 
-class Membrane(Protocol):
-    """What the layer asks of the consumer that is the group's member."""
-
-    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
-        """Seek, then let the partitions be fetched for the incarnation with this token."""
-
-    async def is_member(self, membership: Membership) -> bool:
-        """True if a heartbeat just confirmed this generation."""
-
-    def has_contact(self) -> bool:
-        """False while the group's coordinator is away."""
-
-    def silent_s(self) -> float:
-        """Seconds for which every broker has owed the answer to a fetch; 0 if none does."""
-
-    def coordinator(self) -> int | None:
-        """The broker that coordinates the group, None while it is not known."""
-
-    def brokers(self) -> Mapping[int, BrokerSeen]:
-        """What is known of each broker of the cluster, by id; empty before the first assignment."""
-
-
 class Opening:
     """Opens incarnations of tasks; what blocks runs in threads of its own."""
 
@@ -95,7 +72,7 @@ class Opening:
         self._commits.shutdown(wait=False, cancel_futures=True)
         self._openings.shutdown(wait=False, cancel_futures=True)
 
-    async def open(self, slot: Slot, member: Membrane | None) -> None:
+    async def open(self, slot: Slot, member: GroupMember | None) -> None:
         """Open an incarnation: fence, read offsets, recover, seek; in this order (points 6 to 8)."""
         started = time.monotonic()
         slot.state = "fencing"

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .units import Unit
+from .units import Unit
 
 
-def choose(runs: "Sequence[Iterable[Unit]]", limit: int) -> "list[list[Unit]]":
+def choose(runs: Sequence[Iterable[Unit]], limit: int) -> list[list[Unit]]:
     """Take from each source partition what may commit now (point 2 of the contract).
 
     Args:
@@ -27,11 +25,11 @@ def choose(runs: "Sequence[Iterable[Unit]]", limit: int) -> "list[list[Unit]]":
     return chosen
 
 
-def _finished(unit: "Unit") -> bool:
+def _finished(unit: Unit) -> bool:
     return unit.finished
 
 
-def _cut(chosen: "list[list[Unit]]") -> bool:
+def _cut(chosen: list[list[Unit]]) -> bool:
     """Shorten each run before its first unit whose predecessor is left out; True if anything changed."""
     kept = {unit for run in chosen for unit in run}
     changed = False

@@ -3,12 +3,10 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from .connectivity import BrokerChange, Change, Connectivity
-
-if TYPE_CHECKING:
-    from .slot import Slot
+from .slot import Slot
 
 logger = logging.getLogger(__package__)
 
@@ -45,7 +43,7 @@ class Assignments:
             extra={"gained": ranges(gained), "lost": ranges(lost), "partitions": ranges(has), **_TOLD},
         )  # fmt: skip
 
-    def settled(self, slots: Collection["Slot"], of: int) -> None:
+    def settled(self, slots: Collection[Slot], of: int) -> None:
         """Every task of this worker runs, or is known to be blocked; `of` tasks there are in all."""
         took_s = time.monotonic() - self._since
         blocked = [slot.partition for slot in slots if slot.state != "running"]

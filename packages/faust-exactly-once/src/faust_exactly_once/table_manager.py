@@ -39,7 +39,7 @@ class TableManager(FaustTableManager):
                 "app.in_transaction was read before the worker started: it is False for ever then"
             )
         layer = Layer.of(self.app)
-        layer.member = self.app.consumer  # type: ignore[assignment]
+        layer.state.member = self.app.consumer  # type: ignore[assignment]
         await self._update_channels()
         await self.recovery.start()
         self.add_future(layer.watch.run())
@@ -53,7 +53,7 @@ class TableManager(FaustTableManager):
     async def on_stop(self) -> None:
         """End the tasks, then the tables."""
         await self.app._fetcher.stop()  # type: ignore[attr-defined]
-        await Layer.of(self.app).stop()
+        await Layer.of(self.app).supervisor.stop()
         if self._recovery:
             await self._recovery.stop()
         for table in self.values():
@@ -67,8 +67,8 @@ class TableManager(FaustTableManager):
         tasks = whole_tasks(assigned)
         if tasks and max(tasks) >= layer.partitions:  # the group has noticed before this worker has
             layer.check_partitions({topic: max(tasks) + 1 for topic in tasks[max(tasks)]})
-        await layer.forget(set(layer.slots) - set(tasks))
-        await layer.assigned(tasks, self.app.consumer.membership)  # type: ignore[attr-defined]
+        await layer.supervisor.forget(set(layer.slots) - set(tasks))
+        await layer.supervisor.assigned(tasks, self.app.consumer.membership)  # type: ignore[attr-defined]
         self.app.flow_control.resume()
         self.app.consumer.resume_flow()
         await self.app._fetcher.maybe_start()  # type: ignore[attr-defined]
@@ -82,7 +82,7 @@ class TableManager(FaustTableManager):
         """
         if self.app.producer_only or self.app.client_only:
             return False
-        return bool(await self.wait_for_stopped(Layer.of(self.app).all_settled()))
+        return bool(await self.wait_for_stopped(Layer.of(self.app).supervisor.all_settled()))
 
 
 def whole_tasks(assigned: Any) -> dict[int, frozenset[str]]:

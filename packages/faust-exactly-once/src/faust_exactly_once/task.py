@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 from weakref import WeakSet
 
+from .bounds import Bounds
 from .commit import Committer, Sealed, seal
 from .counts import Counts, reason
 from .errors import ExactlyOnceError, RecordRefused, StoreFailed, TopicUnknown, TransactionAborted
@@ -32,15 +33,7 @@ class Worker(Protocol):
     """What a task needs of its worker."""
 
     options: Options
-
-    def handler_started(self) -> None:
-        """Count a running handler."""
-
-    def handler_ended(self) -> None:
-        """Give back the place of a running handler."""
-
-    def bytes_held(self, size: int) -> None:
-        """Count bytes of units (negative: given back)."""
+    bounds: Bounds
 
     def task_failed(self, task: "Task", exc: BaseException) -> None:
         """Take over a task whose commit or handler failed."""
@@ -173,7 +166,7 @@ class Task:
         unit = Unit(self, event, self._admitted, before, event.offset >= source.end_at_open)
         source.run.append(unit)
         self._last_of_key[event.key] = unit
-        self._worker.bytes_held(unit.size)
+        self._worker.bounds.bytes_held(unit.size)
         if before is None or before.finished:
             self._start(unit, handler)
         else:
@@ -182,13 +175,13 @@ class Task:
 
     def _start(self, unit: Unit, handler: Handler) -> None:
         running = asyncio.get_running_loop().create_task(self._handle(unit, handler))
-        self._worker.handler_started()
+        self._worker.bounds.handler_started()
         self._running.add(running)
         running.add_done_callback(self._stopped)
 
     def _stopped(self, running: "asyncio.Task[None]") -> None:
         self._running.discard(running)
-        self._worker.handler_ended()
+        self._worker.bounds.handler_ended()
 
     async def _handle(self, unit: Unit, handler: Handler) -> None:
         """Run a handler in its own asyncio task and context (point 10)."""
@@ -237,7 +230,7 @@ class Task:
         unit.finished = True
         unit.undo.clear()  # or a hot key's units would keep each other alive
         if self.is_open:
-            self._worker.bytes_held(unit.count_what_it_did())
+            self._worker.bounds.bytes_held(unit.count_what_it_did())
         after, unit.successor = unit.successor, None
         if after is not None and self._accepting:
             self._start(*after)
@@ -375,7 +368,7 @@ class Task:
             source.committed = offset
             while source.run and source.run[0].committed:
                 source.run.popleft()
-        self._worker.bytes_held(-size)
+        self._worker.bounds.bytes_held(-size)
         self._tell(sealed.units)
 
     def _tell(self, units: Iterable[Unit]) -> None:
@@ -446,7 +439,7 @@ class Task:
         units = [unit for source in self.sources.values() for unit in source.run]
         for unit in units:
             unit.finished = True  # what its handler still does changes nothing
-        self._worker.bytes_held(-sum(unit.size for unit in units))
+        self._worker.bounds.bytes_held(-sum(unit.size for unit in units))
         for source in self.sources.values():
             source.run.clear()
         self._last_of_key.clear()

@@ -30,8 +30,9 @@ from .batch import Batch
 from .brokers import BrokerSeen, BrokerWatch
 from .cluster import TP
 from .counts import reason
+from .dispatcher import Fetched
 from .errors import ExactlyOnceError, NoUnit, SetupRefused
-from .layer import Fetched, Layer
+from .layer import Layer
 from .membership import Membership
 from .topic import Topic
 
@@ -452,12 +453,12 @@ class Consumer(driver.Consumer):
     async def fetch_once(self) -> None:
         """One fetch for every task that has room, given to its agents."""
         layer = Layer.of(self.app)
-        asked = layer.wanted()
+        asked = layer.dispatcher.wanted()
         if not asked:
             await self._idle()
             return
         fetched = await self._thread.in_loop(self._thread.fetch(asked))
-        for topic, batch in layer.batches(fetched):
+        for topic, batch in layer.dispatcher.batches(fetched):
             await self._conductor().give(topic, batch, self.message_of(batch.events[-1]))
 
     async def _idle(self) -> None:
@@ -480,7 +481,7 @@ class Consumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         """End the incarnations before anything else hears of the rebalance."""
-        await Layer.of(self.app).revoke()
+        await Layer.of(self.app).supervisor.revoke()
         await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Any, generation_id: int = 0) -> None:
@@ -490,7 +491,7 @@ class Consumer(driver.Consumer):
 
     async def wait_empty(self) -> None:
         """The bounded grace of running handlers (unbounded in Faust)."""
-        await Layer.of(self.app).revoke()
+        await Layer.of(self.app).supervisor.revoke()
 
     def ack(self, message: Any) -> bool:
         """Nothing: a unit ends with its handler, not with the batch (defects 10, 11)."""

@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .errors import NoUnit
-
-if TYPE_CHECKING:
-    from .task import Task
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -45,6 +42,19 @@ class Change(NamedTuple):
 TableKey = tuple[str, bytes]
 
 
+class OwnTask(Protocol):
+    """What a unit needs of its task: the values that are not committed, and those that are."""
+
+    partition: int
+    overlay: dict[TableKey, Change]
+
+    def committed_value(self, table: str, key: bytes) -> bytes | None:
+        """The value in RocksDB."""
+
+    def committed_items(self, table: str, limit: int, after: str = "") -> list[tuple[str, bytes]]:
+        """Committed keys and values of a table behind a key, in key order."""
+
+
 class Unit:
     """Everything that handling one event sends or writes (point 1 of the contract).
 
@@ -62,7 +72,7 @@ class Unit:
     )  # fmt: skip
 
     def __init__(
-        self, task: "Task", event: Any, number: int, previous: "Unit | None", surely_first: bool
+        self, task: OwnTask, event: Any, number: int, previous: "Unit | None", surely_first: bool
     ) -> None:
         self.task = task
         self.event = event

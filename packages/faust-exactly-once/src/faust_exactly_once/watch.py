@@ -7,13 +7,12 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from .gaps import BEGINS, OVER, Gap, Gaps
-
-if TYPE_CHECKING:
-    from .layer import Layer
-    from .slot import Slot
+from .health import Health
+from .options import Options
+from .slot import Slot
 
 logger = logging.getLogger(__name__)
 
@@ -49,10 +48,20 @@ class Partition:
         self.blocked = status["state"] == "blocked"
 
 
+class Watched(Protocol):
+    """What is looked at."""
+
+    options: Options
+    health: Health
+
+    def status(self) -> list[dict[str, Any]]:
+        """Per task its state."""
+
+
 class Watch:
     """Writes one line per task when there is something to say; looks only, so nothing waits for it."""
 
-    def __init__(self, layer: "Layer", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, layer: Watched, clock: Callable[[], float] = time.monotonic) -> None:
         self._layer = layer
         self._clock = clock
         self._partitions: dict[int, Partition] = {}
@@ -67,13 +76,13 @@ class Watch:
     def run_once(self) -> None:
         """Look once; a fault in here must not stop a worker that works."""
         try:
-            self._layer.look_at_kafka()
+            self._layer.health.look()
             for level, text in self.look():
                 logger.log(level, "%s", text, extra=as_fields(text))
         except Exception:
             logger.exception("looking at the tasks failed")
 
-    def oldest(self, slot: "Slot") -> dict[str, Any]:
+    def oldest(self, slot: Slot) -> dict[str, Any]:
         """The oldest event of a task that is not committed, None if there is none; whether it is an alarm."""
         now_s, gaps = self._clock(), self._of(slot.partition).gaps
         gaps.see(slot.sources(), now_s)
@@ -86,7 +95,7 @@ class Watch:
     def look(self) -> list[Line]:
         """The lines that are to be said now."""
         found: list[Line] = []
-        if self._layer.connectivity.lost_ms is not None:
+        if self._layer.health.connectivity.lost_ms is not None:
             return found  # Kafka is away: one line says it for all tasks (speaking.py)
         every = self._layer.status()
         for status in every:

@@ -39,9 +39,10 @@ CI_RUN := -m 'not slow and not plain_faust'
 LANES ?= 3
 SIDE_BY_SIDE = -n $(LANES) --durations 25
 
-lint: install ## ruff, mypy; changes no file
+lint: install ## ruff, mypy, import-linter; changes no file
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 types: install ## mypy alone
 	$(BIN)/mypy

@@ -1,11 +1,13 @@
-"""The map of the system: topics, tables, agents, views."""
+"""The map of the system: topics, tables, agents, timers, pages. Nothing else puts parts together."""
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import faust
+from prometheus_client import CollectorRegistry
 
 import faust_exactly_once as exactly_once
 from faust_exactly_once import Cluster, Metrics, Nudger, batched, output
@@ -15,6 +17,12 @@ from streamsocial_billing.framework_options import faust_options, layer_options
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.breaker import Rules
 from streamsocial_billing.gateways.routing import default_problem
+from streamsocial_billing.intake.appending import appending
+from streamsocial_billing.intake.http import HttpIntake
+from streamsocial_billing.intake.http import Rules as IntakeRules
+from streamsocial_billing.intake.webhooks.appending import appending_events
+from streamsocial_billing.intake.webhooks.configured import configured_sources
+from streamsocial_billing.intake.webhooks.receiver import Receiver
 from streamsocial_billing.kafka import production_checks as kafka_checks
 from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.operations.handler import Commands, OnCommand
@@ -23,10 +31,11 @@ from streamsocial_billing.operations.replies import Answers
 from streamsocial_billing.operations.resolve import RESOLVE, Resolving
 from streamsocial_billing.payments.charge import Billing
 from streamsocial_billing.payments.gateway_availability import Gatekeeper
-from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD, Observer
+from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD, Observer, is_forgettable
 from streamsocial_billing.payments.record_outcome import Settlement
 from streamsocial_billing.payments.refund import Refunds
-from streamsocial_billing.payments.retry import Resolver
+from streamsocial_billing.payments.retention import SweepTimer
+from streamsocial_billing.payments.retry import DueTimer, Resolver
 from streamsocial_billing.payments.unit_writer import Books
 from streamsocial_billing.settings import (
     ANSWERS,
@@ -40,17 +49,20 @@ from streamsocial_billing.settings import (
     Settings,
 )
 from streamsocial_billing.subscriptions.handler import Subscriptions
-from streamsocial_billing.timers.background import run_beside
-from streamsocial_billing.web.api import declare_views
+from streamsocial_billing.timers.loops import until_the_end
+from streamsocial_billing.timers.renewals import RenewalTimer
+from streamsocial_billing.web.api import page_of_state, page_of_tables
 from streamsocial_billing.web.audit import page_of_audit
 from streamsocial_billing.web.dashboard import page_of_dashboard
 from streamsocial_billing.web.payment_metrics import PaymentMetrics
-from streamsocial_billing.web.receiving import declare_receivers
+from streamsocial_billing.web.payments_in import page_of_payments, page_of_questions
+from streamsocial_billing.web.reconciliation import page_of_reconciliation
 from streamsocial_billing.web.status.overview import Overview
 from streamsocial_billing.web.status.page import page_of_status
 from streamsocial_billing.web.status.peers import Peers, asking
 from streamsocial_billing.web.status.report import Reporter
 from streamsocial_billing.web.subscriptions import page_of_subscriptions
+from streamsocial_billing.web.webhooks_in import page_of_webhooks, webhook_counter
 from tables import declare_all
 
 logger = logging.getLogger(__name__)
@@ -134,21 +146,64 @@ def create_app(
         async for batch in stream:
             await batch.each(commands.obey)
 
-    # timers, views
+    # timers, pages
     live = LiveAudit(layer, counters, settings.topic(PAYMENTS))
     overview = Overview(Reporter(app, layer, gatekeeper, live), Peers(asking(app)))
-    nudger = Nudger(settings.client_config(), settings.topic(RETRY))
-    run_beside(app, layer, nudger, gatekeeper, live, overview)
+    _start_timers(app, layer, Nudger(settings.client_config(), settings.topic(RETRY)), gatekeeper)
+    until_the_end(app, "audit_all_the_time", live.run)
+    until_the_end(app, "look_at_the_system", overview.run)
     told = Metrics(layer)
     told.registry.register(GATEWAY_TOLD)
     told.registry.register(PaymentMetrics(gatekeeper, books.buried))
-    declare_views(app, layer, settings, books.charges, books.payments, told, gatekeeper)
+    page_of_tables(app, layer, settings, books.charges, books.payments)
+    page_of_state(app, layer, told, gatekeeper)
+    page_of_reconciliation(app, settings, told)
     page_of_status(app, overview)
     page_of_dashboard(app, overview, live.topic)
     page_of_audit(app, layer, live, told, overview)
     page_of_subscriptions(app, layer, settings, subscribed)
-    declare_receivers(app, settings, gateways, billing, told.registry)
+    _take_payments_and_webhooks(app, settings, gateways, billing, told.registry)
     return app
+
+
+def _start_timers(app: faust.App, layer: exactly_once.Layer, nudger: Nudger, gatekeeper: Gatekeeper) -> None:
+    """Start what is done by the clock with the worker; at its end close `nudger` and the gateways."""
+    due = DueTimer(layer, nudger, gatekeeper.takes, gatekeeper.census)
+    until_the_end(app, "nudge_due_payments", due.run)
+    until_the_end(app, "nudge_due_subscriptions", RenewalTimer(layer, nudger).run)
+    until_the_end(app, "sweep_old_payments", SweepTimer(layer, nudger).run)
+    messages = SweepTimer(layer, nudger, "gateway_events", is_forgettable, "gateway_event")
+    until_the_end(app, "sweep_old_messages", messages.run)
+    until_the_end(app, "watch_gateways", gatekeeper.run)
+
+    @app.on_before_shutdown.connect
+    async def close_gateways(*_: Any, **__: Any) -> None:
+        nudger.close()
+        for gateway in gatekeeper.guarded.values():
+            await gateway.close()
+
+
+def _take_payments_and_webhooks(
+    app: Any, settings: Settings, gateways: Mapping[str, Gateway], rules: IntakeRules,
+    registry: CollectorRegistry,
+) -> None:  # fmt: skip
+    """Add `POST /payments` with `POST /webhooks/{gateway}`; close what they append with at the end."""
+    payments = appending(settings, lambda: Path(str(app.conf.datadir)))
+    events = appending_events(settings)
+    intake = HttpIntake(rules, payments.add)
+    page_of_payments(app, settings, intake, registry)
+    page_of_questions(app, settings, intake)
+    sources = configured_sources(settings, gateways)
+    count = webhook_counter(registry, sources)
+    page_of_webhooks(app, Receiver(
+        sources, events.add, lambda gateway, outcome: count.labels(gateway, outcome).inc()
+    ))  # fmt: skip
+
+    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
+    async def close_intakes(*_: Any, **__: Any) -> None:
+        # Faust ends its web server last: until then nothing could be appended for those who ask
+        await app.web.stop_server()
+        await asyncio.gather(payments.close(), events.close())
 
 
 def _prepare(app: faust.App, settings: Settings, cluster: Cluster) -> None:

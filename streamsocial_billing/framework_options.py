@@ -9,12 +9,12 @@ from streamsocial_billing import __version__
 from streamsocial_billing.data_folder import default_folder
 from streamsocial_billing.domain.card_numbers import mask_card_numbers
 from streamsocial_billing.kafka.credentials import kafka_credentials
+from streamsocial_billing.kafka.topics import REPLICATION_ADVICE
 from streamsocial_billing.logs.setup import fold
 from streamsocial_billing.payments.outcome_lines import tell
 from streamsocial_billing.settings import Settings
 
 WEB_BIND = "127.0.0.1"
-REPLICATION_ADVICE = "start the missing brokers, or set BILLING_REPLICATION"
 GAP_ALARM_S = 60.0  # one payment that holds up the commits behind it for so long is an alarm ...
 GAP_ALARM_DEADLINES = 3  # ... but never less than so many gateway deadlines
 

@@ -70,7 +70,7 @@ def reset(yes: bool) -> None:
     Says what it would delete, then asks. Refused while a worker uses the folder. Exit code 1 if nothing was
     deleted because nobody said yes.
     """
-    from streamsocial_billing.cli.main import the_app
+    from streamsocial_billing.cli.shared import the_app
 
     app = the_app()
     folder, tables, names = Path(app.conf.datadir), Path(app.conf.tabledir), set(app.tables)

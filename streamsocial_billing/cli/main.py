@@ -1,7 +1,6 @@
 """The command line: Faust's own commands with those of the payments app beside them."""
 
 import sys
-from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,30 +35,13 @@ from streamsocial_billing.cli.shared import (
     waiting,
 )
 from streamsocial_billing.cli.shared import one_line_errors as one_line_errors
+from streamsocial_billing.cli.shared import the_app as the_app
 from streamsocial_billing.cli.shared import the_settings as the_settings
 from streamsocial_billing.cli.wrong_values import plain
 from streamsocial_billing.data_folder import LEDGER, default_ledger
 from streamsocial_billing.domain.events import PRODUCTS
-from streamsocial_billing.settings import SettingsError
 
 GATEWAY_PORT = 8420
-
-
-@cache
-def the_app() -> faust.App:
-    """The app of this process, from its environment.
-
-    Raises:
-        SystemExit: with one line if a setting is wrong.
-    """
-    from streamsocial_billing.app import create_app
-    from streamsocial_billing.gateways.configured import configured_gateways
-
-    settings = the_settings()
-    try:
-        return create_app(settings, configured_gateways(settings))
-    except SettingsError as exc:
-        give_up(exc)
 
 
 def main() -> NoReturn:

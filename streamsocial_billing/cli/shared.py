@@ -1,4 +1,4 @@
-"""What every command needs: the settings, options that several have, one line for an error."""
+"""What every command needs: the settings, the app, options that several have, one line for an error."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import faust
 from confluent_kafka import KafkaException
 
 from faust_exactly_once import ExactlyOnceError
@@ -54,6 +55,23 @@ def the_settings() -> Settings:
     """
     try:
         return Settings.from_environment(os.environ)
+    except SettingsError as exc:
+        give_up(exc)
+
+
+@cache
+def the_app() -> faust.App:
+    """The app of this process, from its environment.
+
+    Raises:
+        SystemExit: with one line if a setting is wrong.
+    """
+    from streamsocial_billing.app import create_app
+    from streamsocial_billing.gateways.configured import configured_gateways
+
+    settings = the_settings()
+    try:
+        return create_app(settings, configured_gateways(settings))
     except SettingsError as exc:
         give_up(exc)
 

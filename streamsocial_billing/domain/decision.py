@@ -16,8 +16,8 @@ from streamsocial_billing.domain.events import (
     fingerprint,
     gateway_key,
 )
+from streamsocial_billing.domain.gateway_calls import Traits
 from streamsocial_billing.domain.outcomes import Verdict
-from streamsocial_billing.gateways.base import Traits
 from tables.charges import ChargeState, Money, RefundsApart
 from tables.payments import (
     Entry,

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import orjson
 
-from faust_exactly_once import partition_of as partition_of
 from streamsocial_billing.domain.card_numbers import ANY_LEAD, holds_card, is_card, mask_text
 from streamsocial_billing.domain.card_numbers import mask_card_numbers as mask_card_numbers
 from streamsocial_billing.domain.money import CURRENCIES, MAX_AMOUNT_MINOR, is_amount

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from streamsocial_billing.domain.events import gateway_key_of
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     NOT_CALLED,
     Absent,
     Ambiguous,
     Answer,
     Declined,
     Found,
-    Gateway,
+    HasAccount,
     Invalid,
     KeyMismatch,
     NotSent,
@@ -106,7 +106,7 @@ def verdict_of_answer(answer: Answer, query: Query, before: str | None) -> Verdi
             return Verdict("unknown", before, error=reason)
 
 
-def account_forbids(gateway: Gateway, account: str) -> Verdict | None:
+def account_forbids(gateway: HasAccount, account: str) -> Verdict | None:
     """What a payment of this account is while the gateway, started, has another one; None: it may be called.
 
     An empty `account` was never known, so nobody was called: any will do.

@@ -1,140 +1,63 @@
-"""What the rest of the app knows of a payment gateway.
-
-A call ends in one of six outcomes and never in an exception: a decline is a value, doubt is a type of
-its own. Source of the classes: the table "Outcomes" of the payments design.
-"""
+"""What the rest of the app knows of a payment gateway: how it is called, until when a call is repeated."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Protocol
+
+from streamsocial_billing.domain.gateway_calls import (
+    NOT_CALLED,
+    Absent,
+    Ambiguous,
+    Answer,
+    ChargeRequest,
+    Declined,
+    Found,
+    Invalid,
+    KeyMismatch,
+    Movement,
+    NotSent,
+    Outcome,
+    Owner,
+    Query,
+    RefundRequest,
+    Succeeded,
+    Traits,
+)
+
+__all__ = [
+    "Absent",
+    "Ambiguous",
+    "Answer",
+    "ChargeRequest",
+    "Declined",
+    "Found",
+    "Gateway",
+    "Invalid",
+    "KeyMismatch",
+    "ListFailed",
+    "MAX_LISTED_MINOR",
+    "MIN_TRY_S",
+    "Movement",
+    "NOT_CALLED",
+    "NotSent",
+    "Outcome",
+    "Owner",
+    "Query",
+    "RefundRequest",
+    "Succeeded",
+    "Traits",
+    "call_until",
+    "charge_until",
+    "check_writable",
+    "unreadable",
+]
 
 MIN_TRY_S = 0.05
 """A try that would have less time than this is not begun: it could only turn "unsent" into doubt."""
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
-
-NOT_CALLED = frozenset({"breaker_open", "stopped", "account_changed"})
-"""Reasons of NotSent under which the gateway was not called at all: no try, and none to repeat at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChargeRequest:
-    """One charge; the same event always makes an equal request.
-
-    `idempotency_key` travels as `metadata.ref` too. `amount_minor` is in minor units of `currency`
-    (ISO 4217).
-    """
-
-    idempotency_key: str
-    user_id: str
-    payment_id: str
-    fingerprint: str
-    amount_minor: int
-    currency: str
-    payment_method: str
-
-
-@dataclass(frozen=True, slots=True)
-class RefundRequest:
-    """One refund of (a part of) a charge; the same event always makes an equal request.
-
-    `charge_ref` is the gateway's id of the charge; amounts in minor units of `currency` (ISO 4217).
-    """
-
-    idempotency_key: str
-    user_id: str
-    payment_id: str
-    fingerprint: str
-    amount_minor: int
-    currency: str
-    charge_ref: str
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Asks what the gateway knows under our reference; only an answer that agrees with the rest counts.
-
-    `idempotency_key` is our reference, `action` charge or refund, `charge_ref` the gateway's id of the
-    refunded charge (refunds only), `since_ms` the append time of the payment's first event, `until_ms` when
-    its last call was surely over: nothing later need be read (None: it may be called at this moment).
-    """
-
-    idempotency_key: str
-    action: str
-    user_id: str
-    payment_id: str
-    amount_minor: int
-    currency: str
-    since_ms: int
-    charge_ref: str | None = None
-    until_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The gateway has it under our reference.
-
-    `status` is `succeeded`, `declined` or `pending`; user, amount and currency are the gateway's own words,
-    which the caller compares (`agrees`).
-    """
-
-    gateway_ref: str
-    status: str
-    reason: str | None
-    amount_minor: int
-    currency: str
-    user_id: str | None
-    payment_id: str | None = None
-    soft: bool = False
-
-    def agrees(self, query: Query) -> bool:
-        """True if this can be the payment that was asked for (payments.md: user, amount, currency)."""
-        asked = query.user_id, query.amount_minor, query.currency.upper()
-        return (self.user_id, self.amount_minor, self.currency.upper()) == asked
-
-
-@dataclass(frozen=True, slots=True)
-class Absent:
-    """The gateway answered, and has nothing under our reference at this moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Movement:
-    """One row of the gateway's own list; minor units, ms since the epoch.
-
-    `kind` is `charge`, `refund` or `dispute`, `status` `succeeded` (money moved), `failed` or `pending`;
-    `dispute_won` gives back a dispute that has an id of its own (`charge_ref`: that id, or the charge's).
-    `unreadable`: a row without our reference that makes no sense here, whatever of it could be read.
-    `ref`, `payment_id`, `user_id` are our metadata, None on what is not ours; `charge_ref` is set on refunds
-    and disputes; `fee_minor` where the gateway's list tells it in the same currency; `returned_minor` is what
-    came back of `amount_minor` (gateways/moved.py).
-    """
-
-    gateway_ref: str
-    kind: str
-    status: str
-    amount_minor: int
-    currency: str
-    created_ms: int
-    ref: str | None = None
-    payment_id: str | None = None
-    user_id: str | None = None
-    charge_ref: str | None = None
-    fee_minor: int | None = None
-    returned_minor: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose a gateway's object is, by the words that our call gave it; `ref` is our idempotency key."""
-
-    user_id: str
-    payment_id: str
-    ref: str
-
 
 MAX_LISTED_MINOR = 10**15
 """The largest amount that a list is believed to have; more is no reading of ours."""
@@ -165,83 +88,6 @@ def check_writable(*texts: str | None) -> None:
 
 class ListFailed(Exception):
     """Raised when a gateway's list could not be read to its end; the text says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """What differs between gateways beyond their wire formats; seconds.
-
-    key_safe_window_s   3/4 of how long the gateway remembers an idempotency key
-    consistency_delay_s how long a charge may stay out of `find` after it happened
-    min_minor, max_minor  smallest, largest amount per currency, in minor units; a missing one: no bound
-    list_reach_s        how far back its list goes; None: to the beginning
-    """
-
-    key_safe_window_s: float
-    consistency_delay_s: float
-    min_minor: dict[str, int] = field(default_factory=dict)
-    max_minor: dict[str, int] = field(default_factory=dict)
-    list_reach_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Succeeded:
-    """The gateway holds the money (charge) or gave it back (refund); `gateway_ref` is its id of that."""
-
-    repeatable: ClassVar[bool] = False
-    gateway_ref: str
-
-
-@dataclass(frozen=True, slots=True)
-class Declined:
-    """The gateway refused for good, for the given reason code; nothing moved. `soft`: worth a new payment."""
-
-    repeatable: ClassVar[bool] = False
-    reason: str
-    gateway_ref: str | None = None
-    soft: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Invalid:
-    """The gateway could not accept a request of our making; nothing was charged, no repeat helps."""
-
-    repeatable: ClassVar[bool] = False
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class KeyMismatch:
-    """The gateway knows the key with other parameters; a person has to look."""
-
-    repeatable: ClassVar[bool] = False
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NotSent:
-    """Proven not executed; `retry_after_s` is the gateway's own wish in seconds, if it has one."""
-
-    repeatable: ClassVar[bool] = True
-    reason: str
-    retry_after_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ambiguous:
-    """Executed or not: the reply does not tell. A repeat with the same key settles it.
-
-    `ask_only`: the reply is stored under the key (a 5xx with the replay mark), so a repeat only brings it
-    again; `find` has to settle it.
-    """
-
-    repeatable: ClassVar[bool] = True
-    reason: str
-    ask_only: bool = False
-
-
-Answer = Found | Absent | NotSent | Ambiguous
-Outcome = Succeeded | Declined | Invalid | KeyMismatch | NotSent | Ambiguous
 
 
 class Gateway(Protocol):

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from streamsocial_billing.domain.money import CURRENCIES, exponent_of
-from streamsocial_billing.reconciliation.errors import InputRefused
+from streamsocial_billing.gateways.errors import InputRefused
 
 KINDS: Final = frozenset({"charge", "refund", "dispute", "adjustment", "conversion", "payout"})
 MAX_MINOR: Final = 10**15

@@ -7,7 +7,7 @@ from collections import Counter
 
 import orjson
 
-from streamsocial_billing.reconciliation.errors import InputRefused
+from streamsocial_billing.gateways.errors import InputRefused
 
 Sums = Counter[tuple[str, int]]
 """By currency and column of the totals, as the file writes them."""

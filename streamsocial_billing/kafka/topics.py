@@ -8,7 +8,6 @@ from confluent_kafka.admin import NewTopic
 
 from faust_exactly_once import AS_BROKERS, Cluster, SetupRefused, TopicFacts
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.framework_options import REPLICATION_ADVICE
 from streamsocial_billing.settings import (
     ANSWERS,
     BREAKS,
@@ -29,6 +28,7 @@ DAY_MS: Final = 86_400_000
 INPUT_RETENTION_MS: Final = 30 * DAY_MS
 RECORD_BYTES: Final = 1_048_588  # Kafka's default of max.message.bytes
 FOR_EVER: Final = "-1"
+REPLICATION_ADVICE: Final = "start the missing brokers, or set BILLING_REPLICATION"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from faust_exactly_once import Event, current_unit
+from faust_exactly_once import Event, current_unit, partition_of
 from streamsocial_billing.domain.decision import (
     ACTIONS,
     DEDUP_RETENTION_MS,
@@ -18,7 +18,7 @@ from streamsocial_billing.domain.decision import (
     decide,
     past_window,
 )
-from streamsocial_billing.domain.events import BadInput, PaymentEvent, partition_of
+from streamsocial_billing.domain.events import BadInput, PaymentEvent
 from streamsocial_billing.domain.outcomes import INTERNAL_ERROR, TOO_OLD_TO_CALL, Verdict, verdict
 from streamsocial_billing.domain.times import now_ms as now_ms
 from streamsocial_billing.gateways.base import ChargeRequest, Gateway, Outcome, RefundRequest, call_until

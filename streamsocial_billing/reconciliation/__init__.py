@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamsocial_billing.reconciliation.errors import InputRefused
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.reconciliation.run import Done, Wish, reconcile
 
 __all__ = ["Done", "InputRefused", "Wish", "reconcile"]

@@ -9,7 +9,7 @@ from typing import Final
 
 from streamsocial_billing.domain.references import is_our_reference, kind_of_reference
 from streamsocial_billing.gateways.base import Absent, Answer, Found, Gateway, ListFailed, Movement, Query
-from streamsocial_billing.reconciliation.errors import InputRefused
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.reconciliation.store import ADD_B, BATCH_ROWS
 
 LOOK_BACK_MS: Final = 86_400_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any, Final
 
-from streamsocial_billing.reconciliation.errors import InputRefused
+from streamsocial_billing.gateways.errors import InputRefused
 
 LINE_IS_OURS: Final = """l.ref IS NOT NULL
     OR EXISTS (SELECT 1 FROM a AS c WHERE c.gateway = l.gateway AND c.action = 'charge'

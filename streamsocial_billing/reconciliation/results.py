@@ -15,10 +15,11 @@ from typing import Any, Final
 import orjson
 from confluent_kafka import Message
 
-from streamsocial_billing.domain.events import gateway_key_of, partition_of
+from faust_exactly_once import partition_of
+from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.times import now_ms
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.kafka.committed import CommittedLog, Place
-from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.store import ADD_A, insert_many
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, PAYMENTS, RESULTS, Settings
 

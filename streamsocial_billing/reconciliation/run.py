@@ -12,13 +12,13 @@ from typing import Any, Final, Protocol
 import orjson
 
 from streamsocial_billing.gateways.base import Gateway
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.routing import HOW_TO_SET_UP
 from streamsocial_billing.gateways.settlement_lines import Reading
 from streamsocial_billing.kafka.topics import INPUT_RETENTION_MS
 from streamsocial_billing.reconciliation.asking import ask
 from streamsocial_billing.reconciliation.breaks import DAY_MS, Break
 from streamsocial_billing.reconciliation.bridge import bridges
-from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.findings import between_books_and_lists
 from streamsocial_billing.reconciliation.gateway_lists import LOOK_BACK_MS, load_lists
 from streamsocial_billing.reconciliation.matching import index_for_proposals, match

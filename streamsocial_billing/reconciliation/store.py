@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from streamsocial_billing.domain.money import EXPONENTS
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.locks import lock
-from streamsocial_billing.reconciliation.errors import InputRefused
 
 CACHE_KIB: Final = 64 * 1024
 """Pages that SQLite may hold in memory, for both files together about twice that."""

@@ -13,7 +13,6 @@ from streamsocial_billing.payments.gateway_availability import Gatekeeper
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.web.access import may_read
 from streamsocial_billing.web.html import for_people
-from streamsocial_billing.web.reconciliation import page_of_reconciliation
 from streamsocial_billing.web.responding import respond
 from tables.payments import payment_key
 
@@ -21,16 +20,6 @@ ACTIONS = ("charge", "refund", "not_recorded")
 SEVERITY_OF_STATUS = {"succeeded": "ok", "unknown": "warning", "parked": "warning"}
 """How the page of a payment is coloured; others are neither good nor bad news for an operator."""
 Find = Callable[[], Mapping[str, Any] | None]
-
-
-def declare_views(
-    app: Any, layer: Layer, settings: Settings, charges: Any, payments: Any, metrics: Metrics,
-    gatekeeper: Gatekeeper,
-) -> None:  # fmt: skip
-    """Add every page that reads to the app's web server."""
-    page_of_tables(app, layer, settings, charges, payments)
-    page_of_state(app, layer, metrics, gatekeeper)
-    page_of_reconciliation(app, settings, metrics)
 
 
 def page_of_tables(app: Any, layer: Layer, settings: Settings, charges: Any, payments: Any) -> None:

@@ -20,7 +20,7 @@ from support.topics import committed, make_topics
 
 from broker.cluster import LocalCluster, Node
 from broker.leaders import transaction_coordinator
-from streamsocial_billing.domain.events import partition_of
+from faust_exactly_once import partition_of
 from streamsocial_billing.intake.producer import PaymentProducer
 from streamsocial_billing.settings import METRICS, PAYMENTS, Settings
 

@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 from support.system import Record, System, payment
 
-from streamsocial_billing.domain.events import PaymentEvent, partition_of
+from faust_exactly_once import partition_of
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.settings import PAYMENTS
 
 PARTITIONS = 2

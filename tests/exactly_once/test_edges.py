@@ -21,8 +21,8 @@ from support.until import until
 from support.web_client import get
 
 from broker import LocalBroker
+from faust_exactly_once import partition_of
 from faust_exactly_once.cluster import Cluster
-from streamsocial_billing.domain.events import partition_of
 from streamsocial_billing.settings import PAYMENTS, RETRY
 
 APP = ROOT / "tests" / "support" / "sources_app.py"

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from support.system import Payments, Stream, System, payment, statuses
 
-from streamsocial_billing.domain.events import PaymentEvent, partition_of
+from faust_exactly_once import partition_of
+from streamsocial_billing.domain.events import PaymentEvent
 
 ONCE_AND_REPLAYED = {("succeeded", False, False): 40, ("succeeded", True, False): 40}
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import pytest
 from support.system import System, WorkerProcess, payment
 
-from streamsocial_billing.domain.events import PaymentEvent, partition_of
+from faust_exactly_once import partition_of
+from streamsocial_billing.domain.events import PaymentEvent
 
 PARTITIONS = 4
 HANDLERS_BEGIN_WITHIN_S = 2.0

@@ -15,7 +15,7 @@ from confluent_kafka import Producer
 from support.system import System, payment
 from support.topics import committed
 
-from streamsocial_billing.domain.events import partition_of
+from faust_exactly_once import partition_of
 from streamsocial_billing.kafka.committed import KafkaProblem
 from streamsocial_billing.operations.dead_letters import ReplayRefused, letter, letters, replay, replayed
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, REPLAYS, Settings

@@ -14,7 +14,7 @@ from support.stripe_alone import StripeAlone
 from support.system import System, payment
 from support.web_client import get, post
 
-from streamsocial_billing.domain.events import partition_of
+from faust_exactly_once import partition_of
 from streamsocial_billing.settings import RESULTS
 
 FIELDS = {

@@ -19,7 +19,8 @@ import pytest
 from confluent_kafka import Producer
 from support.topics import ROOT, committed, make_topics
 
-from streamsocial_billing.domain.events import PaymentEvent, partition_of
+from faust_exactly_once import partition_of
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import PaymentProducer
 from streamsocial_billing.intake.submit import submit_lines

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from faust_exactly_once import partition_of
 from streamsocial_billing.domain.card_numbers import holds_card, is_card
 from streamsocial_billing.domain.events import (
     BadInput,
@@ -27,7 +28,6 @@ from streamsocial_billing.domain.events import (
     fingerprint,
     gateway_key,
     mask_card_numbers,
-    partition_of,
     payment_metric,
     requested_metric,
 )

@@ -1,6 +1,5 @@
 """The declarations of the tables."""
 
-import ast
 import re
 from pathlib import Path
 
@@ -59,16 +58,3 @@ def test_options_reach_the_table(app: faust.App) -> None:
 def test_a_payment_key_is_user_then_payment() -> None:
     """Both ids without a slash, so no two payments share a key."""
     assert "u1/p1" == payment_key("u1", "p1")
-
-
-def test_the_folder_imports_faust_only() -> None:
-    """`tables` is below everything and never pulls in the app."""
-    imported = set()
-    for path in FOLDER.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                imported.add((node.module or "").split(".")[0])
-            elif isinstance(node, ast.Import):
-                imported |= {name.name.split(".")[0] for name in node.names}
-
-    assert {"__future__", "collections", "operator", "typing", "faust", "tables"} == imported

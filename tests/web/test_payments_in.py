@@ -25,7 +25,8 @@ from support.web_client import Answer, get, post
 from support.webhook_payloads import SECRET, stripe_charge, stripe_event, stripe_signature
 
 from broker import LocalBroker
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key, partition_of
+from faust_exactly_once import partition_of
+from streamsocial_billing.domain.events import PaymentEvent, gateway_key
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import GATEWAY_EVENTS, METRICS, PAYMENTS
 from streamsocial_billing.web.payments_in import QUESTIONS

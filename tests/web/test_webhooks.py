@@ -35,7 +35,7 @@ from support.webhook_payloads import (
 )
 from support.wiremock_server import WireMock
 
-from streamsocial_billing.domain.events import partition_of
+from faust_exactly_once import partition_of
 from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.settings import GATEWAY_EVENTS
 

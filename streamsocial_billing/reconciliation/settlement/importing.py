@@ -11,11 +11,11 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Final
 
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.paypal import settlement as paypal
 from streamsocial_billing.gateways.settlement_lines import Line, Reading, Rows, refused
 from streamsocial_billing.gateways.settlement_parts import KeptParts, PartsMissing
 from streamsocial_billing.gateways.stripe import settlement as stripe
-from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.settlement import simple
 from streamsocial_billing.reconciliation.store import ADD_LINE, insert_many
 

@@ -9,10 +9,10 @@ from support.small_books import OLD, filled, found_in, result
 
 from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways.base import Movement
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.provider_event import Unreadable
 from streamsocial_billing.gateways.stripe import webhook as stripe
 from streamsocial_billing.gateways.stripe.shapes import movement_of
-from streamsocial_billing.reconciliation.errors import InputRefused
 
 KEY = gateway_key_of("ann", "charge", "p0")
 PAID: dict[str, Any] = {"amount_minor": 2500, "gateway": "stripe", "gateway_ref": "ch_1"}

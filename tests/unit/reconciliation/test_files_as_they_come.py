@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.settlement_lines import Reading
 from streamsocial_billing.reconciliation.bridge import bridges
-from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.settlement.importing import load_all
 from streamsocial_billing.reconciliation.store import in_memory
 

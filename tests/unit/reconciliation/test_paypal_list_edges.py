@@ -11,9 +11,9 @@ from support.small_books import OLD, classes, reconciled, result
 
 from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways.base import ListFailed, Movement
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.paypal.search import movement_of
 from streamsocial_billing.gateways.settlement_lines import Line
-from streamsocial_billing.reconciliation.errors import InputRefused
 
 KEY = gateway_key_of("ann", "charge", "p0")
 PAID: dict[str, Any] = {"amount_minor": 2500, "gateway": "paypal", "gateway_ref": "CAP1"}

@@ -15,10 +15,10 @@ from support.small_books import OLD, classes, filled, found_in, reconciled, resu
 
 from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways.base import ListFailed, Movement
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.paypal.search import movement_of as paypal_row
 from streamsocial_billing.gateways.settlement_lines import Line
 from streamsocial_billing.gateways.stripe.shapes import movement_of as stripe_row
-from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.not_ours import not_ours
 
 CHARGE_KEY = gateway_key_of("ann", "charge", "p0")

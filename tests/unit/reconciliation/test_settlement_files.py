@@ -11,9 +11,9 @@ from support.planted_output import write_files
 from support.simulator import ROOT
 
 from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.paypal.settlement import kind_of
 from streamsocial_billing.gateways.settlement_lines import KINDS, BadLine, minor_units
-from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.settlement.importing import load
 from streamsocial_billing.reconciliation.store import in_memory
 

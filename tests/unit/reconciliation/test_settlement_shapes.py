@@ -13,10 +13,10 @@ from support.small_books import OLD, filled, found_in, reconciled, result
 
 from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways.base import Movement
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.settlement_lines import Line, Reading
 from streamsocial_billing.gateways.settlement_parts import PartsMissing
 from streamsocial_billing.reconciliation.bridge import bridges
-from streamsocial_billing.reconciliation.errors import InputRefused
 from streamsocial_billing.reconciliation.settlement.importing import load, load_all
 from streamsocial_billing.reconciliation.store import KEPT_NAME, in_memory, opened
 

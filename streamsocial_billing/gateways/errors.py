@@ -1,4 +1,4 @@
-"""What stops a reconciliation."""
+"""What ends the reading of a list or file of a gateway."""
 
 
 class InputRefused(Exception):

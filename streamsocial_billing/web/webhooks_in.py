@@ -1,49 +1,18 @@
-"""The pages that take something in: payments, webhooks."""
+"""`POST /webhooks/{gateway}`: what gateways send."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from aiohttp.web import Response
 from faust.web import Request, View
 from prometheus_client import CollectorRegistry, Counter
 
-from streamsocial_billing.gateways.base import Gateway
-from streamsocial_billing.intake.appending import appending
-from streamsocial_billing.intake.http import HttpIntake, Rules
 from streamsocial_billing.intake.http_replies import refusal
-from streamsocial_billing.intake.webhooks.appending import appending_events
-from streamsocial_billing.intake.webhooks.configured import configured_sources
 from streamsocial_billing.intake.webhooks.receiver import MAX_BYTES, OUTCOMES, Receiver
-from streamsocial_billing.settings import Settings
 from streamsocial_billing.web.bodies import BodyFailed, read_body
-from streamsocial_billing.web.payments_in import page_of_payments, page_of_questions
 from streamsocial_billing.web.responding import respond
-
-
-def declare_receivers(
-    app: Any, settings: Settings, gateways: Mapping[str, Gateway], rules: Rules, registry: CollectorRegistry
-) -> None:
-    """Add `POST /payments` with `POST /webhooks/{gateway}`; close what they append with at the end."""
-    payments = appending(settings, lambda: Path(str(app.conf.datadir)))
-    events = appending_events(settings)
-    intake = HttpIntake(rules, payments.add)
-    page_of_payments(app, settings, intake, registry)
-    page_of_questions(app, settings, intake)
-    sources = configured_sources(settings, gateways)
-    count = webhook_counter(registry, sources)
-    page_of_webhooks(app, Receiver(
-        sources, events.add, lambda gateway, outcome: count.labels(gateway, outcome).inc()
-    ))  # fmt: skip
-
-    @app.on_before_shutdown.connect  # type: ignore[untyped-decorator]
-    async def close_intakes(*_: Any, **__: Any) -> None:
-        # Faust ends its web server last: until then nothing could be appended for those who ask
-        await app.web.stop_server()
-        await asyncio.gather(payments.close(), events.close())
 
 
 def page_of_webhooks(app: Any, receiver: Receiver) -> None:

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from confluent_kafka import Producer
 
-from faust_exactly_once import opening, task
+from faust_exactly_once import commit_loop, opening
 from faust_exactly_once.commit import Sealed, seal
+from faust_exactly_once.commit_loop import CommitLoop
+from faust_exactly_once.key_queues import KeyQueues
 from faust_exactly_once.producer import ConfluentProducer
 from faust_exactly_once.recovery import Recovery, start_offsets
 from faust_exactly_once.store import PartitionStore, TaskStores
-from faust_exactly_once.task import Task
 from faust_exactly_once.units import Outgoing, Unit
 
 LATE_S: Final = 0.3
@@ -44,22 +45,22 @@ def outputs_outside_the_transaction() -> None:
 
 def outputs_without_their_offset() -> None:
     """2: no barrier: what is finished behind a gap is committed now, its offset some day."""
-    choose: Any = Task._choose
+    choose: Any = CommitLoop._choose
 
-    def choose_all(self: Task) -> Sealed | None:
+    def choose_all(self: CommitLoop) -> Sealed | None:
         chosen: Sealed | None = choose(self)
         if chosen is None:
             return None
         taken = set(chosen.units)
-        runs = [unit for source in self.sources.values() for unit in source.run]
+        runs = [unit for source in self._task.sources.values() for unit in source.run]
         early = [unit for unit in runs if unit.finished and unit not in taken]
         units = sorted([*chosen.units, *early], key=lambda unit: unit.number)
-        sealed = seal(units, chosen.offsets, self.committed_value)
+        sealed = seal(units, chosen.offsets, self._task.committed_value)
         for unit in early:
             unit.sends, unit.writes, unit.counted = [], {}, ()
         return Sealed(chosen.units, sealed.records, sealed.changes, sealed.offsets)
 
-    _replace(Task, "_choose", choose_all)
+    _replace(CommitLoop, "_choose", choose_all)
 
 
 def changelog_after_the_commit() -> None:
@@ -109,9 +110,9 @@ def recovery_skipped() -> None:
 
 def offsets_dropped_at_a_rebalance() -> None:
     """6: the acknowledgements are dropped before the last commit, its output is not."""
-    last_commit: Any = Task._last_commit
+    last_commit: Any = CommitLoop.last_commit
 
-    async def without_offsets(self: Task, limit_s: float) -> None:
+    async def without_offsets(self: CommitLoop, limit_s: float) -> None:
         choose: Any = self._choose
 
         def chosen() -> Sealed | None:
@@ -127,16 +128,16 @@ def offsets_dropped_at_a_rebalance() -> None:
 
     real: Any = ConfluentProducer.add_offsets
     _replace(ConfluentProducer, "add_offsets", add_offsets)
-    _replace(Task, "_last_commit", without_offsets)
+    _replace(CommitLoop, "last_commit", without_offsets)
 
 
 def exceptions_acknowledge() -> None:
     """7: an exception in a handler acknowledges the event, with half of what it did."""
 
-    async def give_up(self: Task, unit: Unit, handler: Any, exc: Exception) -> None:
+    async def give_up(self: KeyQueues, unit: Unit, handler: Any, exc: Exception) -> None:
         pass
 
-    _replace(Task, "_try_again", give_up)
+    _replace(KeyQueues, "_try_again", give_up)
 
 
 def last_event_again() -> None:
@@ -154,7 +155,7 @@ def commit_past_a_gap() -> None:
     def choose(runs: Any, limit: int) -> list[list[Unit]]:
         return [[unit for unit in list(run)[:limit] if unit.finished] for run in runs]
 
-    _replace(task, "choose", choose)
+    _replace(commit_loop, "choose", choose)
 
 
 class _PlainProducer:

@@ -26,8 +26,9 @@ from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.slot import Slot
+from faust_exactly_once.source import Source
 from faust_exactly_once.store import TaskStores
-from faust_exactly_once.task import Source, Task
+from faust_exactly_once.task import Task
 
 SOURCE = TP("events", 0)
 
@@ -109,7 +110,7 @@ class App:
 
 
 class OurBooks:
-    """The layer's: `Dispatcher.batches`, `Batch.each`, `Task.commit_once`."""
+    """The layer's: `Dispatcher.batches`, `Batch.each`, `CommitLoop.commit_once`."""
 
     def __init__(self, committed: int) -> None:
         self._kafka = MemoryKafka([SOURCE])
@@ -147,7 +148,7 @@ class OurBooks:
 
     async def commit(self) -> int:
         """The offset of the transaction, else the one committed before."""
-        await self._task.commit_once()
+        await self._task.commits.commit_once()
         return self._kafka.committed[SOURCE] or 0
 
     async def close(self) -> None:

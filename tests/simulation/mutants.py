@@ -7,18 +7,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from faust_exactly_once import commit, opening, recovery, selection, task
+from faust_exactly_once import commit, commit_loop, opening, recovery, selection
 from faust_exactly_once.batch import Batch
 from faust_exactly_once.cluster import Cluster, LogEnds
 from faust_exactly_once.commit import Committer, Sealed
+from faust_exactly_once.commit_loop import CommitLoop
 from faust_exactly_once.counters import RECORD
 from faust_exactly_once.dispatcher import Dispatcher
+from faust_exactly_once.key_queues import KeyQueues
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.opening import Opening
 from faust_exactly_once.producer import ConfluentProducer
 from faust_exactly_once.recovery import Recovery
+from faust_exactly_once.source import Source
 from faust_exactly_once.store import NO_STATE, TaskStores
-from faust_exactly_once.task import Source, Task
 from faust_exactly_once.units import Unit
 
 Patch = tuple[Any, str, Any]
@@ -58,7 +60,7 @@ def failure_acknowledges() -> list[Patch]:
     async def no_second_try(*_: Any) -> None:
         return None
 
-    return [(Task, "_try_again", no_second_try)]
+    return [(KeyQueues, "_try_again", no_second_try)]
 
 
 def store_before_commit() -> list[Patch]:
@@ -183,18 +185,18 @@ def dropped_batch_counts() -> list[Patch]:
 def overlay_released() -> list[Patch]:
     """An overlay entry leaves with a commit although a later unit has changed it."""
 
-    def release(self: Task, sealed: Sealed) -> None:
+    def release(self: CommitLoop, sealed: Sealed) -> None:
         _release(self, sealed)
         for unit in sealed.units:
             for where in unit.writes:
-                self.overlay.pop(where, None)
+                self._task.overlay.pop(where, None)
 
-    return [(Task, "_release", release)]
+    return [(CommitLoop, "_release", release)]
 
 
 def commit_after_doubt() -> list[Patch]:
     """After a commit that may have happened the same units are committed in a last commit."""
-    return [(Task, "_in_doubt", property(lambda self: False, lambda self, value: None))]
+    return [(CommitLoop, "_in_doubt", property(lambda self: False, lambda self, value: None))]
 
 
 def read_to_the_end() -> list[Patch]:
@@ -218,11 +220,11 @@ def not_cut() -> list[Patch]:
 def handed_over_twice() -> list[Patch]:
     """An offset that the fetcher delivers again is handled again (defect 8)."""
 
-    def admit(self: Task, source: Source, event: Any, handler: Any) -> bool:
+    def admit(self: KeyQueues, source: Source, event: Any, handler: Any) -> bool:
         source.admit_from = min(source.admit_from, event.offset)
         return _admit(self, source, event, handler)
 
-    return [(Task, "admit", admit)]
+    return [(KeyQueues, "admit", admit)]
 
 
 def bare_fetches() -> list[Patch]:
@@ -264,7 +266,7 @@ def one_too_far() -> list[Patch]:
     def seal(units: Any, offsets: Mapping[Any, int], committed: Any) -> Sealed:
         return _seal(units, {tp: at + 1 if units else at for tp, at in offsets.items()}, committed)
 
-    return [(task, "seal", seal)]
+    return [(commit_loop, "seal", seal)]
 
 
 def emptied_units_have_counted() -> list[Patch]:
@@ -288,7 +290,7 @@ def sums_of_this_incarnation() -> list[Patch]:
         mine.update({t: values[RECORD] for t, values in sealed.changes.items() if RECORD in values})
         return sealed
 
-    return [(task, "seal", seal)]
+    return [(commit_loop, "seal", seal)]
 
 
 _commit = Committer.commit
@@ -297,8 +299,8 @@ _open = ConfluentProducer.init_transactions
 _begin = ConfluentProducer.begin_transaction
 _open_task = Opening.open
 _reader = Cluster._reader
-_release = Task._release
-_admit = Task.admit
+_release = CommitLoop._release
+_admit = KeyQueues.admit
 _reader_config = Recovery._reader_config
 _batches = Dispatcher.batches
 _seal = commit.seal

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from faust_exactly_once import (
     answers,
     cluster,
+    commit_loop,
     counts,
     health,
     layer,
@@ -22,7 +23,6 @@ from faust_exactly_once import (
     store,
     stream,
     supervisor,
-    task,
 )
 from faust_exactly_once.turn import Turn
 
@@ -34,7 +34,8 @@ from .producer import SimulatedProducer
 
 LOGGER = logging.getLogger("faust_exactly_once")
 CLOCKED = (
-    answers, cluster, counts, health, opening, producer, recovery, slot, speaking, store, supervisor, task,
+    answers, cluster, commit_loop, counts, health, opening, producer, recovery, slot, speaking, store,
+    supervisor,
 )  # fmt: skip
 OUTSIDE: list[tuple[Any, str, Any]] = [
     (producer, "Producer", SimulatedProducer),

@@ -21,8 +21,9 @@ from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.recovery import start_offsets
 from faust_exactly_once.slot import Slot
+from faust_exactly_once.source import Source
 from faust_exactly_once.store import Identity, TaskStores
-from faust_exactly_once.task import Source, Task
+from faust_exactly_once.task import Task
 from streamsocial_billing.app import create_app
 from streamsocial_billing.domain import times
 from streamsocial_billing.domain.events import Nudge, PaymentEvent

@@ -21,12 +21,14 @@ from faust_exactly_once.errors import (
     RecordRefused,
     StoreFailed,
 )
+from faust_exactly_once.key_queues import HandlerFailed
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.slot import Slot
+from faust_exactly_once.source import Source
 from faust_exactly_once.store import Identity, PartitionStore, TaskStores
-from faust_exactly_once.task import HandlerFailed, Source, Task
+from faust_exactly_once.task import Task
 from faust_exactly_once.units import Outgoing, current_unit
 
 TP = ("events", 0)

@@ -50,8 +50,9 @@ from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.recovery import start_offsets
 from faust_exactly_once.slot import Slot
+from faust_exactly_once.source import Source
 from faust_exactly_once.store import Identity, PartitionStore, TaskStores
-from faust_exactly_once.task import Source, Task
+from faust_exactly_once.task import Task
 from faust_exactly_once.units import Outgoing, current_unit
 
 SOURCES: list[TP] = [("events", 0), ("again", 0)]

@@ -3,18 +3,21 @@
 from typing import Any
 
 from .errors import ExactlyOnceError
-from .task import Handler, Source, Task, Worker
+from .key_queues import Handler
+from .owner import Owner
+from .source import Source
+from .task import Task
 from .turn import Turn
 
 
 class Batch:
     """Records of a source partition as one Faust event: `async for batch in stream: await batch.each(f)`."""
 
-    __slots__ = ("_at", "_follows", "_source", "_taken", "_task", "_worker", "events")
+    __slots__ = ("_at", "_follows", "_owner", "_source", "_taken", "_task", "events")
 
-    def __init__(self, worker: Worker, task: Task, source: Source, events: list[Any]) -> None:
+    def __init__(self, owner: Owner, task: Task, source: Source, events: list[Any]) -> None:
         self.events = events
-        self._worker = worker
+        self._owner = owner
         self._task = task
         self._source = source
         self._follows = source.delivered
@@ -37,7 +40,7 @@ class Batch:
         source = self._source
         if source.admit_from < self._follows:
             skipped = BatchSkipped(f"the agent of {source.topic} skipped events: they come again")
-            self._worker.task_failed(self._task, skipped)
+            self._owner.task_failed(self._task, skipped)
             self._at = len(self.events)
         return self._at == 0
 
@@ -55,17 +58,17 @@ class Batch:
         """
         if not self.begin():
             return
-        task, source, worker = self._task, self._source, self._worker
-        bounds = worker.bounds
+        task, source, owner = self._task, self._source, self._owner
+        bounds, queues = owner.bounds, task.queues
         try:
             for event in self.events:
                 if bounds.is_full():
                     await bounds.room()
                 if not task.accepting:
                     return
-                task.admit(source, event, handler)
+                queues.admit(source, event, handler)
         except BaseException:
-            worker.task_failed(task, BatchSkipped(f"the agent of {source.topic} was stopped amid a batch"))
+            owner.task_failed(task, BatchSkipped(f"the agent of {source.topic} was stopped amid a batch"))
             raise
         self.end()
 
@@ -74,7 +77,7 @@ class Batch:
 
         An agent that is cancelled here has lost nothing: the same event is the next one.
         """
-        bounds = self._worker.bounds
+        bounds = self._owner.bounds
         while self._at < len(self.events):
             if bounds.is_full():
                 await bounds.room()
@@ -82,7 +85,7 @@ class Batch:
                 return False
             event = self.events[self._at]
             self._at += 1
-            if self._task.admit(self._source, event, turn.run):
+            if self._task.queues.admit(self._source, event, turn.run):
                 self._task.followers.add(turn)
                 return True
         return False

@@ -89,7 +89,7 @@ class Committer:
         5. add the source offsets, under the member's generation
         6. commit the transaction
         7. write the values into RocksDB, with the changelog offset they reach
-        (8. release the overlay: `Task`, on the event loop)
+        (8. release the overlay: `CommitLoop`, on the event loop)
 
         Raises:
             TransactionAborted: nothing happened; `sealed` may be sent again.

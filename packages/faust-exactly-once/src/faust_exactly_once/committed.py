@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Iterable
 
 from .errors import StoreFailed
+from .source import Waiting
 from .state import State
 from .store import View
-from .task import Task, Waiting
+from .task import Task
 
 
 class CommittedState:

@@ -15,11 +15,13 @@ from .errors import KafkaUnavailable, OffsetsMissing
 from .group import GroupMember
 from .notes import is_of_offset, make_note, mark_of, read_note, read_reached
 from .options import Options
+from .owner import Owner
 from .producer import ConfluentProducer
 from .recovery import Plan, Recovery, contradicts, plan, start_offsets
 from .slot import Slot
+from .source import Source
 from .store import NO_STATE, PartitionStore, TaskStores
-from .task import Source, Task, Worker
+from .task import Task
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -50,12 +52,12 @@ class Found(NamedTuple):
 class Opening:
     """Opens incarnations of tasks; what blocks runs in threads of its own."""
 
-    def __init__(self, app: Any, options: Options, cluster: Cluster, worker: Worker) -> None:
+    def __init__(self, app: Any, options: Options, cluster: Cluster, owner: Owner) -> None:
         self.facts: dict[str, TopicFacts] = {}
         self._app = app
         self._options = options
         self._cluster = cluster
-        self._worker = worker
+        self._owner = owner
         self._cluster_id = ""
         self._incarnations = 0
         self._commits = ThreadPoolExecutor(COMMIT_THREADS, thread_name_prefix="commit")
@@ -114,7 +116,7 @@ class Opening:
         committer = Committer(producer, stores, slot.partition, slot.membership, changelogs, self._options)
         self._incarnations += 1
         return Task(
-            self._worker, slot.partition, sources, stores, committer, self._commits, self._incarnations,
+            self._owner, slot.partition, sources, stores, committer, self._commits, self._incarnations,
             slot.counts,
         )
 

@@ -8,7 +8,8 @@ from typing import Any
 from .counts import Counts
 from .membership import Membership
 from .recovery import Recovery
-from .task import Source, Task
+from .source import Source
+from .task import Task
 
 STATES = ("fencing", "recovering", "running", "blocked", "closing", "closed")
 

@@ -6,7 +6,7 @@ from .bounds import Bounds
 from .group import GroupMember
 from .options import Options
 from .slot import Slot
-from .task import Task
+from .units import OwnTask
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class State:
         """False while the group's coordinator does not answer the member."""
         return self.member is None or self.member.has_contact()
 
-    def task_failed(self, task: Task, exc: BaseException) -> None:
+    def task_failed(self, task: OwnTask, exc: BaseException) -> None:
         """Take over a task whose commit or handler failed: its owner looks at it next."""
         slot = self.slots.get(task.partition)
         if slot is not None and slot.task is task and slot.failure is None:

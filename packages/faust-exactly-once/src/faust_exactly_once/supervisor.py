@@ -19,14 +19,14 @@ from .errors import (
     StoreFailed,
     TaskFenced,
 )
+from .key_queues import HandlerFailed
 from .membership import Membership
 from .opening import Opening
 from .slot import Slot
 from .speaking import Assignments
 from .state import State
-from .task import HandlerFailed
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger(f"{__package__}.layer")  # the name under which operators know these lines
 
 FINAL = (HandlerFailed, RecordRefused, SetupRefused)
 STORE_FAILURES_IN_A_ROW = 3

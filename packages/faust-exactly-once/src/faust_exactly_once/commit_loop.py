@@ -1,0 +1,228 @@
+"""The commit loop of a task: chooses what may commit, commits it, releases it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from contextlib import suppress
+from typing import Protocol
+
+from .commit import Committer, Sealed, seal
+from .counts import Counts, reason
+from .errors import RecordRefused, TopicUnknown, TransactionAborted
+from .key_queues import KeyQueues
+from .owner import Owner
+from .selection import choose
+from .source import Source
+from .units import OwnTask, Unit
+
+logger = logging.getLogger(f"{__package__}.task")  # the name under which operators know these lines
+
+ABORTS_IN_A_ROW = 5
+UNKNOWN_PAUSE_S = 0.5  # before a topic that a broker does not know is tried again; the producer says how long
+PACE = 2.0  # under load a commit is followed by a pause of this many times its own length
+
+
+class Committing(OwnTask, Protocol):
+    """What the loop needs of its task; `wake` says that there may be something to commit."""
+
+    sources: Mapping[str, Source]
+    counts: Counts
+    is_open: bool
+    wake: asyncio.Event
+
+
+class CommitLoop:
+    """Commits what finishes, one transaction at a time."""
+
+    def __init__(
+        self, task: Committing, queues: KeyQueues, owner: Owner, committer: Committer, executor: Executor
+    ) -> None:
+        self._task = task
+        self._queues = queues
+        self._owner = owner
+        self._committer = committer
+        self._executor = executor
+        self._in_doubt = False
+        self._most_units = owner.options.max_units_per_commit
+        self._committing = asyncio.Lock()
+        self._under_way: asyncio.Future[None] | None = None
+        self._loop: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to commit what finishes."""
+        self._loop = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            while self._task.is_open:
+                await self._task.wake.wait()
+                self._task.wake.clear()
+                took_s = await self.commit_once()
+                if took_s and self._waits():
+                    await asyncio.sleep(min(took_s * PACE, self._owner.options.commit_interval_ms / 1000))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as exc:
+            self._owner.task_failed(self._task, exc)
+
+    async def commit_once(self) -> float:
+        """Commit what may commit now.
+
+        Returns:
+            how long it took in seconds; 0 if there was nothing.
+        """
+        async with self._committing:
+            # a commit that failed or was given up may have happened: this incarnation commits nothing more
+            sealed = self._choose() if self._task.is_open and not self._in_doubt else None
+            if sealed is None:
+                return 0.0
+            started = time.monotonic()
+            self._in_doubt = True
+            committed = await self._commit_or_narrow(sealed)
+            self._in_doubt = False
+            if committed and self._task.is_open:
+                self._release(sealed)
+            took = time.monotonic() - started
+        if committed:
+            records = len(sealed.records) + sum(len(changes) for changes in sealed.changes.values())
+            self._task.counts.committed(len(sealed.units), records, took)
+        moved = any(source.idle_position() is not None for source in self._task.sources.values())
+        if moved or self._waits() or len(sealed.units) >= self._owner.options.max_units_per_commit:
+            self._task.wake.set()
+        return took
+
+    def _choose(self) -> Sealed | None:
+        sources = list(self._task.sources.values())
+        chosen = choose([source.run for source in sources], self._most_units)
+        if self._most_units == 1:
+            _keep_only_the_first(chosen)
+        offsets: dict[tuple[str, int], int] = {}
+        for source, run in zip(sources, chosen, strict=True):
+            at = run[-1].event.offset + 1 if run else source.idle_position()
+            if run and len(run) == len(source.run) and not source.queued:
+                at = max(source.position, run[-1].event.offset + 1)
+            if at is not None:
+                offsets[source.topic, self._task.partition] = at
+        if not offsets:
+            return None
+        units = [unit for run in chosen for unit in run]
+        if sum(1 for run in chosen if run) > 1:
+            units.sort(key=lambda unit: unit.number)
+        return seal(units, offsets, self._task.committed_value)
+
+    async def _commit_or_narrow(self, sealed: Sealed) -> bool:
+        """Commit; after a refused record first what stands before it, then its unit alone (point 9d).
+
+        Returns:
+            False if nothing was committed, because fewer units are tried next.
+
+        Raises:
+            RecordRefused: of a unit that was tried alone; the worker stops, naming the record.
+        """
+        most = self._owner.options.max_units_per_commit
+        try:
+            await self._commit_in_thread(sealed)
+        except RecordRefused as exc:
+            if len(sealed.units) < 2:
+                raise
+            logger.warning(
+                "task %d: Kafka refuses a record of one of %d events, trying fewer at once: %s",
+                self._task.partition, len(sealed.units), exc, extra={"task": self._task.partition},
+            )  # fmt: skip
+            self._most_units = max(1, min(self._most_units, len(sealed.units)) // 2)
+            return False
+        self._most_units = min(most, self._most_units * 2)
+        return True
+
+    async def _commit_in_thread(self, sealed: Sealed) -> None:
+        """Run the commit; a definite abort sends the same sealed units again (point 9a)."""
+        loop = asyncio.get_running_loop()
+        attempt = 0
+        while True:
+            attempt += 1
+            self._under_way = loop.run_in_executor(self._executor, self._committer.commit, sealed)
+            try:
+                return await asyncio.shield(self._under_way)
+            except TransactionAborted as exc:
+                self._task.counts.aborted(exc)
+                alone, unknown = len(sealed.units) < 2, isinstance(exc, TopicUnknown)
+                attempt -= unknown
+                if attempt == ABORTS_IN_A_ROW or (isinstance(exc, RecordRefused) and not alone):
+                    raise
+                logger.warning(
+                    "task %d: transaction aborted, sending it again: %s", self._task.partition, exc,
+                    extra={"task": self._task.partition, "fold": True},
+                )  # fmt: skip
+                await asyncio.sleep(UNKNOWN_PAUSE_S if unknown else 0.05 * attempt)
+
+    def _release(self, sealed: Sealed) -> None:
+        """Step 8 of the commit: forget the units; an overlay entry leaves only if it is unchanged."""
+        last_of_key, overlay = self._queues.last_of_key, self._task.overlay
+        size = 0
+        for unit in sealed.units:
+            unit.committed = True
+            unit.previous = None
+            size += unit.size
+            if last_of_key.get(unit.event.key) is unit:
+                del last_of_key[unit.event.key]
+            for where in unit.writes:
+                change = overlay.get(where)
+                if change is not None and change.writer is unit:
+                    del overlay[where]
+        for (topic, _), offset in sealed.offsets.items():
+            source = self._task.sources[topic]
+            source.committed = offset
+            while source.run and source.run[0].committed:
+                source.run.popleft()
+        self._owner.bounds.bytes_held(-size)
+        self._tell(sealed.units)
+
+    def _tell(self, units: Iterable[Unit]) -> None:
+        """Pass on what handlers wanted told of committed units; a fault in there undoes no commit."""
+        tell = self._owner.options.tell_committed
+        if tell is None:
+            return
+        try:
+            for unit in units:
+                for facts in unit.told:
+                    tell(unit.event, facts)
+        except Exception:
+            with suppress(Exception):  # a log that fails may fail here as well
+                logger.exception("task %d: the log of committed outcomes failed", self._task.partition)
+
+    async def last_commit(self, limit_s: float) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self.commit_once()
+        except Exception as exc:  # whatever it was: the next incarnation goes by the committed offset
+            logger.warning(
+                "task %d: the last commit did not happen, its events will be handled again: %s",
+                self._task.partition, reason(exc), extra={"task": self._task.partition, "fold": True},
+            )  # fmt: skip
+
+    def cancel(self) -> None:
+        """Begin no further commit; one that is under way in its thread goes on."""
+        if self._loop is not None:
+            self._loop.cancel()
+
+    async def returned(self) -> None:
+        """Wait until the last commit thread has returned."""
+        under_way = self._under_way
+        if under_way is not None and not under_way.done():
+            await asyncio.wait([under_way])
+        if under_way is not None and under_way.done() and not under_way.cancelled():
+            under_way.exception()  # seen by whoever awaited it, or a zombie's: either way no longer news
+
+    def _waits(self) -> bool:
+        """True while units are not committed."""
+        return any(source.run for source in self._task.sources.values())
+
+
+def _keep_only_the_first(chosen: list[list[Unit]]) -> None:
+    """Leave the run that begins with the earliest unit; its key's earlier units are not in another one."""
+    first = min((run[0].number for run in chosen if run), default=0)
+    for run in chosen:
+        if run and run[0].number != first:
+            run.clear()

@@ -29,10 +29,11 @@ from streamsocial_billing.operations.handler import Commands, OnCommand
 from streamsocial_billing.operations.kill_switch import START, STOP, Switching
 from streamsocial_billing.operations.replies import Answers
 from streamsocial_billing.operations.resolve import RESOLVE, Resolving
+from streamsocial_billing.payments.bad_input import Reader
 from streamsocial_billing.payments.charge import Billing
+from streamsocial_billing.payments.following import Following
 from streamsocial_billing.payments.gateway_availability import Gatekeeper
 from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD, Observer, is_forgettable
-from streamsocial_billing.payments.record_outcome import Settlement
 from streamsocial_billing.payments.refund import Refunds
 from streamsocial_billing.payments.retention import SweepTimer
 from streamsocial_billing.payments.retry import DueTimer, Resolver
@@ -94,32 +95,27 @@ def create_app(
     # tables
     table = declare_all(app, exactly_once.counters)
     counters, subscribed = table["task_counters"], table["subscriptions"]
-    books = Books(
-        results=results, metrics=metrics, dead_letters=dead_letters,
-        charges=table["charges"], payments=table["payments"], open_payments=table["open_payments"],
-        business_refs=table["business_refs"], gateway_events=table["gateway_events"],
-        awaited_charges=table["awaited_charges"], counters=counters,
-    )  # fmt: skip
+    books = Books(results, metrics, table, counters)
+    reader = Reader(dead_letters, counters, lambda: layer.partitions)
 
     # rooms: what is done with a record
     gatekeeper = Gatekeeper(app, layer, gateways, settings, breaker or Rules())
     guarded = gatekeeper.guarded
-    settlement = Settlement(books)
-    refunds = Refunds(settings, books, guarded, settlement)
-    billing = Billing(settings, books, guarded, lambda: layer.partitions, settlement, refunds)
-    observer = Observer(books, guarded, lambda: layer.partitions, settlement)
     subscriptions = Subscriptions(books, subscribed, renewals, guarded, settings.dunning_after_days)
-    settlement.hooks.append(subscriptions.learn)
+    following = Following(books, subscriptions.learn)
+    refunds = Refunds(settings, books, guarded, following.follow)
+    billing = Billing(settings, reader, books, guarded, refunds, following.follow)
+    observer = Observer(reader, books, guarded, following.follow)
     resolver = Resolver(
-        settings, books, guarded, lambda: layer.partitions, settlement, refunds,
+        settings, reader, books, guarded, following,
         kinds={"subscription": subscriptions.nudged, "gateway_event": observer.forget},
     )  # fmt: skip
     switching = Switching(table["gateway_switches"])
-    by_hand = Resolving(books, gateways, settlement, settings.gateway_deadline_s / 2)
+    by_hand = Resolving(books, gateways, following.follow, settings.gateway_deadline_s / 2)
     handlers: dict[str, OnCommand] = {
         **subscriptions.commands(), STOP: switching.stop, START: switching.start, RESOLVE: by_hand.resolve,
     }  # fmt: skip
-    commands = Commands(books, lambda: layer.partitions, Answers(answers), handlers)
+    commands = Commands(reader, Answers(answers), handlers)
 
     # agents
     @app.agent(payments)
@@ -154,8 +150,8 @@ def create_app(
     until_the_end(app, "look_at_the_system", overview.run)
     told = Metrics(layer)
     told.registry.register(GATEWAY_TOLD)
-    told.registry.register(PaymentMetrics(gatekeeper, books.buried))
-    page_of_tables(app, layer, settings, books.charges, books.payments)
+    told.registry.register(PaymentMetrics(gatekeeper, reader.buried))
+    page_of_tables(app, layer, settings, table["charges"], table["payments"])
     page_of_state(app, layer, told, gatekeeper)
     page_of_reconciliation(app, settings, told)
     page_of_status(app, overview)

@@ -24,12 +24,13 @@ from streamsocial_billing.domain.decision import (
     Decision,
     Reject,
     Replay,
-    after_outcome,
     charge_state_after,
     decide,
+    first_entry,
 )
 from streamsocial_billing.domain.events import BadInput, PaymentEvent, charge_result, payment_metric
-from streamsocial_billing.domain.outcomes import Verdict, verdict
+from streamsocial_billing.domain.known import Received
+from streamsocial_billing.domain.outcomes import Called, Verdict, verdict
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import ChargeRequest, charge_until
 from streamsocial_billing.gateways.simulated import SimulatedGateway
@@ -89,11 +90,11 @@ class Plain:
         replayed, attempts = False, 0
         if isinstance(decision, Charge):
             found, attempts = await self._charge(payment, decision)
-            self._payments[payment_key(payment.user_id, payment.payment_id)] = after_outcome(
-                payment, status=found.status, reason=found.reason, gateway_account=self._gateway.account,
-                gateway_ref=found.gateway_ref, attempts=attempts, ever_ambiguous=found.ambiguous,
-                last_error=found.error, source=dict(source), appended_ms=at_ms, now_ms=at_ms,  # type: ignore[arg-type]
-            )  # fmt: skip
+            called = Called(found, self._gateway.account, attempts)
+            received = Received(payment, dict(source), at_ms)  # type: ignore[arg-type]
+            self._payments[payment_key(payment.user_id, payment.payment_id)] = first_entry(
+                received, called, at_ms
+            )
         elif isinstance(decision, Replay):
             found, replayed = Verdict(decision.status, decision.reason, decision.gateway_ref), True
             attempts = decision.attempts

@@ -21,7 +21,7 @@ from streamsocial_billing.app import create_app
 from streamsocial_billing.cli.main import the_settings
 from streamsocial_billing.domain import decision
 from streamsocial_billing.gateways.simulated import SimulatedGateway
-from streamsocial_billing.payments.charge import Books
+from streamsocial_billing.payments.unit_writer import Books
 from torture.orders import Orders
 
 VARIABLE: Final = "TORTURE_WORKER"
@@ -81,15 +81,15 @@ class Stumble(Exception):
     """Raised amid a handler for no reason: the unit has to be emptied, then made again."""
 
 
-def stumbling(write: Callable[..., None], share: float, dice: random.Random) -> Callable[..., None]:
-    """`Books.write` that raises now and then, after the entry was kept, before anything was answered."""
+def stumbling(answer: Callable[..., None], share: float, dice: random.Random) -> Callable[..., None]:
+    """`Books.answer` that raises now and then, after the entry was kept, before anything was answered."""
 
-    def write_or_raise(*args: Any, **kwargs: Any) -> None:
+    def answer_or_raise(*args: Any, **kwargs: Any) -> None:
         if dice.random() < share:
             raise Stumble("amid the unit")
-        write(*args, **kwargs)
+        answer(*args, **kwargs)
 
-    return write_or_raise
+    return answer_or_raise
 
 
 def add_source(app: Any, name: str) -> None:
@@ -117,7 +117,7 @@ def main() -> None:
         opening.ConfluentProducer = LateProducer  # type: ignore[attr-defined]
     if spec.stumbles:
         dice = random.Random()  # noqa: S311 - any moment will do
-        Books.write = stumbling(Books.write, spec.stumbles, dice)  # type: ignore[method-assign]
+        Books.answer = stumbling(Books.answer, spec.stumbles, dice)  # type: ignore[method-assign]
     decision.SCHEDULE_S = SCHEDULE_S  # type: ignore[misc]
     settings = the_settings()
     gateway = SimulatedGateway(settings.simulator_url, max_connections=max(1, settings.max_in_flight // 2))

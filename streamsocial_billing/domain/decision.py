@@ -17,7 +17,8 @@ from streamsocial_billing.domain.events import (
     gateway_key,
 )
 from streamsocial_billing.domain.gateway_calls import Traits
-from streamsocial_billing.domain.outcomes import Verdict
+from streamsocial_billing.domain.known import Received
+from streamsocial_billing.domain.outcomes import Called, Verdict
 from tables.charges import ChargeState, Money, RefundsApart
 from tables.payments import (
     Entry,
@@ -25,7 +26,6 @@ from tables.payments import (
     PaymentEntry,
     SettledBy,
     SmallEntry,
-    Source,
     is_full,
 )
 
@@ -43,7 +43,7 @@ LONGEST_WISH_S: Final = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Call the gateway with this key, then store after_outcome()."""
+    """Call the gateway with this key, then store first_entry()."""
 
     idempotency_key: str
     fingerprint: str
@@ -51,7 +51,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Refund:
-    """Reserve, then call the gateway with this key, then store after_outcome()."""
+    """Reserve, then call the gateway with this key, then store first_entry()."""
 
     idempotency_key: str
     fingerprint: str
@@ -198,59 +198,43 @@ def proven_absent(entry: PaymentEntry, now_ms: int, traits: Traits) -> bool:
     return since is not None and now_ms - since >= traits.consistency_delay_s * 1000
 
 
-def after_outcome(
-    event: PaymentEvent,
-    *,
-    status: str,
-    reason: str | None,
-    gateway_account: str,
-    gateway_ref: str | None,
-    attempts: int,
-    ever_ambiguous: bool,
-    last_error: str | None,
-    source: Source | None,
-    appended_ms: int,
-    now_ms: int,
-    retry_after_s: float | None = None,
-    ask_only: bool = False,
-    soft: bool = False,
-    charge_ref: str | None = None,
-    conflicts_with: str | None = None,
-    known_fingerprint: str | None = None,
-    reserved_minor: int = 0,
+def first_entry(
+    received: Received, called: Called, now_ms: int, known_fingerprint: str | None = None
 ) -> PaymentEntry:
     """The entry of a payment whose first event was just handled.
 
-    `ever_ambiguous` must also be True if an earlier delivery of this event may have called the gateway before
-    a crash: of such a call nothing is stored, so nothing proves that it was not sent.
+    What was found must be ambiguous also where an earlier delivery of this event may have called the gateway
+    before a crash: of such a call nothing is stored, so nothing proves that it was not sent.
     """
-    due_at = now_ms + SCHEDULE_S[0] * 1000 if status == "unknown" else None
-    not_before = _wish(retry_after_s, now_ms) if due_at is not None else None
+    event, source, appended_ms = received
+    found, account, calls, _, _ = called
+    due_at = now_ms + SCHEDULE_S[0] * 1000 if found.status == "unknown" else None
+    not_before = _wish(found.retry_after_s, now_ms) if due_at is not None else None
     return {
         "fingerprint": known_fingerprint or fingerprint(event),
         "fingerprint_version": FINGERPRINT_VERSION,
         "key_version": KEY_VERSION,
         "action": event.action,
         "product": event.product,
-        "status": status,
-        "reason": reason,
+        "status": found.status,
+        "reason": found.reason,
         "gateway": event.gateway,
-        "gateway_account": gateway_account,
-        "gateway_ref": gateway_ref,
+        "gateway_account": account,
+        "gateway_ref": found.gateway_ref,
         "amount_minor": event.amount_minor,
         "currency": event.currency,
         "refunded_minor": 0,
-        "reserved_minor": reserved_minor,
+        "reserved_minor": 0,
         "payment_method": event.payment_method,
         "business_ref": event.business_ref,
         "refund_of": event.refund_of,
-        "charge_ref": charge_ref,
-        "conflicts_with": conflicts_with,
+        "charge_ref": None,
+        "conflicts_with": found.conflicts_with,
         "origin": "event",
-        "soft": soft,
-        "attempts": attempts,
-        "ever_ambiguous": ever_ambiguous,
-        "ask_only": ask_only,
+        "soft": found.soft,
+        "attempts": calls,
+        "ever_ambiguous": found.ambiguous,
+        "ask_only": found.ask_only,
         "requested_at": event.requested_at,
         "first_seen_at": appended_ms,
         "window_from": appended_ms,
@@ -263,7 +247,7 @@ def after_outcome(
         "held_since": None,
         "settled_by": None,
         "source": source,
-        "last_error": last_error,
+        "last_error": found.error,
     }
 
 

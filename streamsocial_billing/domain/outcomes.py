@@ -53,6 +53,28 @@ class Verdict(NamedTuple):
     window_from: int | None = None
 
 
+class Called(NamedTuple):
+    """What came of a payment's call; where nobody was called, what is known of it without that.
+
+    account     at the gateway, which was called or is to be called; empty: it is not known
+    calls       that were made, repeats with them
+    gateway_ms  milliseconds spent inside them, None where there was none
+    forbidden   nobody was called, as the gateway has another account, or does not know its own yet
+    """
+
+    found: Verdict
+    account: str = ""
+    calls: int = 0
+    gateway_ms: int | None = None
+    forbidden: bool = False
+
+    def in_doubt(self, doubt: bool) -> Called:
+        """The same where an earlier delivery may have called, too, though nothing of that is stored."""
+        if not doubt or self.found.ambiguous:
+            return self
+        return self._replace(found=self.found._replace(ambiguous=True))
+
+
 def verdict(outcome: Outcome) -> Verdict:
     """Map an outcome to a status (payments.md, "Outcomes"): all else than proven-unsent is `unknown`."""
     match outcome:

@@ -26,7 +26,7 @@ from streamsocial_billing.kafka.transactions import (
     TransactionalWriter,
     known_place,
 )
-from streamsocial_billing.payments.unit_writer import REPLAY_OF
+from streamsocial_billing.payments.bad_input import REPLAY_OF
 from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, REPLAYS, Settings
 
 BETWEEN_S: Final = 2.0

@@ -11,8 +11,7 @@ from streamsocial_billing.domain.events import BadInput
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.operations.replies import Answers
-from streamsocial_billing.payments.charge import check_partition
-from streamsocial_billing.payments.unit_writer import Books
+from streamsocial_billing.payments.bad_input import Reader
 
 logger = logging.getLogger(__name__)
 
@@ -46,20 +45,16 @@ class Commands:
     """
 
     def __init__(
-        self, books: Books, partitions: Callable[[], int], answers: Answers, handlers: Mapping[str, OnCommand]
+        self, reader: Reader, answers: Answers, handlers: Mapping[str, OnCommand]
     ) -> None:
-        self._books = books
-        self._partitions = partitions
+        self._reader = reader
         self._answers = answers
         self._handlers = handlers
 
     async def obey(self, event: Event) -> None:
         """One record of `billing-commands`."""
-        self._books.handled(event)
-        try:
-            command = Command.from_bytes(event.value)
-        except BadInput as bad:
-            await self._books.bury(event, bad, now_ms())
+        command = await self._reader.read(event, command_of, now_ms(), placed=False)
+        if command is None:
             return
         try:
             done = await self._carry_out(event, command)
@@ -76,9 +71,14 @@ class Commands:
         if command.user_id is not None:
             if event.key != command.user_id.encode():
                 raise BadInput("key_mismatch", "the record key is not the command's user_id")
-            check_partition(event, self._partitions())
+            self._reader.check_partition(event)
         return await self._handlers[command.command](event, command)
 
     def _refuse(self, event: Event, command: Command, why: str, code: str | None) -> None:
         logger.warning("%s by %s is refused: %s", command.subject(), command.actor, why)
         self._answers.refused(event, command, why, code)
+
+
+def command_of(event: Event, at_ms: int) -> Command:
+    """What a record of `billing-commands` says; raises BadInput."""
+    return Command.from_bytes(event.value)

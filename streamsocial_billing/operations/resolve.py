@@ -6,19 +6,21 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from faust_exactly_once import Event
 from streamsocial_billing.domain.card_numbers import mask_text
 from streamsocial_billing.domain.decision import OPEN
 from streamsocial_billing.domain.events import BadInput
-from streamsocial_billing.domain.outcomes import Verdict, account_forbids, question
+from streamsocial_billing.domain.outcomes import Called, Verdict, account_forbids, question
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import Absent, Found, Gateway, Query
 from streamsocial_billing.gateways.base import Answer as GatewayAnswer
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.operations.handler import Done, Refused
-from streamsocial_billing.payments.record_outcome import Settlement
+from streamsocial_billing.payments.calling import ask
+from streamsocial_billing.payments.following import Follow
+from streamsocial_billing.payments.record_outcome import record_again
 from streamsocial_billing.payments.unit_writer import Books
 from tables.payments import Entry, PaymentEntry, SettledBy, is_full
 
@@ -54,11 +56,11 @@ class Resolving:
     """Handles `resolve`. `gateways` are asked even while they are stopped: it is a person who asks."""
 
     def __init__(
-        self, books: Books, gateways: Mapping[str, Gateway], settlement: Settlement, ask_s: float
+        self, books: Books, gateways: Mapping[str, Gateway], follow: Follow, ask_s: float
     ) -> None:
         self._books = books
         self._gateways = gateways
-        self._settlement = settlement
+        self._follow = follow
         self._ask_s = ask_s
 
     async def resolve(self, event: Event, command: Command) -> Done:
@@ -66,12 +68,14 @@ class Resolving:
         if command.user_id is None:
             raise BadInput("wrong_type", "resolve is about a user")
         order, name = Order.of(command.details), f"{command.user_id}/{command.details.get('payment_id')}"
-        entry = self._open(self._books.entry(command.user_id, order.payment_id))
-        found = await self._found(command.user_id, order, entry)
+        known = self._books.look_up(command.user_id, order.payment_id)
+        entry = self._open(known.entry)
+        asked = await self._ask(command.user_id, order, entry)
+        called = Called(_settled_as(order, asked.said), asked.account)
         by: SettledBy = {"actor": command.actor, "reason": command.reason, "at": command.at}
-        self._settlement.settle(
-            command.user_id, order.payment_id, entry, found, calls=0, at_ms=now_ms(), by=by
-        )
+        change = record_again(known, entry, called, now_ms(), by)
+        self._books.write(change)
+        self._follow(change)
         logger.warning("%s is settled as %s by %s: %s", name, order.status, command.actor, command.reason)
         return Done(f"{name} is settled as {order.status}")
 
@@ -91,40 +95,43 @@ class Resolving:
             raise Refused("it is unknown, and tried on its own until it is known or parked")
         return entry
 
-    async def _found(self, user_id: str, order: Order, entry: PaymentEntry) -> Verdict:
-        """The verdict to store; raises Refused where the gateway's word is needed, or is another."""
-        answer = await self._asked(user_id, order, entry)
-        if order.status != "succeeded":
-            if isinstance(answer, Found) and answer.status != "declined":
-                raise Refused(f"the gateway has it as {answer.status}: {answer.gateway_ref}")
-            return Verdict(order.status, "resolved", order.gateway_ref)
-        if order.gateway_ref is None:
-            raise Refused("succeeded needs --gateway-ref, the gateway's id of it")
-        if isinstance(answer, Found):
-            if answer.status != "succeeded":
-                raise Refused(f"the gateway has it as {answer.status}: {answer.gateway_ref}")
-            if answer.gateway_ref != order.gateway_ref:
-                raise Refused(f"under our reference the gateway has {answer.gateway_ref}")
-            return Verdict("succeeded", None, answer.gateway_ref)
-        raise Refused(answer)
-
-    async def _asked(self, user_id: str, order: Order, entry: PaymentEntry) -> Found | str:
-        """What the gateway has of this very payment; a text where it has, or says, nothing."""
-        gateway = self._gateways.get(entry["gateway"])
+    async def _ask(self, user_id: str, order: Order, entry: PaymentEntry) -> _Said:
+        """What the gateway has of this very payment."""
+        gateway, account = self._gateways.get(entry["gateway"]), entry["gateway_account"]
         if gateway is None:
-            return f"gateway {entry['gateway']} is not configured here, so it cannot be asked"
+            return _Said(f"gateway {entry['gateway']} is not configured here, so it cannot be asked", account)
         query = question(user_id, order.payment_id, entry)
-        try:
-            await gateway.start()
-            forbidden = account_forbids(gateway, entry["gateway_account"])
-            if forbidden is not None:
-                return str(forbidden.error)
-            entry["gateway_account"] = gateway.account  # if it was not known before
-            answer = await gateway.find(query, timeout_s=self._ask_s)
-        except Exception:
-            logger.exception("gateway %s: internal error in a question", gateway.name)
-            return "the gateway could not be asked because of an internal error: see the worker's log"
-        return _judged(answer, query)
+        asked = await ask(gateway, query, account, self._ask_s)
+        if asked.forbidden is not None:
+            return _Said(str(asked.forbidden.error), asked.account)
+        if asked.answer is None:
+            lost = "the gateway could not be asked because of an internal error: see the worker's log"
+            return _Said(lost, asked.account)
+        return _Said(_judged(asked.answer, query), asked.account)
+
+
+class _Said(NamedTuple):
+    """What the gateway has of the payment, a text where it has, or says, nothing; the account asked."""
+
+    said: Found | str
+    account: str
+
+
+def _settled_as(order: Order, said: Found | str) -> Verdict:
+    """The verdict to store; raises Refused where the gateway's word is needed, or is another."""
+    if order.status != "succeeded":
+        if isinstance(said, Found) and said.status != "declined":
+            raise Refused(f"the gateway has it as {said.status}: {said.gateway_ref}")
+        return Verdict(order.status, "resolved", order.gateway_ref)
+    if order.gateway_ref is None:
+        raise Refused("succeeded needs --gateway-ref, the gateway's id of it")
+    if isinstance(said, Found):
+        if said.status != "succeeded":
+            raise Refused(f"the gateway has it as {said.status}: {said.gateway_ref}")
+        if said.gateway_ref != order.gateway_ref:
+            raise Refused(f"under our reference the gateway has {said.gateway_ref}")
+        return Verdict("succeeded", None, said.gateway_ref)
+    raise Refused(said)
 
 
 def _judged(answer: GatewayAnswer, query: Query) -> Found | str:

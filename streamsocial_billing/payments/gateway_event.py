@@ -8,7 +8,7 @@ changes, nothing told later lowers it, so order and repetition do not matter.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import orjson
@@ -16,16 +16,18 @@ from prometheus_client import Counter
 
 from faust_exactly_once import Event
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS, OPEN
-from streamsocial_billing.domain.events import BadInput, gateway_key_of
+from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_events import GatewayEvent
-from streamsocial_billing.domain.outcomes import Verdict
+from streamsocial_billing.domain.known import Known
+from streamsocial_billing.domain.outcomes import Called, Verdict
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import Gateway
-from streamsocial_billing.payments.charge import check_partition
-from streamsocial_billing.payments.record_outcome import Settlement
+from streamsocial_billing.payments.bad_input import Reader
+from streamsocial_billing.payments.following import Follow
+from streamsocial_billing.payments.record_outcome import Change, Row, entry_row, record_again
 from streamsocial_billing.payments.reported_by_gateway import book_external, book_refund_failed
 from streamsocial_billing.payments.unit_writer import Books
-from streamsocial_billing.payments.waiting import Awaiting
+from streamsocial_billing.payments.waiting import awaited_row, with_told
 from tables.gateway_events import SeenEvent, seen_key
 from tables.payments import Entry, ObservedEntry, PaymentEntry, SmallEntry, is_full, is_observed, is_small
 
@@ -49,39 +51,36 @@ class Observer:
     """Handles one message of a gateway at a time per user."""
 
     def __init__(
-        self, books: Books, gateways: Mapping[str, Gateway], partitions: Callable[[], int],
-        settlement: Settlement,
-    ) -> None:  # fmt: skip
+        self, reader: Reader, books: Books, gateways: Mapping[str, Gateway], follow: Follow
+    ) -> None:
+        self._reader = reader
         self._books = books
         self._gateways = gateways
-        self._partitions = partitions
-        self._settlement = settlement
-        self._awaiting = Awaiting(books)
+        self._follow = follow
 
     async def observe(self, event: Event) -> None:
         """One record of `gateway-events`: its effect once, or one dead letter."""
-        self._books.handled(event)
         at_ms = now_ms()
-        try:
-            told = GatewayEvent.from_bytes(event.value, key=event.key)
-            check_partition(event, self._partitions())
-        except BadInput as bad:
-            await self._books.bury(event, bad, at_ms)
+        told = await self._reader.read(event, told_of, at_ms)
+        if told is None:
             return
         seen = seen_key(told.user_id, told.gateway, told.event_id)
-        if seen in self._books.gateway_events:
+        if self._books.reported_before(seen):
             effect = "repeated"
         else:
-            self._books.gateway_events[seen] = {"at": at_ms}
+            self._put(told.user_id, told.payment_id, at_ms, ("gateway_events", seen, {"at": at_ms}))
             effect = self._effect(told, at_ms)
         GATEWAY_TOLD.labels(told.gateway, effect).inc()
+
+    def _put(self, user_id: str, payment_id: str | None, at_ms: int, *rows: Row) -> None:
+        self._books.write(Change(user_id, payment_id or "", at_ms, rows))
 
     async def forget(self, user_id: str, name: str, at_ms: int) -> None:
         """A nudge of the sweep: drop a message (`gateway:event_id`) whose retention is over."""
         key = f"{user_id}/{name}"
-        seen = self._books.gateway_events.get(key)
+        seen = self._books.reported_before(key)
         if seen is not None and _is_forgettable(seen, at_ms):
-            del self._books.gateway_events[key]
+            self._put(user_id, None, at_ms, ("gateway_events", key, None))
 
     def _effect(self, told: GatewayEvent, at_ms: int) -> str:
         payment_id = told.payment_id
@@ -101,17 +100,20 @@ class Observer:
         charge = self._books.entry(told.user_id, charge_id)
         if is_full(charge) or is_small(charge):
             return book_external(self._books, told, charge_id, charge, at_ms)
-        self._awaiting.add_told(told, charge_id)
+        waiting = with_told(self._books.awaited(told.user_id, charge_id), told, charge_id)
+        if waiting is not None:
+            self._put(told.user_id, charge_id, at_ms, awaited_row(told.user_id, charge_id, waiting))
         return "waits"
 
     def _ours(self, told: GatewayEvent, payment_id: str, at_ms: int) -> str:
-        entry = self._books.entry(told.user_id, payment_id)
+        known = self._books.look_up(told.user_id, payment_id)
+        entry = known.entry
         if not (is_full(entry) or is_small(entry)):
             return self._before_its_event(told, payment_id, entry if is_observed(entry) else None, at_ms)
         if entry["action"] != told.kind:
             return _contradicts(told, payment_id, entry)
         if is_full(entry) and entry["status"] in OPEN:
-            return self._open(told, payment_id, entry, at_ms)
+            return self._open(told, known, entry, at_ms)
         if told.kind == "refund" and entry["gateway_ref"] in (None, told.gateway_ref):
             effect = self._refund_ended(told, payment_id, entry, at_ms)
             if effect is not None:
@@ -153,14 +155,14 @@ class Observer:
             "amount_minor": told.amount_minor, "currency": told.currency, "soft": told.soft,
             "observed_at": before["observed_at"] if before is not None else at_ms,
         }  # fmt: skip
-        self._books.put(told.user_id, payment_id, observed)
+        self._put(told.user_id, payment_id, at_ms, entry_row(told.user_id, payment_id, observed))
         return "observed"
 
-    def _open(self, told: GatewayEvent, payment_id: str, entry: PaymentEntry, at_ms: int) -> str:
+    def _open(self, told: GatewayEvent, known: Known, entry: PaymentEntry, at_ms: int) -> str:
         """What was open is settled, with one final record; what disagrees waits for a person."""
         if not _agrees(told, entry):
             if entry["status"] == "parked":
-                return _contradicts(told, payment_id, entry)
+                return _contradicts(told, known.payment_id, entry)
             error = f"{told.gateway} reported {told.gateway_ref} with {told.amount_minor} {told.currency}"
             found = Verdict("parked", "found_disagrees", ambiguous=True, error=error)
         elif told.status == "succeeded":
@@ -169,8 +171,15 @@ class Observer:
             found = Verdict("declined", told.reason or "declined", told.gateway_ref, soft=told.soft)
         else:
             return "noted"
-        self._settlement.settle(told.user_id, payment_id, entry, found, calls=0, at_ms=at_ms)
+        change = record_again(known, entry, Called(found), at_ms)
+        self._books.write(change)
+        self._follow(change)
         return "parked" if found.status == "parked" else "settled"
+
+
+def told_of(event: Event, at_ms: int) -> GatewayEvent:
+    """What a record of `gateway-events` says; raises BadInput."""
+    return GatewayEvent.from_bytes(event.value, key=event.key)
 
 
 def is_forgettable(value: bytes, at_ms: int) -> bool:

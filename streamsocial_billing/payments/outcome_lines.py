@@ -11,16 +11,14 @@ from faust_exactly_once import Event, current_unit
 logger: Final = logging.getLogger("streamsocial_billing.outcome")
 
 
-def note(
-    payment_id: str, user_id: str, action: str, status: str, reason: str | None, attempt: int, *,
-    replayed: bool, resolves: bool, offset: int | None,
-) -> None:  # fmt: skip
+def note(facts: tuple[Any, ...]) -> None:
     """Have the outcome logged when the running unit commits; nothing of it if that level is switched off.
 
-    Never the payment method, never an amount: the log is read by more people than the books.
+    `facts`: payment_id, user_id, action, status, reason, attempt, replayed, resolves, offset. Never the
+    payment method, never an amount: the log is read by more people than the books.
     """
     if logger.isEnabledFor(logging.INFO):
-        current_unit().tell(payment_id, user_id, action, status, reason, attempt, replayed, resolves, offset)
+        current_unit().tell(*facts)
 
 
 def tell(event: Event, facts: tuple[Any, ...]) -> None:

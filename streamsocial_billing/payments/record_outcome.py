@@ -1,129 +1,280 @@
-"""The one way in which a payment's outcome is stored."""
+"""What is written of a payment's outcome: rows, records, counters.
+
+Pure: nothing is read or written here. What is known comes in, a Change goes out, which `Books.write` writes.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
-from faust_exactly_once import Event
 from streamsocial_billing.domain.decision import (
     FINAL,
+    OPEN,
     Adopt,
+    Charge,
+    Decision,
     Open,
+    Refund,
     Reject,
     Replay,
-    after_outcome,
     after_retry,
+    charge_state_after,
+    first_entry,
+    holds,
 )
-from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.domain.outcomes import Verdict
-from streamsocial_billing.payments.unit_writer import Books, source_of
-from tables.payments import PaymentEntry, SettledBy
+from streamsocial_billing.domain.events import charge_result, payment_metric
+from streamsocial_billing.domain.known import Known, Received
+from streamsocial_billing.domain.outcomes import Called, Verdict
+from tables.business_refs import business_key
+from tables.charges import ChargeState
+from tables.open_payments import OpenPayment
+from tables.payments import Entry, PaymentEntry, SettledBy, payment_key, written
+from tables.task_counters import CHARGED, FINAL_RESULTS, FIRST_RESULTS, OPENED, OUTCOMES, PARKED, REFUNDED
 
-logger = logging.getLogger(__name__)
+NO_TOPIC: Final = "external"  # results of what a gateway made, in the counters
+REPEATS: Final = OUTCOMES + "repeats"
+ABOUT: Final = (
+    "action", "product", "amount_minor", "currency", "gateway", "requested_at", "business_ref", "refund_of",
+    "origin", "source",
+)  # fmt: skip
 
-Hook = Callable[[str, str, PaymentEntry, int], None]
-"""Told of each stored outcome, inside its unit: user_id, payment_id, the entry after it, ms since epoch."""
+
+Row = tuple[str, str, Mapping[str, Any] | None]
+"""A table, a key of it, the value; None: there is none any more."""
+Counts = tuple[tuple[str, int], ...]
+"""What is added to which counter of the task."""
+NOTHING: Final[Counts] = ()
+NO_ROWS: Final[tuple[Row, ...]] = ()
 
 
-class Settlement:
-    """Stores what was learnt of a payment; who learnt it (a call, a nudge, a webhook, a person) is all one.
+class Answer(NamedTuple):
+    """One ChargeResult, its metric, the user's charge state after it: always these three together.
 
-    `hooks` may be added to until the worker starts; each is called inside the unit, so what it writes
-    commits with the outcome. A hook may touch keys of the same user only.
+    `facts` are those of its log line (outcome_lines.py).
     """
 
-    def __init__(self, books: Books, hooks: Sequence[Hook] = ()) -> None:
-        self._books = books
-        self.hooks: list[Hook] = list(hooks)
-
-    def first_outcome(
-        self, event: Event, payment: PaymentEvent, found: Verdict, *,
-        account: str, at_ms: int, calls: int = 0, gateway_ms: int | None = None, doubt: bool = False,
-        charge_ref: str | None = None, fingerprint: str | None = None, reserved_minor: int = 0,
-    ) -> PaymentEntry:  # fmt: skip
-        """Store the outcome of a payment that had no entry (or an observed one); emit it.
-
-        `account` is the one called, or to be called; `doubt`: an earlier delivery of this event may have
-        called the gateway, though nothing of that is stored; `reserved_minor`: what a refund holds of its
-        charge. Returns the stored entry.
-        """
-        entry = after_outcome(
-            payment, status=found.status, reason=found.reason, gateway_account=account,
-            gateway_ref=found.gateway_ref, attempts=calls, ever_ambiguous=found.ambiguous or doubt,
-            last_error=found.error, source=source_of(event), appended_ms=event.timestamp, now_ms=at_ms,
-            retry_after_s=found.retry_after_s, ask_only=found.ask_only, soft=found.soft,
-            charge_ref=charge_ref, conflicts_with=found.conflicts_with,
-            known_fingerprint=fingerprint, reserved_minor=reserved_minor,
-        )  # fmt: skip
-        self._books.keep_first(payment.user_id, payment.payment_id, entry)
-        self._books.answer(
-            event, payment, found, replayed=False, attempt=calls, gateway_ms=gateway_ms, at_ms=at_ms
-        )
-        if found.status == "parked":
-            _alarm(payment.user_id, payment.payment_id, entry)
-        self.tell(payment.user_id, payment.payment_id, entry, at_ms)
-        return entry
-
-    def answer_known(
-        self, event: Event, payment: PaymentEvent, decision: Replay | Open | Adopt | Reject, *,
-        account: str, at_ms: int,
-    ) -> None:  # fmt: skip
-        """Carry out a decision that calls nobody; `account`: the one that is charged at."""
-        match decision:
-            case Adopt(found, seen_account):
-                self.first_outcome(event, payment, found, account=seen_account, at_ms=at_ms)
-            case Reject(reason, stored, detail, conflicts_with):
-                found = Verdict("rejected", reason, conflicts_with=conflicts_with)
-                if detail:
-                    logger.warning(
-                        "%s %s/%s: %s", reason, payment.user_id, payment.payment_id, detail,
-                        extra={"payment_id": payment.payment_id, "reason": reason},
-                    )  # fmt: skip
-                if stored:
-                    self.first_outcome(event, payment, found, account=account, at_ms=at_ms)
-                else:
-                    self._books.answer(event, payment, found, replayed=False, attempt=0, at_ms=at_ms)
-            case Replay(status, reason, gateway_ref, attempts, conflicts_with):
-                found = Verdict(status, reason, gateway_ref, conflicts_with=conflicts_with)
-                self._books.answer(event, payment, found, replayed=True, attempt=attempts, at_ms=at_ms)
-            case Open(status, reason, gateway_ref, attempts, entry):
-                self._books.keep(payment.user_id, payment.payment_id, entry)
-                found = Verdict(status, reason, gateway_ref)
-                self._books.answer(event, payment, found, replayed=True, attempt=attempts, at_ms=at_ms)
-
-    def settle(
-        self, user_id: str, payment_id: str, entry: PaymentEntry, found: Verdict, *,
-        calls: int, at_ms: int, by: SettledBy | None = None,
-    ) -> PaymentEntry:  # fmt: skip
-        """Store the entry as it is after `calls` more gateway calls, or after a person settled it (`by`).
-
-        A final status writes the result that resolves the payment. From unknown to parked nothing is
-        written but the tables, the log. Returns the stored entry; raises ValueError for a final payment,
-        whose outcome never changes again.
-        """
-        changed = after_retry(entry, found, calls=calls, now_ms=at_ms, by=by)
-        self._books.keep(user_id, payment_id, changed)
-        if changed["status"] in FINAL:
-            final = Verdict(changed["status"], changed["reason"], changed["gateway_ref"])
-            self._books.write(
-                changed, user_id, payment_id, final, replayed=False, resolves=True,
-                attempt=changed["attempts"], gateway_ms=None, source=changed["source"], at_ms=at_ms,
-            )  # fmt: skip
-        elif changed["status"] == "parked" and entry["status"] != "parked":
-            _alarm(user_id, payment_id, changed)
-        self.tell(user_id, payment_id, changed, at_ms)
-        return changed
-
-    def tell(self, user_id: str, payment_id: str, entry: PaymentEntry, at_ms: int) -> None:
-        """Call each hook."""
-        for hook in self.hooks:
-            hook(user_id, payment_id, entry, at_ms)
+    user_id: str
+    result: bytes
+    product: str
+    metric: bytes
+    state: ChargeState
+    facts: tuple[Any, ...]
+    counts: Counts
 
 
-def _alarm(user_id: str, payment_id: str, entry: PaymentEntry) -> None:
-    logger.error(
-        "%s/%s is parked and waits for a person (`resolve`): %s: %s",
-        user_id, payment_id, entry["reason"], entry["last_error"],
-        extra={"payment_id": payment_id, "reason": entry["reason"]},
+class Change(NamedTuple):
+    """All that one step changes of a payment.
+
+    outcome  the entry, where it has an outcome that others may wait for; None: nothing follows
+    warning  reason and text of what people should hear of
+    """
+
+    user_id: str
+    payment_id: str
+    at_ms: int
+    rows: tuple[Row, ...]
+    answer: Answer | None = None
+    counts: Counts = ()
+    outcome: PaymentEntry | None = None
+    warning: tuple[str, str] | None = None
+
+
+# ---- the ways to record an outcome
+
+
+def record(
+    received: Received, known: Known, decision: Decision, called: Called | None, at_ms: int,
+    account: str = "",
+) -> Change:  # fmt: skip
+    """What an event comes to as it was decided, `called` where that was a call; else `account`."""
+    match decision:
+        case Charge(_, fingerprint) | Refund(_, fingerprint) if called is not None:
+            return record_first(received, known, first_entry(received, called, at_ms, fingerprint), called)
+        case Reject(reason, True, _, conflicts_with):
+            called = Called(Verdict("rejected", reason, conflicts_with=conflicts_with), account)
+            return record_first(received, known, first_entry(received, called, at_ms), called)
+        case Adopt(found, seen_account):
+            called = Called(found, seen_account)
+            return record_first(received, known, first_entry(received, called, at_ms), called)
+        case Replay() | Open() | Reject():
+            return record_known(received, known, decision, at_ms)
+    raise RuntimeError(f"decided {decision} for a {received.payment.action} that called nobody")
+
+
+def record_first(
+    received: Received, known: Known, entry: PaymentEntry, called: Called, *rows: Row
+) -> Change:
+    """The outcome of a payment that had no entry, or an observed one; `rows`: what changes with it."""
+    user_id, payment_id, _, _, state, _ = known
+    at_ms = entry["processed_at"]
+    key, counts = payment_key(user_id, payment_id), NOTHING
+    changed: tuple[Row, ...] = (("payments", key, written(entry)), *rows)
+    if entry["status"] in OPEN:
+        changed = (*changed, ("open_payments", key, open_payment(entry)))
+        counts = _parked(None, entry)
+    if entry["business_ref"] is not None and entry["action"] == "charge" and holds(entry):
+        named = business_key(user_id, entry["business_ref"])
+        changed = (*changed, ("business_refs", named, {"payment_id": payment_id}))
+    answer = answered(_of_event(received), user_id, payment_id, state, called, at_ms)
+    return Change(user_id, payment_id, at_ms, changed, answer, counts, entry)
+
+
+def record_known(received: Received, known: Known, decision: Replay | Open | Reject, at_ms: int) -> Change:
+    """The answer of an event that leaves its payment what it was."""
+    user_id, payment_id, _, _, state, _ = known
+    attempts, rows, counts = 0, NO_ROWS, NOTHING
+    if isinstance(decision, Reject):
+        found = Verdict("rejected", decision.reason, conflicts_with=decision.conflicts_with)
+    else:
+        attempts = decision.attempts
+        conflicts_with = decision.conflicts_with if isinstance(decision, Replay) else None
+        found = Verdict(decision.status, decision.reason, decision.gateway_ref, conflicts_with=conflicts_with)
+    if isinstance(decision, Open):
+        rows, counts = kept(known, decision.entry)
+    answer = answered(
+        _of_event(received), user_id, payment_id, state, Called(found, calls=attempts), at_ms,
+        replayed=not isinstance(decision, Reject),
     )  # fmt: skip
+    detail = decision.detail if isinstance(decision, Reject) else None
+    warning = (decision.reason or "", detail) if detail is not None else None
+    return Change(user_id, payment_id, at_ms, rows, answer, counts, warning=warning)
+
+
+def record_again(
+    known: Known, entry: PaymentEntry, called: Called, at_ms: int, by: SettledBy | None = None
+) -> Change:
+    """What an open payment is after `calls` more, or after a person settled it (`by`).
+
+    `entry` is the stored one. A final status brings the result that resolves the payment; from unknown to
+    parked there is none. Raises ValueError for a final payment, whose outcome never changes again.
+    """
+    changed = after_retry(entry, called.found, calls=called.calls, now_ms=at_ms, by=by)
+    changed["gateway_account"] = called.account or entry["gateway_account"]  # if it was not known before
+    rows, counts = kept(known, changed)
+    answer = None
+    if changed["status"] in FINAL:
+        final = Verdict(changed["status"], changed["reason"], changed["gateway_ref"])
+        answer = answered(
+            about(changed), known.user_id, known.payment_id, known.state,
+            Called(final, calls=changed["attempts"]), at_ms, resolves=True,
+        )  # fmt: skip
+    return Change(known.user_id, known.payment_id, at_ms, rows, answer, counts, changed)
+
+
+def record_kept(known: Known, entry: PaymentEntry, at_ms: int, *rows: Row) -> Change:
+    """An open payment that stays open, with another plan; `rows`: what changes with it."""
+    changed, counts = kept(known, entry)
+    return Change(known.user_id, known.payment_id, at_ms, (*changed, *rows), None, counts)
+
+
+# ---- their parts
+
+
+def kept(known: Known, entry: PaymentEntry) -> tuple[tuple[Row, ...], Counts]:
+    """The changed entry of a payment; it is listed among the open ones until it is settled."""
+    key = payment_key(known.user_id, known.payment_id)
+    rows: tuple[Row, ...] = (("payments", key, written(entry)),)
+    if entry["status"] in OPEN:
+        rows = (*rows, ("open_payments", key, open_payment(entry)))
+    elif known.listed is not None:
+        rows = (*rows, ("open_payments", key, None))
+    return rows, _parked(known.listed, entry)
+
+
+def _parked(listed: OpenPayment | None, entry: PaymentEntry) -> Counts:
+    """Counts a payment that becomes parked, or no longer is; `listed` is its row before."""
+    was = listed is not None and listed.get("status") == "parked"
+    if was == (entry["status"] == "parked"):
+        return ()
+    return ((PARKED, -1 if was else 1),)
+
+
+def entry_row(user_id: str, payment_id: str, entry: Entry) -> Row:
+    """An entry whose status stays what it was."""
+    return "payments", payment_key(user_id, payment_id), written(entry)
+
+
+def open_payment(entry: PaymentEntry) -> OpenPayment:
+    """The row of an open payment."""
+    return {
+        "next_try_at": entry["next_try_at"],
+        "status": entry["status"],
+        "since": entry["first_seen_at"],
+        "gateway": entry["gateway"],
+        "account": entry["gateway_account"],
+        "amount_minor": entry["amount_minor"],
+        "currency": entry["currency"],
+    }
+
+
+# ---- the result
+
+
+def _of_event(received: Received) -> dict[str, Any]:
+    """What a result says of its payment, from the event."""
+    payment = received.payment
+    return {
+        "action": payment.action, "product": payment.product, "amount_minor": payment.amount_minor,
+        "currency": payment.currency, "gateway": payment.gateway, "requested_at": payment.requested_at,
+        "business_ref": payment.business_ref, "refund_of": payment.refund_of, "origin": "event",
+        "source": received.source,
+    }  # fmt: skip
+
+
+def about(entry: PaymentEntry) -> dict[str, Any]:
+    """The same from the stored entry."""
+    return {name: entry[name] for name in ABOUT}
+
+
+def answered(
+    about: Mapping[str, Any], user_id: str, payment_id: str, state: ChargeState | None, called: Called,
+    at_ms: int, *, replayed: bool = False, resolves: bool = False,
+) -> Answer:  # fmt: skip
+    """One result with all that goes with it."""
+    found, _, calls, gateway_ms, _ = called
+    status, action, source = found.status, about["action"], about["source"]
+    amount_minor, currency = about["amount_minor"], about["currency"]
+    result = charge_result(
+        **about, payment_id=payment_id, user_id=user_id, status=status, reason=found.reason,
+        replayed=replayed, gateway_ref=found.gateway_ref, attempt=calls, processed_at=at_ms,
+        resolves=resolves, conflicts_with=found.conflicts_with,
+    )  # fmt: skip
+    metric = payment_metric(
+        payment_id=payment_id, product=about["product"], action=action, status=status, replayed=replayed,
+        amount_minor=amount_minor, currency=currency, gateway=about["gateway"], gateway_ms=gateway_ms,
+        at=at_ms,
+    )  # fmt: skip
+    after = charge_state_after(
+        state, user_id, status, amount_minor, currency, replayed, payment_id, at_ms, action
+    )
+    offset = None if source is None else source["offset"]
+    facts = payment_id, user_id, action, status, found.reason, calls, replayed, resolves, offset
+    counts = _counts(about, status, replayed, resolves)
+    return Answer(user_id, result, about["product"], metric, after, facts, counts)
+
+
+def _counts(about: Mapping[str, Any], status: str, replayed: bool, resolves: bool) -> Counts:
+    """Counts what a result says itself, not what the tables do: they are the audit's other side."""
+    source, external = about["source"], about["origin"] == "external"
+    came_from = NO_TOPIC if source is None else source["topic"]
+    first = FINAL_RESULTS if resolves else named(FIRST_RESULTS, came_from)
+    if replayed:
+        return ((first, 1), (REPEATS, 1))
+    outcome = status
+    if status == "succeeded":
+        outcome, moved = ("refunded", REFUNDED) if about["action"] == "refund" else ("charged", CHARGED)
+        money = (named(moved, about["currency"]), about["amount_minor"])
+        if external:  # those are counted as FIRST_RESULTS of NO_TOPIC
+            return ((first, 1), money)
+        return ((first, 1), money, (named(OUTCOMES, outcome), 1))
+    if status not in OPEN:
+        return ((first, 1),) if external else ((first, 1), (named(OUTCOMES, outcome), 1))
+    return ((first, 1),) if resolves else ((first, 1), (OPENED, 1))
+
+
+@lru_cache(maxsize=1000)
+def named(kind: str, rest: str) -> str:
+    """The name of a counter; one text for all units that wait to be committed."""
+    return kind + rest

@@ -9,13 +9,15 @@ from typing import Final
 
 import orjson
 
-from streamsocial_billing.domain.decision import after_outcome
+from streamsocial_billing.domain.decision import first_entry
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_events import GatewayEvent
-from streamsocial_billing.domain.outcomes import Verdict
+from streamsocial_billing.domain.known import Received
+from streamsocial_billing.domain.outcomes import Called, Verdict
 from streamsocial_billing.domain.refund_rules import Charged, after_end
+from streamsocial_billing.payments.record_outcome import Change, Row, about, answered, entry_row
 from streamsocial_billing.payments.unit_writer import Books
-from streamsocial_billing.payments.waiting import Awaiting
+from streamsocial_billing.payments.waiting import awaited_row, with_refunded
 from tables.payments import ObservedEntry, PaymentEntry, is_full, is_small
 
 logger = logging.getLogger(__name__)
@@ -66,10 +68,11 @@ def book_refund_failed(
         return "known"
     # what the gateway made knows its part itself: it may have taken what was of another currency
     external = refund["fingerprint"] == NO_FINGERPRINT
-    _give_back(books, told.user_id, charge_id, refund["refunded_minor" if external else "amount_minor"])
+    back = refund["refunded_minor" if external else "amount_minor"]
+    rows = _given_back(books, told.user_id, charge_id, back)
     changed = refund.copy()
     changed["returned_by"] = payment_id
-    books.put(told.user_id, refund_id, changed)
+    rows.append(entry_row(told.user_id, refund_id, changed))
     told = replace(told, amount_minor=refund["amount_minor"], currency=refund["currency"])
     entry = _entry(told, charge_id, refund, payment_id, "charge", REFUND_FAILED, at_ms)
     entry["refunded_minor"] = entry["amount_minor"]  # nobody refunds this one
@@ -78,7 +81,7 @@ def book_refund_failed(
         told.user_id, charge_id, ref, told.reason, told.amount_minor, told.currency,
         extra={"payment_id": charge_id},
     )  # fmt: skip
-    _write(books, told.user_id, payment_id, entry, at_ms)
+    _write(books, told.user_id, payment_id, entry, at_ms, *rows)
     return "booked"
 
 
@@ -99,8 +102,7 @@ class _Booking:
         if told.status == "succeeded":
             return "known" if before is not None else self._take(payment_id, told.amount_minor)
         if before is None:
-            self.books.put(told.user_id, payment_id, _ended_first(told, REFUND_FAILED, self.at_ms))
-            return "noted"
+            return self._note(payment_id, REFUND_FAILED)
         if "seen" in before or before["status"] != "succeeded":
             return "known"
         return book_refund_failed(self.books, told, payment_id, before, self.charge_id, self.at_ms)
@@ -131,8 +133,7 @@ class _Booking:
         before = self.books.entry(told.user_id, first)
         if before is None:
             # it ended before it took anything, or we hear of its end first: then its beginning counts no more
-            self.books.put(told.user_id, first, _ended_first(told, DISPUTE_WON, self.at_ms))
-            return "noted"
+            return self._note(first, DISPUTE_WON)
         if "seen" in before:
             return "known"
         taken, _ = self._so_far(first, "taken")
@@ -140,6 +141,12 @@ class _Booking:
         returned, payment_id = self._so_far(won, "won")
         more = min(amount_minor, taken) - returned
         return self._return(payment_id, more, before["refunded_minor"] > 0) if more > 0 else "known"
+
+    def _note(self, payment_id: str, reason: str) -> str:
+        """Nothing moved, but what is told of it later is older news."""
+        row = entry_row(self.told.user_id, payment_id, _ended_first(self.told, reason, self.at_ms))
+        self.books.write(Change(self.told.user_id, payment_id, self.at_ms, (row,)))
+        return "noted"
 
     def _so_far(self, first: str, word: str) -> tuple[int, str]:
         """What the books have of this side of the dispute, minor units; the id of the next entry of it."""
@@ -161,41 +168,42 @@ class _Booking:
                 charge["amount_minor"], charge["currency"], charge["gateway"], max(room, 0),
                 extra={"payment_id": self.charge_id},
             )  # fmt: skip
-        used = amount_minor if counts else 0
+        used, rows = amount_minor if counts else 0, list[Row]()
         if used:
             changed = after_end(charge, freed_minor=0, refunded_minor=used)
-            self.books.put(told.user_id, self.charge_id, changed)
+            rows.append(entry_row(told.user_id, self.charge_id, changed))
         reason = DISPUTE if told.kind == "dispute" else None
         entry = _entry(told, self.charge_id, charge, payment_id, "refund", reason, self.at_ms)
         entry["refunded_minor"] = used
-        _write(self.books, told.user_id, payment_id, entry, self.at_ms)
+        _write(self.books, told.user_id, payment_id, entry, self.at_ms, *rows)
         return "booked"
 
     def _return(self, payment_id: str, amount_minor: int, counts: bool) -> str:
         """Money came back to us: outcomes never change, so it is a charge of its own, with no card behind."""
         told = replace(self.told, amount_minor=amount_minor)
-        if counts:
-            _give_back(self.books, told.user_id, self.charge_id, amount_minor)
+        rows = _given_back(self.books, told.user_id, self.charge_id, amount_minor) if counts else []
         entry = _entry(told, self.charge_id, self.charge, payment_id, "charge", DISPUTE_WON, self.at_ms)
         entry["refunded_minor"] = amount_minor  # nobody refunds this one
-        _write(self.books, told.user_id, payment_id, entry, self.at_ms)
+        _write(self.books, told.user_id, payment_id, entry, self.at_ms, *rows)
         return "booked"
 
 
-def _give_back(books: Books, user_id: str, charge_id: str, amount_minor: int) -> None:
+def _given_back(books: Books, user_id: str, charge_id: str, amount_minor: int) -> list[Row]:
     """What had gone back is here again: the charge has room for it, and holds its business_ref."""
     charge = books.entry(user_id, charge_id)
     if not (is_full(charge) or is_small(charge)):
-        Awaiting(books).take_back(user_id, charge_id, amount_minor)
-        return
+        waiting = books.awaited(user_id, charge_id)
+        if waiting is None or not waiting["refunded_minor"]:
+            return []  # the charge is not waited for any more
+        return [awaited_row(user_id, charge_id, with_refunded(waiting, -amount_minor))]
     changed = after_end(charge, freed_minor=0, refunded_minor=-amount_minor)
-    books.put(user_id, charge_id, changed)
-    other = books.hold_again(user_id, charge_id, changed)
+    held, other = books.held_again(user_id, charge_id, changed)
     if other is not None:
         logger.error(
             "%s: %s was paid by %s, whose refund came back, and by %s since: a person has to look",
             user_id, changed["business_ref"], charge_id, other, extra={"payment_id": charge_id},
         )  # fmt: skip
+    return [entry_row(user_id, charge_id, changed), *held]
 
 
 def _counts(told: GatewayEvent, charge: Charged) -> bool:
@@ -214,11 +222,9 @@ def _entry(
         amount_minor=told.amount_minor, currency=told.currency, payment_method="external",
         gateway=told.gateway, business_ref=None, refund_of=charge_id, requested_at=told.occurred_at,
     )  # fmt: skip
-    entry = after_outcome(
-        stand_in, status="succeeded", reason=reason, gateway_account=of["gateway_account"],
-        gateway_ref=told.gateway_ref, attempts=0, ever_ambiguous=False, last_error=None, source=None,
-        appended_ms=at_ms, now_ms=at_ms, charge_ref=told.charge_ref, known_fingerprint=NO_FINGERPRINT,
-    )  # fmt: skip
+    called = Called(Verdict("succeeded", reason, told.gateway_ref), of["gateway_account"])
+    entry = first_entry(Received(stand_in, None, at_ms), called, at_ms, NO_FINGERPRINT)
+    entry["charge_ref"] = told.charge_ref
     entry["origin"] = "external"
     return entry
 
@@ -231,9 +237,11 @@ def _ended_first(told: GatewayEvent, reason: str, at_ms: int) -> ObservedEntry:
     }  # fmt: skip
 
 
-def _write(books: Books, user_id: str, payment_id: str, entry: PaymentEntry, at_ms: int) -> None:
-    books.put(user_id, payment_id, entry)
-    books.write(
-        entry, user_id, payment_id, Verdict("succeeded", entry["reason"], entry["gateway_ref"]),
-        replayed=False, resolves=False, attempt=0, gateway_ms=None, source=None, at_ms=at_ms,
-    )  # fmt: skip
+def _write(
+    books: Books, user_id: str, payment_id: str, entry: PaymentEntry, at_ms: int, *rows: Row
+) -> None:
+    """One external payment with its result, beside what it changes; nothing follows from it."""
+    called = Called(Verdict("succeeded", entry["reason"], entry["gateway_ref"]))
+    answer = answered(about(entry), user_id, payment_id, books.state(user_id), called, at_ms)
+    changed = (*rows, entry_row(user_id, payment_id, entry))
+    books.write(Change(user_id, payment_id, at_ms, changed, answer))

@@ -12,8 +12,8 @@ from faust_exactly_once import Layer, Nudger
 from streamsocial_billing.domain.decision import DAY_MS, DEDUP_RETENTION_MS, FINAL
 from streamsocial_billing.domain.events import Nudge
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.payments.unit_writer import Books
-from tables.business_refs import business_key
+from streamsocial_billing.payments.record_outcome import Row
+from tables.business_refs import BusinessRef, business_key
 from tables.payments import (
     Entry,
     PaymentEntry,
@@ -31,30 +31,34 @@ LOOKED_AT: Final = 100  # entries per task at one look: ten million of them are 
 ROUND_EVERY_MS: Final = 3_600_000
 
 
-def sweep(books: Books, user_id: str, payment_id: str, entry: Entry | None, at_ms: int) -> None:
-    """Make an entry small, or drop it, where its retention is over; else do nothing. Inside a unit."""
+def swept(
+    user_id: str, payment_id: str, entry: Entry | None, named: BusinessRef | None, at_ms: int
+) -> tuple[Row, ...]:
+    """What is left of an entry whose retention is over: a small one, or nothing; else nothing changes.
+
+    `named` is the row of its business_ref.
+    """
     if entry is None or not is_over(entry, at_ms):
-        return
+        return ()
     key = payment_key(user_id, payment_id)
     if is_full(entry):
-        books.payments[key] = smaller(entry)
-        return
-    if is_small(entry) and entry["business_ref"] is not None:
-        _let_go(books, business_key(user_id, entry["business_ref"]), payment_id)
-    del books.payments[key]
+        return (("payments", key, smaller(entry)),)
+    gone: Row = ("payments", key, None)
+    if is_small(entry) and entry["business_ref"] is not None and named is not None:
+        return (*_let_go(business_key(user_id, entry["business_ref"]), named, payment_id), gone)
+    return (gone,)
 
 
-def _let_go(books: Books, named: str, payment_id: str) -> None:
-    """Take a charge out of the row of its business_ref."""
-    row = books.business_refs.get(named)
-    if row is None:
-        return
-    left = [one for one in (row["payment_id"], *row.get("also", ())) if one != payment_id]
+def _let_go(key: str, named: BusinessRef, payment_id: str) -> tuple[Row, ...]:
+    """The row of a business_ref without one of its charges, where it names it."""
+    also = named.get("also", ())
+    left = [one for one in (named["payment_id"], *also) if one != payment_id]
     if not left:
-        del books.business_refs[named]
-    elif len(left) <= len(row.get("also", ())):
-        first, *also = left
-        books.business_refs[named] = {"payment_id": first} | ({"also": also} if also else {})
+        return (("business_refs", key, None),)
+    if len(left) > len(also):
+        return ()
+    first, *others = left
+    return (("business_refs", key, {"payment_id": first} | ({"also": others} if others else {})),)
 
 
 def is_over(entry: Entry, at_ms: int) -> bool:

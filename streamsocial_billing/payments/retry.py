@@ -1,4 +1,4 @@
-"""Resolving unknown outcomes: a nudge repeats the call with the same key, or asks by our reference."""
+"""Handles the nudges on `payments-retry`: an open payment that is due is called again, or asked for."""
 
 from __future__ import annotations
 
@@ -11,23 +11,29 @@ from typing import Any
 import orjson
 
 from faust_exactly_once import Event, Layer, Nudger, current_unit
-from streamsocial_billing.domain.decision import gives_up, is_due, past_window, proven_absent
+from streamsocial_billing.domain.decision import is_due
 from streamsocial_billing.domain.events import BadInput, Nudge, gateway_key_of
-from streamsocial_billing.domain.outcomes import (
-    INTERNAL_ERROR,
-    Verdict,
-    account_forbids,
-    question,
-    verdict,
-    verdict_of_answer,
+from streamsocial_billing.domain.known import Known
+from streamsocial_billing.domain.next_step import (
+    Ask,
+    GiveUp,
+    Reject,
+    Repeat,
+    Terms,
+    Tried,
+    Wait,
+    after_doubt,
+    next_step,
 )
-from streamsocial_billing.domain.refund_rules import EXCEEDS_CHARGE
+from streamsocial_billing.domain.outcomes import INTERNAL_ERROR, Called, Verdict, question, verdict_of_answer
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.gateways.base import ChargeRequest, Gateway, Outcome, RefundRequest
-from streamsocial_billing.payments.charge import RefundHandler, check_partition
+from streamsocial_billing.gateways.base import ChargeRequest, Gateway, RefundRequest
+from streamsocial_billing.payments.bad_input import Reader
+from streamsocial_billing.payments.calling import Call, ask, call
+from streamsocial_billing.payments.following import Following
 from streamsocial_billing.payments.open_payments import Census
-from streamsocial_billing.payments.record_outcome import Settlement
-from streamsocial_billing.payments.retention import hint, sweep
+from streamsocial_billing.payments.record_outcome import Change, record_again
+from streamsocial_billing.payments.retention import hint, swept
 from streamsocial_billing.payments.unit_writer import Books
 from streamsocial_billing.settings import Settings
 from tables.payments import PaymentEntry, is_full
@@ -51,30 +57,21 @@ class Resolver:
     """
 
     def __init__(
-        self, settings: Settings, books: Books, gateways: Mapping[str, Gateway],
-        partitions: Callable[[], int], settlement: Settlement, refunds: RefundHandler | None = None,
-        kinds: Mapping[str, OnNudge] | None = None,
+        self, settings: Settings, reader: Reader, books: Books, gateways: Mapping[str, Gateway],
+        following: Following, kinds: Mapping[str, OnNudge],
     ) -> None:  # fmt: skip
         self._settings = settings
+        self._reader = reader
         self._books = books
         self._gateways = gateways
-        self._partitions = partitions
-        self._settlement = settlement
-        self._refunds = refunds
-        self._kinds = kinds or {}
-        self._call_s = settings.gateway_deadline_s / 2  # a nudge makes two calls at most
+        self._following = following
+        self._kinds = kinds
 
     async def resolve(self, event: Event) -> None:
         """One record of `payments-retry`."""
-        self._books.handled(event)
         at_ms = now_ms()
-        try:
-            nudge = Nudge.from_bytes(event.value)
-            if event.key != nudge.user_id.encode():
-                raise BadInput("key_mismatch", "the record key is not the nudge's user_id")
-            check_partition(event, self._partitions())
-        except BadInput as bad:
-            await self._books.bury(event, bad, at_ms)
+        nudge = await self._reader.read(event, nudge_of, at_ms)
+        if nudge is None:
             return
         if nudge.kind == "payment":
             await self._payment(nudge.user_id, nudge.payment_id, at_ms)
@@ -82,16 +79,20 @@ class Resolver:
             await self._kinds[nudge.kind](nudge.user_id, nudge.payment_id, at_ms)
 
     async def _payment(self, user_id: str, payment_id: str, at_ms: int) -> None:
-        entry = self._books.entry(user_id, payment_id)
+        known = self._books.look_up(user_id, payment_id)
+        entry = known.entry
         if not is_full(entry) or not is_due(entry, at_ms):
-            sweep(self._books, user_id, payment_id, entry, at_ms)
-        elif entry["held_since"] is not None and self._refunds is not None:
-            await self._refunds.release(user_id, payment_id, entry, at_ms)
+            rows = swept(user_id, payment_id, entry, self._books.named(user_id, entry), at_ms)
+            self._books.write(Change(user_id, payment_id, at_ms, rows))
+        elif entry["held_since"] is not None:
+            self._following.look_again(user_id, payment_id, at_ms)
         else:
-            found, calls = await self._learn(user_id, payment_id, entry)
-            self._settlement.settle(user_id, payment_id, entry, found, calls=calls, at_ms=now_ms())
+            called = await self._call(known, entry)
+            change = record_again(known, entry, called, now_ms())
+            self._books.write(change)
+            self._following.follow(change)
 
-    async def _learn(self, user_id: str, payment_id: str, entry: PaymentEntry) -> tuple[Verdict, int]:
+    async def _call(self, known: Known, entry: PaymentEntry) -> Called:
         """What the payment is now, with the calls that it took.
 
         The route and the account are part of the payment: it goes nowhere else, it waits with an alarm.
@@ -99,129 +100,94 @@ class Resolver:
         gateway = self._gateways.get(entry["gateway"])
         if gateway is None:
             error = f"gateway {entry['gateway']} is not configured"
-            return _told(payment_id, Verdict("unknown", "gateway_not_configured", error=error)), 0
-        await gateway.start()  # some know their account only when they have asked for it
-        forbidden = account_forbids(gateway, entry["gateway_account"])
-        if forbidden is not None:
-            return _told(payment_id, forbidden), 0
-        entry["gateway_account"] = gateway.account  # if it was not known before
-        give_up_after_ms = self._settings.give_up_after_s * 1000
-        return await _Try(user_id, payment_id, entry, gateway, self._call_s).learn(give_up_after_ms)
+            return _told(known, Called(Verdict("unknown", "gateway_not_configured", error=error)))
+        terms = Terms(
+            now_ms(), gateway.traits, self._settings.give_up_after_s * 1000, not current_unit().surely_first
+        )
+        call_s = self._settings.gateway_deadline_s / 2  # a nudge makes two calls at most
+        called = await Attempt(known, entry, gateway, call_s).run(terms)
+        if called.forbidden:
+            return _told(known, called)
+        return called.in_doubt(terms.in_doubt)
 
 
-def _told(payment_id: str, found: Verdict) -> Verdict:
-    if not found.waits:
-        logger.error("payment %s waits: %s", payment_id, found.error, extra={"payment_id": payment_id})
-    return found
+def nudge_of(event: Event, at_ms: int) -> Nudge:
+    """What a record of `payments-retry` says; raises BadInput."""
+    nudge = Nudge.from_bytes(event.value)
+    if event.key != nudge.user_id.encode():
+        raise BadInput("key_mismatch", "the record key is not the nudge's user_id")
+    return nudge
 
 
-class _Try:
-    """One try of an open payment: repeats, asks, or both, as its age and its history allow."""
+def _told(known: Known, called: Called) -> Called:
+    if not called.found.waits:
+        logger.error(
+            "payment %s waits: %s", known.payment_id, called.found.error,
+            extra={"payment_id": known.payment_id},
+        )  # fmt: skip
+    return called
 
-    def __init__(
-        self, user_id: str, payment_id: str, entry: PaymentEntry, gateway: Gateway, call_s: float
-    ) -> None:
-        self._user_id = user_id
-        self._payment_id = payment_id
+
+class Attempt:
+    """One try of an open payment: does what `next_step` says, until that is to wait or to end it."""
+
+    def __init__(self, known: Known, entry: PaymentEntry, gateway: Gateway, call_s: float) -> None:
+        self._user_id = known.user_id
+        self._payment_id = known.payment_id
         self._entry = entry
         self._gateway = gateway
         self._call_s = call_s
-        self._began_ms = now_ms()
-        # an earlier delivery of this nudge may have called before a crash: of that nothing is stored
-        self._doubt = not current_unit().surely_first
+        self._account = entry["gateway_account"]
 
-    async def learn(self, give_up_after_ms: int) -> tuple[Verdict, int]:
+    async def run(self, terms: Terms) -> Called:
         """What the payment is now, with the calls (not the questions) that it took."""
-        found, calls = await self._learn(give_up_after_ms)
-        return found._replace(ambiguous=found.ambiguous or self._doubt), calls
+        tried, calls = Tried(), 0
+        while True:
+            match next_step(self._entry, tried, terms):
+                case Repeat():
+                    called = await self._repeat()
+                    if called.forbidden:
+                        return called
+                    self._account, calls = called.account, calls + called.calls
+                    tried = tried._replace(repeated=after_doubt(self._entry, called.found))
+                case Ask():
+                    asked = await self._ask()
+                    if asked.forbidden:
+                        return asked
+                    self._account, tried = asked.account, tried._replace(asked=asked.found)
+                case GiveUp():
+                    return Called(GAVE_UP, self._account, calls)
+                case Reject(reason):
+                    return Called(Verdict("rejected", reason), self._account, calls)
+                case Wait(found):
+                    return Called(found, self._account, calls)
 
-    async def _learn(self, give_up_after_ms: int) -> tuple[Verdict, int]:
-        entry = self._entry
-        old = past_window(entry["window_from"], self._began_ms, self._gateway.traits)
-        if not old and not entry["ask_only"]:
-            found, calls = await self._repeat()
-            if _proven_unsent(found) and self._gives_up(give_up_after_ms):
-                found = await self._before_giving_up(found)
-            return found, calls
-        found = await self._ask()
-        if not found.absent:
-            return found, 0
-        if not proven_absent(entry, self._began_ms, self._gateway.traits):
-            return self._asked_again(found), 0
-        if entry["action"] == "refund" and not entry["reserved_minor"]:  # it must not be called
-            return Verdict("rejected", EXCEEDS_CHARGE), 0
-        if not old:  # the gateway would only bring the error again that it keeps under our key
-            return found, 0
-        found, calls = await self._repeat()
-        if found.waits:
-            return found, 0
-        if _proven_unsent(found) and self._gives_up(give_up_after_ms):
-            return GAVE_UP, calls
-        return found._replace(window_from=self._began_ms), calls
+    async def _repeat(self) -> Called:
+        """The same call with the same key."""
+        request = self._request()
+        if request is None:
+            logger.error("payment %s: its refund does not name its charge at the gateway", self._payment_id)
+            return Called(INTERNAL_ERROR, self._account, 1)
+        return await call(self._gateway, Call(request, self._account, None, self._call_s, once=True))
 
-    def _gives_up(self, give_up_after_ms: int) -> bool:
-        return not self._doubt and gives_up(self._entry, self._began_ms, give_up_after_ms)
-
-    async def _before_giving_up(self, unsent: Verdict) -> Verdict:
-        """Every try is proven unsent, but a worker that was frozen may have called unseen: ask, twice."""
-        found = await self._ask()
-        if not found.absent:
-            return unsent if found.status == "unknown" else found
-        if proven_absent(self._entry, self._began_ms, self._gateway.traits):
-            return GAVE_UP
-        return self._asked_again(unsent._replace(absent=True))
-
-    def _asked_again(self, found: Verdict) -> Verdict:
-        """Absent, but not for long enough: what was charged a moment ago may not be findable yet."""
-        since_ms = self._began_ms - (self._entry["absent_at"] or self._began_ms)
-        left_s = self._gateway.traits.consistency_delay_s - since_ms / 1000
-        return found._replace(again_after_s=max(left_s, 0.0))
-
-    async def _repeat(self) -> tuple[Verdict, int]:
-        """The same call with the same key: inside the gateway's window it is the authority."""
-        try:
-            await self._gateway.start()
-            found = verdict(await self._call())
-        except Exception:
-            logger.exception("gateway %s: internal error after the call had started", self._gateway.name)
-            found = INTERNAL_ERROR
-        if found.status == "failed" and self._entry["ever_ambiguous"]:
-            # "invalid" speaks of this call alone; an earlier one may have charged: a person has to look
-            found = Verdict("parked", "invalid_after_doubt", error=found.error)
-        return found, 0 if found.waits else 1
-
-    async def _call(self) -> Outcome:
-        entry = self._entry
-        key = gateway_key_of(self._user_id, entry["action"], self._payment_id)
-        if entry["action"] == "charge":
-            charge = ChargeRequest(
-                key, self._user_id, self._payment_id, entry["fingerprint"], entry["amount_minor"],
-                entry["currency"], entry["payment_method"],
-            )  # fmt: skip
-            return await self._gateway.charge(charge, timeout_s=self._call_s)
-        if entry["charge_ref"] is None:
-            raise LookupError("the entry of a called refund names its charge at the gateway")
-        refund = RefundRequest(
-            key, self._user_id, self._payment_id, entry["fingerprint"], entry["amount_minor"],
-            entry["currency"], entry["charge_ref"],
-        )  # fmt: skip
-        return await self._gateway.refund(refund, timeout_s=self._call_s)
-
-    async def _ask(self) -> Verdict:
+    async def _ask(self) -> Called:
         """What the gateway has under our reference."""
-        entry, query = self._entry, question(self._user_id, self._payment_id, self._entry)
-        try:
-            await self._gateway.start()
-            answer = await self._gateway.find(query, timeout_s=self._call_s)
-            return verdict_of_answer(answer, query, entry["reason"])
-        except Exception:
-            logger.exception("gateway %s: internal error in a question", self._gateway.name)
-            return Verdict("unknown", entry["reason"], error="internal_error")
+        query = question(self._user_id, self._payment_id, self._entry)
+        asked = await ask(self._gateway, query, self._account, self._call_s)
+        if asked.forbidden is not None:
+            return Called(asked.forbidden, asked.account, forbidden=True)
+        if asked.answer is None:
+            return Called(Verdict("unknown", self._entry["reason"], error="internal_error"), asked.account)
+        return Called(verdict_of_answer(asked.answer, query, self._entry["reason"]), asked.account)
 
-
-def _proven_unsent(found: Verdict) -> bool:
-    """True if a call was tried and surely not executed; one that was held back here is no try."""
-    return found.status == "unknown" and not found.ambiguous and not found.waits
+    def _request(self) -> ChargeRequest | RefundRequest | None:
+        """The same as at the first call; None: it cannot be made."""
+        entry, ids = self._entry, (self._user_id, self._payment_id)
+        key = gateway_key_of(self._user_id, entry["action"], self._payment_id)
+        same = key, *ids, entry["fingerprint"], entry["amount_minor"], entry["currency"]
+        if entry["action"] == "charge":
+            return ChargeRequest(*same, entry["payment_method"])
+        return None if entry["charge_ref"] is None else RefundRequest(*same, entry["charge_ref"])
 
 
 class DueTimer:

@@ -1,13 +1,16 @@
-"""The list of what waits for a charge."""
+"""What waits for a charge: its row, as it is after one thing more or less.
+
+Pure: what comes in is not changed.
+"""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from streamsocial_billing.domain.gateway_events import GatewayEvent
-from streamsocial_billing.payments.unit_writer import Books
+from streamsocial_billing.payments.record_outcome import Row
 from tables.awaited_charges import AwaitedCharge
 from tables.payments import payment_key
 
@@ -17,88 +20,65 @@ MOST_WAITING: Final = 100
 """Held refunds, and events, that one charge's row lists: a row must not grow beyond a record."""
 
 
-class Awaiting:
-    """Reads, changes a user's row of a charge, inside the running unit."""
+def awaited_row(user_id: str, charge_id: str, waiting: AwaitedCharge) -> Row:
+    """The row; where nothing waits any more there is none."""
+    anything = waiting["refunds"] or waiting["told"] or waiting["refunded_minor"]
+    return "awaited_charges", payment_key(user_id, charge_id), waiting if anything else None
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
 
-    def anything(self, user_id: str, charge_id: str) -> bool:
-        """True if something waits for the charge."""
-        return payment_key(user_id, charge_id) in self._books.awaited_charges
+def with_refund(waiting: AwaitedCharge | None, payment_id: str) -> AwaitedCharge | None:
+    """With a held refund; None: it is listed, or finds no room and is looked at by its own nudges alone."""
+    row = _copy(waiting)
+    if payment_id in row["refunds"] or len(row["refunds"]) >= MOST_WAITING:
+        return None
+    row["refunds"] = [*row["refunds"], payment_id]
+    return row
 
-    def add_refund(self, user_id: str, charge_id: str, payment_id: str) -> None:
-        """List a held refund; one that finds no room is looked at by its own nudges alone."""
-        row = self._row(user_id, charge_id)
-        if payment_id not in row["refunds"] and len(row["refunds"]) < MOST_WAITING:
-            row["refunds"].append(payment_id)
-            self._put(user_id, charge_id, row)
 
-    def drop_refund(self, user_id: str, charge_id: str, payment_id: str) -> None:
-        """It waits no longer."""
-        row = self._row(user_id, charge_id)
-        if payment_id in row["refunds"]:
-            row["refunds"].remove(payment_id)
-            self._put(user_id, charge_id, row)
+def without_refund(waiting: AwaitedCharge | None, payment_id: str) -> AwaitedCharge | None:
+    """Without a refund that waits no longer; None: it is not listed."""
+    row = _copy(waiting)
+    if payment_id not in row["refunds"]:
+        return None
+    row["refunds"] = [one for one in row["refunds"] if one != payment_id]
+    return row
 
-    def add_told(self, told: GatewayEvent, charge_id: str) -> None:
-        """List what was told of a charge that is not there yet."""
-        row = self._row(told.user_id, charge_id)
-        if len(row["told"]) >= MOST_WAITING:
-            logger.error(
-                "%s/%s: over %d refunds at the gateway wait for this charge, %s is left to reconciliation",
-                told.user_id, charge_id, MOST_WAITING, told.gateway_ref, extra={"payment_id": charge_id},
-            )  # fmt: skip
-            return
-        row["told"].extend(one.as_json() for one in _as_earlier_releases_read(told))
-        self._put(told.user_id, charge_id, row)
 
-    def take_told(self, user_id: str, charge_id: str) -> list[GatewayEvent]:
-        """What was told of the charge meanwhile, in that order; it is listed no longer."""
-        row = self._row(user_id, charge_id)
-        if not row["told"]:
-            return []
-        names = GatewayEvent.__dataclass_fields__  # a newer release may have written more
-        told = [GatewayEvent(**{n: v for n, v in one.items() if n in names}) for one in row["told"]]
-        row["told"] = []
-        self._put(user_id, charge_id, row)
-        return told
+def with_told(waiting: AwaitedCharge | None, told: GatewayEvent, charge_id: str) -> AwaitedCharge | None:
+    """With what was told of a charge that is not there yet; None: there is no room for it."""
+    row = _copy(waiting)
+    if len(row["told"]) >= MOST_WAITING:
+        logger.error(
+            "%s/%s: over %d refunds at the gateway wait for this charge, %s is left to reconciliation",
+            told.user_id, charge_id, MOST_WAITING, told.gateway_ref, extra={"payment_id": charge_id},
+        )  # fmt: skip
+        return None
+    row["told"] = [*row["told"], *(one.as_json() for one in _as_earlier_releases_read(told))]
+    return row
 
-    def add_refunded(self, user_id: str, charge_id: str, amount_minor: int) -> None:
-        """So much of the charge went back already; minor units."""
-        row = self._row(user_id, charge_id)
-        row["refunded_minor"] += amount_minor
-        self._put(user_id, charge_id, row)
 
-    def take_back(self, user_id: str, charge_id: str, amount_minor: int) -> None:
-        """So much of what went back has come back; nothing where the charge is not waited for any more."""
-        row = self._row(user_id, charge_id)
-        if row["refunded_minor"]:
-            row["refunded_minor"] -= amount_minor
-            self._put(user_id, charge_id, row)
+def without_money(waiting: AwaitedCharge) -> AwaitedCharge:
+    """With the refunds alone: what was told, and what went back, is booked now."""
+    row = _copy(waiting)
+    row["told"], row["refunded_minor"] = [], 0
+    return row
 
-    def take_refunded(self, user_id: str, charge_id: str) -> int:
-        """What went back before the charge was known; minor units."""
-        row = self._row(user_id, charge_id)
-        refunded, row["refunded_minor"] = row["refunded_minor"], 0
-        if refunded:
-            self._put(user_id, charge_id, row)
-        return refunded
 
-    def refunds(self, user_id: str, charge_id: str) -> list[str]:
-        """The payment_ids of the listed refunds."""
-        return self._row(user_id, charge_id)["refunds"]
+def told_of(waiting: AwaitedCharge) -> list[GatewayEvent]:
+    """What was told of the charge meanwhile, in that order."""
+    names = GatewayEvent.__dataclass_fields__  # a newer release may have written more
+    return [GatewayEvent(**{n: v for n, v in one.items() if n in names}) for one in waiting["told"]]
 
-    def _row(self, user_id: str, charge_id: str) -> AwaitedCharge:
-        row: Any = self._books.awaited_charges.get(payment_key(user_id, charge_id))
-        return row if row is not None else {"refunds": [], "told": [], "refunded_minor": 0}
 
-    def _put(self, user_id: str, charge_id: str, row: AwaitedCharge) -> None:
-        key = payment_key(user_id, charge_id)
-        if row["refunds"] or row["told"] or row["refunded_minor"]:
-            self._books.awaited_charges[key] = row
-        elif key in self._books.awaited_charges:
-            del self._books.awaited_charges[key]
+def with_refunded(waiting: AwaitedCharge | None, amount_minor: int) -> AwaitedCharge:
+    """With so much more of the charge that went back already (less: came back); minor units."""
+    row = _copy(waiting)
+    row["refunded_minor"] += amount_minor
+    return row
+
+
+def _copy(waiting: AwaitedCharge | None) -> AwaitedCharge:
+    return {"refunds": [], "told": [], "refunded_minor": 0} if waiting is None else waiting.copy()
 
 
 def _as_earlier_releases_read(told: GatewayEvent) -> list[GatewayEvent]:

@@ -116,7 +116,7 @@ class Subscriptions:
     # -- what came of it
 
     def learn(self, user_id: str, payment_id: str, entry: PaymentEntry | SmallEntry, at_ms: int) -> None:
-        """Take in a stored outcome (a settling.Hook): does it concern a subscription?"""
+        """Take in a stored outcome (following.OnOutcome): does it concern a subscription?"""
         subscription_id = renewal.subscription_of(entry["business_ref"])
         if subscription_id is None or entry["action"] != "charge":
             return

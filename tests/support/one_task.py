@@ -30,7 +30,7 @@ from streamsocial_billing.domain.events import Nudge, PaymentEvent
 from streamsocial_billing.gateways import resilient as guarded
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.operations.commands import Command
-from streamsocial_billing.payments import charge as billing
+from streamsocial_billing.payments import calling
 from streamsocial_billing.payments.gateway_availability import Gatekeeper
 from streamsocial_billing.payments.retention import SweepTimer
 from streamsocial_billing.payments.retry import DueTimer
@@ -80,7 +80,7 @@ class OneTask:
     def __enter__(self) -> "OneTask":
         clock = SimpleNamespace(**{**vars(time), "time_ns": lambda: self.now_ms * 1_000_000})
         self._patch.setattr(times, "time", clock)
-        self._patch.setattr(billing, "time", SimpleNamespace(monotonic=self.loop.time))
+        self._patch.setattr(calling, "time", SimpleNamespace(monotonic=self.loop.time))
         self._patch.setattr(guarded, "time", SimpleNamespace(monotonic=lambda: self.now_ms / 1000))
         self._queues: dict[str, asyncio.Queue[Any]] = {topic: asyncio.Queue() for topic in self._agents}
         for topic, agent in self._agents.items():

@@ -25,16 +25,17 @@ from streamsocial_billing.domain.decision import (
     Refund,
     Reject,
     Replay,
-    after_outcome,
     after_retry,
     charge_state_after,
     decide,
+    first_entry,
     gives_up,
     is_due,
     settles,
 )
 from streamsocial_billing.domain.events import PaymentEvent, fingerprint, gateway_key
-from streamsocial_billing.domain.outcomes import Verdict
+from streamsocial_billing.domain.known import Received
+from streamsocial_billing.domain.outcomes import Called, Verdict
 from tables.charges import ChargeState
 from tables.payments import PaymentEntry, SettledBy
 
@@ -65,20 +66,17 @@ def decided(event: PaymentEvent = EVENT, entry: PaymentEntry | None = None, **ch
     return decide(event, entry, **(given_ | changes))
 
 
-def stored(status: str = "succeeded", event: PaymentEvent = EVENT, **changes: Any) -> PaymentEntry:
+def stored(
+    status: str = "succeeded", event: PaymentEvent = EVENT, *, now_ms: int = NOW + 10, **changes: Any
+) -> PaymentEntry:
+    """The entry after two calls; `changes`: of the verdict."""
     given_: dict[str, Any] = {
         "status": status,
         "reason": None if status == "succeeded" else "why",
-        "gateway_account": "acct",
         "gateway_ref": "ch_1" if status == "succeeded" else None,
-        "attempts": 2,
-        "ever_ambiguous": False,
-        "last_error": None,
-        "source": {"topic": "payments", "partition": 1, "offset": 7},
-        "appended_ms": NOW,
-        "now_ms": NOW + 10,
     }
-    return after_outcome(event, **(given_ | changes))
+    received = Received(event, {"topic": "payments", "partition": 1, "offset": 7}, NOW)
+    return first_entry(received, Called(Verdict(**(given_ | changes)), "acct", 2), now_ms)
 
 
 # ---- decide
@@ -236,7 +234,7 @@ def test_an_entry_holds_what_a_later_try_needs() -> None:
         "settled_by": None,
         "source": {"topic": "payments", "partition": 1, "offset": 7},
         "last_error": "time-out",
-    } == stored("unknown", ever_ambiguous=True, last_error="time-out")
+    } == stored("unknown", ambiguous=True, error="time-out")
 
 
 def retried(
@@ -249,7 +247,7 @@ def retried(
 
 def test_a_retry_adds_to_the_entry() -> None:
     """Tries add up, the first event stays the source, one ambiguous try is never forgotten."""
-    entry = stored("unknown", ever_ambiguous=True)
+    entry = stored("unknown", ambiguous=True)
     again = retried(entry)
     done = retried(again, status="succeeded", reason=None, gateway_ref="ch_9", calls=1, error=None)
 
@@ -302,7 +300,7 @@ def test_a_nudge_acts_only_on_an_unknown_payment_that_is_due() -> None:
     [
         (stored("unknown"), DAY, False),
         (stored("unknown"), DAY + 1, True),
-        (stored("unknown", ever_ambiguous=True), 400 * DAY, False),
+        (stored("unknown", ambiguous=True), 400 * DAY, False),
         (stored("parked"), 400 * DAY, False),
         (stored("succeeded"), 400 * DAY, False),
     ],

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from support.system import payment
 
-from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS, after_outcome, decide
+from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS, decide, first_entry
 from streamsocial_billing.domain.events import BadInput, PaymentEvent
+from streamsocial_billing.domain.known import Received
+from streamsocial_billing.domain.outcomes import Called, Verdict
 from streamsocial_billing.intake import http
 from streamsocial_billing.intake.http import REMEMBER_S, HttpIntake, read_payment
 from streamsocial_billing.intake.http_replies import Reply
@@ -72,11 +74,8 @@ class Lab:
 
 def entry(status: str, reason: str | None = None, payment: PaymentEvent = PAYMENT) -> Entry:
     """What is stored of the payment."""
-    return after_outcome(
-        payment, status=status, reason=reason, gateway_account="acct", gateway_ref="ch_1", attempts=1,
-        ever_ambiguous=False, last_error=None, source={"topic": "payments", "partition": 0, "offset": 0},
-        appended_ms=NOW, now_ms=NOW,
-    )  # fmt: skip
+    received = Received(payment, {"topic": "payments", "partition": 0, "offset": 0}, NOW)
+    return first_entry(received, Called(Verdict(status, reason, "ch_1"), "acct", 1), NOW)
 
 
 @pytest.mark.parametrize("status", ["succeeded", "declined", "failed", "rejected"])

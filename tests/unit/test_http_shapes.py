@@ -8,8 +8,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from support.system import payment
 
-from streamsocial_billing.domain.decision import after_outcome, charge_state_after
+from streamsocial_billing.domain.decision import charge_state_after, first_entry
 from streamsocial_billing.domain.events import charge_result
+from streamsocial_billing.domain.known import Received
+from streamsocial_billing.domain.outcomes import Called, Verdict
 from streamsocial_billing.domain.times import iso, with_iso
 from streamsocial_billing.intake.http_replies import Reply, later, no_access, owner_unavailable, refusal
 from streamsocial_billing.intake.public_fields import PAYMENT_FIELDS, charge_state, stored_payment
@@ -25,11 +27,8 @@ AT_ISO = "2026-09-21T14:13:20.250Z"
 
 def an_entry() -> PaymentEntry:
     """A succeeded payment as its unit stores it."""
-    return after_outcome(
-        payment("alice", "p1"), status="succeeded", reason=None, gateway_account="acct", gateway_ref="ch_1",
-        attempts=2, ever_ambiguous=False, last_error=None,
-        source={"topic": "payments", "partition": 0, "offset": 7}, appended_ms=AT, now_ms=AT,
-    )  # fmt: skip
+    received = Received(payment("alice", "p1"), {"topic": "payments", "partition": 0, "offset": 7}, AT)
+    return first_entry(received, Called(Verdict("succeeded", None, "ch_1"), "acct", 2), AT)
 
 
 @pytest.mark.parametrize(

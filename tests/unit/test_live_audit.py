@@ -17,9 +17,11 @@ from support.one_task import START_MS, OneTask
 from streamsocial_billing.audit.live import INVARIANTS, Break, Rows, breaks_of_counters, breaks_of_rows
 from streamsocial_billing.audit.watching import ROUND_EVERY_MS, ROWS_PER_LOOK, LiveAudit, as_json
 from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.payments.record_outcome import Answer
 from streamsocial_billing.payments.unit_writer import Books
 from streamsocial_billing.settings import COMMANDS, PAYMENTS
 from streamsocial_billing.web.audit import AuditMetrics, summary
+from tables.charges import Money
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = {
@@ -195,9 +197,10 @@ def test_a_second_answer_is_double(audited: Lab, monkeypatch: pytest.MonkeyPatch
     """Two results of one event turn `answered` red, the other way."""
     answer = Books.answer
 
-    def twice(self: Books, *args: Any, **fields: Any) -> None:
-        answer(self, *args, **fields)
-        answer(self, *args, **fields)
+    def twice(self: Books, one: Answer) -> None:
+        answer(self, one)
+        money = {"EUR": Money(charged_minor=2 * 999, refunded_minor=0)}
+        answer(self, one._replace(state=one.state | {"counts": {"succeeded": 2}, "money": money}))
 
     monkeypatch.setattr(Books, "answer", twice)
     audited.lab.send(payment("u1", "p1"))

@@ -21,7 +21,7 @@ from streamsocial_billing.gateways.base import (
     Outcome,
     RefundRequest,
 )
-from streamsocial_billing.payments.refund import CHARGE_MAY_COME_MS
+from streamsocial_billing.payments.waiting_refunds import CHARGE_MAY_COME_MS
 
 MAY_COME_S = CHARGE_MAY_COME_MS // 1000
 LOST: list[Outcome | Exception] = [Ambiguous("reset", ask_only=True)] * 99

@@ -1,0 +1,120 @@
+"""Records that can never be handled: one dead letter each, in the transaction of their offset."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+
+from faust_exactly_once import Event, RecordTooLarge, Topic, partition_of
+from streamsocial_billing.domain.events import BadInput, mask_card_numbers
+from streamsocial_billing.payments.record_outcome import named
+from tables.task_counters import DEAD_LETTERS, EVENTS
+
+logger = logging.getLogger(__name__)
+
+REPLAY_OF = "replay_of"
+"""Header of an event that `dlq replay` sent, and of the dead letter it became again: the first one's id."""
+_LETTER_ID = re.compile(rb"[0-9]{1,9}-[0-9]{1,19}")
+CUT_BYTES = 64 * 1024  # of a dead letter that would not fit whole
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Reads the event of each handler, the same way for all of them.
+
+    `partitions`: how many the sources have. `buried` counts the dead letters of this process by reason; one
+    whose unit comes again counts again.
+    """
+
+    dead_letters: Topic
+    counters: Any
+    partitions: Callable[[], int]
+    buried: Counter[str] = field(default_factory=Counter)
+
+    async def read(
+        self, event: Event, parse: Callable[[Event, int], T], at_ms: int, *, placed: bool = True
+    ) -> T | None:
+        """What an event says, by `parse`; None: it was bad input, and is a dead letter now.
+
+        Counts the event: the live audit looks for its answer. `placed`: its partition must be its key's.
+        """
+        self.counters.add(named(EVENTS, event.topic), 1)
+        try:
+            said = parse(event, at_ms)
+            if placed:
+                self.check_partition(event)
+        except BadInput as bad:
+            await self.bury(event, bad, at_ms)
+            return None
+        return said
+
+    def check_partition(self, event: Event) -> None:
+        """Refuse an event that murmur2 of its key puts elsewhere: its user would have two states."""
+        if event.key is None:
+            return
+        belongs = partition_of(event.key, self.partitions())
+        if belongs != event.partition:
+            raise BadInput(
+                "wrong_partition", f"its key belongs to partition {belongs}, it is in {event.partition}"
+            )
+
+    async def bury(self, event: Event, bad: BadInput, at_ms: int) -> None:
+        """A dead letter with the original bytes; its offset commits in the same transaction."""
+        value, masked = await _masked(event.value or b"")
+        key, key_masked = mask_card_numbers(event.key or b"")
+        self.counters.add(named(DEAD_LETTERS, event.topic), 1)
+        headers = {
+            "error": bad.detail, "reason": bad.reason,
+            "source": f"{event.topic}/{event.partition}/{event.offset}", "at": str(at_ms), **_names(event),
+        }  # fmt: skip
+        if masked or key_masked:
+            headers["masked"] = "card_number"
+        came_from = _replay_of(event)
+        if came_from is not None:
+            headers[REPLAY_OF] = came_from
+        try:
+            self.dead_letters.put_into_unit(key or None, value, headers=headers)
+        except RecordTooLarge:
+            headers["length"] = str(len(value))
+            self.dead_letters.put_into_unit(key or None, value[:CUT_BYTES], headers=headers)
+        self.buried[bad.reason] += 1
+        logger.warning(
+            "dead letter %s: %s: %s", headers["source"], bad.reason, bad.detail, extra={"reason": bad.reason}
+        )
+
+
+
+async def _masked(value: bytes) -> tuple[bytes, bool]:
+    """Mask card numbers; a huge record (a megabyte takes seconds) is searched beside the event loop."""
+    if len(value) > CUT_BYTES:
+        return await asyncio.to_thread(mask_card_numbers, value)
+    return mask_card_numbers(value)
+
+
+def _replay_of(event: Event) -> str | None:
+    """The id of the dead letter whose replay this event is; a foreign header is not passed on."""
+    named = next((value for name, value in event.headers if name == REPLAY_OF), None)
+    return named.decode() if named is not None and _LETTER_ID.fullmatch(named) else None
+
+
+def _names(event: Event) -> dict[str, str]:
+    """user_id and payment_id of a bad record, where they can be read and are ids."""
+    try:
+        data = orjson.loads(event.value or b"")
+    except orjson.JSONDecodeError:
+        return {}
+    if not isinstance(data, dict):
+        return {}
+    wanted = {name: data.get(name) for name in ("user_id", "payment_id")}
+    return {
+        name: text for name, text in wanted.items()
+        if isinstance(text, str) and 0 < len(text) <= 64 and not mask_card_numbers(text.encode())[1]
+    }  # fmt: skip

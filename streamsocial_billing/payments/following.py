@@ -1,0 +1,145 @@
+"""What follows from a change, in one order, all of it in the unit of the change."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from streamsocial_billing.domain.decision import FINAL
+from streamsocial_billing.domain.refund_rules import after_end
+from streamsocial_billing.payments.record_outcome import Change, Row, entry_row
+from streamsocial_billing.payments.reported_by_gateway import book_external
+from streamsocial_billing.payments.unit_writer import Books
+from streamsocial_billing.payments.waiting import (
+    awaited_row,
+    told_of,
+    with_refunded,
+    without_money,
+    without_refund,
+)
+from streamsocial_billing.payments.waiting_refunds import charge_of, look_again
+from tables.awaited_charges import AwaitedCharge
+from tables.payments import PaymentEntry, SmallEntry, is_full, is_small
+
+logger = logging.getLogger(__name__)
+
+Follow = Callable[[Change], None]
+"""Does what follows from a change that was written, inside its unit."""
+OnOutcome = Callable[[str, str, PaymentEntry | SmallEntry, int], None]
+"""Takes in an outcome: user_id, payment_id, the entry after it, ms since the epoch."""
+
+
+class Following:
+    """Follows a change that was written. `subscriptions` takes in each outcome, after everything else."""
+
+    def __init__(self, books: Books, subscriptions: OnOutcome) -> None:
+        self._books = books
+        self._subscriptions = subscriptions
+
+    def follow(self, change: Change) -> None:
+        """Alarm, then refunds (those that wait for the charge; what one held), then the subscription.
+
+        Only keys of the change's own user are touched.
+        """
+        user_id, payment_id, at_ms, _, _, _, entry, warning = change
+        if warning is not None:
+            _warn(change, *warning)
+        if entry is None:
+            return
+        if entry["status"] == "parked":
+            _alarm(change, entry)
+        if entry["action"] == "charge":
+            waiting = self._books.awaited(user_id, payment_id)
+            if waiting is not None:  # hardly ever
+                self._charge_known(user_id, payment_id, waiting, at_ms)
+        elif entry["status"] in FINAL:
+            self._refund_ended(change, entry)
+        self._subscriptions(user_id, payment_id, entry, at_ms)
+
+    # ---- a charge has an outcome: what waits for it goes on
+
+    def _charge_known(self, user_id: str, charge_id: str, waiting: AwaitedCharge, at_ms: int) -> None:
+        self._book_what_went_back(user_id, charge_id, waiting, at_ms)
+        for told in told_of(waiting):
+            charge = self._books.entry(user_id, charge_id)
+            if is_full(charge):
+                book_external(self._books, told, charge_id, charge, at_ms)
+        for refund_id in waiting["refunds"]:
+            self.look_again(user_id, refund_id, at_ms)
+
+    def _book_what_went_back(
+        self, user_id: str, charge_id: str, waiting: AwaitedCharge, at_ms: int
+    ) -> None:
+        """Before the charge was known; from now on it is listed no longer, nor is what was told of it."""
+        refunded = waiting["refunded_minor"]
+        if not refunded and not waiting["told"]:
+            return
+        left = without_money(waiting)
+        rows = [awaited_row(user_id, charge_id, left)]
+        if refunded:
+            rows.append(self._given_back(user_id, charge_id, left, 0, refunded))
+        self._books.write(Change(user_id, charge_id, at_ms, tuple(rows)))
+
+    def look_again(self, user_id: str, refund_id: str, at_ms: int) -> None:
+        """Look at a refund that waits for its charge, if it still does."""
+        known = self._books.look_up(user_id, refund_id)
+        refund = known.entry
+        if not is_full(refund) or refund["status"] != "unknown" or refund["held_since"] is None:
+            return
+        charge_id = charge_of(refund["refund_of"])
+        charge, waiting = self._books.entry(user_id, charge_id), self._books.awaited(user_id, charge_id)
+        change = look_again(known, refund, charge, waiting, at_ms)
+        self._books.write(change)
+        self.follow(change)
+
+    # ---- a refund has ended: so has its reservation
+
+    def _refund_ended(self, change: Change, entry: PaymentEntry) -> None:
+        user_id, charge_id, freed = change.user_id, charge_of(entry["refund_of"]), entry["reserved_minor"]
+        refunded = entry["amount_minor"] if entry["status"] == "succeeded" else 0
+        left, rows = None, list[Row]()
+        if entry["held_since"] is not None:
+            left = without_refund(self._books.awaited(user_id, charge_id), change.payment_id)
+            if left is not None:
+                rows.append(awaited_row(user_id, charge_id, left))
+        if refunded or freed:
+            rows.append(self._given_back(user_id, charge_id, left, freed, refunded))
+        if freed:
+            ended = entry.copy()
+            ended["reserved_minor"] = 0
+            rows.append(entry_row(user_id, change.payment_id, ended))
+        if rows:
+            self._books.write(Change(user_id, change.payment_id, change.at_ms, tuple(rows)))
+
+    def _given_back(
+        self, user_id: str, charge_id: str, left: AwaitedCharge | None, freed_minor: int, refunded_minor: int
+    ) -> Row:
+        """A refund ended: what it held is free, what it gave back counts, now or when the charge comes.
+
+        `left`: what waits for the charge now, where that has changed in this step.
+        """
+        charge = self._books.entry(user_id, charge_id)
+        if not (is_full(charge) or is_small(charge)):
+            waiting = self._books.awaited(user_id, charge_id) if left is None else left
+            return awaited_row(user_id, charge_id, with_refunded(waiting, refunded_minor))
+        if charge["refunded_minor"] + refunded_minor > charge["amount_minor"]:
+            logger.error(
+                "%s/%s: more went back than was captured", user_id, charge_id, extra={"payment_id": charge_id}
+            )
+        changed = after_end(charge, freed_minor=freed_minor, refunded_minor=refunded_minor)
+        return entry_row(user_id, charge_id, changed)
+
+
+def _alarm(change: Change, entry: PaymentEntry) -> None:
+    logger.error(
+        "%s/%s is parked and waits for a person (`resolve`): %s: %s",
+        change.user_id, change.payment_id, entry["reason"], entry["last_error"],
+        extra={"payment_id": change.payment_id, "reason": entry["reason"]},
+    )  # fmt: skip
+
+
+def _warn(change: Change, reason: str, detail: str) -> None:
+    logger.warning(
+        "%s %s/%s: %s", reason, change.user_id, change.payment_id, detail,
+        extra={"payment_id": change.payment_id, "reason": reason},
+    )  # fmt: skip

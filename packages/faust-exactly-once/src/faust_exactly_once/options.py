@@ -55,6 +55,8 @@ class Options:
         group_format: raised by a release that cannot run beside the ones before: Kafka lets only members of
             one format into a group, whatever release they are of.
         group_advice: what an operator can do while members of another format are in the group.
+        owns_process: the worker is alone in its process: the garbage collector looks seldom, and the exit
+            waits only 2 s for threads that wait for Kafka. False: both are left as they are.
         probe: called with the name of each point of an opening or a commit, in the thread that does it.
     """
 
@@ -83,4 +85,5 @@ class Options:
     release: str = ""
     group_format: int = 1
     group_advice: str = "stop all workers of the other release first"
+    owns_process: bool = True
     probe: Callable[[str], None] = field(default=no_probe)

@@ -287,7 +287,8 @@ class Worker(faust.Worker):
         except (ExactlyOnceError, OSError, KafkaException) as exc:
             _say_and_exit(exc)
         except SystemExit as ended:
-            _bound_the_exit(ended.code)
+            if Layer.of(self.app).options.owns_process:
+                _bound_the_exit(ended.code)
             self._say_stopped()
             if isinstance(self.crash_reason, ExactlyOnceError):
                 _say_and_exit(self.crash_reason)  # mode has logged it, long before its last lines
@@ -305,8 +306,10 @@ class Worker(faust.Worker):
     async def on_first_start(self) -> None:
         """Learn about every topic before services start."""
         await super().on_first_start()
-        _calm_the_collector()
-        await Layer.of(self.app).learn(_all_topics(self.app))
+        layer = Layer.of(self.app)
+        if layer.options.owns_process:
+            _calm_the_collector()
+        await layer.learn(_all_topics(self.app))
 
 
 def _bound_the_exit(code: object) -> None:

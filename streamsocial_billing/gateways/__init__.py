@@ -23,7 +23,6 @@ from streamsocial_billing.gateways.base import (
     charge_until,
 )
 from streamsocial_billing.gateways.instant import InstantGateway
-from streamsocial_billing.gateways.scripted import ScriptedGateway
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 __all__ = [
@@ -44,7 +43,6 @@ __all__ = [
     "Owner",
     "Query",
     "RefundRequest",
-    "ScriptedGateway",
     "SimulatedGateway",
     "Succeeded",
     "Traits",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from support.scripted_gateway import ScriptedGateway
+
 from streamsocial_billing.gateways.base import (
     Answer,
     ChargeRequest,
@@ -13,7 +15,6 @@ from streamsocial_billing.gateways.base import (
     Succeeded,
     Traits,
 )
-from streamsocial_billing.gateways.scripted import ScriptedGateway
 
 HOUR_S = 3600
 TRAITS = Traits(18 * HOUR_S, 60, min_minor={"USD": 50}, max_minor={"USD": 99_999_999})

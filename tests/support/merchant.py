@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 from support.listed_books import ListedBooks, ListedPayPal, ListedStripe
 from support.one_task import OneTask
+from support.scripted_gateway import ScriptedGateway
 from support.small_books import found_in
 
 from streamsocial_billing.domain.events import PaymentEvent, gateway_key
@@ -25,7 +26,6 @@ from streamsocial_billing.domain.money import EXPONENTS, exponent_of
 from streamsocial_billing.gateways.base import Gateway, Owner
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.provider_event import gateway_events, whose, whose_by_charge
-from streamsocial_billing.gateways.scripted import ScriptedGateway
 from streamsocial_billing.gateways.stripe import webhook as stripe
 from streamsocial_billing.reconciliation.bridge import Bridge, bridges
 from streamsocial_billing.reconciliation.gateway_lists import load_lists

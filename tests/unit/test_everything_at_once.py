@@ -21,6 +21,7 @@ from support.audited import breaks
 from support.gateway_said import foreign, ours, say
 from support.one_task import OneTask
 from support.orders import resolve, switch
+from support.scripted_gateway import ScriptedGateway
 
 from streamsocial_billing.domain.decision import FINAL
 from streamsocial_billing.domain.events import PaymentEvent, gateway_key
@@ -37,7 +38,6 @@ from streamsocial_billing.gateways.base import (
     RefundRequest,
     Succeeded,
 )
-from streamsocial_billing.gateways.scripted import ScriptedGateway
 from streamsocial_billing.settings import PAYMENTS
 
 CAPTURED = 500

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from support.scripted_gateway import ScriptedGateway
 
 from streamsocial_billing.gateways import (
     Ambiguous,
@@ -15,7 +16,6 @@ from streamsocial_billing.gateways import (
     KeyMismatch,
     NotSent,
     Outcome,
-    ScriptedGateway,
     Succeeded,
     charge_until,
 )

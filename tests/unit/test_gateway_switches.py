@@ -9,11 +9,11 @@ import pytest
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 from support.orders import answers, order, switch
+from support.scripted_gateway import ScriptedGateway
 
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.times import utc
 from streamsocial_billing.gateways.base import Ambiguous, NotSent, Outcome
-from streamsocial_billing.gateways.scripted import ScriptedGateway
 from streamsocial_billing.operations.commands import Command, key_of_every_task
 from streamsocial_billing.operations.kill_switch import STOP, newest_of
 from streamsocial_billing.payments.retry import NUDGES_PER_LOOK

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.scripted_gateway import ScriptedGateway
 from support.virtual_time import VirtualTimeLoop
 
 from streamsocial_billing.gateways import resilient as guarded
@@ -29,7 +30,6 @@ from streamsocial_billing.gateways.base import (
 )
 from streamsocial_billing.gateways.breaker import Rules
 from streamsocial_billing.gateways.resilient import Guarded, went_well
-from streamsocial_billing.gateways.scripted import ScriptedGateway
 
 OK = "pm_card_visa"
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from support.audited import breaks
 from support.merchant import DAY_S, Merchant
 from support.one_task import OneTask
+from support.scripted_gateway import ScriptedGateway
 
-from streamsocial_billing.gateways.scripted import ScriptedGateway
 from streamsocial_billing.settings import Settings
 
 AMOUNT = 5000

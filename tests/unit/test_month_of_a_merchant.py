@@ -17,8 +17,8 @@ import pytest
 from support.audited import breaks as live_breaks
 from support.merchant import DAY_S, FEE, Merchant
 from support.one_task import OneTask
+from support.scripted_gateway import ScriptedGateway
 
-from streamsocial_billing.gateways.scripted import ScriptedGateway
 from streamsocial_billing.reconciliation import Wish
 from streamsocial_billing.reconciliation.command import run_command
 from streamsocial_billing.settings import Settings

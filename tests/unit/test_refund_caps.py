@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from support.asked_gateway import HOUR_S, TRAITS
 from support.gateway_said import ours, say
 from support.one_task import OneTask
+from support.scripted_gateway import ScriptedGateway
 
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.gateways.base import (
@@ -33,7 +34,6 @@ from streamsocial_billing.gateways.base import (
     RefundRequest,
     Succeeded,
 )
-from streamsocial_billing.gateways.scripted import ScriptedGateway
 
 CAPTURED = 500
 

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from support.asked_gateway import AskedGateway
 from support.one_task import OneTask
+from support.scripted_gateway import ScriptedGateway
 
 from streamsocial_billing.domain.events import GATEWAYS, BadInput, PaymentEvent
 from streamsocial_billing.gateways.configured import configured_gateways
@@ -21,7 +22,6 @@ from streamsocial_billing.gateways.routing import (
     participation,
     with_gateway,
 )
-from streamsocial_billing.gateways.scripted import ScriptedGateway
 from streamsocial_billing.intake import submit
 from streamsocial_billing.intake.http import read_payment
 from streamsocial_billing.settings import Settings

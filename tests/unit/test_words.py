@@ -38,7 +38,8 @@ WIRE = (
 )  # fmt: skip
 # for people who read how the layer works, or how it is tortured: there the words are explained
 FOR_DEVELOPERS = {
-    "docs/exactly-once.md", "docs/layer.md", "docs/defects.md", "docs/torture.md", "docs/decisions",
+    "docs/exactly-once.md", "docs/glossary.md", "docs/layer.md", "docs/defects.md", "docs/torture.md",
+    "docs/decisions",
 }  # fmt: skip
 NAMES_OF_ERRORS = frozenset({"exc", "error", "err", "last", "again", "failure", "task", "problem"})
 

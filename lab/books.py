@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from lab.plan import Payment
-from streamsocial_billing.audit.books import FINAL, LedgerCharge
+from streamsocial_billing.audit.books import LedgerCharge
+from streamsocial_billing.domain.statuses import FINAL
 
 
 class Harm(NamedTuple):

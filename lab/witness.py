@@ -14,7 +14,7 @@ import orjson
 from confluent_kafka import Consumer, TopicPartition
 
 from lab.stage import PARTITIONS
-from streamsocial_billing.audit.books import FINAL
+from streamsocial_billing.domain.statuses import FINAL
 from streamsocial_billing.settings import RESULTS, Settings
 
 COMMITTED: Final = "read_committed"

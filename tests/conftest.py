@@ -6,7 +6,7 @@ import os
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -14,6 +14,9 @@ from xdist.scheduler import LoadFileScheduling
 
 from broker import LocalBroker
 from broker.cluster import LocalCluster
+
+if TYPE_CHECKING:
+    from support.wiremock_server import WireMock
 
 # on a busy machine an example may take any time: that says nothing about what it tests
 hypothesis.settings.register_profile("busy", deadline=None)
@@ -95,3 +98,12 @@ def unique_name() -> str:
 def topic_prefix(unique_name: str) -> str:
     """What to put before every topic name, so that tests share one broker without meeting."""
     return f"{unique_name}-"
+
+
+@pytest.fixture(scope="module")
+def wiremock() -> Iterator[WireMock]:
+    """A WireMock, for what Stripe and PayPal answer."""
+    from support.wiremock_server import WireMock  # it draws in the whole app
+
+    with WireMock() as server:
+        yield server

@@ -31,8 +31,9 @@ from typing import Any, Final
 
 import orjson
 
-from streamsocial_billing.audit.books import NOT_STORED, Books
+from streamsocial_billing.audit.books import Books
 from streamsocial_billing.audit.checks import Problem, problems_of, unsettled
+from streamsocial_billing.domain.statuses import NOT_STORED
 from torture.segments import Place, Written, committed_offset
 
 MEMORY_BOUND_BYTES: Final = 700 * 1024 * 1024

@@ -9,13 +9,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from streamsocial_billing.domain.statuses import OPEN
+
 Source = tuple[int, int]
 """Partition, offset of an event on `payments`."""
 
-OPEN = frozenset({"unknown", "parked"})
-FINAL = frozenset({"succeeded", "declined", "failed", "rejected"})
-NOT_STORED = frozenset({"idempotency_mismatch", "expired", "unsupported_action", "gateway_not_configured"})
-"""Reasons of rejections that leave no entry (payments.md, "Decision before the gateway")."""
 
 
 class Sent(NamedTuple):

@@ -25,16 +25,9 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from streamsocial_billing.audit.books import (
-    FINAL,
-    NOT_STORED,
-    Books,
-    LedgerCharge,
-    LedgerRefund,
-    Result,
-    Source,
-)
+from streamsocial_billing.audit.books import Books, LedgerCharge, LedgerRefund, Result, Source
 from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.statuses import FINAL, NOT_STORED
 
 TABLE_PAYMENTS: Final = "payments changelog fold differs"
 TABLE_CHARGES: Final = "charges changelog fold differs"

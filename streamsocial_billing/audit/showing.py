@@ -14,6 +14,7 @@ from streamsocial_billing.audit.report import AuditReport
 from streamsocial_billing.audit.tally import PARTS, OpenGroup
 from streamsocial_billing.domain.english import counted
 from streamsocial_billing.domain.money import shown_amount
+from streamsocial_billing.domain.statuses import WITHOUT_MONEY
 from streamsocial_billing.domain.times import iso_to_the_second
 
 MEANS = {
@@ -79,7 +80,7 @@ def claim(report: AuditReport) -> str:
     ]
     parts = [text for text, name in zip(waits, ("open", "waiting"), strict=True) if found[name]]
     parts.append(_charges(report))
-    parts += [f"{found[name]:,} {name}" for name in ("declined", "failed", "rejected") if found[name]]
+    parts += [f"{found[name]:,} {name}" for name in WITHOUT_MONEY if found[name]]
     parts += [counted(found["repeats"], "repeat")] * (found["repeats"] > 0)
     parts += [counted(found["dead_letters"], "dead letter")] * (found["dead_letters"] > 0)
     return f"nothing differs: {'; '.join(parts)}"

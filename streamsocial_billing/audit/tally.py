@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from streamsocial_billing.audit.books import FINAL, Books, Entry, Result
+from streamsocial_billing.audit.books import Books, Entry, Result
 from streamsocial_billing.audit.checks import Problem
+from streamsocial_billing.domain.statuses import FINAL
 from streamsocial_billing.gateways.base import NOT_CALLED
 
 PARTS: Final = (

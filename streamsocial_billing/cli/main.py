@@ -6,6 +6,8 @@ from typing import Any, NoReturn
 
 import click
 
+from streamsocial_billing.domain.statuses import STATUSES
+
 try:
     import faust
 except ImportError as missing:
@@ -24,7 +26,7 @@ from streamsocial_billing.cli import reconciliation as reconciliation
 from streamsocial_billing.cli import subscriptions as subscriptions
 from streamsocial_billing.cli import worker as worker
 from streamsocial_billing.cli.inherited_options import add_help
-from streamsocial_billing.cli.results import EVERYTHING, STATUSES, Wanted, follow_results
+from streamsocial_billing.cli.results import EVERYTHING, Wanted, follow_results
 from streamsocial_billing.cli.shared import (
     GATEWAY_NAME,
     MOMENT,

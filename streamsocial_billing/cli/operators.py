@@ -8,6 +8,7 @@ from faust.cli.faust import cli as faust_cli
 from streamsocial_billing.cli.ordering import carry_out, ordering
 from streamsocial_billing.cli.shared import GATEWAY_NAME, one_line_errors, the_settings
 from streamsocial_billing.domain.events import GATEWAYS, BadInput, is_id
+from streamsocial_billing.domain.statuses import BY_HAND
 from streamsocial_billing.domain.times import utc
 from streamsocial_billing.gateways.routing import gateways_set_up
 from streamsocial_billing.operations.commands import ordered_now
@@ -19,7 +20,7 @@ from streamsocial_billing.operations.kill_switch import (
     switches_now,
     tasks_now,
 )
-from streamsocial_billing.operations.resolve import RESOLVE, STATUSES, Order
+from streamsocial_billing.operations.resolve import RESOLVE, Order
 from tables.gateway_switches import repeated_order
 
 NAME = click.argument("name", type=GATEWAY_NAME)
@@ -55,7 +56,7 @@ def gateways_start(
 
 @faust_cli.command()
 @click.argument("payment", metavar="USER/PAYMENT")
-@click.option("--status", required=True, type=click.Choice(STATUSES), help="What it is from now on; final.")
+@click.option("--status", required=True, type=click.Choice(BY_HAND), help="What it is from now on; final.")
 @click.option("--gateway-ref", help="The gateway's id of the charge or refund; needed for succeeded.")
 @ordering
 def resolve(

@@ -17,7 +17,6 @@ from streamsocial_billing.kafka.committed import CommittedLog, Place
 from streamsocial_billing.settings import RESULTS, Settings
 
 DRAW_EVERY_S: Final = 0.1
-STATUSES: Final = ("succeeded", "declined", "failed", "rejected", "unknown", "parked")
 
 
 @dataclass(frozen=True, slots=True)

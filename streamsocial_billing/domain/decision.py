@@ -19,6 +19,7 @@ from streamsocial_billing.domain.events import (
 from streamsocial_billing.domain.gateway_calls import Traits
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.statuses import FINAL, OPEN
 from tables.charges import ChargeState, Money, RefundsApart
 from tables.payments import (
     Entry,
@@ -29,8 +30,6 @@ from tables.payments import (
     is_full,
 )
 
-FINAL: Final = frozenset({"succeeded", "declined", "failed", "rejected"})
-OPEN: Final = frozenset({"unknown", "parked"})
 ACTIONS: Final = frozenset({"charge", "refund"})
 DAY_MS: Final = 86_400_000
 DEDUP_RETENTION_MS: Final = 35 * DAY_MS

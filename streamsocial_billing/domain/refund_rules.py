@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from streamsocial_billing.domain.decision import OPEN
 from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.statuses import OPEN
 from tables.payments import Entry, PaymentEntry, SmallEntry, is_full, is_small
 
 UNKNOWN_CHARGE: Final = "unknown_charge"

@@ -11,7 +11,7 @@ import orjson
 from confluent_kafka import Message
 
 from faust_exactly_once import partition_of
-from streamsocial_billing.domain.decision import OPEN
+from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem, Place
 from streamsocial_billing.operations.commands import Command, append_command
 from streamsocial_billing.operations.replies import DONE, Answer

@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 from faust_exactly_once import Event
 from streamsocial_billing.domain.card_numbers import mask_text
-from streamsocial_billing.domain.decision import OPEN
 from streamsocial_billing.domain.events import BadInput
 from streamsocial_billing.domain.outcomes import Called, Verdict, account_forbids, question
+from streamsocial_billing.domain.statuses import BY_HAND, OPEN
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import Absent, Found, Gateway, Query
 from streamsocial_billing.gateways.base import Answer as GatewayAnswer
@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 RESOLVE: Final = "resolve"
 _REF = re.compile(r"[!-~]{1,255}")
-STATUSES: Final = ("succeeded", "declined", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,8 @@ class Order:
             raise BadInput("wrong_type", "payment_id and gateway_ref are texts")
         if ref is not None and (not _REF.fullmatch(ref) or mask_text(ref) != ref):
             raise BadInput("bad_id", "gateway_ref is not a gateway's id")
-        if status not in STATUSES:
-            raise BadInput("wrong_type", f"status must be one of {', '.join(STATUSES)}")
+        if status not in BY_HAND:
+            raise BadInput("wrong_type", f"status must be one of {', '.join(BY_HAND)}")
         return cls(payment_id, str(status), ref)
 
 

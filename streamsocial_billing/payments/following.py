@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from streamsocial_billing.domain.decision import FINAL
 from streamsocial_billing.domain.refund_rules import after_end
+from streamsocial_billing.domain.statuses import FINAL
 from streamsocial_billing.payments.record_outcome import Change, Row, entry_row
 from streamsocial_billing.payments.reported_by_gateway import book_external
 from streamsocial_billing.payments.unit_writer import Books

@@ -10,8 +10,6 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from streamsocial_billing.domain.decision import (
-    FINAL,
-    OPEN,
     Adopt,
     Charge,
     Decision,
@@ -27,6 +25,7 @@ from streamsocial_billing.domain.decision import (
 from streamsocial_billing.domain.events import charge_result, payment_metric
 from streamsocial_billing.domain.known import Known, Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.statuses import FINAL, OPEN
 from tables.business_refs import business_key
 from tables.charges import ChargeState
 from tables.open_payments import OpenPayment

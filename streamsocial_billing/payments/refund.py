@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from faust_exactly_once import Event, current_unit
 from streamsocial_billing.domain.decision import (
     DEDUP_RETENTION_MS,
-    FINAL,
     Adopt,
     Refund,
     decide,
@@ -24,6 +23,7 @@ from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.known import Known, Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
 from streamsocial_billing.domain.refund_rules import Allowed, Held, Refused, judge, wish_of, with_reserved
+from streamsocial_billing.domain.statuses import FINAL
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import Gateway, RefundRequest
 from streamsocial_billing.payments.calling import Call, call

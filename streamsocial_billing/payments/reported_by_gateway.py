@@ -15,6 +15,7 @@ from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
 from streamsocial_billing.domain.refund_rules import Charged, after_end
+from streamsocial_billing.domain.statuses import WITHOUT_MONEY
 from streamsocial_billing.payments.record_outcome import Change, Row, about, answered, entry_row
 from streamsocial_billing.payments.unit_writer import Books
 from streamsocial_billing.payments.waiting import awaited_row, with_refunded
@@ -209,7 +210,7 @@ def _given_back(books: Books, user_id: str, charge_id: str, amount_minor: int) -
 def _counts(told: GatewayEvent, charge: Charged) -> bool:
     """True if this can have been taken from what the charge captured."""
     comparable = (told.currency, told.gateway) == (charge["currency"], charge["gateway"])
-    return comparable and charge["status"] not in ("declined", "failed", "rejected")
+    return comparable and charge["status"] not in WITHOUT_MONEY
 
 
 def _entry(

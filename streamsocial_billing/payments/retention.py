@@ -9,8 +9,9 @@ from typing import Final
 import orjson
 
 from faust_exactly_once import Layer, Nudger
-from streamsocial_billing.domain.decision import DAY_MS, DEDUP_RETENTION_MS, FINAL
+from streamsocial_billing.domain.decision import DAY_MS, DEDUP_RETENTION_MS
 from streamsocial_billing.domain.events import Nudge
+from streamsocial_billing.domain.statuses import FINAL
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.payments.record_outcome import Row
 from tables.business_refs import BusinessRef, business_key

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from faust_exactly_once import Event, Topic
-from streamsocial_billing.domain.decision import OPEN, holds
+from streamsocial_billing.domain.decision import holds
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.known import Known, Received
+from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.payments.outcome_lines import note
 from streamsocial_billing.payments.record_outcome import Answer, Change, Row
 from tables.awaited_charges import AwaitedCharge

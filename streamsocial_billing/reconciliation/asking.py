@@ -9,10 +9,10 @@ from typing import Any, Final
 import orjson
 
 from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.gateways.base import Found, Gateway, Query
 from streamsocial_billing.reconciliation.breaks import TIMING, break_id
 from streamsocial_billing.reconciliation.gateway_lists import ASK_MOST, ask_once, ask_twice, told
-from streamsocial_billing.reconciliation.results import OPEN
 
 CALLED_BEFORE_MS: Final = 2 * 86_400_000
 """How long before its last word a payment may have been called: it is given up after a day."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from streamsocial_billing.domain.money import format_minor
+from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.reconciliation.breaks import TIMING, Break, exponent_suspect
 from streamsocial_billing.reconciliation.matching import PROPOSE_MOST, proposals
 from streamsocial_billing.reconciliation.repairing import (
@@ -104,7 +105,7 @@ def _amounts(db: sqlite3.Connection) -> Iterator[Break]:
 
 def _statuses(db: sqlite3.Connection, rules: Rules) -> Iterator[Break]:
     for row in db.execute(_PAIRS.format(which=_CONTRADICT)):
-        is_open = row["a_status"] in ("unknown", "parked")
+        is_open = row["a_status"] in OPEN
         if is_open and row["status"] == "pending":
             if row["at"] <= rules.as_of - rules.unknown_after:
                 yield _status_break(rules, row, "unknown_aged", "wait for the gateway, or `resolve` by hand")
@@ -120,7 +121,7 @@ def _statuses(db: sqlite3.Connection, rules: Rules) -> Iterator[Break]:
 
 
 def _what_to_do(row: Row) -> str:
-    if row["a_status"] in ("unknown", "parked"):
+    if row["a_status"] in OPEN:
         return "by hand: `resolve` as declined"
     if row["status"] == "succeeded":
         amount = format_minor(row["amount"], row["currency"])
@@ -153,7 +154,7 @@ def _status_break(rules: Rules, row: Row, class_: str, by_hand: str) -> Break:
     legs = (row["gateway"], row["gateway_ref"]) if class_ == "missing_internal" else (
         row["gateway"], row["fold"], row["gateway_ref"])  # fmt: skip
     event = None
-    open_here = row["a_status"] in ("unknown", "parked") and row["status"] != "pending"
+    open_here = row["a_status"] in OPEN and row["status"] != "pending"
     failed = row["kind"] == "refund" and row["a_status"] == "succeeded" and row["status"] == "failed"
     if class_ != TIMING and (open_here or failed):
         status = "succeeded" if row["status"] == "succeeded" else "declined"

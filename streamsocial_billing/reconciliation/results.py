@@ -17,17 +17,13 @@ from confluent_kafka import Message
 
 from faust_exactly_once import partition_of
 from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.statuses import NOT_STORED, OPEN
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.kafka.committed import CommittedLog, Place
 from streamsocial_billing.reconciliation.store import ADD_A, insert_many
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, PAYMENTS, RESULTS, Settings
 
-NOT_STORED: Final = frozenset(
-    {"idempotency_mismatch", "expired", "unsupported_action", "gateway_not_configured"}
-)
-"""Reasons of rejections that leave no entry: they say nothing of the payment with that id."""
-OPEN: Final = ("unknown", "parked")
 DISPUTE: Final = "dispute"
 DISPUTE_WON: Final = "dispute_won"
 REFUND_FAILED: Final = "refund_failed"

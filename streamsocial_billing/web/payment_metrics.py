@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from streamsocial_billing.domain.decision import OPEN
+from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.payments.gateway_availability import ALL_STATES, Gatekeeper, GatewayStatus
 from streamsocial_billing.payments.open_payments import Tally
 

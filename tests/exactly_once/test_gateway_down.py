@@ -16,8 +16,8 @@ from support.simulator import ROOT, SimulatorProcess
 from support.system import System, payment
 
 from streamsocial_billing.audit.readers import read_ledger
-from streamsocial_billing.domain.decision import FINAL
 from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.statuses import FINAL
 
 MOST_GROWTH_KIB = 48 * 1024
 GATEWAYS = "simulated", "paypal"

@@ -16,6 +16,7 @@ from support.stripe_server import StripeServer
 from support.system import System, payment
 from support.toxiproxy import Toxiproxy
 
+from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.gateways.stripe.client import StripeGateway
 
 USERS = 10
@@ -44,7 +45,7 @@ def charged(server: StripeServer) -> Counter[str]:
 
 def settled(system: System) -> bool:
     """True once each payment has a final result."""
-    final = {one["payment_id"] for one in system.all_results() if one["status"] not in ("unknown", "parked")}
+    final = {one["payment_id"] for one in system.all_results() if one["status"] not in OPEN}
     return len(final) == system.sent
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -104,12 +104,6 @@ def test_amounts_are_exact_or_refused(minor: int, currency: str, text: str | Non
     assert text == decimal_text(minor, currency)
     if text is not None:
         assert (minor, currency) == minor_of({"currency_code": currency, "value": text})
-
-
-@pytest.fixture(scope="module")
-def wiremock() -> Iterator[WireMock]:
-    with WireMock() as server:
-        yield server
 
 
 @pytest.fixture

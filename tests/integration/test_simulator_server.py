@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,6 @@ from support.simulator import ROOT, SimulatorProcess, simulator_command
 from streamsocial_billing.gateways import Ambiguous, ChargeRequest, SimulatedGateway, Succeeded
 
 CHARGE = {"amount": 500, "currency": "EUR", "payment_method": "pm_card_visa", "metadata": {"ref": "r1"}}
-
-
-@pytest.fixture
-def simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
-    with SimulatorProcess(tmp_path / "ledger.db") as process:
-        yield process
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from streamsocial_billing.domain.events import charge_result, gateway_key_of
+from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.gateways.base import Movement
 
 AS_OF: Final = int(datetime(2026, 3, 6, 12, tzinfo=UTC).timestamp() * 1000)
@@ -253,7 +254,7 @@ class PlantedBooks:
         self._plant_open(gateway)
 
     def _plant_open(self, gateway: str) -> None:
-        for status in ("unknown", "parked"):
+        for status in OPEN:
             stuck = self.payment(gateway, age=4 * DAY)
             self.book(stuck, "unknown", reason="outcome_unknown")
             self.expect("unknown_aged", stuck, stuck.id)

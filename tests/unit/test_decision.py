@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from streamsocial_billing.domain.decision import (
     DEDUP_RETENTION_MS,
-    FINAL,
     Charge,
     Decision,
     Open,
@@ -36,6 +35,7 @@ from streamsocial_billing.domain.decision import (
 from streamsocial_billing.domain.events import PaymentEvent, fingerprint, gateway_key
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.statuses import FINAL
 from tables.charges import ChargeState
 from tables.payments import PaymentEntry, SettledBy
 

@@ -23,8 +23,8 @@ from support.one_task import OneTask
 from support.orders import resolve, switch
 from support.scripted_gateway import ScriptedGateway
 
-from streamsocial_billing.domain.decision import FINAL
 from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.statuses import FINAL
 from streamsocial_billing.gateways.base import (
     Absent,
     Ambiguous,

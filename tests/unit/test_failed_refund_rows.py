@@ -22,11 +22,6 @@ RETAINED_S = DEDUP_RETENTION_MS / 1000 + HOUR_S
 
 
 @pytest.fixture
-def gateway() -> AskedGateway:
-    return AskedGateway()
-
-
-@pytest.fixture
 def lab(gateway: AskedGateway) -> Iterator[OneTask]:
     with OneTask(gateway) as lab:
         yield lab

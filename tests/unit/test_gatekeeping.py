@@ -43,11 +43,6 @@ OF_OTHERS = {
 
 
 @pytest.fixture
-def gateway() -> AskedGateway:
-    return AskedGateway()
-
-
-@pytest.fixture
 def lab(gateway: AskedGateway) -> Iterator[OneTask]:
     with OneTask(gateway, ScriptedGateway(name="paypal")) as lab:
         yield lab

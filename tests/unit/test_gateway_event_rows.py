@@ -1,6 +1,5 @@
 """What gateways tell: the effects of the payments design's "Webhooks", through the whole app on one task."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,17 +19,6 @@ from streamsocial_billing.payments.retention import SweepTimer
 from streamsocial_billing.settings import GATEWAY_EVENTS
 
 LOST: list[Outcome | Exception] = [Ambiguous("reset", ask_only=True)] * 99
-
-
-@pytest.fixture
-def gateway() -> AskedGateway:
-    return AskedGateway()
-
-
-@pytest.fixture
-def lab(gateway: AskedGateway) -> Iterator[OneTask]:
-    with OneTask(gateway) as lab:
-        yield lab
 
 
 def payment(lab: OneTask, payment_id: str = "c1", **fields: Any) -> PaymentEvent:

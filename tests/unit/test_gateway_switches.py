@@ -24,11 +24,6 @@ DAY_S = 24 * HOUR_S
 
 
 @pytest.fixture
-def gateway() -> AskedGateway:
-    return AskedGateway()
-
-
-@pytest.fixture
 def lab(gateway: AskedGateway) -> Iterator[OneTask]:
     with OneTask(gateway, ScriptedGateway(name="paypal")) as lab:
         yield lab

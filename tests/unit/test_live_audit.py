@@ -126,11 +126,6 @@ class Lab:
 
 
 @pytest.fixture
-def gateway() -> AskedGateway:
-    return AskedGateway()
-
-
-@pytest.fixture
 def audited(gateway: AskedGateway) -> Iterator[Lab]:
     with OneTask(gateway) as lab:
         yield Lab(lab)

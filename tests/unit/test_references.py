@@ -32,8 +32,7 @@ OF_READERS: Final = frozenset({
     "points.py", "send.py", "read.py", "index.md", "decisions/index.md", "table.md",
 })  # fmt: skip
 """Files that a reader of the tutorial writes, that the site makes, that a run is asked to write."""
-PENDING: Final = frozenset({"docs/testing.md"})
-ELSEWHERE: Final = OF_FAUST | OF_READERS | PENDING
+ELSEWHERE: Final = OF_FAUST | OF_READERS
 OF_OTHERS: Final = frozenset({
     # Faust and rocksdict
     "ProducerBuffer", "ProducerBuffer.put", "TransactionManager.transactional_id_format", "Snapshot",

@@ -25,6 +25,7 @@ from support.one_task import OneTask
 from support.scripted_gateway import ScriptedGateway
 
 from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.gateways.base import (
     Ambiguous,
     Declined,
@@ -138,7 +139,7 @@ class World:
         assert [] == self.bank.overdrawn
         entries = [self.lab.entry("u1", event.payment_id) for event in self.events]
         assert reserved == sum(entry["reserved_minor"] for entry in entries)
-        open_minor = sum(one["amount_minor"] for one in entries if one["status"] in ("unknown", "parked"))
+        open_minor = sum(one["amount_minor"] for one in entries if one["status"] in OPEN)
         assert reserved <= open_minor
 
     def check_end(self) -> None:

@@ -1,6 +1,5 @@
 """The rules of the payments design's "Refunds", row by row, through the whole application on one task."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -25,17 +24,6 @@ from streamsocial_billing.payments.waiting_refunds import CHARGE_MAY_COME_MS
 
 MAY_COME_S = CHARGE_MAY_COME_MS // 1000
 LOST: list[Outcome | Exception] = [Ambiguous("reset", ask_only=True)] * 99
-
-
-@pytest.fixture
-def gateway() -> AskedGateway:
-    return AskedGateway()
-
-
-@pytest.fixture
-def lab(gateway: AskedGateway) -> Iterator[OneTask]:
-    with OneTask(gateway) as lab:
-        yield lab
 
 
 def payment(lab: OneTask, payment_id: str = "c1", **fields: Any) -> PaymentEvent:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -17,17 +16,6 @@ from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.settings import COMMANDS
 
 FOUND = Found("ch_9", "succeeded", None, 500, "USD", "u1", "p1")
-
-
-@pytest.fixture
-def gateway() -> AskedGateway:
-    return AskedGateway()
-
-
-@pytest.fixture
-def lab(gateway: AskedGateway) -> Iterator[OneTask]:
-    with OneTask(gateway) as lab:
-        yield lab
 
 
 def payment(lab: OneTask, payment_id: str = "p1", **fields: Any) -> PaymentEvent:

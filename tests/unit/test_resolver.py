@@ -1,6 +1,5 @@
 """Open payments in virtual time: when they are tried, how they end."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,17 +26,6 @@ DAY_S = 24 * HOUR_S
 FOUND = Found("ch_9", "succeeded", None, 500, "USD", "u1", "p1")
 LOST: list[Outcome | Exception] = [Ambiguous("reset")] * 999
 UNSENT: list[Outcome | Exception] = [NotSent("unreachable")] * 999
-
-
-@pytest.fixture
-def gateway() -> AskedGateway:
-    return AskedGateway()
-
-
-@pytest.fixture
-def lab(gateway: AskedGateway) -> Iterator[OneTask]:
-    with OneTask(gateway) as lab:
-        yield lab
 
 
 def payment(lab: OneTask, payment_id: str = "p1", **fields: Any) -> PaymentEvent:

@@ -1,6 +1,5 @@
 """Orders of subscriptions through the whole application on one task."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -32,17 +31,6 @@ from streamsocial_billing.subscriptions.periods import start_of
 from streamsocial_billing.subscriptions.renewal import renewal_id
 
 LATER_MS = START_MS + 3_600_000
-
-
-@pytest.fixture
-def gateway() -> AskedGateway:
-    return AskedGateway()
-
-
-@pytest.fixture
-def lab(gateway: AskedGateway) -> Iterator[OneTask]:
-    with OneTask(gateway) as lab:
-        yield lab
 
 
 def test_the_same_order_twice_is_one_subscription(lab: OneTask) -> None:

@@ -1,7 +1,6 @@
 """Renewals through the whole application on one task, over virtual months."""
 
 from collections import Counter
-from collections.abc import Iterator
 
 import orjson
 import pytest
@@ -14,18 +13,6 @@ from streamsocial_billing.gateways.base import Declined
 from streamsocial_billing.settings import PAYMENTS, Settings
 from streamsocial_billing.subscriptions.periods import DAY_MS, start_of
 from streamsocial_billing.subscriptions.renewal import renewal_id, subscription_of
-
-
-@pytest.fixture
-def gateway() -> AskedGateway:
-    return AskedGateway()
-
-
-@pytest.fixture
-def lab(gateway: AskedGateway) -> Iterator[OneTask]:
-    with OneTask(gateway) as lab:
-        yield lab
-
 
 # ---- what is sent
 

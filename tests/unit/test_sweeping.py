@@ -1,6 +1,5 @@
 """What is kept of a final payment, for how long, in virtual time."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -16,17 +15,6 @@ from streamsocial_billing.payments.retention import LOOKED_AT
 DAY_S = 24 * HOUR_S
 FULL_S = 35 * DAY_S
 SMALL_S = 395 * DAY_S
-
-
-@pytest.fixture
-def gateway() -> AskedGateway:
-    return AskedGateway()
-
-
-@pytest.fixture
-def lab(gateway: AskedGateway) -> Iterator[OneTask]:
-    with OneTask(gateway) as lab:
-        yield lab
 
 
 def payment(lab: OneTask, payment_id: str = "p1", business_ref: str | None = None) -> PaymentEvent:

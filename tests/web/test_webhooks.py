@@ -45,13 +45,6 @@ PAYPAL = {name.replace("-", "_"): value for name, value in PAYPAL_HEADERS.items(
 
 
 @pytest.fixture(scope="module")
-def wiremock() -> Iterator[WireMock]:
-    """Stands for Stripe and for PayPal."""
-    with WireMock() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def system(broker: str, wiremock: WireMock, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Two workers whose webhooks are set up."""
     folder = tmp_path_factory.mktemp("webhooks")

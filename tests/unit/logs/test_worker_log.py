@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,9 @@ from faust.cli.faust import cli
 from streamsocial_billing.cli import worker as cli_worker
 from streamsocial_billing.cli import worker_process as worker
 from streamsocial_billing.cli.worker_process import Worker
-from streamsocial_billing.logs import setup
-from streamsocial_billing.logs.lines import OURS
 from streamsocial_billing.settings import Settings
 
 SECRET = "t0ken-of-the-api"
-
-
-@pytest.fixture
-def root() -> Iterator[logging.Logger]:
-    """The root logger, afterwards as it was."""
-    root = logging.getLogger()
-    changed = [root, *map(logging.getLogger, (*OURS, setup.CHATTY))]
-    handlers, levels = root.handlers[:], [one.level for one in changed]
-    yield root
-    for made in root.handlers:
-        if made not in handlers:
-            made.close()
-    root.handlers[:] = handlers
-    logging.captureWarnings(False)
-    for one, level in zip(changed, levels, strict=True):
-        one.setLevel(level)
 
 
 @pytest.fixture(autouse=True)

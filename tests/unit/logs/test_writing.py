@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from streamsocial_billing.logs import setup, writing
 from streamsocial_billing.logs.folding import Fold
-from streamsocial_billing.logs.lines import OURS, TextFormatter
+from streamsocial_billing.logs.lines import TextFormatter
 from streamsocial_billing.logs.masking import Mask
 from streamsocial_billing.logs.writing import Writer, to_file
-
-
-@pytest.fixture
-def root() -> Iterator[logging.Logger]:
-    """The root logger, afterwards as it was."""
-    root = logging.getLogger()
-    changed = [root, *map(logging.getLogger, (*OURS, setup.CHATTY))]
-    handlers, levels = root.handlers[:], [one.level for one in changed]
-    yield root
-    root.handlers[:] = handlers
-    logging.captureWarnings(False)
-    for one, level in zip(changed, levels, strict=True):
-        one.setLevel(level)
 
 
 def logger_of(writer: Writer) -> logging.Logger:

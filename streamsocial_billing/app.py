@@ -35,8 +35,7 @@ from streamsocial_billing.payments.following import Following
 from streamsocial_billing.payments.gateway_availability import Gatekeeper
 from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD, Observer, is_forgettable
 from streamsocial_billing.payments.refund import Refunds
-from streamsocial_billing.payments.retention import SweepTimer
-from streamsocial_billing.payments.retry import DueTimer, Resolver
+from streamsocial_billing.payments.retry import Resolver
 from streamsocial_billing.payments.unit_writer import Books
 from streamsocial_billing.settings import (
     ANSWERS,
@@ -50,8 +49,10 @@ from streamsocial_billing.settings import (
     Settings,
 )
 from streamsocial_billing.subscriptions.handler import Subscriptions
+from streamsocial_billing.timers.due_payments import DueTimer
 from streamsocial_billing.timers.loops import until_the_end
 from streamsocial_billing.timers.renewals import RenewalTimer
+from streamsocial_billing.timers.retention import RetentionTimer
 from streamsocial_billing.web.api import page_of_state, page_of_tables
 from streamsocial_billing.web.audit import page_of_audit
 from streamsocial_billing.web.dashboard import page_of_dashboard
@@ -167,8 +168,8 @@ def _start_timers(app: faust.App, layer: exactly_once.Layer, nudger: Nudger, gat
     due = DueTimer(layer, nudger, gatekeeper.takes, gatekeeper.census)
     until_the_end(app, "nudge_due_payments", due.run)
     until_the_end(app, "nudge_due_subscriptions", RenewalTimer(layer, nudger).run)
-    until_the_end(app, "sweep_old_payments", SweepTimer(layer, nudger).run)
-    messages = SweepTimer(layer, nudger, "gateway_events", is_forgettable, "gateway_event")
+    until_the_end(app, "sweep_old_payments", RetentionTimer(layer, nudger).run)
+    messages = RetentionTimer(layer, nudger, "gateway_events", is_forgettable, "gateway_event")
     until_the_end(app, "sweep_old_messages", messages.run)
     until_the_end(app, "watch_gateways", gatekeeper.run)
 

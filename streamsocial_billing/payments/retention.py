@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Final
 
-import orjson
-
-from faust_exactly_once import Layer, Nudger
 from streamsocial_billing.domain.decision import DAY_MS, DEDUP_RETENTION_MS
-from streamsocial_billing.domain.events import Nudge
 from streamsocial_billing.domain.statuses import FINAL
-from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.payments.record_outcome import Row
 from tables.business_refs import BusinessRef, business_key
 from tables.payments import (
@@ -22,14 +15,10 @@ from tables.payments import (
     is_full,
     is_small,
     payment_key,
-    read_entry,
 )
 
 SMALL_RETENTION_MS: Final = 395 * DAY_MS
 """How long a small entry is kept: 13 months after the 35 days of the full one (payments.md)."""
-LOOK_EVERY_S: Final = 1.0
-LOOKED_AT: Final = 100  # entries per task at one look: ten million of them are seen in half a day
-ROUND_EVERY_MS: Final = 3_600_000
 
 
 def swept(
@@ -99,66 +88,3 @@ def smaller(entry: PaymentEntry) -> SmallEntry:
     if "returned_by" in entry:
         small["returned_by"] = entry["returned_by"]
     return small
-
-
-def _is_over(value: bytes, at_ms: int) -> bool:
-    entry = read_entry(orjson.loads(value))
-    return entry is not None and is_over(entry, at_ms)
-
-
-class SweepTimer:
-    """Walks slowly through a table of the tasks here; nudges the keys whose retention is over.
-
-    `is_over` gets a committed value and ms since the epoch; `kind` is the kind of the nudges.
-    """
-
-    def __init__(
-        self, layer: Layer, nudger: Nudger, table: str = "payments",
-        is_over: Callable[[bytes, int], bool] = _is_over, kind: str = "payment",
-    ) -> None:  # fmt: skip
-        self._layer = layer
-        self._nudger = nudger
-        self._table = table
-        self._is_over = is_over
-        self._kind = kind
-        self._looked_to: dict[int, str] = {}
-        self._round_began: dict[int, int] = {}
-
-    async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            await self.run_once(now_ms())
-
-    async def run_once(self, at_ms: int) -> int:
-        """Look at the next entries of each task here.
-
-        Returns:
-            how many nudges were appended.
-        """
-        sent = 0
-        for partition in self._layer.running_partitions():
-            await asyncio.sleep(0)  # payments go on between one task and the next
-            items = self._next_items(partition, at_ms)
-            over = [key for key, value in items if self._is_over(value, at_ms)]
-            if over:
-                await self._nudger.append(partition, [hint(key, self._kind) for key in over])
-                sent += len(over)
-        return sent
-
-    def _next_items(self, partition: int, at_ms: int) -> list[tuple[str, bytes]]:
-        """The next entries of a task; a round through all of them begins once an hour at most."""
-        after = self._looked_to.get(partition, "")
-        if not after:
-            if at_ms - self._round_began.get(partition, 0) < ROUND_EVERY_MS:
-                return []
-            self._round_began[partition] = at_ms
-        items = self._layer.committed_items(partition, self._table, LOOKED_AT, after)
-        self._looked_to[partition] = items[-1][0] if len(items) == LOOKED_AT else ""
-        return items
-
-
-def hint(key: str, kind: str = "payment") -> tuple[bytes, bytes]:
-    """The nudge for an entry, by its table key."""
-    user_id, _, payment_id = key.partition("/")
-    return user_id.encode(), Nudge(user_id, payment_id, kind).to_bytes()

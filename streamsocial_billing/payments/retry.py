@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import math
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
 
-import orjson
-
-from faust_exactly_once import Event, Layer, Nudger, current_unit
+from faust_exactly_once import Event, current_unit
 from streamsocial_billing.domain.decision import is_due
 from streamsocial_billing.domain.events import BadInput, Nudge, gateway_key_of
 from streamsocial_billing.domain.known import Known
@@ -31,19 +26,14 @@ from streamsocial_billing.gateways.base import ChargeRequest, Gateway, RefundReq
 from streamsocial_billing.payments.bad_input import Reader
 from streamsocial_billing.payments.calling import Call, ask, call
 from streamsocial_billing.payments.following import Following
-from streamsocial_billing.payments.open_payments import Census
 from streamsocial_billing.payments.record_outcome import Change, record_again
-from streamsocial_billing.payments.retention import hint, swept
+from streamsocial_billing.payments.retention import swept
 from streamsocial_billing.payments.unit_writer import Books
 from streamsocial_billing.settings import Settings
 from tables.payments import PaymentEntry, is_full
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 1.0
-NUDGES_PER_LOOK = 500  # per task: a long outage must not flood the source topic
-LOOKED_AT = 2_000  # open payments per task at one look
-NUDGE_AGAIN_AFTER_MS = 5_000
 GAVE_UP = Verdict("failed", "gave_up")
 
 OnNudge = Callable[[str, str, int], Awaitable[None]]
@@ -188,77 +178,3 @@ class Attempt:
         if entry["action"] == "charge":
             return ChargeRequest(*same, entry["payment_method"])
         return None if entry["charge_ref"] is None else RefundRequest(*same, entry["charge_ref"])
-
-
-class DueTimer:
-    """Looks every second at the open payments of the tasks here; nudges those that are due.
-
-    `takes` says how many calls a gateway takes now: nobody is nudged towards one that takes none, so a long
-    outage costs nothing, and what has become due meanwhile is nudged as soon as it is back. `census` counts
-    what the timer walks past.
-    """
-
-    def __init__(
-        self, layer: Layer, nudger: Nudger, takes: Callable[[str], float] = lambda gateway: math.inf,
-        census: Census | None = None,
-    ) -> None:  # fmt: skip
-        self._layer = layer
-        self._nudger = nudger
-        self._takes = takes
-        self._census = census or Census()
-        self._nudged_at: dict[str, int] = {}
-        self._looked_to: dict[int, str] = {}
-
-    async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            await self.run_once(now_ms())
-
-    async def run_once(self, at_ms: int) -> int:
-        """Nudge what is due.
-
-        Returns:
-            how many nudges were appended.
-        """
-        self._nudged_at = {k: at for k, at in self._nudged_at.items() if at_ms - at < NUDGE_AGAIN_AFTER_MS}
-        sent = 0
-        room: dict[str, float] = {}
-        for partition in self._layer.running_partitions():
-            await asyncio.sleep(0)  # payments go on between one task and the next
-            due = self._due(self._next_items(partition), at_ms, room)
-            if due:
-                await self._nudger.append(partition, map(hint, due))
-                self._nudged_at.update(dict.fromkeys(due, at_ms))
-                sent += len(due)
-        return sent
-
-    def _next_items(self, partition: int) -> list[tuple[str, Mapping[str, Any]]]:
-        """The next open payments of a task, round and round: some that stay open must not hide others."""
-        after = self._looked_to.get(partition, "")
-        items = self._layer.committed_items(partition, "open_payments", LOOKED_AT, after)
-        self._looked_to[partition] = items[-1][0] if len(items) == LOOKED_AT else ""
-        rows = [(key, orjson.loads(value)) for key, value in items]
-        self._census.saw(partition, (listed for _, listed in rows), whole=len(items) < LOOKED_AT)
-        return rows
-
-    def _due(
-        self, rows: list[tuple[str, Mapping[str, Any]]], at_ms: int, room: dict[str, float]
-    ) -> list[str]:
-        """Who is nudged: what is due and was not nudged a moment ago, up to the `room` at its gateway."""
-        due: list[str] = []
-        for key, listed in rows:
-            if not _is_due(listed, at_ms) or key in self._nudged_at:
-                continue
-            gateway = listed.get("gateway", "")  # earlier releases did not write it
-            left = room[gateway] if gateway in room else self._takes(gateway)
-            if left > 0 and len(due) < NUDGES_PER_LOOK:
-                due.append(key)
-                left -= 1
-            room[gateway] = left
-        return due
-
-
-def _is_due(listed: Mapping[str, Any], at_ms: int) -> bool:
-    due_at = listed["next_try_at"]
-    return due_at is not None and due_at <= at_ms

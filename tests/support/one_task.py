@@ -32,8 +32,6 @@ from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.payments import calling
 from streamsocial_billing.payments.gateway_availability import Gatekeeper
-from streamsocial_billing.payments.retention import SweepTimer
-from streamsocial_billing.payments.retry import DueTimer
 from streamsocial_billing.settings import (
     COMMANDS,
     DEAD_LETTERS,
@@ -43,7 +41,9 @@ from streamsocial_billing.settings import (
     RETRY,
     Settings,
 )
+from streamsocial_billing.timers.due_payments import DueTimer
 from streamsocial_billing.timers.renewals import RenewalTimer
+from streamsocial_billing.timers.retention import RetentionTimer
 from tables.payments import payment_key, read_entry
 
 START_MS = 1_764_600_000_000
@@ -72,7 +72,7 @@ class OneTask:
         self.due = DueTimer(
             self.layer, self.nudges, self.gatekeeper.takes, self.gatekeeper.census  # type: ignore[arg-type]
         )  # fmt: skip
-        self.sweeping = SweepTimer(self.layer, self.nudges)  # type: ignore[arg-type]
+        self.sweeping = RetentionTimer(self.layer, self.nudges)  # type: ignore[arg-type]
         self.renewing = RenewalTimer(self.layer, self.nudges)  # type: ignore[arg-type]
         self._looped = 0
         self.loses_what_is_sent = False  # to sources of the task, as a retention that has passed does

@@ -15,8 +15,8 @@ from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.gateways.base import Ambiguous, Found, KeyMismatch, Outcome
 from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD, is_forgettable
 from streamsocial_billing.payments.reported_by_gateway import external_id
-from streamsocial_billing.payments.retention import SweepTimer
 from streamsocial_billing.settings import GATEWAY_EVENTS
+from streamsocial_billing.timers.retention import RetentionTimer
 
 LOST: list[Outcome | Exception] = [Ambiguous("reset", ask_only=True)] * 99
 
@@ -102,7 +102,7 @@ def test_a_handled_message_is_remembered_for_35_days(lab: OneTask) -> None:
     message = ours("charge", "succeeded", "c1", "ch_1", event_id="evt_a:b/c?d=4242424242424242")
     say(lab, message)
     key = f"u1/simulated:{message.event_id}"
-    sweep = SweepTimer(lab.layer, lab.nudges, "gateway_events", is_forgettable, "gateway_event")  # type: ignore[arg-type]
+    sweep = RetentionTimer(lab.layer, lab.nudges, "gateway_events", is_forgettable, "gateway_event")  # type: ignore[arg-type]
     lab.wait(DEDUP_RETENTION_MS / 1000 - HOUR_S)
     kept = lab.loop.run_until_complete(sweep.run_once(lab.now_ms)), lab.row("gateway_events", key)
     lab.wait(2 * HOUR_S)

@@ -16,8 +16,8 @@ from streamsocial_billing.domain.times import utc
 from streamsocial_billing.gateways.base import Ambiguous, NotSent, Outcome
 from streamsocial_billing.operations.commands import Command, key_of_every_task
 from streamsocial_billing.operations.kill_switch import STOP, newest_of
-from streamsocial_billing.payments.retry import NUDGES_PER_LOOK
 from streamsocial_billing.settings import COMMANDS, PAYMENTS
+from streamsocial_billing.timers.due_payments import NUDGES_PER_LOOK
 from tables.gateway_switches import GatewaySwitch, first_order, repeated_order, switch_key
 
 DAY_S = 24 * HOUR_S

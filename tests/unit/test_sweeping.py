@@ -10,7 +10,7 @@ from support.one_task import OneTask
 from faust_exactly_once.errors import StoreFailed
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.gateways.base import Ambiguous
-from streamsocial_billing.payments.retention import LOOKED_AT
+from streamsocial_billing.timers.retention import RetentionTimer
 
 DAY_S = 24 * HOUR_S
 FULL_S = 35 * DAY_S
@@ -123,11 +123,12 @@ def test_open_payments_are_never_swept(lab: OneTask, gateway: AskedGateway) -> N
 
 def test_the_walk_goes_through_all_entries_in_small_steps(lab: OneTask) -> None:
     """A look at a bounded number a second; a new round begins an hour after the last one began."""
-    count = 2 * LOOKED_AT + 1
+    looked_at = RetentionTimer.rows_per_look
+    count = 2 * looked_at + 1
     lab.send(*(payment(lab, f"p{number}") for number in range(count)))
     lab.wait(FULL_S + 60)
     looks = [lab.look() for _ in range(4)]
-    assert [LOOKED_AT, LOOKED_AT, 1, 0] == looks
+    assert [looked_at, looked_at, 1, 0] == looks
     assert all(lab.entry("u1", f"p{number}")["small"] for number in range(count))
     lab.send(payment(lab, "fresh"))
     lab.wait(FULL_S)

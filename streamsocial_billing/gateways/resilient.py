@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -37,7 +36,7 @@ T = TypeVar("T", Outcome, Answer)
 
 
 class Guarded:
-    """Lets calls through to `gateway`, at most `places` at a time; further ones wait in their order.
+    """Lets calls through to `gateway`, at most `permits` at a time; further ones wait in their order.
 
     `why_not` says why the gateway of this name is not called at all now, a reason of NOT_CALLED, else None.
     `may_hang` is True where a call that hangs holds up nobody: after a first probe that failed, the breaker's
@@ -46,15 +45,14 @@ class Guarded:
     """
 
     def __init__(
-        self, gateway: Gateway, places: int, rules: Rules, why_not: Callable[[str], str | None],
+        self, gateway: Gateway, permits: int, rules: Rules, why_not: Callable[[str], str | None],
         may_hang: Callable[[], bool] = lambda: True,
     ) -> None:  # fmt: skip
         self.unguarded = gateway
         self.breaker = Breaker(rules)
         self._why_not = why_not
         self._may_hang = may_hang
-        self._free = places
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._permits = asyncio.Semaphore(permits)
 
     def __str__(self) -> str:
         return str(self.unguarded)
@@ -122,9 +120,9 @@ class Guarded:
 
     async def _guard(self, key: str, timeout_s: float, call: Callable[[float], Awaitable[T]]) -> T | NotSent:
         began = time.monotonic()
-        no_place = await self._take_place(timeout_s)
-        if no_place is not None:
-            return NotSent(no_place)
+        no_permit = await self._get_permit(timeout_s)
+        if no_permit is not None:
+            return NotSent(no_permit)
         try:
             why = self._why_not(self.name)
             period = None if why else self._admit()
@@ -142,7 +140,7 @@ class Guarded:
                 return NotSent("breaker_open", outcome.retry_after_s)
             return outcome
         finally:
-            self._give_place_back()
+            self._permits.release()
 
     # -- the breaker
 
@@ -171,31 +169,19 @@ class Guarded:
 
     # -- the bound
 
-    async def _take_place(self, timeout_s: float) -> str | None:
-        """Hold a place, or the reason why there is none."""
+    async def _get_permit(self, timeout_s: float) -> str | None:
+        """Hold a permit, or say why there is none."""
         if not self.takes():
             return "breaker_open"
-        if self._free:
-            self._free -= 1
-            return None
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        try:
-            await asyncio.wait([place], timeout=timeout_s * CONNECT_SHARE)
-        except asyncio.CancelledError:
-            if not place.cancel():  # it was handed over at this very moment
-                self._give_place_back()
-            raise
-        return "no_free_connection" if place.cancel() else None
-
-    def _give_place_back(self) -> None:
-        """Hand the place to who waits longest; once the breaker is open it goes from hand to hand."""
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-        self._free += 1
+        if self._permits.locked():
+            try:
+                async with asyncio.timeout(timeout_s * CONNECT_SHARE):
+                    await self._permits.acquire()
+            except TimeoutError:
+                return "no_free_connection"
+        else:  # no time-out has to be set up for it: it does not wait
+            await self._permits.acquire()
+        return None
 
 
 CHANGES: Final = {

@@ -58,11 +58,11 @@ class Gatekeeper:
     def __init__(
         self, app: Any, layer: Layer, gateways: Mapping[str, Gateway], settings: Settings, rules: Rules
     ) -> None:
-        places = max(1, settings.max_in_flight // 2)  # one that hangs leaves handlers for the others
+        permits = max(1, settings.max_in_flight // 2)  # one that hangs leaves handlers for the others
         self.census = Census()
         self.unguarded = dict(gateways)
         self.guarded = {
-            name: Guarded(gateway, places, rules, self.why_not, self._may_hang)
+            name: Guarded(gateway, permits, rules, self.why_not, self._may_hang)
             for name, gateway in gateways.items()
         }
         self._nudges = settings.topic(RETRY)

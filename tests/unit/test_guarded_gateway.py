@@ -58,9 +58,9 @@ class Counting(ScriptedGateway):
             self.now -= 1
 
 
-def guard(gateway: ScriptedGateway, places: int = 2, why: str | None = None) -> Guarded:
+def guard(gateway: ScriptedGateway, permits: int = 2, why: str | None = None) -> Guarded:
     """The gateway behind a guard that opens after three failing payments."""
-    return Guarded(gateway, places, Rules(in_a_row=3), lambda name: why)
+    return Guarded(gateway, permits, Rules(in_a_row=3), lambda name: why)
 
 
 def charge(gateway: Guarded, key: str, script: str = OK, timeout_s: float = 4.0) -> Any:
@@ -105,8 +105,8 @@ def test_a_guarded_gateway_is_a_gateway_like_any(loop: VirtualTimeLoop) -> None:
     assert ["ch_scripted_1", "re_scripted_1"] == moved
 
 
-def test_no_more_calls_than_places_are_in_flight_and_each_comes_in_its_turn(loop: VirtualTimeLoop) -> None:
-    """Ten calls of a second, two places: five seconds, in the order of arrival, with what time is left."""
+def test_no_more_calls_than_permits_are_in_flight_and_each_comes_in_its_turn(loop: VirtualTimeLoop) -> None:
+    """Ten calls of a second, two permits: five seconds, in the order of arrival, with what time is left."""
     inner = Counting()
     gateway = guard(inner)
     calls = [charge(gateway, f"k{number}", "succeeded+1", timeout_s=20) for number in range(10)]
@@ -118,8 +118,8 @@ def test_no_more_calls_than_places_are_in_flight_and_each_comes_in_its_turn(loop
 
 
 def test_who_waits_too_long_for_a_place_is_proven_unsent(loop: VirtualTimeLoop) -> None:
-    """4/5 of its time; that is our own crowd, no failure of the gateway. The places are there afterwards."""
-    gateway = guard(ScriptedGateway(), places=1)
+    """4/5 of its time; that is our own crowd, no failure of the gateway. The permits are there afterwards."""
+    gateway = guard(ScriptedGateway(), permits=1)
     slow, *waiting = all_of(loop, *(charge(gateway, f"k{n}", "succeeded+3.9") for n in range(5)))
     assert isinstance(slow, Succeeded)
     assert [NotSent("no_free_connection")] * 4 == waiting
@@ -129,7 +129,7 @@ def test_who_waits_too_long_for_a_place_is_proven_unsent(loop: VirtualTimeLoop) 
 
 def test_a_cancelled_call_gives_its_place_back_whenever_it_is_cancelled(loop: VirtualTimeLoop) -> None:
     """In flight, waiting, and at the very moment at which it was handed a place."""
-    gateway = guard(ScriptedGateway(), places=1)
+    gateway = guard(ScriptedGateway(), permits=1)
 
     async def scene() -> Outcome:
         first, second, third = (
@@ -151,7 +151,7 @@ def test_a_cancelled_call_gives_its_place_back_whenever_it_is_cancelled(loop: Vi
 def test_when_the_breaker_opens_nobody_waits_for_a_place_any_longer(loop: VirtualTimeLoop) -> None:
     """Three calls hang; when they time out, all who wait are told at once, and whoever comes."""
     inner = ScriptedGateway()
-    gateway = guard(inner, places=3)
+    gateway = guard(inner, permits=3)
     hung = [charge(gateway, f"h{number}", "succeeded+99", timeout_s=2) for number in range(3)]
     waiting = [charge(gateway, f"w{number}", timeout_s=60) for number in range(50)]
     outcomes = all_of(loop, *hung, *waiting)
@@ -164,7 +164,7 @@ def test_when_the_breaker_opens_nobody_waits_for_a_place_any_longer(loop: Virtua
 def test_a_probe_opens_the_way_for_all(loop: VirtualTimeLoop) -> None:
     """After the pause one of many is called; once it went well, everybody is."""
     inner = ScriptedGateway()
-    gateway = guard(inner, places=9)
+    gateway = guard(inner, permits=9)
     all_of(loop, *(charge(gateway, f"h{number}", "not_sent") for number in range(3)))
     loop.settle(1.0)
     before = len(inner.calls)
@@ -183,7 +183,7 @@ def test_a_gateway_that_is_not_called_is_not_started_either(loop: VirtualTimeLoo
         async def start(self) -> None:
             started.append(loop.time())
 
-    gateway = guard(Starting(), places=9)
+    gateway = guard(Starting(), permits=9)
     loop.run_until_complete(gateway.start())
     loop.run_until_complete(guard(Starting(), why="stopped").start())
     all_of(loop, *(charge(gateway, f"h{number}", "not_sent") for number in range(3)))
@@ -196,7 +196,7 @@ def test_a_gateway_that_is_not_called_is_not_started_either(loop: VirtualTimeLoo
 
 def test_a_change_is_said_once(loop: VirtualTimeLoop, caplog: pytest.LogCaptureFixture) -> None:
     """One line when it opens, one when it closes, however many payments meet it and calls are tried."""
-    gateway = guard(ScriptedGateway(), places=9)
+    gateway = guard(ScriptedGateway(), permits=9)
     caplog.set_level("INFO")
     all_of(loop, *(charge(gateway, f"h{number}", "not_sent") for number in range(9)))
     all_of(loop, *(charge(gateway, f"k{number}") for number in range(9)))
@@ -211,7 +211,7 @@ def test_a_change_is_said_once(loop: VirtualTimeLoop, caplog: pytest.LogCaptureF
 
 def test_a_probe_that_is_not_sent_uses_up_no_try(loop: VirtualTimeLoop) -> None:
     """For the payment that went ahead nothing has happened: it waits as the others do."""
-    gateway = guard(ScriptedGateway(), places=9)
+    gateway = guard(ScriptedGateway(), permits=9)
     all_of(loop, *(charge(gateway, f"h{number}", "not_sent@7") for number in range(3)))
     loop.settle(1.0)
     assert [NotSent("breaker_open", 7.0)] == all_of(loop, charge(gateway, "k1", "not_sent@7"))
@@ -223,7 +223,7 @@ def test_a_probe_that_is_not_sent_uses_up_no_try(loop: VirtualTimeLoop) -> None:
 def test_a_gateway_that_must_not_be_called_is_not(loop: VirtualTimeLoop, why: str) -> None:
     """Neither charges nor questions; the breaker learns nothing of it, the place is free again."""
     inner = ScriptedGateway()
-    gateway = guard(inner, places=1, why=why)
+    gateway = guard(inner, permits=1, why=why)
     assert [NotSent(why)] * 3 == all_of(loop, *(charge(gateway, f"k{number}") for number in range(3)))
     query = Query("k1", "charge", "u1", "k1", 500, "USD", 0)
     assert NotSent(why) == loop.run_until_complete(gateway.find(query, timeout_s=1))

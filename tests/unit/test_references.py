@@ -34,7 +34,8 @@ OF_READERS: Final = frozenset({
 """Files that a reader of the tutorial writes, that the site makes, that a run is asked to write."""
 ELSEWHERE: Final = OF_FAUST | OF_READERS
 OF_OTHERS: Final = frozenset({
-    # Faust and rocksdict
+    # Faust, rocksdict, filelock
+    "filelock",
     "ProducerBuffer", "ProducerBuffer.put", "TransactionManager.transactional_id_format", "Snapshot",
     "_highwaters", "_trn_locks", "_on_autodiscovery_error", "clear_on_resume", "ConsistencyError",
     # Kafka, librdkafka

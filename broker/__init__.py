@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import IO
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
+from broker.clients import fresh_client
 from broker.jars import BrokerError, java_command, resolve_jars
 from broker.ports import is_free, stable_ports
 from streamsocial_billing.locks import lock
@@ -235,15 +235,7 @@ class LocalBroker:
 
     def _wait_until_it_answers(self, timeout_s: float) -> None:
         limit = time.monotonic() + timeout_s
-        client = AdminClient(
-            {
-                "bootstrap.servers": self.bootstrap,
-                "reconnect.backoff.ms": 20,
-                "reconnect.backoff.max.ms": 100,
-                "log_level": 0,
-            },
-            logger=None,
-        )
+        client = fresh_client(self.bootstrap)
         while time.monotonic() < limit:
             self._must_run()
             try:

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Self
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 import broker
 from broker import BrokerError, LocalBroker
+from broker.clients import fresh_client
 from broker.jars import resolve_jars
 from broker.listeners import CONTROLLER_ID, Listeners, Through
 from broker.ports import stable_ports
@@ -124,16 +124,7 @@ class Node(LocalBroker):
 
     def knows(self) -> dict[int, int]:
         """Brokers that it names to a client: id -> port. Empty while it does not answer."""
-        # a new client each time: one that knows the cluster would ask any of the brokers
-        client = AdminClient(
-            {
-                "bootstrap.servers": self.bootstrap,
-                "reconnect.backoff.ms": 20,
-                "reconnect.backoff.max.ms": 100,
-                "log_level": 0,
-            },
-            logger=None,
-        )
+        client = fresh_client(self.bootstrap)  # one that knows the cluster would ask any of the brokers
         try:
             return {each.id: each.port for each in client.list_topics(timeout=0.5).brokers.values()}
         except KafkaException:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+
+from broker.clients import fresh_client
 
 TRANSACTIONS = "__transaction_state"
 GROUPS = "__consumer_offsets"
@@ -27,8 +28,7 @@ def group_coordinator(bootstrap: str, group: str) -> int | None:
 
 def partitions(bootstrap: str, topic: str, timeout_s: float = 5.0) -> dict[int, int]:
     """The leaders of a topic's partitions, -1 for none; empty while nobody knows the topic."""
-    # a new client each time: one that knows the cluster would remember brokers that are gone
-    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}, logger=None)
+    client = fresh_client(bootstrap)
     try:
         found = client.list_topics(topic, timeout=timeout_s).topics[topic].partitions
     except KafkaException:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from broker import LocalBroker
+from broker.clients import fresh_client
 from broker.cluster import LocalCluster, Node
 from broker.leaders import partitions
 from showcase.causes import how_it_ended
@@ -183,8 +183,7 @@ class OwnKafka:
 
     def in_sync(self) -> int:
         """How many brokers are known and hold every record of which they keep a copy."""
-        # a new client each time: one that knows the cluster would ask the broker that has died, too
-        client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0}, logger=None)
+        client = fresh_client(self.bootstrap)  # one that knows the cluster would ask the dead broker, too
         try:
             metadata = client.list_topics(timeout=ANSWER_WITHIN_S)
         except KafkaException:

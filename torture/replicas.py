@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
+from broker.clients import fresh_client
 from torture.segments import Place, partition_folders
 
 ANSWER_WITHIN_S = 5.0
@@ -58,8 +58,7 @@ class ClusterReplicas:
 
     def partitions(self) -> dict[Place, tuple[int, int, int]]:
         """Per partition its leader (-1: none), how many replicas it has, how many are in sync."""
-        # a new client each time: one that knows the cluster would remember brokers that are gone
-        client = AdminClient({"bootstrap.servers": self._bootstrap, "log_level": 0}, logger=None)
+        client = fresh_client(self._bootstrap)
         try:
             topics = client.list_topics(timeout=ANSWER_WITHIN_S).topics
         except KafkaException as error:

@@ -6,12 +6,13 @@ import time
 from dataclasses import replace
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import NewTopic
 from support.halts import COMMIT_POINTS
 from support.records import refusal
 from support.under_fault import SMALL_DISK_OF, START_WITHIN_S, BehindProxies, InCombinedMode, UnderFault
 from support.until import until
 
+from broker.clients import fresh_client
 from broker.leaders import partitions
 from streamsocial_billing.kafka.committed import consumer_config
 from streamsocial_billing.settings import PAYMENTS, RESULTS, Settings
@@ -99,7 +100,7 @@ def min_insync_lost(under: UnderFault, seconds: float) -> None:
     case = f"`min.insync.replicas` lost for {seconds:.0f} s"
     with under.fault(case, "produce refused, committed records readable, last stable offset stands still; "
                      + NOTHING_LOST):  # fmt: skip
-        admin = AdminClient({"bootstrap.servers": under.cluster.bootstrap, "log_level": 0}, logger=None)
+        admin = fresh_client(under.cluster.bootstrap)
         admin.create_topics([NewTopic(topic, 1)])[topic].result(30)
         survivor, known = under.victim("source", 0), len(fleet.results.records)
         under.wait_moving()

@@ -16,12 +16,12 @@ from typing import Any
 
 import orjson
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 from support.cluster_load import REFUSED, UNKNOWN, UNREACHED, WAYS, Load
 from support.system import Source, System, WorkerProcess
 from support.until import until
 from support.watching import Watcher, count_lines, for_an_operator
 
+from broker.clients import fresh_client
 from broker.cluster import BaseCluster, Node
 from streamsocial_billing.audit.readers import read_ledger
 from streamsocial_billing.kafka.committed import CommittedLog
@@ -255,8 +255,7 @@ class ClusterFleet(System):
         until(lambda: not self._behind(), "all replicas in sync", within_s)
 
     def _behind(self) -> list[str]:
-        # a new client each time asks the brokers that it is given, not those that it knew before they died
-        client = AdminClient({"bootstrap.servers": self.cluster.bootstrap, "log_level": 0}, logger=None)
+        client = fresh_client(self.cluster.bootstrap)
         try:
             topics = client.list_topics(timeout=5).topics
         except KafkaException as error:

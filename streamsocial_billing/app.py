@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import faust
 from prometheus_client import CollectorRegistry
@@ -69,6 +70,9 @@ from tables import declare_all
 
 logger = logging.getLogger(__name__)
 
+GATEKEEPERS: Final[WeakKeyDictionary[Any, Gatekeeper]] = WeakKeyDictionary()
+"""Of each app that was built here: for who looks at it from outside."""
+
 
 def create_app(
     settings: Settings, gateways: Mapping[str, Gateway], breaker: Rules | None = None, **overrides: Any
@@ -100,7 +104,7 @@ def create_app(
     reader = Reader(dead_letters, counters, lambda: layer.partitions)
 
     # rooms: what is done with a record
-    gatekeeper = Gatekeeper(app, layer, gateways, settings, breaker or Rules())
+    gatekeeper = GATEKEEPERS[app] = Gatekeeper(layer, gateways, settings, breaker or Rules())
     guarded = gatekeeper.guarded
     subscriptions = Subscriptions(books, subscribed, renewals, guarded, settings.dunning_after_days)
     following = Following(books, subscriptions.learn)

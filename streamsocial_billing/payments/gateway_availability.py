@@ -6,8 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
-from weakref import WeakKeyDictionary
+from typing import Final, cast
 
 import orjson
 
@@ -53,10 +52,8 @@ class GatewayStatus:
 class Gatekeeper:
     """Wraps the gateways; `guarded` is what billing, resolver and refunds call, by the gateway's name."""
 
-    _of_app: WeakKeyDictionary[Any, Gatekeeper] = WeakKeyDictionary()
-
     def __init__(
-        self, app: Any, layer: Layer, gateways: Mapping[str, Gateway], settings: Settings, rules: Rules
+        self, layer: Layer, gateways: Mapping[str, Gateway], settings: Settings, rules: Rules
     ) -> None:
         permits = max(1, settings.max_in_flight // 2)  # one that hangs leaves handlers for the others
         self.census = Census()
@@ -73,12 +70,6 @@ class Gatekeeper:
         self._foreign: dict[str, tuple[str, ...]] = {}
         self._foreign_since_ms: dict[str, int] = {}
         self._waited_for: frozenset[str] = frozenset()
-        Gatekeeper._of_app[app] = self
-
-    @classmethod
-    def of(cls, app: Any) -> Gatekeeper:
-        """The one of an app that `create_app` built."""
-        return cls._of_app[app]
 
     def why_not(self, gateway: str) -> str | None:
         """Why no call may go to this gateway: a reason of NOT_CALLED, or None.

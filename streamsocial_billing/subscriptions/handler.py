@@ -105,9 +105,9 @@ class Subscriptions:
     def _answered_unseen(
         self, user_id: str, subscription_id: str, sub: Subscription, entry: Any, at_ms: int
     ) -> Subscription:
-        """What was sent has an outcome, but no hook told it: see whose it is."""
+        """What was sent has an outcome, but nothing told it here: see whose it is."""
         if entry["business_ref"] == renewal.business_ref_of(subscription_id, sub):
-            # a worker of a release without hooks wrote it
+            # a worker of a release before subscriptions wrote it
             self.learn(user_id, _payment_id(sub) or "", entry, at_ms)
             return self._get(user_id, subscription_id) or sub
         logger.error("%s/%s: somebody else has used the id of its payment", user_id, subscription_id)

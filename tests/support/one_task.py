@@ -24,14 +24,13 @@ from faust_exactly_once.slot import Slot
 from faust_exactly_once.source import Source
 from faust_exactly_once.store import Identity, TaskStores
 from faust_exactly_once.task import Task
-from streamsocial_billing.app import create_app
+from streamsocial_billing.app import GATEKEEPERS, create_app
 from streamsocial_billing.domain import times
 from streamsocial_billing.domain.events import Nudge, PaymentEvent
 from streamsocial_billing.gateways import resilient as guarded
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.payments import calling
-from streamsocial_billing.payments.gateway_availability import Gatekeeper
 from streamsocial_billing.settings import (
     COMMANDS,
     DEAD_LETTERS,
@@ -68,7 +67,7 @@ class OneTask:
         self._changelogs = {name: str(t.changelog_topic_name) for name, t in self.app.tables.items()}
         self.disks = {table: MemoryDisk() for table in self._changelogs}
         self.nudges = Nudges(self)
-        self.gatekeeper = Gatekeeper.of(self.app)
+        self.gatekeeper = GATEKEEPERS[self.app]
         self.due = DueTimer(
             self.layer, self.nudges, self.gatekeeper.takes, self.gatekeeper.census  # type: ignore[arg-type]
         )  # fmt: skip

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import configparser
+import importlib
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -80,6 +83,33 @@ def test_the_product_asks_for_the_layer_that_is_here() -> None:
     assert "-e packages/faust-exactly-once -e" in (ROOT / "Makefile").read_text(encoding="utf-8")
     assert "packages/faust-exactly-once ." in DOCKERFILE
     assert "Private :: Do Not Upload" in LAYER["project"]["classifiers"]
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("streamsocial_billing.settings", ("Settings", "PAYMENTS")),
+        ("streamsocial_billing.topics", ("create_topics",)),
+        ("streamsocial_billing.events", ("PaymentEvent",)),
+        ("streamsocial_billing.exactly_once", ("install", "settings", "Options", "batched")),
+        ("streamsocial_billing.exactly_once.cluster", ("Cluster",)),
+        ("streamsocial_billing.gateways.instant", ("InstantGateway",)),
+    ],
+)
+def test_what_programs_outside_this_repository_import_is_there(path: str, names: tuple[str, ...]) -> None:
+    """Rooms may be changed; these paths stay."""
+    assert [] == [name for name in names if not hasattr(importlib.import_module(path), name)]
+
+
+def test_the_package_offers_its_app_although_a_module_has_that_name(tmp_path: Path) -> None:
+    """`faust -A streamsocial_billing` asks for it, perhaps twice."""
+    asks = "import streamsocial_billing as b; import {0}; assert b.app is b.app; print(type(b.app).__name__)"
+    said = [
+        subprocess.run([sys.executable, "-c", asks.format(first)], cwd=tmp_path, check=True, text=True,
+                       capture_output=True, timeout=60).stdout.strip()
+        for first in ("streamsocial_billing", "streamsocial_billing.cli.main")
+    ]  # fmt: skip
+    assert ["App", "App"] == said
 
 
 def test_faust_finds_the_transport_by_its_url_scheme() -> None:

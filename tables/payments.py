@@ -194,7 +194,11 @@ def read_entry(value: Any) -> Entry | None:
     """A value of the table with all of its fields; those that `written` left out are filled in."""
     if value is None or "small" in value or value["status"] == "observed":
         return cast("Entry | None", value)
-    filled = {**_ADDED, "window_from": value["first_seen_at"], "due_at": value["next_try_at"], **value}
+    filled = dict(value)  # what is there keeps its place, so that an unchanged row is written as it was
+    filled.setdefault("window_from", value["first_seen_at"])
+    filled.setdefault("due_at", value["next_try_at"])
+    for name, default in _ADDED.items():
+        filled.setdefault(name, default)
     return cast(PaymentEntry, filled)
 
 

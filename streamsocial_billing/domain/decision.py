@@ -18,6 +18,7 @@ from streamsocial_billing.domain.events import (
 )
 from streamsocial_billing.domain.gateway_calls import Traits
 from streamsocial_billing.domain.known import Received
+from streamsocial_billing.domain.newer_fields import keeping
 from streamsocial_billing.domain.outcomes import Called, Verdict
 from streamsocial_billing.domain.statuses import FINAL, OPEN
 from tables.charges import ChargeState, Money, RefundsApart
@@ -356,13 +357,16 @@ def charge_state_after(
     if status == "succeeded" and not replayed:
         had = money.get(currency) or Money(charged_minor=0, refunded_minor=0)
         charged, refunded = (amount_minor, 0) if action == "charge" else (0, amount_minor)
-        money[currency] = Money(
-            charged_minor=had["charged_minor"] + charged, refunded_minor=had["refunded_minor"] + refunded
-        )
+        moved = money[currency] = had.copy()
+        moved["charged_minor"] += charged
+        moved["refunded_minor"] += refunded
     last = state["last_payment"] if state else None
     if not replayed:
         last = {"payment_id": payment_id, "status": status, "at": at_ms}
-    return {"user_id": user_id, "money": money, "counts": counts, **apart, "last_payment": last}
+    after: ChargeState = {
+        "user_id": user_id, "money": money, "counts": counts, **apart, "last_payment": last
+    }  # fmt: skip
+    return keeping(state, after, ChargeState)
 
 
 def _refunds_apart(state: ChargeState | None, counted: str | None) -> RefundsApart:

@@ -10,6 +10,7 @@ import orjson
 
 from faust_exactly_once import Event
 from streamsocial_billing.domain.events import GATEWAYS, BadInput
+from streamsocial_billing.domain.newer_fields import keeping
 from streamsocial_billing.domain.times import now_ms, utc
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.operations.commands import Command, key_of_every_task
@@ -60,7 +61,7 @@ class Switching:
         if before is not None and repeats(switch, before):
             switch["first"] = first_order(before)
             done = f"{name} was already {_state(before)}, at {_origin(before)}"
-        self._switches[key] = switch
+        self._switches[key] = keeping(before, switch, GatewaySwitch)
         return Done(done)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from faust_exactly_once import Event, Topic
 from streamsocial_billing.domain.decision import holds
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.known import Known, Received
+from streamsocial_billing.domain.newer_fields import keeping
 from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.payments.outcome_lines import note
 from streamsocial_billing.payments.record_outcome import Answer, Change, Row
@@ -17,7 +18,17 @@ from tables.awaited_charges import AwaitedCharge
 from tables.business_refs import BusinessRef, business_key
 from tables.charges import ChargeState
 from tables.gateway_events import SeenEvent
-from tables.payments import Entry, PaymentEntry, SmallEntry, is_full, is_small, payment_key, read_entry
+from tables.open_payments import OpenPayment
+from tables.payments import (
+    Entry,
+    ObservedEntry,
+    PaymentEntry,
+    SmallEntry,
+    is_full,
+    is_small,
+    payment_key,
+    read_entry,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +122,16 @@ class Books:
     # ---- writing
 
     def write(self, change: Change) -> None:
-        """Write a change: nothing else of this room writes into a table, or sends."""
+        """Write a change: nothing else of this room writes into a table, or sends.
+
+        Here fields of a newer release are kept, whatever the step knew of the row.
+        """
         for table, key, value in change.rows:
             if value is None:
                 del self.tables[table][key]
             else:
-                self.tables[table][key] = value
+                before = self.tables[table].get(key)
+                self.tables[table][key] = keeping(before, value, *_KNOWN[table])
         for name, number in change.counts:
             self.counters.add(name, number)
         if change.answer is not None:
@@ -130,6 +145,15 @@ class Books:
         note(answer.facts)
         for name, number in answer.counts:
             self.counters.add(name, number)
+
+
+_KNOWN: Final[Mapping[str, tuple[type, ...]]] = {
+    "payments": (PaymentEntry, SmallEntry, ObservedEntry),
+    "open_payments": (OpenPayment,),
+    "business_refs": (BusinessRef,),
+    "awaited_charges": (AwaitedCharge,),
+    "gateway_events": (SeenEvent,),
+}
 
 
 def received(event: Event, payment: PaymentEvent) -> Received:

@@ -3,7 +3,8 @@
 The release's own unit tests run on the release's own source, unpacked from git, with this file as a plugin of
 pytest: whatever its code serialises is kept, one example of each shape (which fields, which of them null,
 which words), the shortest. `tests/golden/<release>.jsonl` then holds what the releases before did not write.
-For a release that is to be upgraded from, once; the tests run with the libraries of this checkout.
+For a release that is to be upgraded from, once; the tests run with the libraries of this checkout. How
+releases up to 0.2.0 serialise is known here (by `orjson.dumps`, in these files); another one is taught first.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,17 +133,18 @@ def _recording_counters(what: Any, *options: Any, **more: Any) -> str:
 
 def pytest_collection_finish(session: Any) -> None:
     """The release is imported by now: look at its headers, too."""
-    from streamsocial_billing.exactly_once.topic import Topic
-
+    Topic: Any = import_module("streamsocial_billing.exactly_once.topic").Topic
     put = Topic.put_into_unit
 
-    def recording(self: Any, key: Any, value: Any, *place: Any, headers: Any = None) -> None:
+    def recording(
+        self: Any, key: Any, value: Any, partition: Any = None, headers: Any = None, at_ms: Any = None
+    ) -> None:
         if headers and self.topics[0].endswith("payments-dlq"):
             shown = (value or b"").decode("utf-8", "backslashreplace")[:200]
             keep("payments-dlq", shown, headers=dict(headers))
-        put(self, key, value, *place, headers=headers)
+        put(self, key, value, partition, headers, at_ms)
 
-    Topic.put_into_unit = recording  # type: ignore[method-assign,assignment]
+    Topic.put_into_unit = recording
 
 
 def pytest_unconfigure(config: Any) -> None:
@@ -153,24 +156,21 @@ def pytest_unconfigure(config: Any) -> None:
 
 
 def _run_record() -> None:
-    from streamsocial_billing.reconciliation.report import Found, Summary
-
+    report: Any = import_module("streamsocial_billing.reconciliation.report")
     legs = dict.fromkeys(("results", "movements", "lines", "unhandled"), 1)
-    found = {"missing_internal": Found(1, {"EUR": 1234}, {"3-6 days": 1}, 1_764_600_000_000)}
+    found = {"missing_internal": report.Found(1, {"EUR": 1234}, {"3-6 days": 1}, 1_764_600_000_000)}
     for one in ({}, found):
-        told = Summary({"as_of": 1_764_600_000_000, "since": 0, "files": [], "cut": {}}, legs, one, [])
+        told = report.Summary({"as_of": 1_764_600_000_000, "since": 0, "files": [], "cut": {}}, legs, one, [])
         keep("reconciliation-breaks", _dumps(told.as_record()).decode())
 
 
 def _marker() -> None:
-    from streamsocial_billing import dead_letters
-    from streamsocial_billing.settings import Settings
-
+    dead_letters: Any = import_module("streamsocial_billing.dead_letters")
     there = SimpleNamespace(topic=lambda: "payments", partition=lambda: 3, offset=lambda: 17)
     producer = SimpleNamespace(begin_transaction=lambda: None, commit_transaction=lambda timeout: None)
     with suppress(AttributeError):
-        dead_letters.send_confirmed = lambda *_: [there]  # type: ignore[attr-defined]
-        dead_letters._append(Settings(), producer, "3-17", b"u1", b"{}", "ann")  # type: ignore[attr-defined]  # noqa: SLF001
+        dead_letters.send_confirmed = lambda *_: [there]
+        dead_letters._append(dead_letters.Settings(), producer, "3-17", b"u1", b"{}", "ann")  # noqa: SLF001
 
 
 if __name__ == "__main__":

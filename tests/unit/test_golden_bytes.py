@@ -12,12 +12,12 @@ from typing import Any
 import orjson
 import pytest
 
-from streamsocial_billing.answers import Answer
-from streamsocial_billing.commands import Command
-from streamsocial_billing.dead_letters import _letter
-from streamsocial_billing.events import Nudge, PaymentEvent, charge_result, payment_metric
-from streamsocial_billing.exactly_once.counters import summed
-from streamsocial_billing.gateway_events import GatewayEvent
+from faust_exactly_once.counters import summed
+from streamsocial_billing.domain.events import Nudge, PaymentEvent, charge_result, payment_metric
+from streamsocial_billing.domain.gateway_events import GatewayEvent
+from streamsocial_billing.operations.commands import Command
+from streamsocial_billing.operations.dead_letters import _letter
+from streamsocial_billing.operations.replies import Answer
 from tables.payments import read_entry, written
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

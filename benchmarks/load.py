@@ -22,9 +22,9 @@ def payments(count: int, users: int, resent: float, seed: int) -> Iterator[Payme
             yield recent[rng.randrange(len(recent))]
             continue
         event = PaymentEvent(
-            f"pay_{seed}_{number}", f"user_{rng.randrange(users)}", "charge", rng.choice(PRODUCTS),
-            rng.randrange(100, 10_000), "USD", "pm_card_visa", "simulated", None, None,
-            int(time.time() * 1000),
+            payment_id=f"pay_{seed}_{number}", user_id=f"user_{rng.randrange(users)}",
+            product=rng.choice(PRODUCTS), amount_minor=rng.randrange(100, 10_000), currency="USD",
+            payment_method="pm_card_visa", gateway="simulated", requested_at=int(time.time() * 1000),
         )  # fmt: skip
         recent.append(event)
         yield event

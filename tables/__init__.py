@@ -5,14 +5,15 @@ from typing import Any, Final
 
 import faust
 
-from tables.awaited_charges import declare_awaited_charges
-from tables.business_refs import declare_business_refs
-from tables.charges import declare_charges
-from tables.gateway_events import declare_gateway_events
-from tables.gateway_switches import declare_gateway_switches
-from tables.open_payments import declare_open_payments
+from tables.awaited_charges import AwaitedCharge, declare_awaited_charges
+from tables.business_refs import BusinessRef, declare_business_refs
+from tables.charges import ChargeState, declare_charges
+from tables.gateway_events import SeenEvent, declare_gateway_events
+from tables.gateway_switches import GatewaySwitch, declare_gateway_switches
+from tables.open_payments import OpenPayment, declare_open_payments
 from tables.payments import declare_payments
-from tables.subscriptions import declare_subscriptions
+from tables.rows import Rows
+from tables.subscriptions import Subscription, declare_subscriptions
 from tables.task_counters import declare_task_counters
 
 COUNTERS: Final = "task_counters"
@@ -27,6 +28,16 @@ ROWS: Final[Mapping[str, Callable[..., Any]]] = {
     "gateway_switches": declare_gateway_switches,
 }
 """What declares each table of rows, by the table's name."""
+TYPES: Final[Mapping[str, type]] = {
+    "charges": ChargeState,
+    "open_payments": OpenPayment,
+    "business_refs": BusinessRef,
+    "gateway_events": SeenEvent,
+    "awaited_charges": AwaitedCharge,
+    "subscriptions": Subscription,
+    "gateway_switches": GatewaySwitch,
+}
+"""What a row is, by the table's name; of `payments` there are three kinds (`tables.payments.read_entry`)."""
 ALL: Final = (*ROWS, COUNTERS)
 """The names of all tables: whatever looks at each of them derives from this list."""
 
@@ -34,4 +45,5 @@ ALL: Final = (*ROWS, COUNTERS)
 def declare_all(app: faust.App, make_counters: Callable[..., Any]) -> dict[str, Any]:
     """Declare every table of ALL, by its name; `make_counters` as `declare_task_counters` takes it."""
     declared = {name: declare(app) for name, declare in ROWS.items()}
+    declared |= {name: Rows(declared[name], kind) for name, kind in TYPES.items()}
     return {**declared, COUNTERS: declare_task_counters(app, make_counters)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import faust
 
@@ -17,17 +17,17 @@ class OpenPayment(TypedDict):
 
     next_try_at: int | None
     """When a nudge is due; None: parked, it waits for a person."""
-    status: str
+    status: NotRequired[str]
     """`unknown` or `parked`."""
-    since: int
+    since: NotRequired[int]
     """The append time of the payment's first event."""
-    gateway: str
+    gateway: NotRequired[str]
     """Where it has to be settled."""
-    account: str
+    account: NotRequired[str]
     """The account there; empty while it was never known."""
-    amount_minor: int
+    amount_minor: NotRequired[int]
     """Minor units of `currency`."""
-    currency: str
+    currency: NotRequired[str]
     """ISO 4217, upper-case."""
 
 

@@ -7,6 +7,8 @@ from typing import Any, Final, NotRequired, TypedDict, TypeGuard, cast, final
 
 import faust
 
+from tables.rows import checked
+
 
 class Source(TypedDict):
     """Where the first event of a payment stands on `payments`."""
@@ -192,14 +194,18 @@ def written(entry: Entry) -> dict[str, Any]:
 
 def read_entry(value: Any) -> Entry | None:
     """A value of the table with all of its fields; those that `written` left out are filled in."""
-    if value is None or "small" in value or value["status"] == "observed":
-        return cast("Entry | None", value)
+    if value is None:
+        return None
+    if "small" in value:
+        return cast(SmallEntry, checked("payments", "small", value, SmallEntry))
+    if value.get("status") == "observed":
+        return cast(ObservedEntry, checked("payments", "observed", value, ObservedEntry))
     filled = dict(value)  # what is there keeps its place, so that an unchanged row is written as it was
     filled.setdefault("window_from", value["first_seen_at"])
     filled.setdefault("due_at", value["next_try_at"])
     for name, default in _ADDED.items():
         filled.setdefault(name, default)
-    return cast(PaymentEntry, filled)
+    return cast(PaymentEntry, checked("payments", "full", filled, PaymentEntry))
 
 
 _ADDED: Final = {

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import orjson
+from msgspec import DecodeError, Meta, Struct
+from msgspec.json import Decoder, Encoder
 
 from streamsocial_billing.domain.card_numbers import ANY_LEAD, holds_card, is_card, mask_text
 from streamsocial_billing.domain.card_numbers import mask_card_numbers as mask_card_numbers
 from streamsocial_billing.domain.money import CURRENCIES, MAX_AMOUNT_MINOR, is_amount
 from streamsocial_billing.settings import GATEWAYS as ALL_GATEWAYS
+from tables.payments import Source
 
 ACTIONS: Final = frozenset({"charge", "refund"})
 PRODUCTS: Final = frozenset({"subscription", "upgrade", "gift"})
@@ -27,10 +29,6 @@ MAX_AHEAD_MS: Final = 300_000
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _BUSINESS_REF = re.compile(r"[A-Za-z0-9_:./-]{1,128}")
 _TOKEN = re.compile(r"[!-~]{1,128}")
-_KNOWN = frozenset(
-    "payment_id user_id action product amount_minor currency payment_method gateway business_ref refund_of"
-    " requested_at".split()
-)
 
 
 class BadInput(ValueError):
@@ -45,8 +43,25 @@ class BadInput(ValueError):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class PaymentEvent:
+def one_of(words: frozenset[str]) -> Meta:
+    """Says in a schema which words there are; whether a text is one of them is checked elsewhere."""
+    return Meta(extra_json_schema={"enum": sorted(words)})
+
+
+END: Final = r"(?![\s\S])"
+"""The end of a text in a pattern; Python's `$` would let a line feed pass."""
+Id = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9_-]{{1,64}}{END}")]
+BusinessRefText = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9_:./-]{{1,128}}{END}")]
+Token = Annotated[str, Meta(pattern=rf"^[!-~]{{1,128}}{END}")]
+Amount = Annotated[int, Meta(ge=1, le=MAX_AMOUNT_MINOR)]
+Action = Annotated[str, one_of(ACTIONS)]
+Product = Annotated[str, one_of(PRODUCTS)]
+GatewayName = Annotated[str, one_of(GATEWAYS)]
+Currency = Annotated[str, one_of(frozenset(CURRENCIES))]
+Ms = Annotated[int, Meta(ge=0, description="milliseconds since the epoch")]
+
+
+class PaymentEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One wish to move money: a record on `payments`, key = the raw bytes of `user_id`.
 
     payment_id      1-64 of A-Z a-z 0-9 _ - ; the caller's idempotency key, unique per user
@@ -62,22 +77,22 @@ class PaymentEvent:
     requested_at    milliseconds since the epoch
     """
 
-    payment_id: str
-    user_id: str
-    action: str
-    product: str
-    amount_minor: int
-    currency: str
-    payment_method: str
-    gateway: str
-    business_ref: str | None
-    refund_of: str | None
-    requested_at: int
+    payment_id: Id
+    user_id: Id
+    action: Action = "charge"
+    product: Product
+    amount_minor: Amount
+    currency: Currency
+    payment_method: Token
+    gateway: GatewayName
+    business_ref: BusinessRefText | None = None
+    refund_of: Id | None = None
+    requested_at: Ms
 
     @classmethod
     def from_bytes(cls, value: bytes | None, *, key: bytes | None, now_ms: int) -> PaymentEvent:
         """Read a record of `payments`; raises BadInput, never anything else."""
-        event = _checked(_object(value), now_ms)
+        event = _read_at_once(value, now_ms) or _checked(_object(value), now_ms)
         if key != event.user_id.encode():
             raise BadInput("key_mismatch", f"record key {_shown(key)} is not user_id {_shown(event.user_id)}")
         return event
@@ -99,34 +114,53 @@ class PaymentEvent:
 
     def to_bytes(self) -> bytes:
         """The record's value on `payments`."""
-        return orjson.dumps(
-            {
-                "payment_id": self.payment_id,
-                "user_id": self.user_id,
-                "action": self.action,
-                "product": self.product,
-                "amount_minor": self.amount_minor,
-                "currency": self.currency,
-                "payment_method": self.payment_method,
-                "gateway": self.gateway,
-                "business_ref": self.business_ref,
-                "refund_of": self.refund_of,
-                "requested_at": self.requested_at,
-            }
-        )
+        return ENCODER.encode(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Nudge:
+ENCODER: Final = Encoder()
+"""Writes every record of ours: fields in the order of their struct."""
+_EVENTS: Final = Decoder(PaymentEvent)
+_KNOWN: Final = frozenset(PaymentEvent.__struct_fields__)
+
+
+def _read_at_once(value: bytes | None, now_ms: int) -> PaymentEvent | None:
+    """The event, if nothing is wrong with it; None: `_checked` finds out whether something is, and what.
+
+    Takes a third of the time; takes nothing that `_checked` refuses.
+    """
+    try:
+        event = _EVENTS.decode(value or b"")
+    except DecodeError:  # no JSON, another type, another alphabet, an unknown field
+        return None
+    ref = event.business_ref
+    right = (
+        event.action in ACTIONS
+        and event.product in PRODUCTS
+        and event.currency in CURRENCIES
+        and event.gateway in GATEWAYS
+        and (event.refund_of is None) == (event.action == "charge")
+        and event.requested_at <= now_ms + MAX_AHEAD_MS
+    )
+    cards = right and (
+        holds_card(event.payment_method, ANY_LEAD)
+        or (ref is not None and holds_card(ref))
+        or is_card(event.payment_id)
+        or is_card(event.user_id)
+        or (event.refund_of is not None and is_card(event.refund_of))
+    )
+    return event if right and not cards else None
+
+
+class Nudge(Struct, frozen=True, omit_defaults=True):
     """A hint on `payments-retry`: look at this entry now. May be lost or doubled.
 
     `kind` says in which table: `payment`, or `subscription` (then `payment_id` is the subscription's id), or
     `gateway_event` (then it is `gateway:event_id`).
     """
 
-    user_id: str
+    user_id: Id
     payment_id: str
-    kind: str = "payment"
+    kind: Annotated[str, one_of(NUDGES)] = "payment"
 
     @classmethod
     def from_bytes(cls, value: bytes | None) -> Nudge:
@@ -138,8 +172,7 @@ class Nudge:
 
     def to_bytes(self) -> bytes:
         """The record's value on `payments-retry`."""
-        named = {"user_id": self.user_id, "payment_id": self.payment_id}
-        return orjson.dumps(named if self.kind == "payment" else named | {"kind": self.kind})
+        return ENCODER.encode(self)
 
 
 # ---- checks
@@ -181,17 +214,17 @@ def _checked(data: dict[str, Any], now_ms: int) -> PaymentEvent:
         raise BadInput("bad_business_ref", f"business_ref is {shown}, not 1-128 of A-Za-z0-9_:./-")
     action = "charge" if data.get("action") is None else _one_of(data, "action", ACTIONS, "unknown_action")
     return PaymentEvent(
-        _id(data, "payment_id"),
-        _id(data, "user_id"),
-        action,
-        _one_of(data, "product", PRODUCTS, "unknown_product"),
-        _amount(data),
-        _one_of(data, "currency", CURRENCIES, "unknown_currency"),
-        payment_method,
-        _one_of(data, "gateway", GATEWAYS, "unknown_gateway"),
-        business_ref,
-        _refund_of(data, action),
-        _requested_at(data, now_ms),
+        payment_id=_id(data, "payment_id"),
+        user_id=_id(data, "user_id"),
+        action=action,
+        product=_one_of(data, "product", PRODUCTS, "unknown_product"),
+        amount_minor=_amount(data),
+        currency=_one_of(data, "currency", CURRENCIES, "unknown_currency"),
+        payment_method=payment_method,
+        gateway=_one_of(data, "gateway", GATEWAYS, "unknown_gateway"),
+        business_ref=business_ref,
+        refund_of=_refund_of(data, action),
+        requested_at=_requested_at(data, now_ms),
     )
 
 
@@ -359,91 +392,71 @@ def gateway_key_of(user_id: str, action: str, payment_id: str) -> str:
 # ---- what we write
 
 
-def charge_result(
-    *,
-    payment_id: str,
-    user_id: str,
-    action: str,
-    product: str,
-    status: str,
-    reason: str | None,
-    replayed: bool,
-    amount_minor: int,
-    currency: str,
-    gateway: str,
-    gateway_ref: str | None,
-    attempt: int,
-    requested_at: int,
-    processed_at: int,
-    source: Mapping[str, Any] | None,
-    resolves: bool = False,
-    business_ref: str | None = None,
-    refund_of: str | None = None,
-    conflicts_with: str | None = None,
-    origin: str = "event",
-) -> bytes:
-    """A record of `charge-results`.
+STATUSES: Final = frozenset({"succeeded", "declined", "failed", "rejected", "unknown", "parked"})
+Status = Annotated[str, one_of(STATUSES)]
 
-    `source` = topic, partition, offset of the event, None where the gateway made it; `attempt` = gateway
-    calls made (0: none); times in milliseconds since the epoch.
+
+class ChargeResult(Struct, frozen=True, kw_only=True):
+    """A record of `charge-results`; docs/payments.md says what the fields mean.
+
+    reason       code, or null
+    attempt      gateway calls made (0: none)
+    source       of the event on `payments`; null where the gateway made it
+    resolves     true on the final record that settles an earlier `unknown` or `parked`
+    origin       `event` or `external`
+    Times are milliseconds since the epoch, amounts minor units.
     """
-    return orjson.dumps(
-        {
-            "payment_id": payment_id,
-            "user_id": user_id,
-            "action": action,
-            "product": product,
-            "status": status,
-            "reason": reason,
-            "replayed": replayed,
-            "amount_minor": amount_minor,
-            "currency": currency,
-            "gateway": gateway,
-            "gateway_ref": gateway_ref,
-            "attempt": attempt,
-            "requested_at": requested_at,
-            "processed_at": processed_at,
-            "source": source,
-            "resolves": resolves,
-            "business_ref": business_ref,
-            "refund_of": refund_of,
-            "conflicts_with": conflicts_with,
-            "origin": origin,
-        }
-    )
+
+    payment_id: str
+    user_id: str
+    action: Action
+    product: Product
+    status: Status
+    reason: str | None
+    replayed: bool
+    amount_minor: int
+    currency: str
+    gateway: str
+    gateway_ref: str | None
+    attempt: int
+    requested_at: int
+    processed_at: int
+    source: Source | None
+    resolves: bool = False
+    business_ref: str | None = None
+    refund_of: str | None = None
+    conflicts_with: str | None = None
+    origin: Annotated[str, one_of(frozenset({"event", "external"}))] = "event"
 
 
-def payment_metric(
-    *,
-    payment_id: str,
-    product: str,
-    action: str,
-    status: str,
-    replayed: bool,
-    amount_minor: int,
-    currency: str,
-    gateway: str,
-    gateway_ms: int | None,
-    at: int,
-) -> bytes:
+class PaymentMetric(Struct, frozen=True, kw_only=True):
     """A record of `payment-metrics` (key = product): one for each ChargeResult, in its transaction.
 
-    `gateway_ms`: milliseconds spent at the gateway, None if not called; `at`: milliseconds since the epoch.
+    status      of the result; `requested`: appended by our own intake, in the transaction of an event
+    gateway_ms  milliseconds spent at the gateway, null if not called
+    at          milliseconds since the epoch
     """
-    return orjson.dumps(
-        {
-            "payment_id": payment_id,
-            "product": product,
-            "action": action,
-            "status": status,
-            "replayed": replayed,
-            "amount_minor": amount_minor,
-            "currency": currency,
-            "gateway": gateway,
-            "gateway_ms": gateway_ms,
-            "at": at,
-        }
-    )
+
+    payment_id: str
+    product: Product
+    action: Action
+    status: Annotated[str, one_of(STATUSES | {"requested"})]
+    replayed: bool
+    amount_minor: int
+    currency: str
+    gateway: str
+    gateway_ms: int | None
+    at: int
+
+
+def charge_result(**fields: Any) -> bytes:
+    """The record of a ChargeResult with these fields."""
+    return ENCODER.encode(ChargeResult(**fields))
+
+
+def payment_metric(**fields: Any) -> bytes:
+    """The record of a PaymentMetric with these fields."""
+    return ENCODER.encode(PaymentMetric(**fields))
 
 
 def requested_metric(event: PaymentEvent, at_ms: int) -> bytes:

@@ -7,13 +7,24 @@ one agent, in units: whoever wrote it, its effect is the same.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, cast
 
-import orjson
+from msgspec import Struct
 
 from streamsocial_billing.domain.card_numbers import mask_text
-from streamsocial_billing.domain.events import GATEWAYS, BadInput, json_object
+from streamsocial_billing.domain.events import (
+    ENCODER,
+    GATEWAYS,
+    Amount,
+    BadInput,
+    Currency,
+    GatewayName,
+    Id,
+    Ms,
+    json_object,
+    one_of,
+)
 from streamsocial_billing.domain.money import CURRENCIES, is_amount
 
 KINDS: Final = frozenset({"charge", "refund", "dispute"})
@@ -22,8 +33,7 @@ _USER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TEXT = re.compile(r"[!-~]{1,255}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayEvent:
+class GatewayEvent(Struct, frozen=True, kw_only=True):
     """One thing that a gateway told.
 
     event_id      the gateway's id of the message (`evt_...`), of a repair `rec_` + the break's id; a second
@@ -47,49 +57,62 @@ class GatewayEvent:
                   record does not have it, so that an older release reads the record, too
     occurred_at   ms since the epoch, the gateway's clock
     via           `webhook` or `reconciliation`
+    newer         fields of a newer release, where there are any: kept where the record is written again
     """
 
     event_id: str
-    gateway: str
+    gateway: GatewayName
     account: str = ""
-    kind: str
-    status: str
+    kind: Annotated[str, one_of(KINDS)]
+    status: Annotated[str, one_of(STATUSES)]
     reason: str | None = None
     soft: bool = False
     gateway_ref: str
     charge_ref: str | None = None
     ref: str | None = None
-    user_id: str
+    user_id: Id
     payment_id: str | None = None
     charge_id: str | None = None
-    amount_minor: int
-    currency: str
-    occurred_at: int
+    amount_minor: Amount
+    currency: Currency
+    occurred_at: Ms
     via: str = "webhook"
     returned_minor: int = 0
+    newer: dict[str, Any] | None = None
 
     def to_bytes(self) -> bytes:
         """The record's value on `gateway-events`."""
-        return orjson.dumps(self.as_json())
+        return ENCODER.encode(self.as_json())
 
     def as_json(self) -> dict[str, Any]:
         """The fields as the record has them."""
-        said = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        said = {name: getattr(self, name) for name in _FIELDS}
         if not self.returned_minor:
             del said["returned_minor"]
-        return said
+        return said | (self.newer or {})
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> GatewayEvent:
+        """What `as_json` gave, of this release or of a newer one."""
+        newer = {name: value for name, value in said.items() if name not in _FIELDS}
+        known = {name: value for name, value in said.items() if name in _FIELDS}
+        return cls(**known, newer=newer or None)
 
     @classmethod
     def from_bytes(cls, value: bytes | None, *, key: bytes | None) -> GatewayEvent:
         """Read a record of `gateway-events`; raises BadInput, never anything else."""
         data = json_object(value or b"")
-        event = _read(cls, data)
+        event = _read(data)
         if key != event.user_id.encode():
             raise BadInput("key_mismatch", "the record key is not the event's user_id")
         return event
 
 
-def _read(cls: type[GatewayEvent], data: dict[str, Any]) -> GatewayEvent:
+_FIELDS: Final = GatewayEvent.__struct_fields__[:-1]
+"""Those of the record."""
+
+
+def _read(data: dict[str, Any]) -> GatewayEvent:
     for name, pattern, needed in _TEXTS:
         text = data.get(name)
         if text is None and not needed:
@@ -109,14 +132,14 @@ def _read(cls: type[GatewayEvent], data: dict[str, Any]) -> GatewayEvent:
     reason, account = data.get("reason"), data.get("account") or ""
     if not isinstance(reason, str | None) or not isinstance(account, str):
         raise BadInput("wrong_type", "reason and account are texts")
-    known = {name: data.get(name) for name in cls.__dataclass_fields__}
-    known |= {
+    known = {name: data.get(name) for name in _FIELDS} | {
         "reason": None if reason is None else mask_text(reason[:100]),
         "account": account[:255],
         "soft": data.get("soft") is True,
         "returned_minor": returned,
     }
-    return cls(**cast("dict[str, Any]", known))
+    newer = {name: value for name, value in data.items() if name not in _FIELDS}
+    return GatewayEvent(**cast("dict[str, Any]", known), newer=newer or None)
 
 
 _TEXTS: Final = (

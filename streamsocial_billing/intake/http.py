@@ -7,8 +7,10 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
+
+from msgspec.structs import asdict
 
 from streamsocial_billing.domain.decision import Decision, Open, Reject, Replay
 from streamsocial_billing.domain.events import BadInput, PaymentEvent, fingerprint, json_object

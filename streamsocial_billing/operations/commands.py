@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
+from msgspec import Struct, field
 
 from streamsocial_billing.domain.card_numbers import is_card, mask_text
-from streamsocial_billing.domain.events import BadInput, is_id, json_object
+from streamsocial_billing.domain.events import ENCODER, BadInput, is_id, json_object
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.kafka.transactions import OutcomeUnknown, RecordRefused, TransactionalWriter
@@ -25,8 +24,7 @@ MAX_TEXT: Final = 500
 """Most characters of an actor or a reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """One order of a person.
 
     command     what to do; names the handler
@@ -43,12 +41,12 @@ class Command:
     reason: str
     at: int
     user_id: str | None = None
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
     command_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def to_bytes(self) -> bytes:
         """The record's value on `billing-commands`."""
-        return orjson.dumps(
+        return ENCODER.encode(
             {
                 "command": self.command, "command_id": self.command_id, "actor": self.actor,
                 "reason": self.reason, "at": self.at, "user_id": self.user_id,

@@ -13,9 +13,11 @@ from typing import Any, Final
 
 import orjson
 from confluent_kafka import Message
+from msgspec import Struct
+from msgspec.json import Decoder
 
 from streamsocial_billing.domain.card_numbers import mask_card_numbers
-from streamsocial_billing.domain.events import BadInput, PaymentEvent
+from streamsocial_billing.domain.events import ENCODER, BadInput, PaymentEvent
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.routing import with_gateway
 from streamsocial_billing.kafka.committed import STALL_S, CommittedLog, KafkaProblem, Place
@@ -91,6 +93,23 @@ def letter(settings: Settings, letter_id: str) -> Letter:
     raise ReplayRefused(f"there is no dead letter {letter_id}: `dlq list` shows their ids, such as 3-17")
 
 
+class ReplayMarker(Struct, frozen=True, omit_defaults=True):
+    """A record of `payments-dlq-replays` (key = the letter's id): who sent a letter back, when, where to.
+
+    letter  the id of the letter, such as 3-17
+    at      milliseconds since the epoch
+    to      where the event stands now, as in "payments/3/17"; a release before 0.2.0 did not note it
+    """
+
+    letter: str
+    actor: str
+    at: int
+    to: str | None = None
+
+
+_MARKERS: Final = Decoder(ReplayMarker)
+
+
 @dataclass(frozen=True, slots=True)
 class Replay:
     """How a letter went back: `to` as in "payments/3/17"; None, of a release that did not note it."""
@@ -115,8 +134,8 @@ def _replays(
 ) -> dict[str, Replay]:  # fmt: skip
     back = {}
     for message in log.read(span, stall_s):
-        told = orjson.loads(message.value() or b"{}")
-        back[(message.key() or b"").decode()] = Replay(told.get("to"), told["actor"], told["at"])
+        told = _MARKERS.decode(message.value() or b"")
+        back[(message.key() or b"").decode()] = Replay(told.to, told.actor, told.at)
     return back
 
 
@@ -205,10 +224,7 @@ def _append_once(
         "topic": settings.topic(PAYMENTS), "value": value, "key": key, "headers": {REPLAY_OF: letter_id},
     }])  # fmt: skip
     (payments, partition), offset = known_place(there)
-    marker = orjson.dumps({
-        "letter": letter_id, "actor": actor, "at": now_ms(),
-        "to": f"{payments}/{partition}/{offset}",
-    })  # fmt: skip
+    marker = ENCODER.encode(ReplayMarker(letter_id, actor, now_ms(), f"{payments}/{partition}/{offset}"))
     (back,) = send([{"topic": topic, "value": marker, "key": letter_id.encode()}])
     place, ours = known_place(back)
     if letter_id in _replays(log, {place: (ends[place][1], ours)}, BETWEEN_S):

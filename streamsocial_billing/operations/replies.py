@@ -6,13 +6,14 @@ from Kafka alone whether it was done (decisions 20, 29).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
-import orjson
+from msgspec import Struct
+from msgspec.json import Decoder
 
 from faust_exactly_once import Event, Topic
 from streamsocial_billing.domain.card_numbers import mask_text
+from streamsocial_billing.domain.events import ENCODER, one_of
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.operations.commands import Command, key_of_every_task
 
@@ -20,8 +21,7 @@ DONE: Final = "done"
 REFUSED: Final = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """The answer of one task.
 
     outcome    `done` or `refused`
@@ -40,7 +40,7 @@ class Answer:
     actor: str
     user_id: str | None
     partition: int
-    outcome: str
+    outcome: Annotated[str, one_of(frozenset({DONE, REFUSED}))]
     why: str
     at: int
     code: str | None = None
@@ -49,8 +49,10 @@ class Answer:
     @classmethod
     def from_bytes(cls, value: bytes | None) -> Answer:
         """Read a record of `billing-command-answers`."""
-        told = orjson.loads(value or b"")
-        return cls(**{name: told[name] for name in cls.__dataclass_fields__ if name in told})
+        return _ANSWERS.decode(value or b"")
+
+
+_ANSWERS: Final = Decoder(Answer)
 
 
 class Answers:
@@ -80,4 +82,4 @@ class Answers:
         )  # fmt: skip
         user_id = command.user_id
         key = key_of_every_task(event.partition) if user_id is None else user_id.encode()
-        self._topic.put_into_unit(key, orjson.dumps(answer))
+        self._topic.put_into_unit(key, ENCODER.encode(answer))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
+from msgspec.structs import replace
 
 from streamsocial_billing.domain.decision import first_entry
 from streamsocial_billing.domain.events import PaymentEvent

@@ -6,8 +6,9 @@ Pure: what comes in is not changed.
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.payments.record_outcome import Row
@@ -67,8 +68,7 @@ def without_money(waiting: AwaitedCharge) -> AwaitedCharge:
 
 def told_of(waiting: AwaitedCharge) -> list[GatewayEvent]:
     """What was told of the charge meanwhile, in that order."""
-    names = GatewayEvent.__dataclass_fields__  # a newer release may have written more
-    return [GatewayEvent(**{n: v for n, v in one.items() if n in names}) for one in waiting["told"]]
+    return [GatewayEvent.from_json(one) for one in waiting["told"]]
 
 
 def with_refunded(waiting: AwaitedCharge | None, amount_minor: int) -> AwaitedCharge:

@@ -94,8 +94,10 @@ def event_of(user_id: str, sub: Subscription, at_ms: int) -> PaymentEvent:
     """The payment under way as an event that is asked for now."""
     pending = _under_way(sub)
     return PaymentEvent(
-        pending["payment_id"], user_id, "charge", sub["product"], pending["amount_minor"], sub["currency"],
-        pending["payment_method"], pending["gateway"], pending["business_ref"], None, at_ms,
+        payment_id=pending["payment_id"], user_id=user_id, product=sub["product"],
+        amount_minor=pending["amount_minor"], currency=sub["currency"],
+        payment_method=pending["payment_method"], gateway=pending["gateway"],
+        business_ref=pending["business_ref"], requested_at=at_ms,
     )  # fmt: skip
 
 

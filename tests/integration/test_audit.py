@@ -184,7 +184,10 @@ def test_books_that_agree_are_ok(settings: Settings, scribe: Scribe) -> None:
 
 def test_a_charge_that_no_result_knows_is_found(settings: Settings, scribe: Scribe) -> None:
     """Money that moved at the gateway alone: the charge is named, the sums differ."""
-    event = PaymentEvent("p99", "u1", "charge", "gift", 77, "EUR", "pm_card_visa", "simulated", None, None, 1)
+    event = PaymentEvent(
+        payment_id="p99", user_id="u1", product="gift", amount_minor=77, currency="EUR",
+        payment_method="pm_card_visa", gateway="simulated", requested_at=1,
+    )  # fmt: skip
     post_charge(settings.simulator_url, event)
 
     report = run_audit(settings, wait_s=5)

@@ -55,8 +55,9 @@ def days(lab: OneTask, count: int, looks: int = 1) -> None:
 def pay(lab: OneTask, payment_id: str, business_ref: str, payment_method: str = "pm_card_visa") -> None:
     """A caller's own payment for something."""
     lab.send(PaymentEvent(
-        payment_id, "u1", "charge", "subscription", 999, "USD", payment_method, "simulated", business_ref,
-        None, lab.now_ms,
+        payment_id=payment_id, user_id="u1", product="subscription", amount_minor=999, currency="USD",
+        payment_method=payment_method, gateway="simulated", business_ref=business_ref,
+        requested_at=lab.now_ms,
     ))  # fmt: skip
 
 

@@ -9,12 +9,12 @@ Checked properties:
 """
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streamsocial_billing.domain.decision import (
     DEDUP_RETENTION_MS,

@@ -1,10 +1,10 @@
 """A refund that fails after it succeeded, row by row, through the whole application on one task."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.audited import breaks
 from support.gateway_said import foreign, ours, say

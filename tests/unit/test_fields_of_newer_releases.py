@@ -19,6 +19,7 @@ from support.subscribed import subscribe
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.gateways.base import Ambiguous
+from streamsocial_billing.settings import GATEWAY_EVENTS
 
 NEWER = "tax_minor"
 COUNTERS = "task_counters"
@@ -234,3 +235,14 @@ def test_a_row_that_only_a_newer_release_needs_is_not_deleted(table: str) -> Non
         charge(lab, gateway)
 
         assert {"refunds": [], "told": [], "refunded_minor": 0, "more": ["d1"]} == lab.row(table, "u1/c1")
+
+
+def test_a_message_that_waits_for_its_charge_keeps_what_a_newer_release_says_in_it() -> None:
+    """The row holds the message as it came; a worker of that release may be the one that takes it out."""
+    with OneTask(AskedGateway()) as lab:
+        told = foreign("refund", "succeeded", "re_1")
+        value = orjson.dumps(told.as_json() | {NEWER: {"vat": 7}})
+        lab.append(GATEWAY_EVENTS, b"u1", value)
+        lab.handle()
+
+        assert [orjson.loads(value)] == lab.row("awaited_charges", "u1/c1")["told"]

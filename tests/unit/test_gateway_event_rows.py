@@ -1,10 +1,10 @@
 """What gateways tell: the effects of the payments design's "Webhooks", through the whole app on one task."""
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import replace
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.audited import breaks
 from support.gateway_said import foreign, ours, say, told

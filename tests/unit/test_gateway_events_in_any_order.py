@@ -11,12 +11,12 @@ Checked properties, in the end:
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.audited import breaks
 from support.gateway_said import foreign, ours

@@ -11,12 +11,13 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec.json import Decoder
 
 from faust_exactly_once.counters import summed
-from streamsocial_billing.domain.events import Nudge, PaymentEvent, charge_result, payment_metric
+from streamsocial_billing.domain.events import ENCODER, ChargeResult, Nudge, PaymentEvent, PaymentMetric
 from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.operations.commands import Command
-from streamsocial_billing.operations.dead_letters import _letter
+from streamsocial_billing.operations.dead_letters import ReplayMarker, _letter
 from streamsocial_billing.operations.replies import Answer
 from tables.payments import read_entry, written
 
@@ -33,6 +34,11 @@ def _keyed(value: bytes) -> bytes:
     return key.encode()
 
 
+def _typed(kind: Any) -> Callable[[bytes], bytes]:
+    read = Decoder(kind).decode
+    return lambda value: ENCODER.encode(read(value))
+
+
 def _entry(value: bytes) -> bytes:
     entry = read_entry(orjson.loads(value))
     assert entry is not None
@@ -41,7 +47,7 @@ def _entry(value: bytes) -> bytes:
 
 def _answer(value: bytes) -> bytes:
     """Nobody rewrites an answer; of an older release it lacks the last two fields."""
-    again = orjson.dumps(Answer.from_bytes(value))
+    again = ENCODER.encode(Answer.from_bytes(value))
     return again if b'"code"' in value else again.replace(b',"code":null,"payment_id":null', b"")
 
 
@@ -51,14 +57,14 @@ def _as_it_is(value: bytes) -> bytes:
 
 REWRITTEN: dict[str, Callable[[bytes], bytes]] = {
     "payments": lambda value: PaymentEvent.from_bytes(value, key=_keyed(value), now_ms=2**53).to_bytes(),
-    "charge-results": lambda value: charge_result(**orjson.loads(value)),
-    "payment-metrics": lambda value: payment_metric(**orjson.loads(value)),
+    "charge-results": _typed(ChargeResult),
+    "payment-metrics": _typed(PaymentMetric),
     "payments-retry": lambda value: Nudge.from_bytes(value).to_bytes(),
     "gateway-events": lambda value: GatewayEvent.from_bytes(value, key=_keyed(value)).to_bytes(),
     "billing-commands": lambda value: Command.from_bytes(value).to_bytes(),
     "billing-command-answers": _answer,
     "reconciliation-breaks": _as_it_is,
-    "payments-dlq-replays": _as_it_is,
+    "payments-dlq-replays": _typed(ReplayMarker),
     "table payments": _entry,
     "table charges": _as_it_is,
     "table open_payments": _as_it_is,

@@ -93,8 +93,8 @@ def payment(
 ) -> PaymentEvent:  # fmt: skip
     """A charge requested when the lab's time begins."""
     return PaymentEvent(
-        payment_id, user_id, "charge", "subscription", amount_minor, currency, "pm_card_visa", "simulated",
-        None, None, START_MS,
+        payment_id=payment_id, user_id=user_id, product="subscription", amount_minor=amount_minor,
+        currency=currency, payment_method="pm_card_visa", gateway="simulated", requested_at=START_MS,
     )  # fmt: skip
 
 

@@ -55,7 +55,7 @@ def test_a_payment_is_described_with_its_fields() -> None:
     payment = schemas["Payment"]
     assert set(PAYMENT_FIELDS) == set(payment["required"])
     assert set(PAYMENT_FIELDS) == {name for name in payment["properties"] if not name.endswith("_iso")}
-    assert set(PaymentEvent.__dataclass_fields__) == set(schemas["NewPayment"]["properties"])
+    assert set(PaymentEvent.__struct_fields__) == set(schemas["NewPayment"]["properties"])
     assert PRODUCTS == set(schemas["NewPayment"]["properties"]["product"]["enum"])
 
 

@@ -28,8 +28,9 @@ def payment(payment_id: str, action: str = "charge", amount_minor: int = 500, **
     """Of the user u1, in USD."""
     fields = {"refund_of": None, "gateway": "simulated"} | more
     return PaymentEvent(
-        payment_id, "u1", action, "gift", amount_minor, "USD", "pm_card_visa", fields["gateway"], None,
-        fields["refund_of"], START_MS,
+        payment_id=payment_id, user_id="u1", action=action, product="gift", amount_minor=amount_minor,
+        currency="USD", payment_method="pm_card_visa", gateway=fields["gateway"],
+        refund_of=fields["refund_of"], requested_at=START_MS,
     )  # fmt: skip
 
 

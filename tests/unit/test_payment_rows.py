@@ -1,10 +1,10 @@
 """The tables of the payments design, row by row, through the whole application on one task."""
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+from msgspec.structs import replace
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 

@@ -1,9 +1,9 @@
 """The rules of the payments design's "Refunds", row by row, through the whole application on one task."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 

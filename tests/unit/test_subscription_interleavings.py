@@ -175,8 +175,10 @@ class World:
         self.number += 1
         row = self.row()
         event = PaymentEvent(
-            f"web-{self.number}", "u1", "charge", "subscription", 999, "USD", "pm_web", "simulated",
-            f"sub:42:{name_of(row['anchor'], self.interval, row['period'])}", None, self.lab.now_ms,
+            payment_id=f"web-{self.number}", user_id="u1", product="subscription", amount_minor=999,
+            currency="USD", payment_method="pm_web", gateway="simulated",
+            business_ref=f"sub:42:{name_of(row['anchor'], self.interval, row['period'])}",
+            requested_at=self.lab.now_ms,
         )  # fmt: skip
         self.lab.append(PAYMENTS, b"u1", event.to_bytes())
 

@@ -135,8 +135,9 @@ def test_an_upgrade_in_between_is_a_payment_of_its_own(lab: OneTask) -> None:
     subscribe(lab)
     row = sub(lab)
     lab.send(PaymentEvent(
-        "up-1", "u1", "charge", "upgrade", 500, "USD", "pm_card_visa", "simulated", "upgrade:42:2025-12",
-        None, lab.now_ms,
+        payment_id="up-1", user_id="u1", product="upgrade", amount_minor=500, currency="USD",
+        payment_method="pm_card_visa", gateway="simulated", business_ref="upgrade:42:2025-12",
+        requested_at=lab.now_ms,
     ))  # fmt: skip
     assert (row, ["subscription", "upgrade"]) == (sub(lab), [one["product"] for one in lab.results()])
 

@@ -1,8 +1,8 @@
 """What is kept of a final payment, for how long, in virtual time."""
 
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.memory_kafka import MemoryStore
 from support.one_task import OneTask
@@ -20,8 +20,9 @@ SMALL_S = 395 * DAY_S
 def payment(lab: OneTask, payment_id: str = "p1", business_ref: str | None = None) -> PaymentEvent:
     """A payment of the user u1, made now."""
     return PaymentEvent(
-        payment_id, "u1", "charge", "gift", 500, "USD", "pm_card_visa", "simulated", business_ref, None,
-        lab.now_ms,
+        payment_id=payment_id, user_id="u1", product="gift", amount_minor=500, currency="USD",
+        payment_method="pm_card_visa", gateway="simulated", business_ref=business_ref,
+        requested_at=lab.now_ms,
     )  # fmt: skip
 
 

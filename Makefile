@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 IMAGE ?= streamsocial-billing
 
-.PHONY: help install run up unit test test-all lint types kafka image clean defects bench torture lab docs
+.PHONY: help install run up unit test test-all lint types kafka image clean defects bench torture lab schemas docs
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -68,6 +68,9 @@ torture: install ## half an hour of faults on a real Kafka, then the verdict (SI
 
 lab: install ## the delivery guarantees compared under the same faults, with a page (SEED=n, PAYMENTS=n)
 	$(BIN)/python -m lab $(if $(SEED),--seed $(SEED)) $(if $(PAYMENTS),--payments $(PAYMENTS))
+
+schemas: install ## write docs/schemas anew from the records and rows of the code
+	$(BIN)/python docs/schemas.py
 
 docs: install ## the documents as a site in build/site, links checked, nothing loaded from elsewhere
 	$(BIN)/python -m mkdocs build --strict --quiet

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass
+from dataclasses import field as kept
+from typing import Annotated, Any, Final
 
 import orjson
+from msgspec import Struct, field, to_builtins
+
+from streamsocial_billing.domain.events import Ms, one_of
 
 ID_VERSION: Final = 1
 DAY_MS: Final = 86_400_000
@@ -38,6 +42,30 @@ MEANINGS: Final[dict[str, str]] = {
 }
 CLASSES: Final = tuple(MEANINGS)
 OPEN_CLASSES: Final = frozenset(MEANINGS) - {TIMING}
+
+
+class BreakRecord(Struct, frozen=True, kw_only=True):
+    """A record of `reconciliation-breaks`, key = `id`; the fields as in Break, amounts in minor units."""
+
+    id: str
+    class_: Annotated[str, one_of(frozenset(CLASSES))] = field(name="class")
+    open: bool
+    gateway: str
+    kind: str
+    currency: str
+    at_stake_minor: int
+    ours_minor: int | None
+    theirs_minor: int | None
+    settled_minor: int | None
+    user_id: str | None
+    payment_id: str | None
+    gateway_ref: str | None
+    payout_id: str | None
+    since: Ms
+    age_days: int
+    tags: list[str]
+    detail: str
+    action: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +105,8 @@ class Break:
     tags: tuple[str, ...] = ()
     detail: str = ""
     action: str = ""
-    event: dict[str, Any] | None = field(default=None, compare=False)
-    then: dict[str, Any] | None = field(default=None, compare=False)
+    event: dict[str, Any] | None = kept(default=None, compare=False)
+    then: dict[str, Any] | None = kept(default=None, compare=False)
 
     @property
     def id(self) -> str:
@@ -96,14 +124,16 @@ class Break:
 
     def as_json(self, as_of_ms: int) -> dict[str, Any]:
         """The record on `reconciliation-breaks`."""
-        return {
-            "id": self.id, "class": self.class_, "open": self.open, "gateway": self.gateway,
-            "kind": self.kind, "currency": self.currency, "at_stake_minor": self.at_stake,
-            "ours_minor": self.ours, "theirs_minor": self.theirs, "settled_minor": self.settled,
-            "user_id": self.user_id, "payment_id": self.payment_id, "gateway_ref": self.gateway_ref,
-            "payout_id": self.payout_id, "since": self.since, "age_days": self.age_days(as_of_ms),
-            "tags": list(self.tags), "detail": self.detail, "action": self.action,
-        }  # fmt: skip
+        record = BreakRecord(
+            id=self.id, class_=self.class_, open=self.open, gateway=self.gateway, kind=self.kind,
+            currency=self.currency, at_stake_minor=self.at_stake, ours_minor=self.ours,
+            theirs_minor=self.theirs, settled_minor=self.settled, user_id=self.user_id,
+            payment_id=self.payment_id, gateway_ref=self.gateway_ref, payout_id=self.payout_id,
+            since=self.since, age_days=self.age_days(as_of_ms), tags=list(self.tags), detail=self.detail,
+            action=self.action,
+        )  # fmt: skip
+        told: dict[str, Any] = to_builtins(record)
+        return told
 
 
 def break_id(class_: str, legs: Sequence[str]) -> str:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import orjson
+from msgspec import Struct, to_builtins
 
+from streamsocial_billing.domain.events import Ms
 from streamsocial_billing.domain.money import MINUS, format_minor, shown_amount
 from streamsocial_billing.domain.times import iso_to_the_second
 from streamsocial_billing.reconciliation.breaks import CLASSES, DAY_MS, age_bucket
@@ -38,6 +40,24 @@ class Found:
     money: dict[str, int]
     ages: dict[str, int]
     oldest: int | None
+
+
+class RunRecord(Struct, frozen=True, kw_only=True):
+    """The record `run` on `reconciliation-breaks`: what the last run counted.
+
+    as_of   the moment that ageing counts to, ms since the epoch
+    legs    how many records each leg had
+    breaks  by class: count, minor units at stake by currency, counts by age, the oldest (ms)
+    not_checked  what our side has of gateways that are not set up
+    """
+
+    format: int
+    as_of: Ms
+    clean: bool
+    open_breaks: int
+    legs: dict[str, int]
+    breaks: dict[str, dict[str, Any]]
+    not_checked: list[dict[str, Any]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +112,9 @@ class Summary:
     def as_record(self) -> dict[str, Any]:
         """The record `run` on `reconciliation-breaks`."""
         told = self.as_json()
-        names = ("format", "as_of", "clean", "open_breaks", "legs", "breaks", "not_checked")
-        return {name: told[name] for name in names}
+        record = RunRecord(**{name: told[name] for name in RunRecord.__struct_fields__})
+        said: dict[str, Any] = to_builtins(record)
+        return said
 
 
 def count_breaks(db: sqlite3.Connection, as_of: int) -> dict[str, Found]:

@@ -1,0 +1,94 @@
+"""Writes docs/schemas: a JSON Schema (2020-12) of each topic's record, of each table's row.
+
+`make schemas` after a record has changed; a test compares. The structs of the code are the only source.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from msgspec.json import schema
+
+import tables
+from streamsocial_billing import settings
+from streamsocial_billing.domain.events import END, ChargeResult, Nudge, PaymentEvent, PaymentMetric
+from streamsocial_billing.domain.gateway_events import GatewayEvent
+from streamsocial_billing.operations.commands import Command
+from streamsocial_billing.operations.dead_letters import ReplayMarker
+from streamsocial_billing.operations.replies import Answer
+from streamsocial_billing.reconciliation.breaks import BreakRecord
+from streamsocial_billing.reconciliation.report import RunRecord
+from tables.payments import LEFT_OUT, ObservedEntry, PaymentEntry, SmallEntry
+
+FOLDER: Final = Path(__file__).with_name("schemas")
+RECORDS: Final[dict[str, type]] = {
+    settings.PAYMENTS: PaymentEvent,
+    settings.RESULTS: ChargeResult,
+    settings.METRICS: PaymentMetric,
+    settings.RETRY: Nudge,
+    settings.GATEWAY_EVENTS: GatewayEvent,
+    settings.COMMANDS: Command,
+    settings.ANSWERS: Answer,
+    settings.REPLAYS: ReplayMarker,
+    settings.BREAKS: BreakRecord,
+    f"{settings.BREAKS}.run": RunRecord,
+}
+"""By topic. The records of `payments-dlq` are the original bytes: what is said of them is in headers."""
+ENTRIES: Final[dict[str, type]] = {"": PaymentEntry, ".archived": SmallEntry, ".reported": ObservedEntry}
+COUNTERS: Final = dict[str, int]
+
+
+def schemas() -> dict[str, bytes]:
+    """The files by their names."""
+    made = {f"topic.{name}.json": _schema(kind) for name, kind in RECORDS.items()}
+    made |= {f"table.{name}.json": _schema(kind) for name, kind in tables.TYPES.items()}
+    made |= {f"table.payments{kind}.json": _schema(row) for kind, row in ENTRIES.items()}
+    made[f"table.{tables.COUNTERS}.json"] = _schema(COUNTERS)
+    return {
+        name: orjson.dumps(what, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        for name, what in made.items()
+    }
+
+
+def _schema(kind: Any) -> dict[str, Any]:
+    made = _for_readers(schema(kind))
+    whole = made.pop("$defs", {})
+    top = whole.pop(made.pop("$ref").rpartition("/")[2]) if "$ref" in made else made
+    _loosen(top, kind)
+    parts = {"$defs": whole} if whole else {}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **top, **parts}
+
+
+def _loosen(top: dict[str, Any], kind: Any) -> None:
+    """What a reader has to bear: unknown fields; of an entry, fields that say nothing are left out."""
+    top.pop("additionalProperties", None) if kind is not COUNTERS else None
+    if kind is PaymentEntry:
+        top["required"] = [name for name in top["required"] if name not in LEFT_OUT]
+    if kind is GatewayEvent:
+        del top["properties"]["newer"]
+
+
+def _for_readers(part: Any) -> Any:
+    """Patterns end as they do everywhere."""
+    if isinstance(part, dict):
+        return {name: _for_readers(one) for name, one in part.items()}
+    if isinstance(part, list):
+        return [_for_readers(one) for one in part]
+    return part.replace(END, "$") if isinstance(part, str) else part
+
+
+def main() -> None:
+    """Write all, remove what is of nothing any more."""
+    FOLDER.mkdir(exist_ok=True)
+    made = schemas()
+    for path in FOLDER.glob("*.json"):
+        if path.name not in made:
+            path.unlink()
+    for name, content in made.items():
+        (FOLDER / name).write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()

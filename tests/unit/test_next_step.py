@@ -38,8 +38,9 @@ UNANSWERED = Verdict("unknown", "outcome_unknown", error="timeout")
 def entry(*, age_h: float = 1, action: str = "charge", **fields: Any) -> PaymentEntry:
     """Of a payment that became unknown so many hours ago."""
     event = PaymentEvent(
-        "p1", "u1", action, "gift", 500, "USD", "pm_card_visa", "simulated", None,
-        None if action == "charge" else "c1", NOW,
+        payment_id="p1", user_id="u1", action=action, product="gift", amount_minor=500, currency="USD",
+        payment_method="pm_card_visa", gateway="simulated", refund_of=None if action == "charge" else "c1",
+        requested_at=NOW,
     )  # fmt: skip
     appended_ms = NOW - round(age_h * HOUR)
     made = first_entry(Received(event, None, appended_ms), Called(UNSENT, "acct", 1), appended_ms)

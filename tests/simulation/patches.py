@@ -1,4 +1,4 @@
-"""Puts the simulation where the layer imports clock, threads, librdkafka, disk."""
+"""Puts the simulation where the layer imports clock, threads, disk; the clients of Kafka it is given."""
 
 import itertools
 import logging
@@ -26,11 +26,9 @@ from faust_exactly_once import (
 )
 from faust_exactly_once.turn import Turn
 
-from .clients import SimulatedAdmin, SimulatedReader
 from .clock import VirtualTime, clock
 from .disk import MemoryBatch, MemoryDatabase, MemoryPath, RealDatabases, Trees
 from .fibers import Executor, Lock, Outcome, Threads
-from .producer import SimulatedProducer
 
 LOGGER = logging.getLogger("faust_exactly_once")
 CLOCKED = (
@@ -38,13 +36,9 @@ CLOCKED = (
     supervisor,
 )  # fmt: skip
 OUTSIDE: list[tuple[Any, str, Any]] = [
-    (producer, "Producer", SimulatedProducer),
     (producer, "threading", Threads),
     (producer, "Future", Outcome),
     (store, "Lock", Lock),
-    (recovery, "Consumer", SimulatedReader),
-    (cluster, "AdminClient", SimulatedAdmin),
-    (cluster, "Consumer", SimulatedReader),
     (opening, "ThreadPoolExecutor", Executor),
     (opening, "CONFIRM_S", 0.3),  # the simulation's operator is quick
     *((module, "time", VirtualTime) for module in CLOCKED),

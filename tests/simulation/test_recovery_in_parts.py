@@ -14,6 +14,7 @@ from .disk import Disk
 from .log import Content, Log
 from .patches import outside
 from .plan import Plan
+from .simulated import SIMULATED
 from .worker import Worker
 from .world import World
 
@@ -45,7 +46,8 @@ class Scene:
         facts = TopicFacts("id", 1, {"delete.retention.ms": str(int(KEPT_S * 1000))})
         ends = LogEnds(self.log.start, self.log.stable, self.log.high)
         item = plan("odd", CHANGELOG, self.store, "cluster", facts, ends)
-        Recovery(Options(client_config={}), lambda text: None).run([item], lambda: next(left, True))
+        options = Options(client_config={}, clients=SIMULATED)
+        Recovery(options, lambda text: None).run([item], lambda: next(left, True))
 
     def content(self) -> dict[bytes, bytes]:
         """What the database holds."""

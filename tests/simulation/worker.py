@@ -16,6 +16,7 @@ from .disk import Disk
 from .member import GROUP, Member
 from .plan import SOURCES
 from .process import Process
+from .simulated import SIMULATED
 
 if TYPE_CHECKING:
     from .world import World
@@ -65,7 +66,7 @@ class Worker(Process):
         self._app = App(self)
         self.application = Application(self)
         options = Options(
-            client_config={}, probe=self._probe, on_handler_failure=self.application.bury,
+            client_config={}, clients=SIMULATED, probe=self._probe, on_handler_failure=self.application.bury,
             **world.plan.options,
         )  # fmt: skip
         self.layer = Layer(self._app, options)

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from faust_exactly_once import answers
-from faust_exactly_once import cluster as cluster_module
+from faust_exactly_once.clients import Clients
 from faust_exactly_once.cluster import Cluster
 
 HANGS: Final = object()
@@ -55,13 +55,17 @@ class ScriptedAnswers:
         self.script = {name: list(given) for name, given in script.items()}
         self.clients = 0
         self.calls: list[str] = []
-        patch.setattr(cluster_module, "AdminClient", lambda _: ScriptedAdmin(self))
-        patch.setattr(cluster_module, "Consumer", lambda _: ScriptedReader(self))
         patch.setattr(answers, "PAUSES_S", (0.001,))
 
     def cluster(self, timeout_s: float = 30.0) -> Cluster:
         """One that is asked; what becomes a fact does so long before, also on a busy machine."""
-        return Cluster({}, timeout_s)
+        return Cluster({}, timeout_s, Clients(admin=self._admin, consumer=self._reader))
+
+    def _admin(self, _: Any) -> Any:
+        return ScriptedAdmin(self)
+
+    def _reader(self, _: Any) -> Any:
+        return ScriptedReader(self)
 
     def next(self, name: str) -> Answer:
         """The next answer."""

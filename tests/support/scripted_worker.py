@@ -18,8 +18,9 @@ from support.memory_kafka import Record
 from support.scripted_librdkafka import ScriptedConsumer, ScriptedKafka, ScriptedProducer
 from support.virtual_time import Held, Inline, VirtualTimeLoop
 
-from faust_exactly_once import layer, opening, producer, recovery, store
+from faust_exactly_once import layer, opening, producer, store
 from faust_exactly_once.brokers import BrokerSeen
+from faust_exactly_once.clients import Clients
 from faust_exactly_once.cluster import TP, LogEnds, TopicFacts
 from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.errors import KafkaUnavailable
@@ -163,6 +164,13 @@ class Member:
         return fetched
 
 
+def scripted(kafka: ScriptedKafka) -> Clients:
+    """Clients of a Kafka that follows a script."""
+    producer: Any = partial(ScriptedProducer, kafka)
+    consumer: Any = partial(ScriptedConsumer, kafka)
+    return Clients(producer, consumer)
+
+
 class Process:
     """One life of the worker, on a disk of its own."""
 
@@ -174,7 +182,9 @@ class Process:
             opening, "ThreadPoolExecutor",
             lambda _, thread_name_prefix: self.held if thread_name_prefix == "commit" else Inline(),
         )  # fmt: skip
-        self.layer = Layer(self.app, Options(client_config={}, request_timeout_s=TIMEOUT_S))
+        self.layer = Layer(
+            self.app, Options(client_config={}, request_timeout_s=TIMEOUT_S, clients=scripted(self.kafka))
+        )
         self.layer.state.member = self.member
 
     @property
@@ -224,10 +234,8 @@ class World:
         self.coordinator_is_back = threading.Event()
         self._patch, self._folder = patch, folder
         self._databases: list[InterruptedRdict] = []
-        patch.setattr(producer, "Producer", partial(ScriptedProducer, self.kafka))
         patch.setattr(producer, "ADD_OFFSETS_EXTRA_S", 0.0)
         patch.setattr(producer, "time", SimpleNamespace(monotonic=self._monotonic))
-        patch.setattr(recovery, "Consumer", partial(ScriptedConsumer, self.kafka))
         patch.setattr(layer, "Cluster", lambda *_: ScriptedCluster(self.kafka))
         patch.setattr(store, "Rdict", self._open)
         self.start()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.scripted_worker import CHANGELOG, EVENTS, ScriptedCluster, World
 
 from faust_exactly_once import opening, recovery
+from faust_exactly_once.clients import Clients
 from faust_exactly_once.cluster import TP, LogEnds
 from faust_exactly_once.errors import KafkaUnavailable
 from faust_exactly_once.options import Options
@@ -292,11 +293,17 @@ def failing(code: int) -> Message:
     return Message(topic=CHANGELOG, partition=0, offset=-1001, error=KafkaError(code, "why"))
 
 
+def recovery_of(*messages: Message) -> Recovery:
+    """One whose changelog is read as these messages say."""
+    reader: Any = Reader(*messages)
+    options = Options(client_config={}, clients=Clients(consumer=lambda _: reader))
+    return Recovery(options, lambda _: None)
+
+
 def holds(patch: pytest.MonkeyPatch, *messages: Message) -> bool:
     """Whether a changelog that ends at 5 holds a record, as it is read."""
-    patch.setattr(recovery, "Consumer", lambda _: Reader(*messages))
     patch.setattr(recovery, "STALL_S", 0.05)
-    return Recovery(Options(client_config={}), lambda _: None).holds_records({LOG: LogEnds(0, 5, 5)})
+    return recovery_of(*messages).holds_records({LOG: LogEnds(0, 5, 5)})
 
 
 def test_an_end_before_the_last_stable_offset_does_not_make_a_changelog_empty(
@@ -314,10 +321,9 @@ def test_an_end_before_the_last_stable_offset_does_not_make_a_changelog_empty(
     "code",
     [KafkaError._AUTO_OFFSET_RESET, KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART],  # noqa: SLF001
 )
-def test_a_changelog_that_cannot_be_read_is_unavailable(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_a_changelog_that_cannot_be_read_is_unavailable(code: int) -> None:
     """Its task opens again, asking anew; the error is named, without a stack trace."""
-    monkeypatch.setattr(recovery, "Consumer", lambda _: Reader(failing(code)))
     store: Any = SimpleNamespace(identity=OURS, reached=SimpleNamespace(position=0, at_ms=10**15))
     item = Plan("t", LOG, store, OURS, LogEnds(0, 5, 5), 10**9)
     with pytest.raises(KafkaUnavailable, match=f"changelog {CHANGELOG}: why"):
-        Recovery(Options(client_config={}), lambda _: None).run([item], lambda: False)
+        recovery_of(failing(code)).run([item], lambda: False)

@@ -28,6 +28,7 @@ from confluent_kafka.admin import (
 )
 
 from .answers import START_S, ask_again, is_offset, passes, unknown_topic
+from .clients import LIBRDKAFKA, Clients
 from .errors import KafkaUnavailable, SetupRefused
 
 T = TypeVar("T")
@@ -81,9 +82,12 @@ class Cluster:
     none within `timeout_s`.
     """
 
-    def __init__(self, client_config: Mapping[str, Any], timeout_s: float) -> None:
+    def __init__(
+        self, client_config: Mapping[str, Any], timeout_s: float, clients: Clients = LIBRDKAFKA
+    ) -> None:
         self._config = {**client_config, "log_level": 0}
         self._timeout_s = timeout_s
+        self._clients = clients
         self._client: AdminClient | None = None
         self._retired: deque[AdminClient | Consumer] = deque(maxlen=RETIRED)
         self._readers: dict[str, Consumer] = {}
@@ -269,12 +273,13 @@ class Cluster:
     def _reader(self, group: str) -> Consumer:
         if group not in self._readers:
             only_stable = {"isolation.level": "read_committed", "enable.auto.commit": False}
-            self._readers[group] = Consumer({**self._config, **only_stable, "group.id": group})
+            config = {**self._config, **only_stable, "group.id": group}
+            self._readers[group] = self._clients.consumer(config)
         return self._readers[group]
 
     def _admin(self) -> AdminClient:
         if self._client is None:
-            self._client = AdminClient(self._config)
+            self._client = self._clients.admin(self._config)
         return self._client
 
     def _retire(self, asked: AdminClient | Consumer) -> None:

@@ -41,7 +41,7 @@ class Layer(CommittedState):
         self.options = options
         self.state = State(options)
         super().__init__(self.state)
-        self.cluster = Cluster(options.client_config, options.request_timeout_s)
+        self.cluster = Cluster(options.client_config, options.request_timeout_s, options.clients)
         self.health = Health(self.state)
         self.dispatcher = Dispatcher(self.state)
         self._opening = Opening(app, options, self.cluster, self.state)

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .clients import LIBRDKAFKA, Clients
+
 SCHEME = "exactly-once"
 
 
@@ -57,6 +59,7 @@ class Options:
         group_advice: what an operator can do while members of another format are in the group.
         owns_process: the worker is alone in its process: the garbage collector looks seldom, and the exit
             waits only 2 s for threads that wait for Kafka. False: both are left as they are.
+        clients: how Kafka's clients are made; a simulation gives its own.
         probe: called with the name of each point of an opening or a commit, in the thread that does it.
     """
 
@@ -86,4 +89,5 @@ class Options:
     group_format: int = 1
     group_advice: str = "stop all workers of the other release first"
     owns_process: bool = True
+    clients: Clients = LIBRDKAFKA
     probe: Callable[[str], None] = field(default=no_probe)

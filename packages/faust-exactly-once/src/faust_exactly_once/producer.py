@@ -139,12 +139,13 @@ class ConfluentProducer:
         self._fenced = ""  # how that was learned
         self.timeout_s = options.request_timeout_s
         self._config = _config(options, transactional_id)
+        self._clients = options.clients
         self._producer: Producer | None = None
         self._deliveries = Deliveries()
 
     def init_transactions(self) -> None:
         """Fence earlier producers of the id, ending their transaction (InitProducerId)."""
-        self._producer, self._fenced = Producer(self._config), ""
+        self._producer, self._fenced = self._clients.producer(self._config), ""
         with self._mapped_errors(KafkaUnavailable):
             # a connection first: without one librdkafka looks for the coordinator again only after 500 ms
             self._producer.list_topics(timeout=self.timeout_s)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from .answers import passes
 from .cluster import TP, LogEnds, TopicFacts
@@ -102,7 +102,7 @@ class Recovery:
             KafkaUnavailable: not read to the end within 30 s.
         """
         left = {log for log, ends in changelogs.items() if ends.start < ends.stable}
-        reader = Consumer(self._reader_config())
+        reader = self._options.clients.consumer(self._reader_config())
         try:
             reader.assign([TopicPartition(*log, changelogs[log].start) for log in left])
             deadline = time.monotonic() + STALL_S
@@ -131,7 +131,7 @@ class Recovery:
 
     def _read(self, behind: list[Plan], cancelled: Callable[[], bool]) -> None:
         by_topic = {item.changelog[0]: item for item in behind}
-        reader = Consumer(self._reader_config())
+        reader = self._options.clients.consumer(self._reader_config())
         try:
             reader.assign([TopicPartition(*item.changelog, _first_offset(item)) for item in behind])
             last_progress = said_at = time.monotonic()

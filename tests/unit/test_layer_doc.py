@@ -31,27 +31,6 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", sorted(LAYER.glob("*.py")), ids=lambda path: path.name)
-def test_the_layer_imports_nothing_of_the_app_around_it(path: Path) -> None:
-    """Another Faust user can install it alone."""
-    found = list(imports(ast.parse(path.read_text(encoding="utf-8"))))
-    own = ("streamsocial_billing", "tables", "broker", "torture", "lab", "tests", "support")
-    assert [] == [name for name in found if name.startswith("..") or name.split(".")[0] in own]
-
-
-def test_the_modules_of_the_layer_import_each_other_in_no_circle() -> None:
-    """Imports for types alone count, too: whoever reads a module knows what is below it."""
-    below = {
-        path.stem: {
-            node.module.split(".")[0] for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module
-        } for path in LAYER.glob("*.py")
-    }  # fmt: skip
-    while lowest := {name for name, needs in below.items() if not needs & below.keys()}:
-        below = {name: needs for name, needs in below.items() if name not in lowest}
-    assert {} == below
-
-
 def test_no_text_of_the_layer_names_the_product() -> None:
     """Neither code nor pages: whoever installs it alone reads of units, events, handlers."""
     files = [path for kind in ("py", "md", "toml") for path in sorted(PACKAGE.rglob(f"*.{kind}"))]

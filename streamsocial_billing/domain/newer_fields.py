@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar, cast
 
 Row = TypeVar("Row")
@@ -15,7 +16,14 @@ def keeping(before: Mapping[str, Any] | None, row: Row, *known: type) -> Row:
     """
     if before is None:
         return row
-    names = [name for name in before if not any(name in one.__annotations__ for one in known)]
-    if not names:
+    ours = _names(known)
+    if before.keys() <= ours:
         return row
+    names = [name for name in before if name not in ours]
     return cast(Row, {**cast("dict[str, Any]", row), **{name: before[name] for name in names}})
+
+
+@cache
+def _names(known: tuple[type, ...]) -> frozenset[str]:
+    """The fields of these types."""
+    return frozenset(name for one in known for name in one.__annotations__)

@@ -41,7 +41,7 @@ class Following:
 
         Only keys of the change's own user are touched.
         """
-        user_id, payment_id, at_ms, _, _, _, entry, warning = change
+        user_id, payment_id, at_ms, _, _, _, entry, warning, _ = change
         if warning is not None:
             _warn(change, *warning)
         if entry is None:

@@ -68,6 +68,7 @@ class Change(NamedTuple):
 
     outcome  the entry, where it has an outcome that others may wait for; None: nothing follows
     warning  reason and text of what people should hear of
+    fresh    the key of a payment that no table knew: there is no row to look at before one is written
     """
 
     user_id: str
@@ -78,6 +79,7 @@ class Change(NamedTuple):
     counts: Counts = ()
     outcome: PaymentEntry | None = None
     warning: tuple[str, str] | None = None
+    fresh: str | None = None
 
 
 # ---- the ways to record an outcome
@@ -117,7 +119,8 @@ def record_first(
         named = business_key(user_id, entry["business_ref"])
         changed = (*changed, ("business_refs", named, {"payment_id": payment_id}))
     answer = answered(_of_event(received), user_id, payment_id, state, called, at_ms)
-    return Change(user_id, payment_id, at_ms, changed, answer, counts, entry)
+    fresh = key if known.entry is None else None
+    return Change(user_id, payment_id, at_ms, changed, answer, counts, entry, None, fresh)
 
 
 def record_known(received: Received, known: Known, decision: Replay | Open | Reject, at_ms: int) -> Change:

@@ -130,7 +130,7 @@ class Books:
             if value is None:
                 del self.tables[table][key]
             else:
-                before = self.tables[table].get(key)
+                before = None if key == change.fresh else self.tables[table].get(key)
                 self.tables[table][key] = keeping(before, value, *_KNOWN[table])
         for name, number in change.counts:
             self.counters.add(name, number)

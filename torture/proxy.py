@@ -19,8 +19,9 @@ from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
+PRODUCE: Final = 0
 END_TXN: Final = 26
-"""Its api key in Kafka's protocol."""
+"""Their api keys in Kafka's protocol."""
 LARGEST_REQUEST: Final = 100 * 1024 * 1024
 READ_BYTES: Final = 65_536
 QUEUED: Final = 1_000
@@ -65,6 +66,7 @@ class Trouble:
 
     delay_s: each chunk waits so long, in both directions.
     hold_request_s, hold_answer_s: so long an EndTxn waits on its way to the broker, or its answer back.
+    hold_produce_s: so long records wait on their way to the broker.
     silent: nothing passes in either direction; connections stay open.
     refuse: new connections are reset.
     """
@@ -72,6 +74,7 @@ class Trouble:
     delay_s: float = 0.0
     hold_request_s: float = 0.0
     hold_answer_s: float = 0.0
+    hold_produce_s: float = 0.0
     silent: bool = False
     refuse: bool = False
 
@@ -133,6 +136,10 @@ class Link:
     def open_connections(self) -> int:
         """How many there are now."""
         return len(self._connections)
+
+    def waiting(self) -> bool:
+        """True while a request is held."""
+        return any(one.up_due > self._loop.time() for one in self._connections)
 
     # -- on the loop
 
@@ -210,6 +217,9 @@ class Link:
     def _due_up(self, one: Connection, frame: bytes) -> float:
         now, trouble = self._loop.time(), self._trouble
         one.up_due = max(one.up_due, now + trouble.delay_s)
+        if api_key(frame) == PRODUCE:
+            self.seen["held_produce"] += bool(trouble.hold_produce_s)
+            one.up_due = max(one.up_due, now + trouble.hold_produce_s)
         if api_key(frame) == END_TXN:
             self.seen["end_txn"] += 1
             self.seen["held"] += bool(trouble.hold_request_s or trouble.hold_answer_s)

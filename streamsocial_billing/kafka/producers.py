@@ -44,9 +44,11 @@ def _heard(_: KafkaError) -> None:
 
 
 def aborted(producer: Producer, within_s: float) -> bool:
-    """True if the broker confirmed the abort; if not, InitProducerId of the next producer aborts."""
+    """True if the broker confirmed the abort; if not, InitProducerId of the next producer aborts.
+
+    librdkafka purges what is queued, and waits for what is in flight.
+    """
     try:
-        producer.purge()
         producer.abort_transaction(within_s)
     except (KafkaException, SystemError):
         return False

@@ -105,7 +105,8 @@ class TransactionalWriter:
 
     def _try(self, work: Callable[[Send], T], deadline: float) -> T:
         try:
-            producer = self._producer or self._opened(deadline)
+            # not `or`: a producer with nothing queued has the length 0, which is false
+            producer = self._opened(deadline) if self._producer is None else self._producer
         except KafkaProblem as error:
             raise NotAppended(str(error)) from None
         sent: list[Message] = []
@@ -159,10 +160,14 @@ class TransactionalWriter:
             raise _Aborted(why)
 
     def _abort(self, cause: KafkaException | SystemError | None) -> Exception:
-        """Abort the transaction, then say what the cause means; a producer that cannot go on is dropped."""
+        """Abort the transaction, then say what the cause means.
+
+        After an error of Kafka the producer is dropped: a record may be on its way, which an abort does not
+        stop, and would be in the next transaction of the same epoch (KIP-890). The next producer's
+        InitProducerId aborts under a new epoch.
+        """
         producer, error = self._producer, _kafka_error(cause)
-        dead = cause is not None and (error is None or error.fatal())
-        if producer is not None and (dead or not aborted(producer, CALL_S)):
+        if producer is not None and (cause is not None or len(producer) or not aborted(producer, CALL_S)):
             self._drop()
         self._in_transaction = False
         if error is not None and error.code() in REFUSED:

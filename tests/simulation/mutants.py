@@ -14,6 +14,7 @@ from faust_exactly_once.commit import Committer, Sealed
 from faust_exactly_once.commit_loop import CommitLoop
 from faust_exactly_once.counters import RECORD
 from faust_exactly_once.dispatcher import Dispatcher
+from faust_exactly_once.errors import OutcomeUnknown, TransactionAborted
 from faust_exactly_once.key_queues import KeyQueues
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.opening import Opening
@@ -101,6 +102,20 @@ def no_confirmation() -> list[Patch]:
         producer.flush(self.timeout_s)
         producer.forgive()
         return self._deliveries.reached
+
+    return [(ConfluentProducer, "confirm", confirm)]
+
+
+def aborted_in_doubt() -> list[Patch]:
+    """What is on its way is given up, the transaction aborted, all sent again under the same epoch."""
+
+    def confirm(self: ConfluentProducer) -> dict[str, int]:
+        try:
+            return _confirm(self)
+        except OutcomeUnknown as exc:
+            self._live().purge()
+            self.abort_transaction()
+            raise TransactionAborted(str(exc)) from exc
 
     return [(ConfluentProducer, "confirm", confirm)]
 
@@ -295,6 +310,7 @@ def sums_of_this_incarnation() -> list[Patch]:
 
 _commit = Committer.commit
 _offsets = ConfluentProducer.add_offsets
+_confirm = ConfluentProducer.confirm
 _open = ConfluentProducer.init_transactions
 _begin = ConfluentProducer.begin_transaction
 _open_task = Opening.open
@@ -311,6 +327,7 @@ MUTANTS = [
     Mutant(store_before_commit),
     Mutant(changelog_left_out),
     Mutant(no_confirmation, ("refuse",)),
+    Mutant(aborted_in_doubt),
     Mutant(no_generation, ("slow_open",), 40),
     Mutant(no_fence, ("freeze_at",), 24),
     Mutant(ends_before_fence, ("slow_markers", "rebalance"), 40),

@@ -73,6 +73,7 @@ class SimulatedProducer:
         self._reports: list[tuple[Queued, KafkaError | None, int]] = []
         self._registered: dict[TP, None] = {}
         self._began = self._must_bump = False
+        self._connection = 0
         self._waiting: Fiber | None = None
 
     # -- the calls of a transaction
@@ -142,10 +143,15 @@ class SimulatedProducer:
         self._end(True, until_s)
 
     def abort_transaction(self, timeout: float) -> None:
-        """EndTxn; records whose fate is unknown cost an epoch."""
+        """EndTxn, once nothing is in flight. A record that was given up in flight costs librdkafka no epoch."""
         until_s = self._until(timeout)
         self._require("in transaction", "abortable", "aborting")
         self._state = "aborting"
+        queue, self._queue = self._queue, []
+        self._fail(queue, PURGED)
+        self._deliver(until_s)
+        if self._batches:
+            raise KafkaException(KafkaError(TIMED_OUT, "in flight", retriable=True))
         if self._clock.rng.random() < 0.5:
             self._serve()  # else the reports of what was purged come during the next transaction
         self._end(False, until_s)
@@ -255,12 +261,15 @@ class SimulatedProducer:
         def serve(reply: Callable[[Any], None]) -> None:
             reply(broker.produce(*me, batch.tp, batch.sequence, contents))
 
-        self._network.call(self._process, "Produce", serve, lambda answer: self._answered(batch, answer))
+        # one connection: what follows a batch that is held arrives behind it
+        way = (self, self._connection)
+        self._network.call(self._process, "Produce", serve, lambda answer: self._answered(batch, answer), way)
 
     def _answered(self, batch: Batch, answer: Any) -> None:
         if batch.dropped:
             return
         if answer == LOST:
+            self._connection += 1
             batch.tries += 1
             wait_s = _backoff(batch.tries) * (0.5 + self._clock.rng.random())
             self._clock.after(wait_s, lambda: None if batch.dropped else self._send(batch), self._process)
@@ -284,7 +293,7 @@ class SimulatedProducer:
 
     def _drop_everything(self, code: int) -> None:
         for batch in self._batches:
-            batch.dropped = self._must_bump = True
+            batch.dropped = True
             self._fail(batch.records, code)
         self._fail(self._queue, code)
         if code == MESSAGE_TIMED_OUT and (self._batches or self._queue):

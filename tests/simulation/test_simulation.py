@@ -29,7 +29,7 @@ MOST_SEEDS_OF_A_MUTANT = 300
 LONGEST_TRACE = 400  # lines shown
 NAMED_ENDS = {
     "BatchSkipped", "FetchFailed", "KafkaUnavailable", "MembershipLost", "OffsetsMissing", "OutcomeUnknown",
-    "RecordRefused", "StoreFailed", "TaskFenced", "TransactionAborted",
+    "RecordRefused", "StoreFailed", "TaskFenced",
 }  # fmt: skip
 
 

@@ -57,6 +57,7 @@ STEPS = ("begin", "send", "confirm", "offsets", "commit", "store")
 FAULTS = ("fenced", "wrong generation", "retriable", "refused", "time-out", "crash")
 NO_RIGHT = KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
 NO_GROUP_RIGHT = KafkaError.GROUP_AUTHORIZATION_FAILED
+abortable = raises(KafkaError.UNKNOWN, txn_requires_abort=True)
 
 
 class At(NamedTuple):
@@ -125,7 +126,7 @@ MATRIX = {
     "send-retriable": Cell(
         [at("produce", passes, sent_then(full))], f"{AGAIN} {OK}", ABORTED, 1, SENDS_AGAIN),
     "send-refused": Cell(
-        [at("now", record_too_large)], NARROWED, NOTHING, 1, STOPS),
+        [at("now", record_too_large)], NARROWED, ABORTED, 1, STOPS),
     "send-refused, while it sends": Cell(
         [at("now", record_refused), at("produce_batch", *50 * [passes, sent])], NARROWED, ABORTED, 1, STOPS),
     "send-time-out": Cell(
@@ -143,14 +144,11 @@ MATRIX = {
         [at("flush", moves_on)], f"{MOVED} {OK}", ABORTED, 2, WAITS),
     "confirm-retriable": Cell(
         [at("deliver", passes, raises(KafkaError.NOT_ENOUGH_REPLICAS, txn_requires_abort=True))],
-        f"{AGAIN} {OK}", ABORTED, 1, SENDS_AGAIN),
+        f"{UNKNOWN} {OK}", OPEN, 2, ASKS),
     "confirm-refused": Cell(
         [at("now", record_refused)], NARROWED, ABORTED, 1, STOPS),
     "confirm-time-out": Cell(
-        [at("produce_batch", sent), at("flush", unconfirmed)], f"{AGAIN} {OK}", ABORTED, 1, SENDS_AGAIN),
-    "confirm-time-out, of the abort too": Cell(
-        [at("produce_batch", sent), at("flush", unconfirmed), at("abort", raises(TIMED_OUT, retriable=True))],
-        f"{UNKNOWN} {OK}", OPEN, 2, ASKS),
+        [at("produce_batch", sent), at("flush", unconfirmed)], f"{UNKNOWN} {OK}", OPEN, 2, ASKS),
     "confirm-crash": Cell(
         [at("flush", sent_then(crash))], f"{GONE} {OK}", OPEN, 2, ANEW),
 
@@ -186,8 +184,7 @@ MATRIX = {
     "commit-retriable, after": Cell(
         [at("after commit", raises(KafkaError.NOT_COORDINATOR, retriable=True))], OK, COMMITTED, 1, GOES_ON),
     "commit-retriable, aborted": Cell(
-        [at("commit", raises(KafkaError.UNKNOWN, txn_requires_abort=True))],
-        f"{AGAIN} {OK}", ABORTED, 1, SENDS_AGAIN),
+        [at("commit", abortable)], f"{AGAIN} {OK}", ABORTED, 1, SENDS_AGAIN),
     "commit-refused": Cell(
         [at("commit", raises(NO_RIGHT, fatal=True)), at("init", *2 * [raises(NO_RIGHT, fatal=True)])],
         f"{UNKNOWN} {OK}", OPEN, 2, ASKS),
@@ -219,10 +216,13 @@ MATRIX = {
 
     # Beside the six steps: the abort that follows a failed one, the opening of the next incarnation.
     "abort-fenced": Cell(
-        [at("flush", unconfirmed), at("abort", fenced)], f"{FENCE} {OK}", NOTHING, 2, ASKS),
+        [at("commit", abortable), at("abort", fenced)], f"{FENCE} {OK}", ABORTED, 2, ASKS),
     "abort-refused": Cell(
-        [at("flush", unconfirmed), at("abort", raises(KafkaError.INVALID_TXN_STATE, fatal=True))],
-        f"{UNKNOWN} {OK}", NOTHING, 2, ASKS),
+        [at("commit", abortable), at("abort", raises(KafkaError.INVALID_TXN_STATE, fatal=True))],
+        f"{UNKNOWN} {OK}", OPEN, 2, ASKS),
+    "abort-time-out": Cell(
+        [at("commit", abortable), at("abort", raises(TIMED_OUT, retriable=True))],
+        f"{UNKNOWN} {OK}", OPEN, 2, ASKS),
     "open-fenced": Cell(
         [at("commit", fenced), at("init", raises(FENCED, fatal=True))], f"{FENCE} {OK}", ABORTED, 2, ASKS),
     "open-time-out": Cell(

@@ -81,9 +81,9 @@ class Message:
         (KafkaError.UNKNOWN_TOPIC_OR_PART, TopicUnknown),
         (KafkaError._UNKNOWN_TOPIC, TopicUnknown),  # noqa: SLF001
         (KafkaError._UNKNOWN_PARTITION, TopicUnknown),  # noqa: SLF001
-        (KafkaError._MSG_TIMED_OUT, TransactionAborted),  # noqa: SLF001
-        (KafkaError._PURGE_QUEUE, TransactionAborted),  # noqa: SLF001
-        (KafkaError.NOT_ENOUGH_REPLICAS, TransactionAborted),
+        (KafkaError._MSG_TIMED_OUT, OutcomeUnknown),  # noqa: SLF001
+        (KafkaError._PURGE_QUEUE, OutcomeUnknown),  # noqa: SLF001
+        (KafkaError.NOT_ENOUGH_REPLICAS, OutcomeUnknown),
     ],
 )
 def test_a_failed_delivery_names_its_record(code: int, expected: Expected) -> None:

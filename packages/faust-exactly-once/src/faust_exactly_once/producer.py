@@ -116,6 +116,11 @@ class Deliveries:
             self.reached[message.topic() or ""] = (message.offset() or 0) + 1
         self.on_record(error, message)
 
+    def in_doubt(self) -> int:
+        """How many records may yet get into the log: neither confirmed nor refused for what they are."""
+        definite = sum(1 for error, _ in self.refused if error.code() in REFUSED)
+        return self.queued - self.confirmed - definite
+
     def worst(self) -> tuple[KafkaError, Message] | None:
         """The failed record that decides: librdkafka purges what is queued beside a refused one."""
         for codes in (FENCED, REFUSED):
@@ -178,9 +183,13 @@ class ConfluentProducer:
     def confirm(self) -> dict[str, int]:
         """Wait for every delivery; per changelog topic the offset after its last record.
 
+        A record without an answer may be on its way. An abort would not stop it: it comes after the marker,
+        and belongs to the next transaction of the same epoch (KIP-890). So nothing is aborted then: the next
+        producer's InitProducerId ends the transaction under a new epoch, which such a record does not have.
+
         Raises:
-            RecordRefused: the broker refused a record; the transaction is aborted.
-            TransactionAborted: not all were delivered in time; the transaction is aborted.
+            RecordRefused, TopicUnknown: the broker refused a record; the transaction is aborted.
+            OutcomeUnknown: not all were delivered in time, or librdkafka gave some up.
         """
         with self._mapped_errors(OutcomeUnknown):
             left = self._live().flush(self.timeout_s)
@@ -189,12 +198,11 @@ class ConfluentProducer:
         if worst is not None:
             failure = self._delivery_failure(*worst)
             if isinstance(failure, TransactionAborted):
-                self.abort_transaction()
+                self._abort_surely()
             raise failure
         missing = deliveries.queued - deliveries.confirmed
         if left or missing:
-            self.abort_transaction()
-            raise TransactionAborted(f"{missing} records not confirmed in {self.timeout_s} s")
+            raise OutcomeUnknown(f"{missing} records not confirmed in {self.timeout_s} s")
         self._unknown_since.clear()
         self.changelogs_reach.update(deliveries.reached)
         return deliveries.reached
@@ -225,15 +233,28 @@ class ConfluentProducer:
         self._until_done(lambda: self._live().commit_transaction(self.timeout_s))
 
     def abort_transaction(self) -> None:
-        """Abort the transaction.
+        """Abort the transaction, of which no record may be on its way (see `confirm`).
 
         Raises:
             OutcomeUnknown: if the broker did not confirm the abort.
         """
-        producer = self._live()
+        # librdkafka purges what is queued, waits for what is in flight: not to be purged, it may arrive later
         with self._mapped_errors(OutcomeUnknown):
-            producer.purge()
-            producer.abort_transaction(self.timeout_s)
+            self._live().abort_transaction(self.timeout_s)
+
+    def _abort_surely(self) -> None:
+        """Abort; where a record may be on its way, go on under a new epoch, so that it comes too late.
+
+        Raises:
+            OutcomeUnknown: it is not known to be aborted.
+        """
+        self.abort_transaction()
+        if self._deliveries.in_doubt():
+            self.close()
+            try:
+                self.init_transactions()
+            except KafkaUnavailable as exc:
+                raise OutcomeUnknown(str(exc)) from exc
 
     def close(self) -> None:
         """End the producer without touching a transaction: the next one of its id fences and aborts it.
@@ -297,17 +318,29 @@ class ConfluentProducer:
             self._give_up(topic, KafkaException(error) if error is not None else BufferError("queue full"))
 
     def _give_up(self, topic: str, exc: BaseException) -> None:
-        """Abort because a record could not even be queued: too large, or an earlier one was refused."""
-        self.abort_transaction()
+        """Abort because a record could not even be queued: too large, or an earlier one was refused.
+
+        Raises:
+            RecordRefused, TopicUnknown, TransactionAborted: the transaction is aborted.
+            OutcomeUnknown: what was queued before may be on its way.
+        """
+        with self._mapped_errors(OutcomeUnknown):
+            left = self._live().flush(self.timeout_s)
         earlier = self._deliveries.worst()
         if earlier is not None and earlier[0].code() in REFUSED:
+            self._abort_surely()
             raise self._delivery_failure(*earlier) from exc
         if isinstance(exc, KafkaException):
             error = exc.args[0]
             if error.code() in REFUSED or unknown_topic(error):
+                self._abort_surely()
                 where = f"a record for topic {topic} is refused: {error.str()}"
                 raise self._refused(error, topic, where) from exc
-        raise TransactionAborted(f"a record for topic {topic} could not be queued: {exc}") from exc
+        where = f"a record for topic {topic} could not be queued: {exc}"
+        if left or earlier is not None:
+            raise OutcomeUnknown(where) from exc
+        self.abort_transaction()
+        raise TransactionAborted(where) from exc
 
     def _delivery_failure(self, error: KafkaError, message: Message) -> ExactlyOnceError:
         topic = message.topic() or ""
@@ -317,7 +350,7 @@ class ConfluentProducer:
             return TaskFenced(where)
         if error.code() in REFUSED or unknown_topic(error):
             return self._refused(error, topic, where)
-        return TransactionAborted(where)
+        return OutcomeUnknown(where)
 
     def _refused(self, error: KafkaError, topic: str, where: str) -> TransactionAborted:
         """Refused for good; a topic that a broker does not know only once it has stayed unknown."""

@@ -87,7 +87,7 @@ class Task:
 def test_a_task_s_record_that_comes_late_is_in_no_later_transaction(
     kafka: ProxiedBroker, link: Link, topic: str
 ) -> None:
-    """Held beyond the request time-out, sent again, then delivered: who reads committed records sees it once."""
+    """Held beyond the request time-out, sent again, then delivered: readers of the committed see it once."""
     task = Task(kafka, topic)
     task.append(link, topic, b"0")
     link.trouble(hold_produce_s=HELD_S)

@@ -143,7 +143,7 @@ class SimulatedProducer:
         self._end(True, until_s)
 
     def abort_transaction(self, timeout: float) -> None:
-        """EndTxn, once nothing is in flight. A record that was given up in flight costs librdkafka no epoch."""
+        """EndTxn, once nothing is in flight. A record given up in flight costs librdkafka no epoch."""
         until_s = self._until(timeout)
         self._require("in transaction", "abortable", "aborting")
         self._state = "aborting"

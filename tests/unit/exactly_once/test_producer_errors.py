@@ -14,7 +14,6 @@ from faust_exactly_once.errors import (
     RecordRefused,
     TaskFenced,
     TopicUnknown,
-    TransactionAborted,
 )
 from faust_exactly_once.membership import Membership, check_layout
 from faust_exactly_once.options import Options

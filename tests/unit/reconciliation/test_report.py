@@ -122,7 +122,7 @@ def test_a_bridge_without_files_ends_at_the_list() -> None:
     one = Bridge("simulated", "EUR", amounts | {"our_gross": 500, "gateway_gross": 500})
     assert [] == one.problems()
     text = page(summary({}, [one]), [])
-    assert "<td>Charged, by the gateway's list</td><td class='n'>5.00</td>".replace("'s", "&#x27;s") in text
+    assert "<td>Charged, by the gateway's list</td><td class='n'>5.00</td>".replace("'s", "&#39;s") in text
     assert "<td>Paid out</td><td class='n'></td>" in text
     assert ["simulated EUR: Charged, by the gateway's list: 500, the steps give 400"] == Bridge(
         "simulated", "EUR", amounts | {"our_gross": 400, "gateway_gross": 500}

@@ -199,7 +199,7 @@ def read_entry(value: Any) -> Entry | None:
     if "small" in value:
         return cast(SmallEntry, checked("an archived payment", value, _SMALL))
     if value.get("status") == "observed":
-        return cast(ObservedEntry, checked("a payment that its gateway told of", value, _OBSERVED))
+        return cast(ObservedEntry, checked("a payment that its gateway reported", value, _OBSERVED))
     checked("a payment", value, _FULL)
     filled = dict(value)  # what is there keeps its place, so that an unchanged row is written as it was
     filled.setdefault("window_from", value["first_seen_at"])

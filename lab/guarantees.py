@@ -50,48 +50,60 @@ _POINTS: Final = {
 
 GUARANTEES: Final = (
     Guarantee(
-        "at-most-once", "At most once", "lab.programs.at_most_once",
-        ("take a batch", "commit its offsets", "charge each payment, once", "write each result"),
-        "An event is handled once or not at all.",
-        _POINTS | {
+        key="at-most-once",
+        title="At most once",
+        module="lab.programs.at_most_once",
+        order=("take a batch", "commit its offsets", "charge each payment, once", "write each result"),
+        promise="An event is handled once or not at all.",
+        points=_POINTS | {
             ANSWERED: "the results of the batch are on their topic",
             COMMITTED: "the offsets of the batch are committed, no payment of it is handled",
         },
-        may_lose=True, patience_s=6.0,
-    ),
+        may_lose=True,
+        patience_s=6.0,
+    ),  # fmt: skip
     Guarantee(
-        "at-least-once", "At least once, no deduplication", "lab.programs.at_least_once",
-        ("take a batch", "charge each payment, until there is a reply", "write each result",
-         "commit the offsets"),
-        "An event is handled once or more often.", _POINTS,
-    ),
+        key="at-least-once",
+        title="At least once, no deduplication",
+        module="lab.programs.at_least_once",
+        order=("take a batch", "charge each payment, until there is a reply", "write each result",
+               "commit the offsets"),
+        promise="An event is handled once or more often.",
+        points=_POINTS,
+    ),  # fmt: skip
     Guarantee(
-        "idempotent", "At least once, idempotent handler", "lab.programs.idempotent",
-        ("take a batch", "charge each payment under its own idempotency key, until there is a reply",
-         "write each result", "commit the offsets"),
-        "An event is handled once or more often; the gateway recognises the repeat.", _POINTS,
-    ),
+        key="idempotent",
+        title="At least once, idempotent handler",
+        module="lab.programs.idempotent",
+        order=("take a batch", "charge each payment under its own idempotency key, until there is a reply",
+               "write each result", "commit the offsets"),
+        promise="An event is handled once or more often; the gateway recognises the repeat.",
+        points=_POINTS,
+    ),  # fmt: skip
     Guarantee(
-        "plain-faust", "Plain Faust, exactly_once", "lab.programs.plain_faust",
-        ("take an event", "look it up in a table", "charge it under its own idempotency key",
-         "write the result and the table", "leave the commit to Faust's timer"),
-        'Faust\'s documentation of processing_guarantee="exactly_once": no event is lost or handled twice.',
-        {point: said for point, said in _POINTS.items() if point != COMMITTED},
+        key="plain-faust", title="Plain Faust, exactly_once", module="lab.programs.plain_faust",
+        order=("take an event", "look it up in a table", "charge it under its own idempotency key",
+               "write the result and the table", "leave the commit to Faust's timer"),
+        promise="Faust's documentation of processing_guarantee=\"exactly_once\": "
+        "no event is lost or handled twice.",
+        points={point: said for point, said in _POINTS.items() if point != COMMITTED},
         # it recovers its table after each rebalance, one after the other
         is_faust=True, first_alone=True, patience_s=25.0,
     ),
     Guarantee(
-        "ours", "Exactly once, this project", "lab.programs.ours",
-        ("take a batch", "look each payment up", "charge it under its own idempotency key",
-         "commit results, metrics, tables and offsets in one transaction"),
-        "Exactly once inside Kafka; effectively once at a gateway that honours idempotency keys.",
-        {
+        key="ours",
+        title="Exactly once, this project",
+        module="lab.programs.ours",
+        order=("take a batch", "look each payment up", "charge it under its own idempotency key",
+               "commit results, metrics, tables and offsets in one transaction"),
+        promise="Exactly once inside Kafka; effectively once at a gateway that honours idempotency keys.",
+        points={
             CHARGED: "the gateway has charged the cards, the transaction has not begun",
             ANSWERED: "everything is in the open transaction, it is not committed",
             COMMITTED: "the transaction is committed, RocksDB is not written",
         },
         is_faust=True,
-    ),
+    ),  # fmt: skip
 )  # fmt: skip
 
 BY_KEY: Final = {one.key: one for one in GUARANTEES}

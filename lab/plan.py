@@ -90,8 +90,8 @@ def plan(seed: int, payments: int) -> Plan:
     ]
     drop_from, join_from = 0.2 + dice.uniform(0, 0.04), 0.5 + dice.uniform(0, 0.04)
     return Plan(
-        seed, made, events, int(len(events) * STORM_SHARE), kills,
-        (drop_from, drop_from + 0.12), (join_from, join_from + 0.12),
+        seed=seed, payments=made, events=events, storm=int(len(events) * STORM_SHARE), kills=kills,
+        dropping=(drop_from, drop_from + 0.12), joining=(join_from, join_from + 0.12),
     )  # fmt: skip
 
 

@@ -90,7 +90,10 @@ def run(folder: Folder, environ: Mapping[str, str], console: Console) -> int:
     if calls > moved:
         text = f"The gateway got {calls:,} calls for {moved:,} charges and refunds: the others were repeats."
         console.print(text, highlight=False, soft_wrap=True)
-    return _conclude(console, system, payments, checks, report, time.monotonic() - started)
+    return _conclude(
+        console=console, system=system, payments=payments, checks=checks, report=report,
+        seconds=time.monotonic() - started,
+    )  # fmt: skip
 
 
 def wanted_payments(environ: Mapping[str, str]) -> int:

@@ -109,7 +109,10 @@ def create_app(
     subscriptions = Subscriptions(books, subscribed, renewals, guarded, settings.dunning_after_days)
     following = Following(books, subscriptions.learn)
     refunds = Refunds(settings, books, guarded, following.follow)
-    billing = Billing(settings, reader, books, guarded, refunds, following.follow)
+    billing = Billing(
+        settings=settings, reader=reader, books=books, gateways=guarded, refunds=refunds,
+        follow=following.follow,
+    )  # fmt: skip
     observer = Observer(reader, books, guarded, following.follow)
     resolver = Resolver(
         settings, reader, books, guarded, following,

@@ -105,7 +105,10 @@ def _batches(data: bytes) -> Iterator[tuple[Batch, int]]:
         end = at + 12 + length
         if not length or end > len(data):
             return
-        yield Batch(first, producer, epoch, flags, count, data[at + HEADER.size : end]), end
+        yield Batch(
+            first=first, producer=producer, epoch=epoch, flags=flags, records=count,
+            data=data[at + HEADER.size : end],
+        ), end  # fmt: skip
         at = end
 
 
@@ -161,7 +164,10 @@ class Ledger:
             if known is not None and known.state not in UNDER_WAY and place in known.places:
                 coordinator_epoch = self.coordinator_epochs.get((place, producer), 0)
                 commits = known.decision == PREPARE_COMMIT
-                found.add(Forgotten(place, first, producer, known.epoch, commits, coordinator_epoch))
+                found.add(Forgotten(
+                    place=place, first=first, producer=producer, epoch=known.epoch, commits=commits,
+                    coordinator_epoch=coordinator_epoch,
+                ))  # fmt: skip
         return found
 
 

@@ -102,13 +102,16 @@ class Plain:
             found = Verdict("rejected", decision.reason)
         else:  # it stores final outcomes of charges alone
             raise TypeError(f"the control never decides {decision}")
-        await self._write(payment, found, replayed, attempts, source, at_ms)
+        await self._write(
+            payment, found, replayed=replayed, attempts=attempts, source=source, at_ms=at_ms
+        )
 
     async def _charge(self, payment: PaymentEvent, decision: Charge) -> tuple[Verdict, int]:
         """Call until the outcome is known."""
         request = ChargeRequest(
-            decision.idempotency_key, payment.user_id, payment.payment_id, decision.fingerprint,
-            payment.amount_minor, payment.currency, payment.payment_method,
+            idempotency_key=decision.idempotency_key, user_id=payment.user_id, payment_id=payment.payment_id,
+            fingerprint=decision.fingerprint, amount_minor=payment.amount_minor, currency=payment.currency,
+            payment_method=payment.payment_method,
         )  # fmt: skip
         await self._gateway.start()
         made = 0
@@ -123,12 +126,13 @@ class Plain:
             await asyncio.sleep(AGAIN_AFTER_S)
 
     async def _write(
-        self, payment: PaymentEvent, found: Verdict, replayed: bool, attempts: int,
+        self, payment: PaymentEvent, found: Verdict, *, replayed: bool, attempts: int,
         source: Mapping[str, Any], at_ms: int,
     ) -> None:  # fmt: skip
         self._charges[payment.user_id] = charge_state_after(
-            self._charges.get(payment.user_id), payment.user_id, found.status, payment.amount_minor,
-            payment.currency, replayed, payment.payment_id, at_ms,
+            state=self._charges.get(payment.user_id), user_id=payment.user_id, status=found.status,
+            amount_minor=payment.amount_minor, currency=payment.currency, replayed=replayed,
+            payment_id=payment.payment_id, at_ms=at_ms,
         )  # fmt: skip
         await self._results.send(key=payment.user_id.encode(), value=charge_result(
             payment_id=payment.payment_id, user_id=payment.user_id, action=payment.action,

@@ -144,7 +144,10 @@ def plan(
     for number, (kind, at_s, lasts_s) in enumerate(times):
         target = _target(dice, kinds[kind].target, at_s, _names(workers, brokers), busy)
         busy[target] = max(busy.get(target, 0.0), at_s) + lasts_s
-        made.append(Planned(number, kind, target, at_s, lasts_s, _args(dice, kind, workers, brokers)))
+        made.append(Planned(
+            number=number, kind=kind, target=target, at_s=at_s, length_s=lasts_s,
+            args=_args(dice, kind, workers, brokers),
+        ))  # fmt: skip
     return made
 
 

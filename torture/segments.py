@@ -227,7 +227,9 @@ def _batches(folder: Path, *, transactional: bool = True) -> Iterator[Batch]:
             at += 12 + length
             if bool(flags & TRANSACTIONAL) is transactional:
                 marker = _marker(records) if flags & CONTROL else None
-                yield Batch(first, producer, epoch, marker, records, at_ms)
+                yield Batch(
+                    first=first, producer=producer, epoch=epoch, marker=marker, records=records, at_ms=at_ms,
+                )  # fmt: skip
 
 
 def _marker(records: list[Record]) -> str:

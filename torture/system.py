@@ -169,8 +169,9 @@ class System:
         for name in WORKERS:
             environ = self.environment(self.kafka.url(name))
             self.workers[name] = Worker(
-                name, self.folder, environ, OPTIONS, self._lock_fd, self._module, self._mutant
-            )
+                name=name, folder=self.folder, environ=environ, options=OPTIONS, lock_fd=self._lock_fd,
+                module=self._module, mutant=self._mutant,
+            )  # fmt: skip
         environ = self.environment(self.kafka.own_url if self.kafka.count == 1 else self.kafka.url(INTAKE))
         self.intake = Intake(self.folder, environ, self._lock_fd, self.seed, self.payments)
 

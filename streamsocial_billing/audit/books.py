@@ -164,20 +164,14 @@ def add_result(books: Books, topic: str, place: str, value: bytes | None) -> Non
             books.strangers.append(place)
         books.results.append(
             Result(
-                f"{data['user_id']}/{data['payment_id']}",
-                data["status"],
-                data["reason"],
-                data["replayed"],
-                data["resolves"],
-                data["action"],
-                data["amount_minor"],
-                data["currency"],
-                data["gateway_ref"],
-                (source["partition"], source["offset"]) if ours else None,
-                data.get("refund_of"),
-                data.get("origin", "event") == "external",
-                data.get("gateway", "simulated"),
-            )
+                payment=f"{data['user_id']}/{data['payment_id']}", status=data["status"],
+                reason=data["reason"], replayed=data["replayed"], resolves=data["resolves"],
+                action=data["action"], amount_minor=data["amount_minor"], currency=data["currency"],
+                gateway_ref=data["gateway_ref"],
+                source=(source["partition"], source["offset"]) if ours else None,
+                refund_of=data.get("refund_of"), external=data.get("origin", "event") == "external",
+                gateway=data.get("gateway", "simulated"),
+            )  # fmt: skip
         )
     except (KeyError, TypeError):
         books.unreadable.append(place)
@@ -213,10 +207,10 @@ def fold_entry(books: Books, place: str, key: bytes | None, value: bytes | None)
     data = _mapping(value)
     try:
         books.entries[payment] = Entry(
-            data["status"], data["amount_minor"], data["currency"], data["gateway_ref"],
-            data.get("refunded_minor", 0), data.get("origin") == "external",
-            data.get("gateway", "simulated"), data.get("reason"), data.get("last_error"),
-            data.get("first_seen_at"),
+            status=data["status"], amount_minor=data["amount_minor"], currency=data["currency"],
+            gateway_ref=data["gateway_ref"], refunded_minor=data.get("refunded_minor", 0),
+            external=data.get("origin") == "external", gateway=data.get("gateway", "simulated"),
+            reason=data.get("reason"), last_error=data.get("last_error"), since=data.get("first_seen_at"),
         )  # fmt: skip
     except KeyError:
         books.unreadable.append(place)
@@ -239,27 +233,20 @@ def ledger_charge(data: Mapping[str, Any]) -> LedgerCharge:
     """A charge of the gateway's list; raises KeyError or TypeError where it is none."""
     metadata = data["metadata"] or {}
     return LedgerCharge(
-        data["id"],
-        f"{metadata.get('user_id')}/{metadata.get('payment_id')}",
-        metadata.get("ref"),
-        data["status"],
-        data["amount"],
-        data["currency"],
-    )
+        id=data["id"], payment=f"{metadata.get('user_id')}/{metadata.get('payment_id')}",
+        ref=metadata.get("ref"), status=data["status"], amount_minor=data["amount"],
+        currency=data["currency"],
+    )  # fmt: skip
 
 
 def ledger_refund(data: Mapping[str, Any]) -> LedgerRefund:
     """A refund of the gateway's list; raises KeyError or TypeError where it is none."""
     metadata = data["metadata"] or {}
     return LedgerRefund(
-        data["id"],
-        f"{metadata.get('user_id')}/{metadata.get('payment_id')}",
-        metadata.get("ref"),
-        data["charge"],
-        data["status"],
-        data["amount"],
-        data["currency"],
-    )
+        id=data["id"], payment=f"{metadata.get('user_id')}/{metadata.get('payment_id')}",
+        ref=metadata.get("ref"), charge=data["charge"], status=data["status"], amount_minor=data["amount"],
+        currency=data["currency"],
+    )  # fmt: skip
 
 
 def changelog_key(key: bytes | None) -> str:

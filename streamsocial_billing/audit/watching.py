@@ -149,7 +149,10 @@ class LiveAudit:
         listed = self._listed.get(partition)
         still = open_now(numbers, *listed) if listed is not None else {}
         breaks = (*breaks_of_counters(numbers, self._topic), *self._of_rows.get(partition, ()))
-        self._checked[partition] = Checked(partition, numbers, at_ms, rows, rows_at, still, breaks)
+        self._checked[partition] = Checked(
+            partition=partition, numbers=numbers, at_ms=at_ms, rows=rows, rows_at_ms=rows_at, open=still,
+            breaks=breaks,
+        )  # fmt: skip
         _tell(partition, set(before.breaks) if before else set(), breaks)
 
     async def _walk(self, partition: int, at_ms: int) -> None:

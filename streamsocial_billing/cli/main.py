@@ -127,7 +127,10 @@ def results(
 
     Every filter must be met. A terminal shows on stderr how far the reading is.
     """
-    wanted = Wanted(user, payment, frozenset(statuses), gateway, product, since, until)
+    wanted = Wanted(
+        user_id=user, payment_id=payment, statuses=frozenset(statuses), gateway=gateway, product=product,
+        since=since, until=until,
+    )  # fmt: skip
 
     def work() -> int:
         follow_results(

@@ -99,8 +99,9 @@ def question(user_id: str, payment_id: str, entry: PaymentEntry) -> Query:
     """Asks what the gateway has of a payment under our reference."""
     action = entry["action"]
     return Query(
-        gateway_key_of(user_id, action, payment_id), action, user_id, payment_id, entry["amount_minor"],
-        entry["currency"], entry["first_seen_at"], entry["charge_ref"],
+        idempotency_key=gateway_key_of(user_id, action, payment_id), action=action, user_id=user_id,
+        payment_id=payment_id, amount_minor=entry["amount_minor"], currency=entry["currency"],
+        since_ms=entry["first_seen_at"], charge_ref=entry["charge_ref"],
     )  # fmt: skip
 
 

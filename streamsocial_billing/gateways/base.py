@@ -69,8 +69,9 @@ def unreadable(
     """A row of others that makes no sense: it is counted, and stops nothing."""
     charge = charge_ref if isinstance(charge_ref, str) else None
     return Movement(
-        _writable(str(gateway_ref)[:255]), kind, "unreadable", 0, _writable(str(currency).upper()[:20]),
-        created_ms, charge_ref=None if charge is None else _writable(charge),
+        gateway_ref=_writable(str(gateway_ref)[:255]), kind=kind, status="unreadable", amount_minor=0,
+        currency=_writable(str(currency).upper()[:20]), created_ms=created_ms,
+        charge_ref=None if charge is None else _writable(charge),
     )  # fmt: skip
 
 

@@ -64,7 +64,10 @@ def order(settings: Settings, command: Command, wait_s: float) -> Became:
         topic = settings.topic(COMMANDS)
         copies = log.partitions([topic])[topic]
     append_command(settings, command)
-    became = Became(_answered(settings, log, command, answers, copies, deadline, wait_s))
+    became = Became(_answered(
+        settings=settings, log=log, command=command, starts=answers, copies=copies, deadline=deadline,
+        wait_s=wait_s,
+    ))  # fmt: skip
     payment_id = became.payment_id()
     if payment_id is None:
         return became

@@ -80,7 +80,10 @@ class Command(Struct, frozen=True):
             raise BadInput("bad_id", "user_id is not 1-64 of A-Za-z0-9_-")
         if is_card(command_id) or (user_id is not None and is_card(user_id)):
             raise BadInput("card_number", "an id is a card number")
-        return cls(mask_text(command), mask_text(actor), mask_text(reason), at, user_id, details, command_id)
+        return cls(
+            command=mask_text(command), actor=mask_text(actor), reason=mask_text(reason), at=at,
+            user_id=user_id, details=details, command_id=command_id,
+        )  # fmt: skip
 
 
 def key_of_every_task(partition: int) -> bytes:
@@ -114,4 +117,7 @@ def _copies(topic: str, command: Command, count: int) -> list[dict[str, Any]]:
 def ordered_now(command: str, actor: str, reason: str, user_id: str | None = None, **details: Any) -> Command:
     """A command of this moment; card numbers do not get into its texts."""
     at = now_ms()
-    return Command(command, mask_text(actor), mask_text(reason), at, user_id, details)
+    return Command(
+        command=command, actor=mask_text(actor), reason=mask_text(reason), at=at, user_id=user_id,
+        details=details,
+    )  # fmt: skip

@@ -161,7 +161,9 @@ def replay(settings: Settings, letter_id: str, *, correction: bytes | None, acto
         return f"{letter_id} would go back to {settings.topic(PAYMENTS)}: {what}, {len(value)} bytes"
     writer = TransactionalWriter(settings, f"{settings.app_id}-replay-{letter_id}")
     try:
-        writer.transact(lambda send: _append_once(settings, send, letter_id, key, value, actor))
+        writer.transact(lambda send: _append_once(
+            settings=settings, send=send, letter_id=letter_id, key=key, value=value, actor=actor,
+        ))  # fmt: skip
     except OutcomeUnknown as error:
         raise KafkaProblem(f"the replay of {letter_id}: run it again, it goes back once: {error}") from None
     except RecordRefused as error:

@@ -66,19 +66,20 @@ class Answers:
         code: str | None = None,
     ) -> None:  # fmt: skip
         """The one answer to a copy of a command that was carried out."""
-        self._write(event, command, DONE, why, code, payment_id)
+        self._write(event, command, DONE, why, code=code, payment_id=payment_id)
 
     def refused(self, event: Event, command: Command, why: str, code: str | None = None) -> None:
         """The one answer to a copy of a command that changed nothing."""
-        self._write(event, command, REFUSED, why, code, None)
+        self._write(event, command, REFUSED, why, code=code)
 
     def _write(
-        self, event: Event, command: Command, outcome: str, why: str, code: str | None,
-        payment_id: str | None,
+        self, event: Event, command: Command, outcome: str, why: str, *, code: str | None,
+        payment_id: str | None = None,
     ) -> None:  # fmt: skip
         answer = Answer(
-            command.command_id, command.command, command.actor, command.user_id, event.partition, outcome,
-            mask_text(why), now_ms(), code, payment_id,
+            command_id=command.command_id, command=command.command, actor=command.actor,
+            user_id=command.user_id, partition=event.partition, outcome=outcome, why=mask_text(why),
+            at=now_ms(), code=code, payment_id=payment_id,
         )  # fmt: skip
         user_id = command.user_id
         key = key_of_every_task(event.partition) if user_id is None else user_id.encode()

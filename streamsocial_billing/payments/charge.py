@@ -64,7 +64,10 @@ class Billing:
             at_ms = now_ms()
         elif payment.gateway in self._gateways:
             account = self._gateways[payment.gateway].account
-        change = record(received(event, payment), known, decision, called, at_ms, account)
+        change = record(
+            received=received(event, payment), known=known, decision=decision, called=called, at_ms=at_ms,
+            account=account,
+        )  # fmt: skip
         self._books.write(change)
         self._follow(change)
 
@@ -78,7 +81,10 @@ class Billing:
         """
         entry = self.entry(payment.user_id, payment.payment_id)
         held_by = self._books.held_by(payment) if entry is None else None
-        known = Known(payment.user_id, payment.payment_id, entry, None, None, held_by)
+        known = Known(
+            user_id=payment.user_id, payment_id=payment.payment_id, entry=entry, listed=None, state=None,
+            held_by=held_by,
+        )  # fmt: skip
         return self._decide(payment, known, at_ms, appended_ms)
 
     def decide_new(self, payment: PaymentEvent, *, at_ms: int) -> Decision:
@@ -104,8 +110,9 @@ class Billing:
         """The one call; the event on the log is its durable intent."""
         doubt = not current_unit().surely_first
         request = ChargeRequest(
-            decision.idempotency_key, payment.user_id, payment.payment_id, decision.fingerprint,
-            payment.amount_minor, payment.currency, payment.payment_method,
+            idempotency_key=decision.idempotency_key, user_id=payment.user_id, payment_id=payment.payment_id,
+            fingerprint=decision.fingerprint, amount_minor=payment.amount_minor, currency=payment.currency,
+            payment_method=payment.payment_method,
         )  # fmt: skip
         called = await call(
             self._gateways[payment.gateway], Call(request, "", event.timestamp, self._deadline_s)

@@ -168,18 +168,30 @@ class Gatekeeper:
         openings, foreign = guarded.breaker.openings if guarded else 0, self._foreign.get(name, ())
         if why == "stopped" and switch is not None:
             first = first_order(switch)
-            return GatewayStatus(name, why, openings, foreign, first["at"], first["actor"], first["reason"])
+            return GatewayStatus(
+                name=name, state=why, openings=openings, foreign=foreign, since_ms=first["at"],
+                actor=first["actor"], reason=first["reason"],
+            )  # fmt: skip
         if guarded is None:
             reason = "open payments wait for it, it is not set up here"
-            return GatewayStatus(name, why or NOT_CONFIGURED, 0, (), None, "", reason)
+            return GatewayStatus(
+                name=name, state=why or NOT_CONFIGURED, openings=0, foreign=(), since_ms=None, actor="",
+                reason=reason,
+            )  # fmt: skip
         if why == "account_changed":
             reason = f"its account is {guarded.account}, open payments belong to {', '.join(foreign)}"
-            return GatewayStatus(name, why, openings, foreign, self._foreign_since_ms.get(name), "", reason)
+            return GatewayStatus(
+                name=name, state=why, openings=openings, foreign=foreign,
+                since_ms=self._foreign_since_ms.get(name), actor="", reason=reason,
+            )  # fmt: skip
         breaker, open_for_s = guarded.breaker, guarded.open_for_s()
         if open_for_s is None:
             return GatewayStatus(name, breaker.state, openings, foreign)
         since_ms = now_ms() - round(open_for_s * 1000)
-        return GatewayStatus(name, breaker.state, openings, foreign, since_ms, "", breaker.last_failure)
+        return GatewayStatus(
+            name=name, state=breaker.state, openings=openings, foreign=foreign, since_ms=since_ms, actor="",
+            reason=breaker.last_failure,
+        )  # fmt: skip
 
 
 def is_newer(one: GatewaySwitch, other: GatewaySwitch) -> bool:

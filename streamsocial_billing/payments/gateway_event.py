@@ -133,7 +133,10 @@ class Observer:
                 charge_id = entry.get("refund_of") or told.charge_id
                 if charge_id is None or not _agrees(told, entry):
                     return _contradicts(told, payment_id, entry)
-                return book_refund_failed(self._books, told, payment_id, entry, charge_id, at_ms)
+                return book_refund_failed(
+                    books=self._books, told=told, refund_id=payment_id, refund=entry, charge_id=charge_id,
+                    at_ms=at_ms,
+                )  # fmt: skip
         return None
 
     def _before_its_event(

@@ -98,8 +98,9 @@ class Refunds:
         """The one call; the event on the log is its durable intent."""
         payment = came.payment
         request = RefundRequest(
-            decision.idempotency_key, payment.user_id, payment.payment_id, decision.fingerprint,
-            payment.amount_minor, payment.currency, allowed.charge_ref,
+            idempotency_key=decision.idempotency_key, user_id=payment.user_id, payment_id=payment.payment_id,
+            fingerprint=decision.fingerprint, amount_minor=payment.amount_minor, currency=payment.currency,
+            charge_ref=allowed.charge_ref,
         )  # fmt: skip
         account = allowed.charge["gateway_account"]
         return await call(

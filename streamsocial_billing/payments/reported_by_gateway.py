@@ -76,7 +76,10 @@ def book_refund_failed(
     changed["returned_by"] = payment_id
     rows.append(entry_row(told.user_id, refund_id, changed))
     told = replace(told, amount_minor=refund["amount_minor"], currency=refund["currency"])
-    entry = _entry(told, charge_id, refund, payment_id, "charge", REFUND_FAILED, at_ms)
+    entry = _entry(
+        told=told, charge_id=charge_id, of=refund, payment_id=payment_id, action="charge",
+        reason=REFUND_FAILED, at_ms=at_ms,
+    )  # fmt: skip
     entry["refunded_minor"] = entry["amount_minor"]  # nobody refunds this one
     logger.warning(
         "%s/%s: its refund %s failed after it had succeeded (%s): %d %s are back",
@@ -107,7 +110,10 @@ class _Booking:
             return self._note(payment_id, REFUND_FAILED)
         if "seen" in before or before["status"] != "succeeded":
             return "known"
-        return book_refund_failed(self.books, told, payment_id, before, self.charge_id, self.at_ms)
+        return book_refund_failed(
+            books=self.books, told=told, refund_id=payment_id, refund=before, charge_id=self.charge_id,
+            at_ms=self.at_ms,
+        )  # fmt: skip
 
     def dispute(self) -> str:
         """By what moved in all so far: each message adds what the books do not have yet."""
@@ -175,7 +181,10 @@ class _Booking:
             changed = after_end(charge, freed_minor=0, refunded_minor=used)
             rows.append(entry_row(told.user_id, self.charge_id, changed))
         reason = DISPUTE if told.kind == "dispute" else None
-        entry = _entry(told, self.charge_id, charge, payment_id, "refund", reason, self.at_ms)
+        entry = _entry(
+            told=told, charge_id=self.charge_id, of=charge, payment_id=payment_id, action="refund",
+            reason=reason, at_ms=self.at_ms,
+        )  # fmt: skip
         entry["refunded_minor"] = used
         _write(self.books, told.user_id, payment_id, entry, self.at_ms, *rows)
         return "booked"
@@ -184,7 +193,10 @@ class _Booking:
         """Money came back to us: outcomes never change, so it is a charge of its own, with no card behind."""
         told = replace(self.told, amount_minor=amount_minor)
         rows = _given_back(self.books, told.user_id, self.charge_id, amount_minor) if counts else []
-        entry = _entry(told, self.charge_id, self.charge, payment_id, "charge", DISPUTE_WON, self.at_ms)
+        entry = _entry(
+            told=told, charge_id=self.charge_id, of=self.charge, payment_id=payment_id, action="charge",
+            reason=DISPUTE_WON, at_ms=self.at_ms,
+        )  # fmt: skip
         entry["refunded_minor"] = amount_minor  # nobody refunds this one
         _write(self.books, told.user_id, payment_id, entry, self.at_ms, *rows)
         return "booked"
@@ -244,6 +256,9 @@ def _write(
 ) -> None:
     """One external payment with its result, beside what it changes; nothing follows from it."""
     called = Called(Verdict("succeeded", entry["reason"], entry["gateway_ref"]))
-    answer = answered(about(entry), user_id, payment_id, books.state(user_id), called, at_ms)
+    answer = answered(
+        about=about(entry), user_id=user_id, payment_id=payment_id, state=books.state(user_id),
+        called=called, at_ms=at_ms,
+    )  # fmt: skip
     changed = (*rows, entry_row(user_id, payment_id, entry))
     books.write(Change(user_id, payment_id, at_ms, changed, answer))

@@ -49,7 +49,10 @@ class Books:
         if entry is not None:
             return self._known(user_id, payment_id, entry)
         held_by = None if payment.business_ref is None else self.held_by(payment)
-        return Known(user_id, payment_id, None, None, self.tables["charges"].get(user_id), held_by)
+        return Known(
+            user_id=user_id, payment_id=payment_id, entry=None, listed=None,
+            state=self.tables["charges"].get(user_id), held_by=held_by,
+        )  # fmt: skip
 
     def look_up(self, user_id: str, payment_id: str) -> Known:
         """What is known of a payment, whoever asks."""

@@ -43,9 +43,10 @@ def _query(row: Mapping[str, Any]) -> Query:
     key = gateway_key_of(row["user_id"], row["action"], row["payment_id"])
     final = row["status"] not in OPEN  # then its calls were over before its result
     return Query(
-        key, row["action"], row["user_id"], row["payment_id"], row["amount"], row["currency"],
-        row["at"] - CALLED_BEFORE_MS, row["charge_ref"] if row["action"] == "refund" else None,
-        row["at"] if final else None,
+        idempotency_key=key, action=row["action"], user_id=row["user_id"], payment_id=row["payment_id"],
+        amount_minor=row["amount"], currency=row["currency"], since_ms=row["at"] - CALLED_BEFORE_MS,
+        charge_ref=row["charge_ref"] if row["action"] == "refund" else None,
+        until_ms=row["at"] if final else None,
     )  # fmt: skip
 
 

@@ -138,15 +138,22 @@ def _dispute_break(rules: Rules, row: Row) -> Break:
         legs = (*legs, *map(str, theirs))
     events = []
     if (taken or back) and not (theirs[0] < ours[0] or theirs[1] < ours[1]):
-        events = dispute_events(rules, "dispute_unbooked", legs, row, row["a_user"], row["refund_of"],
-                                 theirs[0] if taken else 0, theirs[1] if back else 0)  # fmt: skip
+        events = dispute_events(
+            rules=rules, class_="dispute_unbooked", legs=legs, row=row, user=row["a_user"],
+            charge=row["refund_of"], taken=theirs[0] if taken else 0, back=theirs[1] if back else 0,
+        )  # fmt: skip
     shown = [format_minor(amount, row["currency"]) for amount in (*ours, *theirs)]
     at_stake = abs(ours[0] - ours[1] - theirs[0] + theirs[1]) or abs(ours[0] - theirs[0])
     return _status_body(
-        row, "dispute_unbooked", legs, at_stake,
-        f"our books: {shown[0]} taken, {shown[1]} back; the gateway: {shown[2]} taken, {shown[3]} back",
-        repaired_by("dispute_unbooked", legs) if events
-        else "by hand: our books say that more moved than the gateway says", events,
+        row=row,
+        class_="dispute_unbooked",
+        legs=legs,
+        at_stake=at_stake,
+        detail=f"our books: {shown[0]} taken, {shown[1]} back; "
+                f"the gateway: {shown[2]} taken, {shown[3]} back",
+        action=repaired_by("dispute_unbooked", legs) if events
+        else "by hand: our books say that more moved than the gateway says",
+        events=events,
     )  # fmt: skip
 
 
@@ -163,8 +170,9 @@ def _status_break(rules: Rules, row: Row, class_: str, by_hand: str) -> Break:
             payment_id=None if row["ref"] is None else row["a_payment"], charge_id=row["refund_of"],
         )  # fmt: skip
     return _status_body(
-        row, class_, legs, row["amount"], f"our books: {row['a_status']}, the gateway: {row['status']}",
-        repaired_by(class_, legs) if event else by_hand, [] if event is None else [event],
+        row=row, class_=class_, legs=legs, at_stake=row["amount"],
+        detail=f"our books: {row['a_status']}, the gateway: {row['status']}",
+        action=repaired_by(class_, legs) if event else by_hand, events=[] if event is None else [event],
     )  # fmt: skip
 
 
@@ -213,8 +221,9 @@ def _missing_external(db: sqlite3.Connection, rules: Rules) -> Iterator[Break]:
 
 def _near(db: sqlite3.Connection, rules: Rules, row: Row) -> list[str]:
     return proposals(
-        db, row["gateway"], row["action"], row["amount"], row["currency"], row["at"], rules.window
-    )
+        db=db, gateway=row["gateway"], kind=row["action"], amount=row["amount"], currency=row["currency"],
+        at_ms=row["at"], window_ms=rules.window,
+    )  # fmt: skip
 
 
 def _near_text(near: list[str] | tuple[()]) -> str:
@@ -267,9 +276,9 @@ def _unknown_to_us(db: sqlite3.Connection, rules: Rules) -> Iterator[Break]:
     for row in db.execute(_WON_ALONE):
         user, _, charge = (row["charge_fold"] or "").partition("/")
         yield _of_movement(
-            row, "dispute_unbooked", user or None, charge or None,
-            f"gives back a dispute, {row['charge_ref']}, that the list does not have",
-            "by hand: run again with a list that begins before the dispute (--since)",
+            row=row, class_="dispute_unbooked", user=user or None, payment=charge or None,
+            detail=f"gives back a dispute, {row['charge_ref']}, that the list does not have",
+            action="by hand: run again with a list that begins before the dispute (--since)",
         )  # fmt: skip
 
 
@@ -278,22 +287,29 @@ def _ours_unknown_to_us(rules: Rules, row: Row) -> Break:
     if row["taken"] or row["nth"] > 1:
         amount = format_minor(row["amount"], row["currency"])
         return _of_movement(
-            row, "duplicate_external", user, payment, f"our reference {row['ref']} is also another one's",
-            f"proposed: refund {amount} of {row['gateway_ref']}; nothing is refunded by itself",
+            row=row, class_="duplicate_external", user=user, payment=payment,
+            detail=f"our reference {row['ref']} is also another one's",
+            action=f"proposed: refund {amount} of {row['gateway_ref']}; nothing is refunded by itself",
         )  # fmt: skip
     if row["created"] >= rules.told_by(user) or row["told"]:
-        return _of_movement(row, TIMING, user, payment, "its event is not handled yet", "nothing: under way")
+        return _of_movement(
+            row=row, class_=TIMING, user=user, payment=payment, detail="its event is not handled yet",
+            action="nothing: under way",
+        )  # fmt: skip
     legs = (row["gateway"], row["gateway_ref"])
     event = repair_event(
         rules, "missing_internal", legs, row, status="succeeded", user_id=user, payment_id=payment,
         charge_id=_payment_of(row["charge_fold"]),
     )  # fmt: skip
     return _of_movement(
-        row, "missing_internal", user, payment,
-        "the gateway has it under our reference, our books have nothing",
-        repaired_by("missing_internal", legs) if event
+        row=row,
+        class_="missing_internal",
+        user=user,
+        payment=payment,
+        detail="the gateway has it under our reference, our books have nothing",
+        action=repaired_by("missing_internal", legs) if event
         else "by hand: the reference does not belong to the user and payment it names",
-        [] if event is None else [event],
+        events=[] if event is None else [event],
     )  # fmt: skip
 
 
@@ -304,12 +320,18 @@ def _made_at_the_gateway(rules: Rules, row: Row) -> Break:
         user, _, charge = row["charge_fold"].partition("/")
     young = rules.young(row["created"], row["gateway"]) or row["created"] >= rules.told_by(user)
     if young or row["told"]:
-        return _of_movement(row, TIMING, user, charge, "its webhook is not handled yet", "nothing: under way")
+        return _of_movement(
+            row=row, class_=TIMING, user=user, payment=charge, detail="its webhook is not handled yet",
+            action="nothing: under way",
+        )  # fmt: skip
     dispute = row["kind"] == "dispute"
     class_ = "dispute_unbooked" if dispute else "refund_mismatch"
     legs = (row["gateway"], row["gateway_ref"])
     if dispute:
-        events = dispute_events(rules, class_, legs, row, user, charge, row["amount"], row["returned"])
+        events = dispute_events(
+            rules=rules, class_=class_, legs=legs, row=row, user=user, charge=charge, taken=row["amount"],
+            back=row["returned"],
+        )  # fmt: skip
     else:
         event = repair_event(
             rules, class_, legs, dict(row) | {"ref": None}, status="succeeded", user_id=user, payment_id=None,
@@ -317,8 +339,10 @@ def _made_at_the_gateway(rules: Rules, row: Row) -> Break:
         )  # fmt: skip
         events = [] if event is None else [event]
     return _of_movement(
-        row, class_, user, charge, f"made at the gateway, of charge {row['charge_ref']}",
-        repaired_by(class_, legs) if events else "by hand: the charge is not in our books either", events,
+        row=row, class_=class_, user=user, payment=charge,
+        detail=f"made at the gateway, of charge {row['charge_ref']}",
+        action=repaired_by(class_, legs) if events else "by hand: the charge is not in our books either",
+        events=events,
     )  # fmt: skip
 
 

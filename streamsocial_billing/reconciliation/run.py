@@ -104,11 +104,13 @@ def reconcile(
             repeated = _load_files(db, wish, show)
             cut = _load_books(ours, db, show)
             runner.run(_load_lists(db, gateways, wish, cut, show))
-            rules = _find(settings, db, gateways, wish, cut, show)
+            rules = _find(settings=settings, db=db, gateways=gateways, wish=wish, cut=cut, show=show)
             runner.run(ask(db, gateways))
         finally:
             runner.run(_close(gateways))
-        done = Done(_summary(settings, db, gateways, rules, cut, wish), repeated_files=repeated)
+        done = Done(_summary(
+            settings=settings, db=db, gateways=gateways, rules=rules, cut=cut, wish=wish,
+        ), repeated_files=repeated)  # fmt: skip
         _write_reports(db, done.summary, wish)
         if not wish.dry_run:
             db.execute("COMMIT")
@@ -218,7 +220,10 @@ def _summary(
     } | {"unhandled": cut.unhandled}  # fmt: skip
     crossed = [one for one in bridges(db) if one.gateway in gateways]
     found = count_breaks(db, rules.as_of)
-    return Summary(header, legs, found, crossed, not_ours(db), not_checked(db, gateways))
+    return Summary(
+        header=header, legs=legs, found=found, bridges=crossed, not_ours=not_ours(db),
+        not_checked=not_checked(db, gateways),
+    )  # fmt: skip
 
 
 def _write_reports(db: sqlite3.Connection, summary: Summary, wish: Wish) -> None:

@@ -91,18 +91,23 @@ def _settled(row: Row) -> Iterator[Break]:
             yield _other_amount(row)
     elif row["fee"] is not None and row["kind"] == "charge" and row["line_fee"] != row["fee"]:
         yield _of_lines(
-            row, "fee_mismatch", abs(row["line_fee"] - row["fee"]), row["fee"], row["line_fee"],
-            f"the gateway's list: {format_minor(row['fee'], row['currency'])}, "
+            row=row,
+            class_="fee_mismatch",
+            at_stake=abs(row["line_fee"] - row["fee"]),
+            theirs=row["fee"],
+            settled=row["line_fee"],
+            detail=f"the gateway's list: {format_minor(row['fee'], row['currency'])}, "
             f"the file: {format_minor(row['line_fee'], row['currency'])}",
-            "by hand: ask the gateway which fee it takes", row["currency"],
+            action="by hand: ask the gateway which fee it takes",
+            currency=row["currency"],
         )  # fmt: skip
 
 
 def _doubled(row: Row) -> Break:
     return _of_lines(
-        row, "duplicate_external", abs(row["gross"] - row["expected"]), row["amount"], row["gross"],
-        f"settled in {row['lines']} lines", "by hand: ask the gateway; a later file may take one back",
-        row["currency"],
+        row=row, class_="duplicate_external", at_stake=abs(row["gross"] - row["expected"]),
+        theirs=row["amount"], settled=row["gross"], detail=f"settled in {row['lines']} lines",
+        action="by hand: ask the gateway; a later file may take one back", currency=row["currency"],
     )  # fmt: skip
 
 
@@ -111,11 +116,16 @@ def _other_amount(row: Row) -> Break:
     at_stake = abs(row["expected"]) if row["foreign_currency"] else abs(row["gross"] - row["expected"])
     suspect = exponent_suspect(abs(row["expected"]), abs(row["gross"])) and row["expected"] != 0
     return _of_lines(
-        row, class_, at_stake, row["expected"], row["gross"],
-        f"the gateway's list: {format_minor(row['expected'], row['currency'])}, "
+        row=row,
+        class_=class_,
+        at_stake=at_stake,
+        theirs=row["expected"],
+        settled=row["gross"],
+        detail=f"the gateway's list: {format_minor(row['expected'], row['currency'])}, "
         f"the file: {format_minor(row['gross'], row['line_currency'])}",
-        "by hand: ask the gateway which one is right", row["currency"],
-        ("exponent_suspect",) if suspect else (),
+        action="by hand: ask the gateway which one is right",
+        currency=row["currency"],
+        tags=("exponent_suspect",) if suspect else (),
     )  # fmt: skip
 
 

@@ -131,7 +131,10 @@ class Subscriptions:
         if changed is None:
             return
         self._put(user_id, subscription_id, changed)
-        _tell(user_id, subscription_id, sub, changed, payment_id, entry)
+        _tell(
+            user_id=user_id, subscription_id=subscription_id, before=sub, after=changed,
+            payment_id=payment_id, entry=entry,
+        )  # fmt: skip
 
     # -- orders
 

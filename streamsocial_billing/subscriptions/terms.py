@@ -57,8 +57,9 @@ class Terms:
         if payment.product not in RENEWED:
             raise BadInput("unknown_product", f"{payment.product} is not a product that can be renewed")
         return cls(
-            subscription_id, payment.amount_minor, payment.currency, payment.payment_method, payment.gateway,
-            payment.product, interval, starts_at, _whole(details, "periods", 1, MAX_PERIODS),
+            subscription_id=subscription_id, amount_minor=payment.amount_minor, currency=payment.currency,
+            payment_method=payment.payment_method, gateway=payment.gateway, product=payment.product,
+            interval=interval, starts_at=starts_at, periods=_whole(details, "periods", 1, MAX_PERIODS),
         )  # fmt: skip
 
     def digest(self) -> str:

@@ -89,8 +89,8 @@ class ScriptedGateway:
         if moved is None or moved.kind != query.action:
             return Absent()
         return Found(
-            moved.gateway_ref, "succeeded", None, moved.amount_minor, moved.currency, moved.user_id,
-            moved.payment_id,
+            gateway_ref=moved.gateway_ref, status="succeeded", reason=None, amount_minor=moved.amount_minor,
+            currency=moved.currency, user_id=moved.user_id, payment_id=moved.payment_id,
         )  # fmt: skip
 
     async def movements(self, since_ms: int, until_ms: int) -> AsyncIterator[Movement]:
@@ -124,9 +124,10 @@ class ScriptedGateway:
     def _movement(self, request: ChargeRequest | RefundRequest, ref: str) -> Movement:
         refund = isinstance(request, RefundRequest)
         return Movement(
-            ref, "refund" if refund else "charge", "succeeded", request.amount_minor, request.currency,
-            self._now_ms(), request.idempotency_key, request.payment_id, request.user_id,
-            request.charge_ref if isinstance(request, RefundRequest) else None,
+            gateway_ref=ref, kind="refund" if refund else "charge", status="succeeded",
+            amount_minor=request.amount_minor, currency=request.currency, created_ms=self._now_ms(),
+            ref=request.idempotency_key, payment_id=request.payment_id, user_id=request.user_id,
+            charge_ref=request.charge_ref if isinstance(request, RefundRequest) else None,
         )  # fmt: skip
 
 

@@ -153,8 +153,10 @@ class PayPalGateway:
                     if one.ref == query.idempotency_key and one.kind == query.action:
                         status = "declined" if one.status == "failed" else one.status
                         return Found(
-                            one.gateway_ref, status, None if status != "declined" else "declined",
-                            one.amount_minor, one.currency, one.user_id or query.user_id, one.payment_id,
+                            gateway_ref=one.gateway_ref, status=status,
+                            reason=None if status != "declined" else "declined",
+                            amount_minor=one.amount_minor, currency=one.currency,
+                            user_id=one.user_id or query.user_id, payment_id=one.payment_id,
                         )  # fmt: skip
         except ListFailed as error:
             return Ambiguous(str(error.__cause__ or error))

@@ -155,8 +155,10 @@ def _movement(info: dict[str, Any], ref: str | None) -> Movement | None:
     charge = None if kind == "charge" else _charge_ref(info)
     check_writable(info["transaction_id"], currency, words.payment_id, words.user_id, charge)
     return Movement(
-        info["transaction_id"], kind, status, abs(minor), currency[:20], int(created.timestamp() * 1000), ref,
-        words.payment_id or None, words.user_id or None, charge, _fee(info, currency),
+        gateway_ref=info["transaction_id"], kind=kind, status=status, amount_minor=abs(minor),
+        currency=currency[:20], created_ms=int(created.timestamp() * 1000), ref=ref,
+        payment_id=words.payment_id or None, user_id=words.user_id or None, charge_ref=charge,
+        fee_minor=_fee(info, currency),
     )  # fmt: skip
 
 

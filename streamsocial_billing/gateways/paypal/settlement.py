@@ -192,10 +192,16 @@ def _lines(cells: list[str], seen: _Seen) -> Iterator[Line]:
         raise BadLine(f"{len(cells)} columns, not {len(at)}: is the file cut off?")
     ref = our_reference(*(cells[at[title]] for title in ("Invoice ID", "Custom Field") if title in at))
     currency = currency_of(cells[at["Gross Transaction Currency"]], ours=ref is not None)
-    gross = _signed(cells, at, "Transaction Debit or Credit", "Gross Transaction Amount", currency, seen, 0)
+    gross = _signed(
+        cells=cells, at=at, way="Transaction Debit or Credit", amount="Gross Transaction Amount",
+        currency=currency, seen=seen, place=0,
+    )  # fmt: skip
     paid_in = cells[at["Fee Currency"]] if "Fee Currency" in at else ""
     fee_currency = currency_of(paid_in, ours=False) if paid_in and cells[at["Fee Amount"]] else currency
-    fee = -_signed(cells, at, "Fee Debit or Credit", "Fee Amount", fee_currency, seen, 2)
+    fee = -_signed(
+        cells=cells, at=at, way="Fee Debit or Credit", amount="Fee Amount", currency=fee_currency, seen=seen,
+        place=2,
+    )  # fmt: skip
     apart, fee = (0, fee) if fee_currency == currency else (fee, 0)
     seen.section_rows += 1
     seen.report_rows += 1
@@ -208,14 +214,16 @@ def _lines(cells: list[str], seen: _Seen) -> Iterator[Line]:
     moved = kind in ("charge", "refund", "dispute")
     both = f":{currency}" if kind == "conversion" else ""  # its two sides have one name
     yield checked(Line(
-        kind, "paypal", f"{name}:{code}{both}", name if moved else None,
-        cells[at["PayPal Reference ID"]] or None if kind in ("refund", "dispute") else None,
-        ref if moved else None, gross, fee, gross - fee, currency, None, millis(stamp),
+        kind=kind, gateway="paypal", line_id=f"{name}:{code}{both}", gateway_ref=name if moved else None,
+        charge_ref=cells[at["PayPal Reference ID"]] or None if kind in ("refund", "dispute") else None,
+        ref=ref if moved else None, gross=gross, fee=fee, net=gross - fee, currency=currency, payout_id=None,
+        at=millis(stamp),
     ))  # fmt: skip
     if apart:
         yield checked(Line(
-            "adjustment", "paypal", f"{name}:{code}{both}:fee", None, None, None, 0, apart, -apart,
-            fee_currency, None, millis(stamp),
+            kind="adjustment", gateway="paypal", line_id=f"{name}:{code}{both}:fee", gateway_ref=None,
+            charge_ref=None, ref=None, gross=0, fee=apart, net=-apart, currency=fee_currency, payout_id=None,
+            at=millis(stamp),
         ))  # fmt: skip
 
 

@@ -170,16 +170,10 @@ def new_refund(
     """The refund of so much of this charge, with the outcome of the charge's payment method."""
     reason = REFUND_FAILURES.get(charge.payment_method)
     return Refund(
-        refund_id,
-        key,
-        charge.id,
-        amount,
-        charge.currency,
-        now_ms,
-        "failed" if reason else "succeeded",
-        reason,
+        id=refund_id, idempotency_key=key, charge_id=charge.id, amount=amount, currency=charge.currency,
+        created_ms=now_ms, status="failed" if reason else "succeeded", failure_reason=reason,
         **_metadata_of(params),
-    )
+    )  # fmt: skip
 
 
 def _metadata_of(params: dict[str, Any]) -> dict[str, str | None]:

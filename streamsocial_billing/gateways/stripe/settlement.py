@@ -106,7 +106,10 @@ def _lines(cells: list[str], where: _Columns, reading: Reading) -> Iterator[Line
         raise BadLine("balance_transaction_id is empty")
     when = millis(cells[where.at[where.time]], where.zone)
     payout = where.cell(cells, "automatic_payout_id")
-    line = checked(Line(kind, "stripe", name, about, None, ref, gross, fee, net, currency, payout, when))
+    line = checked(Line(
+        kind=kind, gateway="stripe", line_id=name, gateway_ref=about, charge_ref=None, ref=ref, gross=gross,
+        fee=fee, net=net, currency=currency, payout_id=payout, at=when,
+    ))  # fmt: skip
     if kind == "payout":
         yield from _payout(line, sign=_payout_sign(line, where))
         return

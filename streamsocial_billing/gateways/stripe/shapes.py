@@ -161,7 +161,8 @@ def found_in(query: Query, row: dict[str, Any]) -> Found | None:
     metadata = metadata_of(row)
     reason = decline_reason(row) if said == "declined" else None
     return Found(
-        ref, said, reason, amount, currency.upper(), metadata.get("user_id"), metadata.get("payment_id"),
+        gateway_ref=ref, status=said, reason=reason, amount_minor=amount, currency=currency.upper(),
+        user_id=metadata.get("user_id"), payment_id=metadata.get("payment_id"),
         soft=reason in SOFT and query.action == "charge",
     )  # fmt: skip
 
@@ -215,8 +216,9 @@ def _movement(kind: str, row: dict[str, Any], ref: str | None, words: dict[str, 
     payment_id, user_id = words.get("payment_id"), words.get("user_id")
     check_writable(name, currency, charge, payment_id, user_id)
     return Movement(
-        name, kind, status, amount, currency.upper()[:20], created_ms(row), ref, payment_id, user_id, charge,
-        _fee(row), returned,
+        gateway_ref=name, kind=kind, status=status, amount_minor=amount, currency=currency.upper()[:20],
+        created_ms=created_ms(row), ref=ref, payment_id=payment_id, user_id=user_id, charge_ref=charge,
+        fee_minor=_fee(row), returned_minor=returned,
     )  # fmt: skip
 
 

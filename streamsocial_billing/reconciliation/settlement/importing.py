@@ -62,7 +62,9 @@ def load(
             if db.execute("SELECT 1 FROM kept.files WHERE hash = ?", (digest,)).fetchone():
                 return False
             file.seek(0)
-            _load(db, file, name, digest, tick, replace(reading or Reading()))
+            _load(
+                db=db, file=file, name=name, digest=digest, tick=tick, reading=replace(reading or Reading()),
+            )  # fmt: skip
     except OSError as error:
         raise InputRefused(f"{path}: {error.strerror or error}") from None
     return True

@@ -79,10 +79,11 @@ def _line(cells: list[str], reading: Reading) -> Line:
     our_ref = our_reference(ref) if ref else None
     currency = currency_of(code, ours=our_ref is not None)
     return checked(Line(
-        kind, gateway, f"payout:{payout_id}:{currency}" if kind == "payout" else None, gateway_ref or None,
-        charge_ref or None, our_ref, minor_units(gross, currency, "gross", reading),
-        minor_units(fee, currency, "fee", reading), minor_units(net, currency, "net", reading), currency,
-        payout_id or None, millis(at),
+        kind=kind, gateway=gateway, line_id=f"payout:{payout_id}:{currency}" if kind == "payout" else None,
+        gateway_ref=gateway_ref or None, charge_ref=charge_ref or None, ref=our_ref,
+        gross=minor_units(gross, currency, "gross", reading), fee=minor_units(fee, currency, "fee", reading),
+        net=minor_units(net, currency, "net", reading), currency=currency, payout_id=payout_id or None,
+        at=millis(at),
     ))  # fmt: skip
 
 

@@ -138,8 +138,10 @@ def _kafka(state: State) -> Iterator[Finding]:
         else f"Kafka does not answer {counted(len(lost), 'worker')}."
     )  # fmt: skip
     yield Finding(
-        CRITICAL, "kafka_unreachable", headline, _sentence(f"asked by {_urls(lost)}"), since_ms,
-        "Look at the broker and the network. Workers go on by themselves once it answers; nothing is lost.",
+        severity=CRITICAL, code="kafka_unreachable", headline=headline,
+        detail=_sentence(f"asked by {_urls(lost)}"), since_ms=since_ms,
+        action="Look at the broker and the network. "
+        "Workers go on by themselves once it answers; nothing is lost.",
     )  # fmt: skip
 
 
@@ -155,10 +157,12 @@ def _brokers(state: State) -> Iterator[Finding]:
         waits = f"{partitions(one.waiting)} wait{'s' if len(one.waiting) == 1 else ''} for another leader"
         where = f"asked by {', '.join(one.workers)}"
         yield Finding(
-            WARNING, "kafka_broker_unreachable", f"{name} is not reachable{by}.",
-            f"{_sentence(waits) + ' ' if one.waiting else ''}{_sentence(where)}", one.since_ms,
-            "Start it, or look at the network. The others serve meanwhile; with a second one gone all waits.",
-            str(one.number),
+            severity=WARNING, code="kafka_broker_unreachable", headline=f"{name} is not reachable{by}.",
+            detail=f"{_sentence(waits) + ' ' if one.waiting else ''}{_sentence(where)}",
+            since_ms=one.since_ms,
+            action="Start it, or look at the network. "
+            "The others serve meanwhile; with a second one gone all waits.",
+            subject=str(one.number),
         )  # fmt: skip
 
 
@@ -169,17 +173,22 @@ def _workers(state: State) -> Iterator[Finding]:
         held = [one.number for one in state.partitions if one.owner == worker.url] if worker.assigned else []
         if held:
             yield Finding(
-                CRITICAL, "worker_silent",
-                f"A worker does not answer: payments of {counted(len(held), 'partition')} wait.",
-                f"{worker.url} has {partitions(held)}.", worker.since_ms,
-                "Other workers take its partitions over by themselves after the session time-out. "
-                "Start it again.", worker.url,
+                severity=CRITICAL,
+                code="worker_silent",
+                headline=f"A worker does not answer: payments of {counted(len(held), 'partition')} wait.",
+                detail=f"{worker.url} has {partitions(held)}.",
+                since_ms=worker.since_ms,
+                action="Other workers take its partitions over by themselves after the session time-out. "
+                "Start it again.",
+                subject=worker.url,
             )  # fmt: skip
         else:
             had = f"{worker.url} had {partitions(worker.partitions)}." if worker.partitions else worker.url
             yield Finding(
-                WARNING, "worker_gone", "A worker is gone; others have taken over its partitions.", had,
-                worker.since_ms, "Start it again; if it was stopped on purpose, do nothing.", worker.url,
+                severity=WARNING, code="worker_gone",
+                headline="A worker is gone; others have taken over its partitions.", detail=had,
+                since_ms=worker.since_ms, action="Start it again; if it was stopped on purpose, do nothing.",
+                subject=worker.url,
             )  # fmt: skip
 
 
@@ -232,11 +241,13 @@ def _stuck(state: State) -> Iterator[Finding]:
             continue
         event = f"{one.stuck.topic}-{one.number}@{one.stuck.offset}"
         yield Finding(
-            CRITICAL, "event_stuck", f"An event has not finished for {lasting(one.stuck.age_s)}.",
-            f"Partition {one.number} cannot commit past {event}, held by: {one.stuck.held_by}.",
-            state.at_ms - int(one.stuck.age_s * 1000),
-            "Look at the gateway. Restarting the worker is safe: the call is repeated with the same key.",
-            str(one.number),
+            severity=CRITICAL, code="event_stuck",
+            headline=f"An event has not finished for {lasting(one.stuck.age_s)}.",
+            detail=f"Partition {one.number} cannot commit past {event}, held by: {one.stuck.held_by}.",
+            since_ms=state.at_ms - int(one.stuck.age_s * 1000),
+            action="Look at the gateway. "
+            "Restarting the worker is safe: the call is repeated with the same key.",
+            subject=str(one.number),
         )  # fmt: skip
 
 
@@ -260,37 +271,45 @@ def _gateways(state: State) -> Iterator[Finding]:
             yield _stopped(one, CRITICAL if none_left else WARNING, wait)
         elif one.state == "account_changed":
             yield Finding(
-                CRITICAL, "gateway_account_changed",
-                f"Gateway {one.name} is not called: its account has changed.",
-                _sentence(one.reason) + wait, one.since_ms,
-                f"Correct its key, or go on with the new account: `streamsocial-billing gateways start "
-                f'{one.name} --account ACCOUNT --reason "..."`.', one.name,
+                severity=CRITICAL,
+                code="gateway_account_changed",
+                headline=f"Gateway {one.name} is not called: its account has changed.",
+                detail=_sentence(one.reason) + wait,
+                since_ms=one.since_ms,
+                action="Correct its key, or go on with the new account: "
+                f"`streamsocial-billing gateways start "
+                f'{one.name} --account ACCOUNT --reason "..."`.',
+                subject=one.name,
             )  # fmt: skip
         else:
             yield Finding(
-                CRITICAL, "gateway_failing", f"Gateway {one.name} fails: no payment can be charged there.",
-                _sentence(f"last error: {one.reason or 'not known'}; it is tried now and then") + wait,
-                one.since_ms, "Look at the gateway. Payments wait; they are charged once it works again.",
-                one.name,
+                severity=CRITICAL, code="gateway_failing",
+                headline=f"Gateway {one.name} fails: no payment can be charged there.",
+                detail=_sentence(f"last error: {one.reason or 'not known'}; it is tried now and then") + wait,
+                since_ms=one.since_ms,
+                action="Look at the gateway. Payments wait; they are charged once it works again.",
+                subject=one.name,
             )  # fmt: skip
 
 
 def _not_set_up(one: GatewayState, wait: str) -> Finding:
     return Finding(
-        CRITICAL, "gateway_not_set_up", f"Gateway {one.name} is not set up, and open payments wait for it.",
-        f"They are not tried.{wait}", one.since_ms,
-        "Set its variables (docs/gateways.md) and start the workers again; keep it until none is open.",
-        one.name,
+        severity=CRITICAL, code="gateway_not_set_up",
+        headline=f"Gateway {one.name} is not set up, and open payments wait for it.",
+        detail=f"They are not tried.{wait}", since_ms=one.since_ms,
+        action="Set its variables (docs/gateways.md) and start the workers again; "
+        "keep it until none is open.",
+        subject=one.name,
     )  # fmt: skip
 
 
 def _stopped(one: GatewayState, severity: str, wait: str) -> Finding:
     return Finding(
-        severity, "gateway_stopped", f"Gateway {one.name} is stopped: no payment is charged there.",
-        f"Stopped by {one.actor or 'an operator'}: \"{one.reason}\".{wait}",
-        one.since_ms,
-        f'When the reason is gone: `streamsocial-billing gateways start {one.name} --reason "..."`.',
-        one.name,
+        severity=severity, code="gateway_stopped",
+        headline=f"Gateway {one.name} is stopped: no payment is charged there.",
+        detail=f"Stopped by {one.actor or 'an operator'}: \"{one.reason}\".{wait}", since_ms=one.since_ms,
+        action=f'When the reason is gone: `streamsocial-billing gateways start {one.name} --reason "..."`.',
+        subject=one.name,
     )  # fmt: skip
 
 
@@ -301,25 +320,32 @@ def _waiting(state: State) -> Iterator[Finding]:
     if state.parked.count:
         verb = "waits" if state.parked.count == 1 else "wait"
         yield Finding(
-            WARNING, "parked", f"{counted(state.parked.count, 'payment')} {verb} for a person.",
-            "Their outcome is not known, and they are not tried again by themselves.",
-            state.parked.oldest_ms,
-            'Settle each: `streamsocial-billing resolve USER/PAYMENT --status STATUS --reason "..."`.',
+            severity=WARNING, code="parked",
+            headline=f"{counted(state.parked.count, 'payment')} {verb} for a person.",
+            detail="Their outcome is not known, and they are not tried again by themselves.",
+            since_ms=state.parked.oldest_ms,
+            action='Settle each: `streamsocial-billing resolve USER/PAYMENT --status STATUS --reason "..."`.',
         )  # fmt: skip
     if _is_late(state, state.backlog.oldest_ms, BACKLOG_LATE_S):
         verb = "waits" if state.backlog.count == 1 else "wait"
         yield Finding(
-            WARNING, "backlog_late", f"{counted(state.backlog.count, 'payment')} {verb} to be handled.",
-            f"The oldest for {lasting(_age_s(state, state.backlog.oldest_ms))}.", state.backlog.oldest_ms,
-            "Look at the gateway's latency, at Kafka, at the workers' CPU. More workers help.",
+            severity=WARNING, code="backlog_late",
+            headline=f"{counted(state.backlog.count, 'payment')} {verb} to be handled.",
+            detail=f"The oldest for {lasting(_age_s(state, state.backlog.oldest_ms))}.",
+            since_ms=state.backlog.oldest_ms,
+            action="Look at the gateway's latency, at Kafka, at the workers' CPU. More workers help.",
         )  # fmt: skip
     failing = any(one.state not in CALLABLE or one.since_ms is not None for one in state.gateways)
     if not failing and _is_late(state, state.unknown.oldest_ms, OPEN_LATE_S):
         verb = "has" if state.unknown.count == 1 else "have"
         yield Finding(
-            WARNING, "open_late", f"{counted(state.unknown.count, 'payment')} {verb} no final outcome yet.",
-            f"The oldest for {lasting(_age_s(state, state.unknown.oldest_ms))}; they are tried again by "
-            "themselves.", state.unknown.oldest_ms, "Look at the gateway.",
+            severity=WARNING,
+            code="open_late",
+            headline=f"{counted(state.unknown.count, 'payment')} {verb} no final outcome yet.",
+            detail=f"The oldest for {lasting(_age_s(state, state.unknown.oldest_ms))}; "
+            "they are tried again by themselves.",
+            since_ms=state.unknown.oldest_ms,
+            action="Look at the gateway.",
         )  # fmt: skip
 
 

@@ -83,7 +83,10 @@ def _worker(url: str, report: Report | None, lost_ms: int | None, owners: Mappin
     held = [task["partition"] for task in report["tasks"]] if report else []
     kafka = report["kafka"]["since"] if report and lost_ms is None else None
     answers = report is not None and lost_ms is None
-    return Worker(url, answers, lost_ms, tuple(sorted(held)), url in owners.values(), kafka)
+    return Worker(
+        url=url, answers=answers, since_ms=lost_ms, partitions=tuple(sorted(held)),
+        assigned=url in owners.values(), kafka_lost_ms=kafka,
+    )  # fmt: skip
 
 
 def _partitions(
@@ -103,7 +106,10 @@ def _partitions(
             yield Partition(number, owner, "fencing", checked_ms=checked_ms)
         else:
             stuck = Stuck(**task["stuck"]) if task["stuck"] else None
-            yield Partition(number, owner, task["state"], task["why"], stuck, checked_ms)
+            yield Partition(
+                number=number, owner=owner, state=task["state"], why=task["why"], stuck=stuck,
+                checked_ms=checked_ms,
+            )  # fmt: skip
 
 
 def _gateways(answers: Iterable[Report], groups: Iterable[Mapping[str, Any]]) -> Iterable[GatewayState]:
@@ -118,8 +124,8 @@ def _gateways(answers: Iterable[Report], groups: Iterable[Mapping[str, Any]]) ->
         worst = max(views, key=lambda one: (_badness(one["state"]), one["since"] or 0))
         begun = [one["since"] for one in views if one["state"] == worst["state"] and one["since"] is not None]
         yield GatewayState(
-            name, worst["state"], min(begun, default=worst["since"]), worst["actor"], worst["reason"],
-            waiting[name],
+            name=name, state=worst["state"], since_ms=min(begun, default=worst["since"]),
+            actor=worst["actor"], reason=worst["reason"], waiting=waiting[name],
         )  # fmt: skip
 
 
@@ -137,7 +143,10 @@ def _brokers(answers: Iterable[Report]) -> Iterable[BrokerAway]:
         waiting = sorted({partition for _, one in views for partition in one["partitions"]})
         since_ms = min(one["since"] for _, one in views)
         urls = tuple(sorted(url for url, _ in views))
-        yield BrokerAway(number, address, since_ms, urls, tuple(waiting), len(known))
+        yield BrokerAway(
+            number=number, address=address, since_ms=since_ms, workers=urls, waiting=tuple(waiting),
+            brokers=len(known),
+        )  # fmt: skip
 
 
 def _badness(state: str) -> int:

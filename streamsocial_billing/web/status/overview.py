@@ -115,7 +115,10 @@ class Overview:
         answers = [own, *self._reports()]
         now = {task["partition"] for report in answers for task in report["books"]}
         backlog = {int(p): one["count"] + one["unread"] for r in answers for p, one in r["backlog"].items()}
-        return Seen(state, self._dated(state), books, frozenset(now), backlog, own)
+        return Seen(
+            state=state, findings=self._dated(state), books=books, now=frozenset(now), backlog=backlog,
+            report=own,
+        )  # fmt: skip
 
     def _reports(self) -> list[Report]:
         """Of the other workers that answer."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
 import orjson
+from support.loopback_server import Asked, LoopbackServer, Reply
 
 MOST = 127
 
@@ -35,22 +35,19 @@ class PayPalServer:
 
     def __enter__(self) -> PayPalServer:
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-        self._thread.start()
+        self._server = LoopbackServer(self._answer)
+        self._server.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(10)
+        self._server.__exit__(kind, error, trace)
 
     @property
     def url(self) -> str:
         """Base URL."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self._server.url
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         """Captures (`capture`) or refunds (`refund`)."""
@@ -93,32 +90,13 @@ class PayPalServer:
         order = f"ORDER{len(self.moved)}"
         return {"id": order, "status": "COMPLETED", "purchase_units": [{"payments": {"captures": [moved]}}]}
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:  # noqa: N802 - the name that http.server asks for
-                raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                body = orjson.loads(raw) if raw.startswith(b"{") else None
-                self._answer(*server.post(self.path, self.headers.get("PayPal-Request-Id") or "", body))
-
-            def do_GET(self) -> None:  # noqa: N802
-                self._answer(*server.get(self.path))
-
-            def _answer(self, status: int, reply: dict[str, Any]) -> None:
-                data = orjson.dumps(reply)
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-        return Handler
+    def _answer(self, asked: Asked) -> Reply:
+        if asked.body is None:
+            status, reply = self.get(asked.path)
+        else:
+            body = orjson.loads(asked.body) if asked.body.startswith(b"{") else None
+            status, reply = self.post(asked.path, asked.headers.get("PayPal-Request-Id") or "", body)
+        return status, orjson.dumps(reply)
 
 
 def _refused(issue: str) -> tuple[int, dict[str, Any]]:

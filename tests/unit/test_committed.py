@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from faust_exactly_once.answers import PASSING
 from faust_exactly_once.cluster import LogEnds, TopicFacts
 from faust_exactly_once.errors import KafkaUnavailable
+from faust_exactly_once.producer import REFUSED as REFUSED_IN_THE_LAYER
 from streamsocial_billing.kafka import committed
 from streamsocial_billing.kafka.answering_brokers import advice
-from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem
+from streamsocial_billing.kafka.committed import FACTS, CommittedLog, KafkaProblem
+from streamsocial_billing.kafka.transactions import REFUSED
 from streamsocial_billing.settings import Settings
 
 KE = KafkaError
@@ -218,3 +221,10 @@ def test_following_goes_on_while_a_leader_moves(log: Callable[..., CommittedLog]
 def test_advice_fits_who_answers(there: list[bool], expected: str) -> None:
     """To start Kafka is advised only where none of it lives."""
     assert advice(dict(zip("abc", there, strict=False)), "why").startswith(expected)
+
+
+def test_what_is_a_fact_does_not_pass_by_itself() -> None:
+    """The reader, the writer and the layer each have a list of errors: none says what another one denies."""
+    assert not FACTS & PASSING
+    assert not REFUSED & PASSING
+    assert REFUSED_IN_THE_LAYER <= REFUSED

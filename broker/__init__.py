@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import IO
 
 from confluent_kafka import KafkaException
 
+from broker import guarded
 from broker.clients import fresh_client
 from broker.jars import BrokerError, java_command, resolve_jars
 from broker.ports import is_free, stable_ports
@@ -218,19 +218,10 @@ class LocalBroker:
     def _launch(self, jars: Path) -> None:
         if self._lock is None:
             raise BrokerError(f"the broker's data folder {self.data_dir} is not locked")
-        command = [sys.executable, "-I", str(HERE / "guard.py"), str(self._lock.fileno())]
-        command += java_command(jars, *self._jvm_flags, *LOG_FLAGS)
+        command = java_command(jars, *self._jvm_flags, *LOG_FLAGS)
         command += ["kafka.Kafka", str(self.data_dir / "server.properties")]
         with self.log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,  # held open by this process alone: its end is our end, see guard.py
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=self.data_dir,
-                start_new_session=True,  # Ctrl-C in the terminal is for us; we stop the broker in order
-                pass_fds=(self._lock.fileno(),),
-            )
+            self._process = guarded.start(command, self._lock.fileno(), log, cwd=self.data_dir)
         (self.data_dir / "pid").write_text(f"{self._process.pid}\n", encoding="ascii")
 
     def _wait_until_it_answers(self, timeout_s: float) -> None:
@@ -256,13 +247,7 @@ class LocalBroker:
         if process is None:
             return
         process.send_signal(how)
-        try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
+        guarded.ended(process, timeout_s)
 
 
 def new_cluster_id() -> str:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Final
 
 import broker
+from broker import guarded
 from showcase.causes import how_it_ended
 from showcase.errors import ShowcaseFailed
 from showcase.folder import Folder
 
 ROOT: Final = Path(broker.__file__).resolve().parent.parent
 """The checkout."""
-GUARD: Final = ROOT / "broker" / "guard.py"
 STOP_WITHIN_S: Final = 20.0
 
 
@@ -49,25 +49,16 @@ class Child:
         """Start it (again); raises ShowcaseFailed where the command is not installed."""
         lock = self._folder.lock_fd
         self._log_begins = self._log_size()
-        guard = [sys.executable, "-I", str(GUARD), str(lock)]  # ends the command when this process ends
         with self.log_file.open("wb" if self._process is None else "ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command
-                [*guard, console_script(), *self._arguments],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env=dict(self._environ),
-                start_new_session=True,  # Ctrl-C in the terminal is for us; we stop the others in order
-                pass_fds=(lock,),
-            )
+            command = [console_script(), *self._arguments]
+            self._process = guarded.start(command, lock, log, cwd=ROOT, environ=self._environ)
 
     def kill(self) -> int:
         """SIGKILL; returns the pid it had."""
         pid = self.pid
         if self._process is not None:
             self._process.kill()
-            self._wait(self._process, STOP_WITHIN_S)
+            guarded.ended(self._process, STOP_WITHIN_S)
         return pid
 
     def ask_to_stop(self) -> None:
@@ -79,7 +70,7 @@ class Child:
         """Wait for the end that was asked for, at last by force; returns the exit code."""
         if self._process is None:
             return 0
-        return self._wait(self._process, STOP_WITHIN_S)
+        return guarded.ended(self._process, STOP_WITHIN_S) or 0
 
     def start_again(self) -> None:
         """Start it once more after its end, over the same data, on the same port."""
@@ -110,17 +101,6 @@ class Child:
     def _log_size(self) -> int:
         """Where the log of the next start begins: the first one begins the file anew."""
         return self.log_file.stat().st_size if self._process is not None and self.log_file.exists() else 0
-
-    @staticmethod
-    def _wait(process: subprocess.Popen[bytes], limit_s: float) -> int:
-        try:
-            code = process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait()
-        if process.stdin is not None:
-            process.stdin.close()  # its guard ends at once
-        return code
 
 
 def console_script() -> str:

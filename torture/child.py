@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import broker
+from broker import guarded
 
 ROOT: Final = Path(broker.__file__).resolve().parent.parent
-GUARD: Final = ROOT / "broker" / "guard.py"
 KEPT_LINES: Final = 400
 """Of each start, for whoever asks why."""
 
@@ -54,13 +53,11 @@ class Child:
 
     def launch(self, environ: Mapping[str, str] | None = None) -> None:
         """Start it; the guard ends it when this process ends, however that happens."""
-        guard = [sys.executable, "-I", str(GUARD), str(self._lock_fd)]
         with self._news:
             self._lines, self._silent = [], False
-        self._process = process = subprocess.Popen(  # noqa: S603 - our own modules
-            [*guard, *self._command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            cwd=ROOT, env=self._environ | dict(environ or {}), start_new_session=True,
-            pass_fds=(self._lock_fd,),
+        self._process = process = guarded.start(
+            self._command, self._lock_fd, subprocess.PIPE, cwd=ROOT,
+            environ=self._environ | dict(environ or {}),
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(process,), daemon=True)
         self._reader.start()
@@ -88,12 +85,8 @@ class Child:
         """True once it has ended and its last line is read, False if it lives after `within_s`."""
         if self._process is None:
             return True
-        try:
-            self._process.wait(within_s)
-        except subprocess.TimeoutExpired:
+        if guarded.ended(self._process, within_s, by_force=False) is None:
             return False
-        if self._process.stdin is not None:
-            self._process.stdin.close()  # its guard ends at once
         if self._reader is not None:
             self._reader.join(5)
         return True

@@ -14,6 +14,7 @@ from msgspec.json import Decoder, Encoder
 from streamsocial_billing.domain.card_numbers import ANY_LEAD, holds_card, is_card, mask_text
 from streamsocial_billing.domain.card_numbers import mask_card_numbers as mask_card_numbers
 from streamsocial_billing.domain.money import CURRENCIES, MAX_AMOUNT_MINOR, is_amount
+from streamsocial_billing.domain.statuses import STATUSES
 from streamsocial_billing.settings import GATEWAYS as ALL_GATEWAYS
 from tables.payments import Source
 
@@ -392,8 +393,7 @@ def gateway_key_of(user_id: str, action: str, payment_id: str) -> str:
 # ---- what we write
 
 
-STATUSES: Final = frozenset({"succeeded", "declined", "failed", "rejected", "unknown", "parked"})
-Status = Annotated[str, one_of(STATUSES)]
+Status = Annotated[str, one_of(frozenset(STATUSES))]
 
 
 class ChargeResult(Struct, frozen=True, kw_only=True):
@@ -440,7 +440,7 @@ class PaymentMetric(Struct, frozen=True, kw_only=True):
     payment_id: str
     product: Product
     action: Action
-    status: Annotated[str, one_of(STATUSES | {"requested"})]
+    status: Annotated[str, one_of(frozenset({*STATUSES, "requested"}))]
     replayed: bool
     amount_minor: int
     currency: str

@@ -118,59 +118,9 @@ def record_first(
     if entry["business_ref"] is not None and entry["action"] == "charge" and holds(entry):
         named = business_key(user_id, entry["business_ref"])
         changed = (*changed, ("business_refs", named, {"payment_id": payment_id}))
-    answer = answered(
-        about=
-,
-        user_id=,
-        payment_id=,
-        state=,
-        called=,
-        at_ms=,
-    )  # fmt: skip
-        about=
-,(user_id=, payment_id=, at_ms=, rows=, answer=, counts=, outcome=, warning=, fresh=)
-        user_id=,
-        payment_id=,
-        state=,
-        called=,
-        at_ms=,
-    )  # fmt: skip
-        about=_of_event(received), user_id=user_id, payment_id=payment_id, state=state, called=called,
-        at_ms=at_(
-            user_id=s,
-,
-            payment_id=,
-            at_ms=,
-            rows=,
-            answer=,
-            counts=,
-(
-                about=    outcome=,
-,
-                user_id=,
-                payment_id=,
-                state=,
-                called=,
-                at_ms=,
-                replayed=ng=,
-,
-            )       fresh=,  # fmt: skip
-        )  # fmt: skip
-    )  # fmt: skip
-    fresh = key i(
-        user_id= known.,
-        payment_id=try is Non,
-        at_ms=else ,
-        rows=ne
-,
-        answer=,
-        counts=,
-        warning=,
-    )  # fmt: skip
-    return Change(
-        user_id=user_id, payment_id=payment_id, at_ms=at_ms, rows=changed, answer=answer, counts=counts,
-        outcome=entry, warning=None, fresh=fresh,
-    )  # fmt: skip
+    answer = answered(_of_event(received), user_id, payment_id, state, called, at_ms)
+    fresh = key if known.entry is None else None
+    return Change(user_id, payment_id, at_ms, changed, answer, counts, entry, None, fresh)
 
 
 def record_known(received: Received, known: Known, decision: Replay | Open | Reject, at_ms: int) -> Change:
@@ -179,38 +129,19 @@ def record_known(received: Received, known: Known, decision: Replay | Open | Rej
     attempts, rows, counts = 0, NO_ROWS, NOTHING
     if isinstance(decision, Reject):
         found = Verdict("rejected", decision.reason, conflicts_with=decision.conflicts_with)
-    else:(
-        about=attempts = decision, user_id=ttempts, payment_id=, state=, called=, at_ms=,
-        replayed=_with = decision.conflicts_with ,
-    )   found = Verdict(decision.status, decision.reason, decision.gateway_ref, conflicts_with=conflicts_with)  # fmt: skip
-    if isinstance(decisio(
-        about=, counts = kep,
-        user_id=known, decisi,
-        payment_id=.entry)
-,
-        state=,
-        called= answ(
-,
-        at_ms=,
-        resolves=,
-    )ser_id=red(  # fmt: skip
-,(user_id=, payment_id=, at_ms=, rows=, answer=, counts=, outcome=)
-        payment_id=,
-        at_ms=,
-        rows=,
-        answer=,
-        counts=,
-        warning=,(user_id=, payment_id=, at_ms=, rows=, answer=, counts=)
-    )  # fmt: skip
-        about=_of_event(received), user_id=user_id, payment_id=payment_id, state=state,
-        called=Called(found, calls=attempts), at_ms=at_ms, replayed=not isinstance(decision, Reject),
+    else:
+        attempts = decision.attempts
+        conflicts_with = decision.conflicts_with if isinstance(decision, Replay) else None
+        found = Verdict(decision.status, decision.reason, decision.gateway_ref, conflicts_with=conflicts_with)
+    if isinstance(decision, Open):
+        rows, counts = kept(known, decision.entry)
+    answer = answered(
+        _of_event(received), user_id, payment_id, state, Called(found, calls=attempts), at_ms,
+        replayed=not isinstance(decision, Reject),
     )  # fmt: skip
     detail = decision.detail if isinstance(decision, Reject) else None
     warning = (decision.reason or "", detail) if detail is not None else None
-    return Change(
-        user_id=user_id, payment_id=payment_id, at_ms=at_ms, rows=rows, answer=answer, counts=counts,
-        warning=warning,
-    )  # fmt: skip
+    return Change(user_id, payment_id, at_ms, rows, answer, counts, warning=warning)
 
 
 def record_again(
@@ -218,38 +149,26 @@ def record_again(
 ) -> Change:
     """What an open payment is after `calls` more, or after a person settled it (`by`).
 
-    `entry` is the stored(
-        about=here is none. , user_id=ises ValueErr, payment_id= for a final pay, state=nt, whose o, called=,
-        at_ms=, resolves=,
-    )ed = after_retry(entry, called.found, calls=called.calls, now_ms=at_ms, by=by)  # fmt: skip
-    changed["gate(
-        user_id=ay_account"] , payment_id=called.account o, at_ms=entry, rows=gate, answer=y_acco,
-        counts=t"]  #, outcome=f it wa,
-    ) not known before  # fmt: skip
+    `entry` is the stored one. A final status brings the result that resolves the payment; from unknown to
+    parked there is none. Raises ValueError for a final payment, whose outcome never changes again.
+    """
+    changed = after_retry(entry, called.found, calls=called.calls, now_ms=at_ms, by=by)
+    changed["gateway_account"] = called.account or entry["gateway_account"]  # if it was not known before
     rows, counts = kept(known, changed)
     answer = None
     if changed["status"] in FINAL:
         final = Verdict(changed["status"], changed["reason"], changed["gateway_ref"])
         answer = answered(
-            about(
-               user_id=about(changed, payment_id= user_id=known.u, at_ms=r_id,, rows=ayment_id=known.p,
-               answer=ment, counts=d, sta,
-           )e=known.state,  # fmt: skip
-            called=Called(final, calls=changed["attempts"]), at_ms=at_ms, resolves=True,
+            about(changed), known.user_id, known.payment_id, known.state,
+            Called(final, calls=changed["attempts"]), at_ms, resolves=True,
         )  # fmt: skip
-    return Change(
-        user_id=known.user_id, payment_id=known.payment_id, at_ms=at_ms, rows=rows, answer=answer,
-        counts=counts, outcome=changed,
-    )  # fmt: skip
+    return Change(known.user_id, known.payment_id, at_ms, rows, answer, counts, changed)
 
 
 def record_kept(known: Known, entry: PaymentEntry, at_ms: int, *rows: Row) -> Change:
     """An open payment that stays open, with another plan; `rows`: what changes with it."""
     changed, counts = kept(known, entry)
-    return Change(
-        user_id=known.user_id, payment_id=known.payment_id, at_ms=at_ms, rows=(*changed, *rows), answer=None,
-        counts=counts,
-    )  # fmt: skip
+    return Change(known.user_id, known.payment_id, at_ms, (*changed, *rows), None, counts)
 
 
 # ---- their parts
@@ -280,31 +199,13 @@ def entry_row(user_id: str, payment_id: str, entry: Entry) -> Row:
 
 
 def open_payment(entry: PaymentEntry) -> OpenPayment:
-    """The row of an open paym(
-        state=rn {
-,
-        user_id=,
-        status=,
-        amount_minor=,
-        currency=,
-        replayed=,
-        payment_id=,
-        at_ms=,
-        action=,
-    )   "next_try_at": entry["next_try_at"],  # fmt: skip
+    """The row of an open payment."""
+    return {
+        "next_try_at": entry["next_try_at"],
         "status": entry["status"],
         "since": entry["first_seen_at"],
         "gateway": entry["gateway"],
-        "account"(
-            user_id= entry[,
-            result=ateway,
-            product=ccount"],
-,
-            metric=,
-            state=,
-            facts=,
-            counts=,
-        )  # fmt: skip
+        "account": entry["gateway_account"],
         "amount_minor": entry["amount_minor"],
         "currency": entry["currency"],
     }
@@ -333,25 +234,12 @@ def answered(
     about: Mapping[str, Any], user_id: str, payment_id: str, state: ChargeState | None, called: Called,
     at_ms: int, *, replayed: bool = False, resolves: bool = False,
 ) -> Answer:  # fmt: skip
-(
-    state=ne re,
-    user_id=lt with,
-    status=ll tha,
-    amount_minor=goes with it,
-    currency=""
-,
-    replayed=,
-    payment_id=,
-    at_ms=,
-    action=,
-)ound, _, calls, gateway_ms, _ = called  # fmt: skip
+    """One result with all that goes with it."""
+    found, _, calls, gateway_ms, _ = called
     status, action, source = found.status, about["action"], about["source"]
     amount_minor, currency = about["amount_minor"], about["currency"]
     result = charge_result(
-        **about, (
-            user_id=ayment_, result==payme, product=_id, user_id=use, metric=id, st, state=us=st,
-            facts=us, r, counts=son=fo,
-        )nd.reason,  # fmt: skip
+        **about, payment_id=payment_id, user_id=user_id, status=status, reason=found.reason,
         replayed=replayed, gateway_ref=found.gateway_ref, attempt=calls, processed_at=at_ms,
         resolves=resolves, conflicts_with=found.conflicts_with,
     )  # fmt: skip
@@ -361,16 +249,12 @@ def answered(
         at=at_ms,
     )  # fmt: skip
     after = charge_state_after(
-        state=state, user_id=user_id, status=status, amount_minor=amount_minor, currency=currency,
-        replayed=replayed, payment_id=payment_id, at_ms=at_ms, action=action,
-    )  # fmt: skip
+        state, user_id, status, amount_minor, currency, replayed, payment_id, at_ms, action
+    )
     offset = None if source is None else source["offset"]
     facts = payment_id, user_id, action, status, found.reason, calls, replayed, resolves, offset
     counts = _counts(about, status, replayed, resolves)
-    return Answer(
-        user_id=user_id, result=result, product=about["product"], metric=metric, state=after, facts=facts,
-        counts=counts,
-    )  # fmt: skip
+    return Answer(user_id, result, about["product"], metric, after, facts, counts)
 
 
 def _counts(about: Mapping[str, Any], status: str, replayed: bool, resolves: bool) -> Counts:

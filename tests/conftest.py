@@ -24,15 +24,19 @@ hypothesis.settings.load_profile("busy")
 
 NEEDS_NO_SYSTEM = ("unit", "simulation", "gateways")
 """Folders that come last: small pieces fill the time that the long ones leave."""
-ONE_LANE = "tests/cluster/"
-"""Its tests share `cluster`, which is five hundred megabytes and four processes."""
+TOGETHER = {
+    "tests/cluster/": "cluster",  # share `cluster`: four processes, two gigabytes
+    "tests/integration/test_showcase.py": "showcase",  # take Kafka's own port where it is free
+    "tests/integration/test_up.py": "showcase",
+}
+"""Whose tests stay in one lane though they are several files."""
 
 
 class Lanes(LoadFileScheduling):  # type: ignore[misc] # has no types
-    """Tests side by side (-n): a file stays in one lane, for its fixtures; `ONE_LANE` as a whole does."""
+    """Tests side by side (-n): a file stays in one lane, for its fixtures; so does what is `TOGETHER`."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return ONE_LANE if nodeid.startswith(ONE_LANE) else str(super()._split_scope(nodeid))
+        return _file(nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
@@ -48,12 +52,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     longest: defaultdict[str, float] = defaultdict(float)
     for item in items:
-        longest[_file(item)] += _timeout_s(item)
-    items.sort(key=lambda item: (_folder(item) in NEEDS_NO_SYSTEM, -longest[_file(item)], _file(item)))
+        longest[_file(item.nodeid)] += _timeout_s(item)
+
+    def order(item: pytest.Item) -> tuple[bool, float, str]:
+        name = _file(item.nodeid)
+        return _folder(item) in NEEDS_NO_SYSTEM, -longest[name], name
+
+    items.sort(key=order)
 
 
-def _file(item: pytest.Item) -> str:
-    return ONE_LANE if item.nodeid.startswith(ONE_LANE) else item.nodeid.partition("::")[0]
+def _file(nodeid: str) -> str:
+    named = (name for prefix, name in TOGETHER.items() if nodeid.startswith(prefix))
+    return next(named, nodeid.partition("::")[0])
 
 
 def _folder(item: pytest.Item) -> str:

@@ -170,9 +170,11 @@ def test_a_gateway_that_is_down_is_said_once_when_it_begins_once_when_it_ends(sy
     worker.wait_for_line(" ready: ")
     system.gateway.stop()
     system.submit(Payments(seed=3).take(30))
-    worker.wait_for_line(r" ERROR gateways.guarded gateway simulated: breaker closed -> open.* breaker=open")
+    worker.wait_for_line(
+        r" ERROR gateways.resilient gateway simulated: breaker closed -> open.* breaker=open"
+    )
     system.gateway.start()
-    worker.wait_for_line(r" WARNING gateways.guarded gateway simulated: breaker half_open -> closed")
+    worker.wait_for_line(r" WARNING gateways.resilient gateway simulated: breaker half_open -> closed")
     worker.wait_for_line(r" charge succeeded .*resolves=true")
     assert 0 == worker.stop()
     lines = Lines(worker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,13 +68,16 @@ class Upgrade:
         self._tree = source_of(release, folder)
         new = system.worker.environment
         self._environments = {"new": new, "old": environment_of(self._tree, new)}
+        # the console script names a function of this release; -P: this checkout must not hide the other's
+        module = (sys.executable, "-P", "-m", "streamsocial_billing")
+        self._programs = {"new": system.worker.program, "old": module}
         self._payments = Mixed(7)
         self._round = 0
         self._renewals = 0  # payments that workers sent for subscriptions, not in `system.sent` yet
 
     def start(self, worker: WorkerProcess, release: str) -> None:
         """Start a worker on `old` or `new`; return when a task of it runs."""
-        worker.environment = self._environments[release]
+        worker.environment, worker.program = self._environments[release], self._programs[release]
         worker.start()
         worker.wait_ready()
 
@@ -168,7 +172,7 @@ class Upgrade:
 
     def _old_audit(self) -> None:
         done = subprocess.run(
-            [*self.system.worker.program, "audit", "--wait", "60"], env=self._environments["old"],
+            [*self._programs["old"], "audit", "--wait", "60"], env=self._environments["old"],
             capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
         assert 0 == done.returncode, done.stdout + done.stderr

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torture.proxy import Frames, Link, Proxies, api_key
 
 PRODUCE, END_TXN = 0, 26  # kafka.apache.org/protocol, "API Keys"
-HOLD_S = 0.6
-SOON_S = 0.3
+HOLD_S = 1.5
+SOON_S = 1.0
 """Well below HOLD_S: what is not held is there by then."""
 
 

@@ -203,11 +203,15 @@ def test_a_commit_during_which_another_producer_opens_is_fenced(point: str, line
 
 
 def test_a_producer_fenced_after_its_commit_commits_nothing_more(line: Line) -> None:
-    """What it committed stands; the next transaction is refused."""
+    """What it committed stands; the next transaction is refused.
+
+    Where confluent-kafka loses the fatal error in a delivery callback, that is an unknown outcome: the task
+    opens again either way.
+    """
     line.at["after_commit"] = line.open
     line.commit()
     assert ALL_OF_IT == line.committed()
-    with pytest.raises(TaskFenced):
+    with pytest.raises((TaskFenced, OutcomeUnknown)):
         line.commit()
 
 

@@ -25,7 +25,7 @@ run: install ## the main job once: local Kafka, gateway, two workers, SIGKILL, t
 up: install ## the same system, left running until Ctrl-C; what dies is started again (KAFKA=host:port or BROKERS=3)
 	$(BIN)/python -m showcase up
 
-unit: install ## the tests that need neither Java nor a broker, within a minute
+unit: install ## the tests that need neither Java nor a broker, in a minute and a half
 	$(BIN)/python -m pytest $(CI_RUN) $(SIDE_BY_SIDE) tests/unit tests/simulation
 
 test: lint ## set up, lint, then the tests of a CI run, against a real Kafka (docs/testing.md)

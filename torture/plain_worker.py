@@ -29,10 +29,11 @@ from streamsocial_billing.domain.decision import (
     first_entry,
 )
 from streamsocial_billing.domain.events import BadInput, PaymentEvent, charge_result, payment_metric
+from streamsocial_billing.domain.gateway_calls import ChargeRequest
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict, verdict
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.gateways.base import ChargeRequest, charge_until
+from streamsocial_billing.gateways.base import charge_until
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, Settings
 from tables.payments import payment_key

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple
 
 from streamsocial_billing.audit.books import Books, Entry, Result
 from streamsocial_billing.audit.checks import Problem
+from streamsocial_billing.domain.gateway_calls import NOT_CALLED
 from streamsocial_billing.domain.statuses import FINAL
-from streamsocial_billing.gateways.base import NOT_CALLED
 
 PARTS: Final = (
     "charged", "refunded", "declined", "failed", "rejected", "open", "repeats", "dead_letters", "waiting",

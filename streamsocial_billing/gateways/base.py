@@ -7,51 +7,17 @@ from typing import Protocol
 
 from streamsocial_billing.domain.gateway_calls import (
     NOT_CALLED,
-    Absent,
     Ambiguous,
     Answer,
     ChargeRequest,
-    Declined,
-    Found,
     Invalid,
-    KeyMismatch,
     Movement,
     NotSent,
     Outcome,
-    Owner,
     Query,
     RefundRequest,
-    Succeeded,
     Traits,
 )
-
-__all__ = [
-    "Absent",
-    "Ambiguous",
-    "Answer",
-    "ChargeRequest",
-    "Declined",
-    "Found",
-    "Gateway",
-    "Invalid",
-    "KeyMismatch",
-    "ListFailed",
-    "MAX_LISTED_MINOR",
-    "MIN_TRY_S",
-    "Movement",
-    "NOT_CALLED",
-    "NotSent",
-    "Outcome",
-    "Owner",
-    "Query",
-    "RefundRequest",
-    "Succeeded",
-    "Traits",
-    "call_until",
-    "charge_until",
-    "check_writable",
-    "unreadable",
-]
 
 MIN_TRY_S = 0.05
 """A try that would have less time than this is not begun: it could only turn "unsent" into doubt."""

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 from yarl import URL
 
-from streamsocial_billing.gateways.base import Ambiguous, NotSent
+from streamsocial_billing.domain.gateway_calls import Ambiguous, NotSent
 
 CONNECT_SHARE = 0.8
 """Part of the time-out that may pass before the request is sent: waiting longer is proven unsent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     Answer,
     ChargeRequest,

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streamsocial_billing.domain.card_numbers import mask_text
+from streamsocial_billing.domain.gateway_calls import Owner
 from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.domain.references import kind_of_reference
-from streamsocial_billing.gateways.base import Owner
 from streamsocial_billing.gateways.moved import Moved
 
 

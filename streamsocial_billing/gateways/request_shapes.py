@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from streamsocial_billing.gateways.base import Ambiguous, Invalid, KeyMismatch, NotSent, Outcome
+from streamsocial_billing.domain.gateway_calls import Ambiguous, Invalid, KeyMismatch, NotSent, Outcome
 
 Shape = TypeVar("Shape")
 Reply = TypeVar("Reply")

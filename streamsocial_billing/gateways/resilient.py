@@ -12,12 +12,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
 
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     NOT_CALLED,
     Ambiguous,
     Answer,
     ChargeRequest,
-    Gateway,
     Movement,
     NotSent,
     Outcome,
@@ -25,6 +24,7 @@ from streamsocial_billing.gateways.base import (
     RefundRequest,
     Traits,
 )
+from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.breaker import Breaker, Rules
 from streamsocial_billing.gateways.http import CONNECT_SHARE
 

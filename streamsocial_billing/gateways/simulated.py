@@ -13,11 +13,10 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     Answer,
     ChargeRequest,
-    ListFailed,
     Movement,
     NotSent,
     Outcome,
@@ -25,6 +24,7 @@ from streamsocial_billing.gateways.base import (
     RefundRequest,
     Traits,
 )
+from streamsocial_billing.gateways.base import ListFailed
 from streamsocial_billing.gateways.http import (
     EXCEPTIONS,
     Places,

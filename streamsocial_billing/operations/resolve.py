@@ -11,11 +11,12 @@ from typing import Any, Final, NamedTuple
 from faust_exactly_once import Event
 from streamsocial_billing.domain.card_numbers import mask_text
 from streamsocial_billing.domain.events import BadInput
+from streamsocial_billing.domain.gateway_calls import Absent, Found, Query
+from streamsocial_billing.domain.gateway_calls import Answer as GatewayAnswer
 from streamsocial_billing.domain.outcomes import Called, Verdict, account_forbids, question
 from streamsocial_billing.domain.statuses import BY_HAND, OPEN
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.gateways.base import Absent, Found, Gateway, Query
-from streamsocial_billing.gateways.base import Answer as GatewayAnswer
+from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.operations.handler import Done, Refused
 from streamsocial_billing.payments.calling import ask

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from typing import NamedTuple
 
 from streamsocial_billing.domain.decision import past_window
+from streamsocial_billing.domain.gateway_calls import Answer, ChargeRequest, Outcome, Query, RefundRequest
 from streamsocial_billing.domain.outcomes import (
     INTERNAL_ERROR,
     TOO_OLD_TO_CALL,
@@ -18,15 +19,7 @@ from streamsocial_billing.domain.outcomes import (
     verdict,
 )
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.gateways.base import (
-    Answer,
-    ChargeRequest,
-    Gateway,
-    Outcome,
-    Query,
-    RefundRequest,
-    call_until,
-)
+from streamsocial_billing.gateways.base import Gateway, call_until
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,11 @@ from typing import Protocol
 from faust_exactly_once import Event, current_unit
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS, Charge, Decision, decide
 from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.gateway_calls import ChargeRequest
 from streamsocial_billing.domain.known import Known
 from streamsocial_billing.domain.outcomes import Called
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.gateways.base import ChargeRequest, Gateway
+from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.payments.bad_input import Reader
 from streamsocial_billing.payments.calling import Call, call
 from streamsocial_billing.payments.following import Follow

@@ -20,12 +20,13 @@ from streamsocial_billing.domain.decision import (
     first_entry,
 )
 from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.gateway_calls import RefundRequest
 from streamsocial_billing.domain.known import Known, Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
 from streamsocial_billing.domain.refund_rules import Allowed, Held, Refused, judge, wish_of, with_reserved
 from streamsocial_billing.domain.statuses import FINAL
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.gateways.base import Gateway, RefundRequest
+from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.payments.calling import Call, call
 from streamsocial_billing.payments.following import Follow
 from streamsocial_billing.payments.record_outcome import Change, entry_row, record, record_first

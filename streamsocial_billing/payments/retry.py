@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from faust_exactly_once import Event, current_unit
 from streamsocial_billing.domain.decision import is_due
 from streamsocial_billing.domain.events import BadInput, Nudge, gateway_key_of
+from streamsocial_billing.domain.gateway_calls import ChargeRequest, RefundRequest
 from streamsocial_billing.domain.known import Known
 from streamsocial_billing.domain.next_step import (
     Ask,
@@ -22,7 +23,7 @@ from streamsocial_billing.domain.next_step import (
 )
 from streamsocial_billing.domain.outcomes import INTERNAL_ERROR, Called, Verdict, question, verdict_of_answer
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.gateways.base import ChargeRequest, Gateway, RefundRequest
+from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.payments.bad_input import Reader
 from streamsocial_billing.payments.calling import Call, ask, call
 from streamsocial_billing.payments.following import Following

@@ -9,8 +9,9 @@ from typing import Any, Final
 import orjson
 
 from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.gateway_calls import Found, Query
 from streamsocial_billing.domain.statuses import OPEN
-from streamsocial_billing.gateways.base import Found, Gateway, Query
+from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.reconciliation.breaks import TIMING, break_id
 from streamsocial_billing.reconciliation.gateway_lists import ASK_MOST, ask_once, ask_twice, told
 

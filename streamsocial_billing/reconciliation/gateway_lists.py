@@ -7,8 +7,9 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from streamsocial_billing.domain.gateway_calls import Absent, Answer, Found, Movement, Query
 from streamsocial_billing.domain.references import is_our_reference, kind_of_reference
-from streamsocial_billing.gateways.base import Absent, Answer, Found, Gateway, ListFailed, Movement, Query
+from streamsocial_billing.gateways.base import Gateway, ListFailed
 from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.reconciliation.store import ADD_B, BATCH_ROWS
 

@@ -14,8 +14,8 @@ from typing import Any, Final
 import orjson
 
 from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.gateway_calls import Traits
 from streamsocial_billing.domain.statuses import OPEN
-from streamsocial_billing.gateways.base import Traits
 from streamsocial_billing.subscriptions.periods import DAY_MS, first_from, index_at, name_of, start_of
 from tables.payments import Entry, PaymentEntry, SmallEntry
 from tables.subscriptions import Pending, Subscription

@@ -12,20 +12,20 @@ from support.simulator import SimulatorProcess
 from support.stripe_server import StripeServer
 
 from streamsocial_billing.domain.events import gateway_key_of
-from streamsocial_billing.gateways import (
+from streamsocial_billing.domain.gateway_calls import (
     Absent,
     ChargeRequest,
     Declined,
     Found,
-    Gateway,
     Invalid,
     KeyMismatch,
     Owner,
     Query,
     RefundRequest,
-    SimulatedGateway,
     Succeeded,
 )
+from streamsocial_billing.gateways.base import Gateway
+from streamsocial_billing.gateways.simulated import SimulatedGateway
 from streamsocial_billing.gateways.stripe.client import StripeGateway
 
 CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "")

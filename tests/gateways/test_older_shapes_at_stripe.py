@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.stripe_server import StripeServer
 
-from streamsocial_billing.gateways import ChargeRequest, KeyMismatch, Outcome, Succeeded
+from streamsocial_billing.domain.gateway_calls import ChargeRequest, KeyMismatch, Outcome, Succeeded
 from streamsocial_billing.gateways.stripe.client import StripeGateway
 
 OLD = {"amount": 999, "currency": "eur", "source": "tok_visa", "metadata": {"ref": "ss1_k", "more": "x" * 99}}

@@ -11,7 +11,7 @@ import pytest
 from support.wiremock_server import WireMock
 
 from streamsocial_billing.domain.events import gateway_key_of
-from streamsocial_billing.gateways import (
+from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
     ChargeRequest,

@@ -8,7 +8,13 @@ import pytest
 from support.paypal_server import MOST, PayPalServer
 
 from streamsocial_billing.domain.events import gateway_key_of
-from streamsocial_billing.gateways import ChargeRequest, KeyMismatch, Owner, RefundRequest, Succeeded
+from streamsocial_billing.domain.gateway_calls import (
+    ChargeRequest,
+    KeyMismatch,
+    Owner,
+    RefundRequest,
+    Succeeded,
+)
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.paypal.client import PayPalGateway
 from streamsocial_billing.gateways.provider_event import Whose, whose

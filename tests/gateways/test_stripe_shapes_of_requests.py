@@ -10,7 +10,7 @@ import pytest
 import stripe
 from support.stripe_mock import StripeMock
 
-from streamsocial_billing.gateways import ChargeRequest, Query, RefundRequest
+from streamsocial_billing.domain.gateway_calls import ChargeRequest, Query, RefundRequest
 from streamsocial_billing.gateways.stripe.client import StripeGateway
 
 CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "tok_visa")

@@ -23,8 +23,8 @@ from support.system import Payments, System, payment
 from support.web_client import get
 
 from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.gateway_calls import ChargeRequest, Succeeded
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.gateways.base import ChargeRequest, Succeeded
 from streamsocial_billing.gateways.configured import configured_gateways
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from streamsocial_billing.kafka.committed import CommittedLog

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from support.simulator import SimulatorProcess
 
-from streamsocial_billing.gateways import (
+from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     ChargeRequest,
     Declined,
@@ -19,10 +19,10 @@ from streamsocial_billing.gateways import (
     KeyMismatch,
     NotSent,
     Outcome,
-    SimulatedGateway,
     Succeeded,
-    charge_until,
 )
+from streamsocial_billing.gateways.base import charge_until
+from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 REQUEST = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "pm_card_visa")
 

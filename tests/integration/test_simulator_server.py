@@ -18,7 +18,8 @@ import aiohttp
 import pytest
 from support.simulator import ROOT, SimulatorProcess, simulator_command
 
-from streamsocial_billing.gateways import Ambiguous, ChargeRequest, SimulatedGateway, Succeeded
+from streamsocial_billing.domain.gateway_calls import Ambiguous, ChargeRequest, Succeeded
+from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 CHARGE = {"amount": 500, "currency": "EUR", "payment_method": "pm_card_visa", "metadata": {"ref": "r1"}}
 

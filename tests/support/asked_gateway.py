@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from support.scripted_gateway import ScriptedGateway
 
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     Answer,
     ChargeRequest,
     Outcome,

@@ -5,7 +5,7 @@ So an open payment is asked for by reference at its first try, which takes 18 ho
 
 from streamsocial_billing.app import create_app
 from streamsocial_billing.cli.main import the_settings
-from streamsocial_billing.gateways.base import Traits
+from streamsocial_billing.domain.gateway_calls import Traits
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 WINDOW_S = 4.0

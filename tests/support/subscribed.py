@@ -8,7 +8,7 @@ from support.one_task import START_MS, OneTask
 from support.orders import answers
 
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.gateways.base import Ambiguous, Found
+from streamsocial_billing.domain.gateway_calls import Ambiguous, Found
 from streamsocial_billing.settings import PAYMENTS
 from streamsocial_billing.subscriptions.periods import DAY_MS
 from streamsocial_billing.subscriptions.renewal import renewal_id

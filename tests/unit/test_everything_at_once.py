@@ -24,8 +24,7 @@ from support.orders import resolve, switch
 from support.scripted_gateway import ScriptedGateway
 
 from streamsocial_billing.domain.events import PaymentEvent, gateway_key
-from streamsocial_billing.domain.statuses import FINAL
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
     Answer,
@@ -38,6 +37,7 @@ from streamsocial_billing.gateways.base import (
     RefundRequest,
     Succeeded,
 )
+from streamsocial_billing.domain.statuses import FINAL
 from streamsocial_billing.settings import PAYMENTS
 
 CAPTURED = 500

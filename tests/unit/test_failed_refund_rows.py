@@ -12,7 +12,7 @@ from support.one_task import OneTask
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.gateways.base import Ambiguous, Outcome
+from streamsocial_billing.domain.gateway_calls import Ambiguous, Outcome
 from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD
 from streamsocial_billing.payments.reported_by_gateway import external_id
 from streamsocial_billing.payments.retention import SMALL_RETENTION_MS

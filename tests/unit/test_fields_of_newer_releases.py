@@ -18,7 +18,7 @@ from support.subscribed import subscribe
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.gateways.base import Ambiguous
+from streamsocial_billing.domain.gateway_calls import Ambiguous
 from streamsocial_billing.settings import GATEWAY_EVENTS
 
 NEWER = "tax_minor"

@@ -19,7 +19,7 @@ from support.orders import order, switch
 from support.scripted_gateway import ScriptedGateway
 
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.gateways.base import NotSent
+from streamsocial_billing.domain.gateway_calls import NotSent
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.operations.kill_switch import STOP
 from streamsocial_billing.payments.gateway_availability import ALL_STATES, NOT_CONFIGURED, Gatekeeper

@@ -7,18 +7,18 @@ from dataclasses import replace
 import pytest
 from support.scripted_gateway import ScriptedGateway
 
-from streamsocial_billing.gateways import (
+from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     ChargeRequest,
     Declined,
-    InstantGateway,
     Invalid,
     KeyMismatch,
     NotSent,
     Outcome,
     Succeeded,
-    charge_until,
 )
+from streamsocial_billing.gateways.base import charge_until
+from streamsocial_billing.gateways.instant import InstantGateway
 
 REQUEST = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "pm_card_visa")
 

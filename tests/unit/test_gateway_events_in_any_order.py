@@ -23,8 +23,8 @@ from support.gateway_said import foreign, ours
 from support.one_task import OneTask
 
 from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.gateway_calls import Ambiguous, ChargeRequest, Outcome
 from streamsocial_billing.domain.gateway_events import GatewayEvent
-from streamsocial_billing.gateways.base import Ambiguous, ChargeRequest, Outcome
 from streamsocial_billing.settings import GATEWAY_EVENTS, PAYMENTS
 
 

@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 import pytest
 
-from streamsocial_billing.gateways import (
+from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     ChargeRequest,
     Declined,
@@ -19,11 +19,11 @@ from streamsocial_billing.gateways import (
     KeyMismatch,
     NotSent,
     Outcome,
-    SimulatedGateway,
     Succeeded,
 )
 from streamsocial_billing.gateways.simulated import (
     EXCEPTIONS,
+    SimulatedGateway,
     outcome_of_exception,
     outcome_of_reply,
     retry_after_s,

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 import stripe
 
-from streamsocial_billing.gateways import (
+from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     ChargeRequest,
     Declined,

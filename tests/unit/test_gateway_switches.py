@@ -12,8 +12,8 @@ from support.orders import answers, order, switch
 from support.scripted_gateway import ScriptedGateway
 
 from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.gateway_calls import Ambiguous, NotSent, Outcome
 from streamsocial_billing.domain.times import utc
-from streamsocial_billing.gateways.base import Ambiguous, NotSent, Outcome
 from streamsocial_billing.operations.commands import Command, key_of_every_task
 from streamsocial_billing.operations.kill_switch import STOP, newest_of
 from streamsocial_billing.settings import COMMANDS, PAYMENTS

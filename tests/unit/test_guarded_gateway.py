@@ -11,8 +11,7 @@ import pytest
 from support.scripted_gateway import ScriptedGateway
 from support.virtual_time import VirtualTimeLoop
 
-from streamsocial_billing.gateways import resilient as guarded
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     NOT_CALLED,
     Absent,
     Ambiguous,
@@ -28,6 +27,7 @@ from streamsocial_billing.gateways.base import (
     RefundRequest,
     Succeeded,
 )
+from streamsocial_billing.gateways import resilient as guarded
 from streamsocial_billing.gateways.breaker import Rules
 from streamsocial_billing.gateways.resilient import Guarded, went_well
 

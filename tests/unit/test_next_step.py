@@ -6,6 +6,7 @@ import pytest
 
 from streamsocial_billing.domain.decision import first_entry
 from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.gateway_calls import Traits
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.next_step import (
     Ask,
@@ -20,7 +21,6 @@ from streamsocial_billing.domain.next_step import (
     next_step,
 )
 from streamsocial_billing.domain.outcomes import Called, Verdict
-from streamsocial_billing.gateways.base import Traits
 from tables.payments import PaymentEntry
 
 NOW = 1_790_000_000_000

@@ -17,7 +17,7 @@ from support.orders import resolve
 from streamsocial_billing.audit.outcomes import Breakdown, breakdown
 from streamsocial_billing.audit.watching import ROUND_EVERY_MS, Checked, LiveAudit, as_json
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.gateways.base import Declined, Invalid, KeyMismatch
+from streamsocial_billing.domain.gateway_calls import Declined, Invalid, KeyMismatch
 from streamsocial_billing.settings import COMMANDS, PAYMENTS
 from streamsocial_billing.web.audit import AuditMetrics, summary
 

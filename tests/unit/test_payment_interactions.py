@@ -16,7 +16,7 @@ from support.subscribed import OURS, days, refs, sub, subscribe
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.gateways.base import Absent, Ambiguous, Found, KeyMismatch, Outcome
+from streamsocial_billing.domain.gateway_calls import Absent, Ambiguous, Found, KeyMismatch, Outcome
 from streamsocial_billing.payments.waiting_refunds import CHARGE_MAY_COME_MS
 
 LOST: list[Outcome | Exception] = [Ambiguous("reset", ask_only=True)] * 99

@@ -10,8 +10,7 @@ from support.one_task import OneTask
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.domain.events import PaymentEvent, gateway_key
-from streamsocial_billing.domain.statuses import OPEN
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     Declined,
     Found,
@@ -20,6 +19,7 @@ from streamsocial_billing.gateways.base import (
     NotSent,
     Outcome,
 )
+from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.settings import PAYMENTS
 from tables.payments import ObservedEntry
 

@@ -20,7 +20,7 @@ from support.webhook_payloads import (
 )
 
 from streamsocial_billing.domain.events import PaymentEvent, gateway_key_of
-from streamsocial_billing.gateways.base import Ambiguous, Owner
+from streamsocial_billing.domain.gateway_calls import Ambiguous, Owner
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.paypal.own_fields import custom_ids
 from streamsocial_billing.gateways.provider_event import gateway_events, whose, whose_by_charge

@@ -25,8 +25,7 @@ from support.one_task import OneTask
 from support.scripted_gateway import ScriptedGateway
 
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.domain.statuses import OPEN
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     Declined,
     KeyMismatch,
@@ -35,6 +34,7 @@ from streamsocial_billing.gateways.base import (
     RefundRequest,
     Succeeded,
 )
+from streamsocial_billing.domain.statuses import OPEN
 
 CAPTURED = 500
 

@@ -9,7 +9,7 @@ from support.one_task import OneTask
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.domain.events import PaymentEvent, gateway_key
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
     Declined,

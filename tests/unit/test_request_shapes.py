@@ -2,7 +2,7 @@
 
 import pytest
 
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     Declined,
     Invalid,

@@ -11,7 +11,7 @@ from support.one_task import OneTask
 from support.orders import answers, resolve, switch
 
 from streamsocial_billing.domain.events import PaymentEvent, gateway_key_of
-from streamsocial_billing.gateways.base import Absent, Ambiguous, Answer, Found, NotSent
+from streamsocial_billing.domain.gateway_calls import Absent, Ambiguous, Answer, Found, NotSent
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.settings import COMMANDS
 

@@ -8,7 +8,7 @@ from support.one_task import OneTask
 
 from streamsocial_billing.domain.decision import SCHEDULE_S
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
     Answer,

@@ -24,7 +24,7 @@ from support.memory_kafka import ENDINGS
 from support.one_task import OneTask
 
 from streamsocial_billing.domain.events import Nudge, PaymentEvent
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     ChargeRequest,
     Declined,

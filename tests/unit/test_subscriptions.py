@@ -9,7 +9,7 @@ from support.one_task import START_MS, OneTask
 from support.subscribed import DAY_S, OURS, attempts, days, found, pay, refs, sub, subscribe, unknown
 
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.gateways.base import Declined
+from streamsocial_billing.domain.gateway_calls import Declined
 from streamsocial_billing.settings import PAYMENTS, Settings
 from streamsocial_billing.subscriptions.periods import DAY_MS, start_of
 from streamsocial_billing.subscriptions.renewal import renewal_id, subscription_of

@@ -9,7 +9,7 @@ from support.one_task import OneTask
 
 from faust_exactly_once.errors import StoreFailed
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.gateways.base import Ambiguous
+from streamsocial_billing.domain.gateway_calls import Ambiguous
 from streamsocial_billing.timers.retention import RetentionTimer
 
 DAY_S = 24 * HOUR_S

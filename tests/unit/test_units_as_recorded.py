@@ -21,7 +21,7 @@ from support.orders import resolve
 from support.subscribed import subscribe
 
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.gateways.base import (
+from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
     Declined,

@@ -28,8 +28,8 @@ from support.webhook_payloads import (
     stripe_signature,
 )
 
+from streamsocial_billing.domain.gateway_calls import Absent, Ambiguous, NotSent, Owner
 from streamsocial_billing.domain.gateway_events import GatewayEvent
-from streamsocial_billing.gateways.base import Absent, Ambiguous, NotSent, Owner
 from streamsocial_billing.intake.http_replies import Reply
 from streamsocial_billing.intake.webhooks.receiver import (
     MAX_AT_ONCE,

@@ -25,7 +25,7 @@ from support.webhook_payloads import (
 )
 
 from streamsocial_billing.domain.events import gateway_key_of
-from streamsocial_billing.gateways.base import Owner
+from streamsocial_billing.domain.gateway_calls import Owner
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.paypal.own_fields import custom_ids
 from streamsocial_billing.gateways.provider_event import (

@@ -17,10 +17,7 @@ from typing import Any
 import aiohttp
 import orjson
 
-from streamsocial_billing.domain.money import EXPONENTS
-from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.gateways.base import (
-    MIN_TRY_S,
+from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
     Answer,
@@ -29,7 +26,6 @@ from streamsocial_billing.gateways.base import (
     Found,
     Invalid,
     KeyMismatch,
-    ListFailed,
     Movement,
     NotSent,
     Outcome,
@@ -39,6 +35,9 @@ from streamsocial_billing.gateways.base import (
     Succeeded,
     Traits,
 )
+from streamsocial_billing.domain.money import EXPONENTS
+from streamsocial_billing.domain.times import now_ms
+from streamsocial_billing.gateways.base import MIN_TRY_S, ListFailed
 from streamsocial_billing.gateways.http import (
     Places,
     base_url,

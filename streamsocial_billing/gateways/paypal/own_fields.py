@@ -17,8 +17,8 @@ from itertools import product
 from string import ascii_letters, digits
 from typing import Any, Final
 
+from streamsocial_billing.domain.gateway_calls import Owner
 from streamsocial_billing.domain.references import is_our_reference, kind_of_reference
-from streamsocial_billing.gateways.base import Owner
 
 MOST: Final = 127
 """The longest `invoice_id` and `custom_id` (developer.paypal.com/docs/api/payments/v2, capture refund)."""

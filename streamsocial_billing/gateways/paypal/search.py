@@ -10,16 +10,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from streamsocial_billing.domain.gateway_calls import Movement, Owner
 from streamsocial_billing.domain.money import exponent_of
 from streamsocial_billing.domain.references import our_reference
-from streamsocial_billing.gateways.base import (
-    MAX_LISTED_MINOR,
-    ListFailed,
-    Movement,
-    Owner,
-    check_writable,
-    unreadable,
-)
+from streamsocial_billing.gateways.base import MAX_LISTED_MINOR, ListFailed, check_writable, unreadable
 from streamsocial_billing.gateways.moved import DISPUTE_WON, paypal_kind
 from streamsocial_billing.gateways.paypal.own_fields import number_of, words_of
 

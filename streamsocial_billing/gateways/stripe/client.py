@@ -16,16 +16,13 @@ from typing import Any
 import aiohttp
 import stripe
 
-from streamsocial_billing.domain.money import CURRENCIES, EXPONENTS
-from streamsocial_billing.gateways.base import (
-    MIN_TRY_S,
+from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
     Answer,
     ChargeRequest,
     Found,
     Invalid,
-    ListFailed,
     Movement,
     NotSent,
     Outcome,
@@ -34,6 +31,8 @@ from streamsocial_billing.gateways.base import (
     RefundRequest,
     Traits,
 )
+from streamsocial_billing.domain.money import CURRENCIES, EXPONENTS
+from streamsocial_billing.gateways.base import MIN_TRY_S, ListFailed
 from streamsocial_billing.gateways.http import (
     Places,
     base_url,

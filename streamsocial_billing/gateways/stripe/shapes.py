@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from streamsocial_billing.domain.references import our_reference
-from streamsocial_billing.gateways.base import (
-    MAX_LISTED_MINOR,
+from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
     Answer,
@@ -26,9 +24,9 @@ from streamsocial_billing.gateways.base import (
     Query,
     RefundRequest,
     Succeeded,
-    check_writable,
-    unreadable,
 )
+from streamsocial_billing.domain.references import our_reference
+from streamsocial_billing.gateways.base import MAX_LISTED_MINOR, check_writable, unreadable
 from streamsocial_billing.gateways.http import retry_after_s
 from streamsocial_billing.gateways.moved import (
     Moved,

@@ -11,8 +11,8 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from streamsocial_billing.domain.gateway_calls import Owner
 from streamsocial_billing.gateways import moved
-from streamsocial_billing.gateways.base import Owner
 from streamsocial_billing.gateways.provider_event import Subject, Told, Unreadable, code_of, part_of, text_of
 from streamsocial_billing.gateways.stripe.shapes import SOFT, decline_reason, metadata_of
 

@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol, runtime_checkable
 import orjson
 
 from streamsocial_billing.domain.events import BadInput
+from streamsocial_billing.domain.gateway_calls import Absent, Ambiguous, NotSent, Owner
 from streamsocial_billing.domain.gateway_events import GatewayEvent
-from streamsocial_billing.gateways.base import Absent, Ambiguous, NotSent, Owner
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.provider_event import (
     Subject,

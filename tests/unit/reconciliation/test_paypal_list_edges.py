@@ -10,7 +10,8 @@ import pytest
 from support.small_books import OLD, classes, reconciled, result
 
 from streamsocial_billing.domain.events import gateway_key_of
-from streamsocial_billing.gateways.base import ListFailed, Movement
+from streamsocial_billing.domain.gateway_calls import Movement
+from streamsocial_billing.gateways.base import ListFailed
 from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.paypal.search import movement_of
 from streamsocial_billing.gateways.settlement_lines import Line

@@ -98,3 +98,23 @@ class Places:
             yield ends - time.monotonic()
         finally:
             self._places.release()
+
+
+class Pooled:
+    """A client with a pool of its own: at most `max_connections` calls in flight, others wait their turn."""
+
+    def __init__(self, max_connections: int) -> None:
+        self._max_connections = max_connections
+        self._places = Places(max_connections)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        """Open the connection pool; no connection is made yet, proxies of the environment are not used."""
+        if self._session is None:
+            self._session = open_session(self._max_connections)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import aiohttp
 import orjson
 from yarl import URL
 
@@ -27,10 +26,9 @@ from streamsocial_billing.domain.gateway_calls import (
 from streamsocial_billing.gateways.base import ListFailed
 from streamsocial_billing.gateways.http import (
     EXCEPTIONS,
-    Places,
+    Pooled,
     base_url,
     call_timeout,
-    open_session,
     outcome_of_exception,
     retry_after_s,
 )
@@ -44,7 +42,7 @@ OUT_OF_ORDER_MS = 60_000
 """The list is in the order of commits: older than this before the window, nothing of it can follow."""
 
 
-class SimulatedGateway:
+class SimulatedGateway(Pooled):
     """The gateway at `url`; `max_connections` bounds the calls in flight, further ones wait their turn.
 
     Raises ValueError for a url that is not http(s)://host[:port].
@@ -56,26 +54,13 @@ class SimulatedGateway:
     """It never forgets a key; the window is that of Stripe, whose stand-in it is."""
 
     def __init__(self, url: str, max_connections: int = 500) -> None:
+        super().__init__(max_connections)
         self._v1 = base_url(url) / "v1"
         self._urls = {"charge": self._v1 / "charges", "refund": self._v1 / "refunds"}
-        self._max_connections = max_connections
-        self._places = Places(max_connections)
-        self._session: aiohttp.ClientSession | None = None
 
     def __str__(self) -> str:
         """What a log line calls it."""
         return f"gateway {self.name} at {self._v1.origin()}"
-
-    async def start(self) -> None:
-        """Open the connection pool; no connection is made yet, proxies of the environment are not used."""
-        if self._session is None:
-            self._session = open_session(self._max_connections)
-
-    async def close(self) -> None:
-        """Close all connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
 
     async def charge(self, request: ChargeRequest, *, timeout_s: float) -> Outcome:
         """POST the charge once; see `Gateway.charge`."""
@@ -180,27 +165,22 @@ def _movement(kind: str, row: dict[str, Any]) -> Movement:
         raise ListFailed(f"a {kind} of the simulated gateway cannot be read") from error
 
 
-def _metadata(request: ChargeRequest | RefundRequest) -> dict[str, str]:
-    return {
-        "ref": request.idempotency_key,
-        "payment_id": request.payment_id,
-        "user_id": request.user_id,
-        "fingerprint": request.fingerprint,
-    }
-
-
 def _charge_body(request: ChargeRequest) -> bytes:
     return orjson.dumps(
         {
             "amount": request.amount_minor,
             "currency": request.currency,
             "payment_method": request.payment_method,
-            "metadata": _metadata(request),
+            "metadata": stripe_shapes.metadata_for(request),
         }
     )
 
 
 def _refund_body(request: RefundRequest) -> bytes:
     return orjson.dumps(
-        {"charge": request.charge_ref, "amount": request.amount_minor, "metadata": _metadata(request)}
+        {
+            "charge": request.charge_ref,
+            "amount": request.amount_minor,
+            "metadata": stripe_shapes.metadata_for(request),
+        }
     )

@@ -39,10 +39,9 @@ from streamsocial_billing.domain.money import EXPONENTS
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import MIN_TRY_S, ListFailed
 from streamsocial_billing.gateways.http import (
-    Places,
+    Pooled,
     base_url,
     call_timeout,
-    open_session,
     outcome_of_exception,
     retry_after_s,
 )
@@ -81,7 +80,7 @@ REFUND_REFUSALS = frozenset({
 Request = ChargeRequest | RefundRequest
 
 
-class PayPalGateway:
+class PayPalGateway(Pooled):
     """The merchant of these credentials; raises ValueError for a url that is not http(s)://host[:port]."""
 
     name = "paypal"
@@ -91,12 +90,10 @@ class PayPalGateway:
         self, client_id: str, client_secret: str, url: str = "https://api-m.paypal.com", *,
         max_connections: int = 500,
     ) -> None:  # fmt: skip
+        super().__init__(max_connections)
         self._url = str(base_url(url)).rstrip("/")
         self._login = aiohttp.encode_basic_auth(client_id, client_secret)
         self.account = client_id  # public; each REST app belongs to one merchant
-        self._connections = max_connections
-        self._places = Places(max_connections)
-        self._session: aiohttp.ClientSession | None = None
         self._token = ""
         self._token_until = 0.0
         self._asking = asyncio.Lock()
@@ -104,17 +101,6 @@ class PayPalGateway:
     def __str__(self) -> str:
         """What a log line calls it."""
         return f"gateway {self.name} at {self._url}"
-
-    async def start(self) -> None:
-        """Open the connection pool."""
-        if self._session is None:
-            self._session = open_session(self._connections)
-
-    async def close(self) -> None:
-        """Close all connections."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
 
     async def charge(self, request: ChargeRequest, *, timeout_s: float) -> Outcome:
         """Create the order, which captures at once; capture it where PayPal left that to us."""

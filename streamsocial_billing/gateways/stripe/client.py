@@ -164,7 +164,7 @@ class StripeGateway:
         return await self._send(request, timeout_s, [{
             "amount": request.amount_minor,
             "currency": request.currency.lower(),
-            "metadata": _metadata(request),
+            "metadata": stripe_shapes.metadata_for(request),
             **_source(request.payment_method),
         }], self._client.v1.charges.create_async)  # fmt: skip
 
@@ -173,7 +173,7 @@ class StripeGateway:
         return await self._send(request, timeout_s, [{
             "charge": request.charge_ref,
             "amount": request.amount_minor,
-            "metadata": _metadata(request),
+            "metadata": stripe_shapes.metadata_for(request),
         }], self._client.v1.refunds.create_async)  # fmt: skip
 
     async def find(self, query: Query, *, timeout_s: float) -> Answer:
@@ -361,12 +361,3 @@ def _source(payment_method: str) -> dict[str, str]:
     if not customer.startswith("cus_"):
         return {"source": payment_method}
     return {"customer": customer, "source": card} if card else {"customer": customer}
-
-
-def _metadata(request: ChargeRequest | RefundRequest) -> dict[str, str]:
-    return {
-        "ref": request.idempotency_key,
-        "payment_id": request.payment_id,
-        "user_id": request.user_id,
-        "fingerprint": request.fingerprint,
-    }

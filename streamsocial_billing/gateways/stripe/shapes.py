@@ -175,6 +175,16 @@ def decline_reason(row: dict[str, Any]) -> str:
     return "declined"
 
 
+def metadata_for(request: ChargeRequest | RefundRequest) -> dict[str, str]:
+    """What each of our calls carries as metadata; `metadata_of` reads it back."""
+    return {
+        "ref": request.idempotency_key,
+        "payment_id": request.payment_id,
+        "user_id": request.user_id,
+        "fingerprint": request.fingerprint,
+    }
+
+
 def metadata_of(row: dict[str, Any]) -> dict[str, str]:
     """The texts of an object's metadata."""
     metadata = row.get("metadata")

@@ -27,6 +27,16 @@ def business_key(user_id: str, business_ref: str) -> str:
     return f"{user_id}/{business_ref}"
 
 
+def charges_of(row: BusinessRef) -> list[str]:
+    """The charges that a row names, in its order."""
+    return [row["payment_id"], *row.get("also", ())]
+
+
+def naming(charge: str, *also: str) -> BusinessRef:
+    """The row that names these charges."""
+    return {"payment_id": charge, "also": list(also)} if also else {"payment_id": charge}
+
+
 def declare_business_refs(app: faust.App, **options: Any) -> Any:
     """Declare the table `business_refs`: `user_id/business_ref` -> BusinessRef, partitioned by user_id."""
     return app.Table(

@@ -18,8 +18,7 @@ from streamsocial_billing.payments.bad_input import Reader
 from streamsocial_billing.payments.calling import Call, call
 from streamsocial_billing.payments.following import Follow
 from streamsocial_billing.payments.record_outcome import record
-from streamsocial_billing.payments.unit_writer import Books as Books
-from streamsocial_billing.payments.unit_writer import received
+from streamsocial_billing.payments.unit_writer import Books, received
 from streamsocial_billing.settings import Settings
 from tables.payments import Entry
 

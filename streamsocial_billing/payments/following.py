@@ -41,9 +41,9 @@ class Following:
 
         Only keys of the change's own user are touched.
         """
-        user_id, payment_id, at_ms, _, _, _, entry, warning, _ = change
-        if warning is not None:
-            _warn(change, *warning)
+        user_id, payment_id, at_ms, entry = change.user_id, change.payment_id, change.at_ms, change.outcome
+        if change.warning is not None:
+            _warn(change, *change.warning)
         if entry is None:
             return
         if entry["status"] == "parked":

@@ -26,7 +26,7 @@ from streamsocial_billing.domain.events import charge_result, payment_metric
 from streamsocial_billing.domain.known import Known, Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
 from streamsocial_billing.domain.statuses import FINAL, OPEN
-from tables.business_refs import business_key
+from tables.business_refs import business_key, naming
 from tables.charges import ChargeState
 from tables.open_payments import OpenPayment
 from tables.payments import Entry, PaymentEntry, SettledBy, payment_key, written
@@ -108,7 +108,7 @@ def record_first(
     received: Received, known: Known, entry: PaymentEntry, called: Called, *rows: Row
 ) -> Change:
     """The outcome of a payment that had no entry, or an observed one; `rows`: what changes with it."""
-    user_id, payment_id, _, _, state, _ = known
+    user_id, payment_id, state = known.user_id, known.payment_id, known.state
     at_ms = entry["processed_at"]
     key, counts = payment_key(user_id, payment_id), NOTHING
     changed: tuple[Row, ...] = (("payments", key, written(entry)), *rows)
@@ -116,8 +116,8 @@ def record_first(
         changed = (*changed, ("open_payments", key, open_payment(entry)))
         counts = _parked(None, entry)
     if entry["business_ref"] is not None and entry["action"] == "charge" and holds(entry):
-        named = business_key(user_id, entry["business_ref"])
-        changed = (*changed, ("business_refs", named, {"payment_id": payment_id}))
+        key_of_ref = business_key(user_id, entry["business_ref"])
+        changed = (*changed, ("business_refs", key_of_ref, naming(payment_id)))
     answer = answered(_of_event(received), user_id, payment_id, state, called, at_ms)
     fresh = key if known.entry is None else None
     return Change(user_id, payment_id, at_ms, changed, answer, counts, entry, None, fresh)
@@ -125,7 +125,7 @@ def record_first(
 
 def record_known(received: Received, known: Known, decision: Replay | Open | Reject, at_ms: int) -> Change:
     """The answer of an event that leaves its payment what it was."""
-    user_id, payment_id, _, _, state, _ = known
+    user_id, payment_id, state = known.user_id, known.payment_id, known.state
     attempts, rows, counts = 0, NO_ROWS, NOTHING
     if isinstance(decision, Reject):
         found = Verdict("rejected", decision.reason, conflicts_with=decision.conflicts_with)

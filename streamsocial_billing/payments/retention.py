@@ -7,7 +7,7 @@ from typing import Final
 from streamsocial_billing.domain.decision import DAY_MS, DEDUP_RETENTION_MS
 from streamsocial_billing.domain.statuses import FINAL
 from streamsocial_billing.payments.record_outcome import Row
-from tables.business_refs import BusinessRef, business_key
+from tables.business_refs import BusinessRef, business_key, charges_of, naming
 from tables.payments import (
     Entry,
     PaymentEntry,
@@ -41,14 +41,11 @@ def swept(
 
 def _let_go(key: str, named: BusinessRef, payment_id: str) -> tuple[Row, ...]:
     """The row of a business_ref without one of its charges, where it names it."""
-    also = named.get("also", ())
-    left = [one for one in (named["payment_id"], *also) if one != payment_id]
-    if not left:
-        return (("business_refs", key, None),)
-    if len(left) > len(also):
+    charges = charges_of(named)
+    left = [one for one in charges if one != payment_id]
+    if left == charges:
         return ()
-    first, *others = left
-    return (("business_refs", key, {"payment_id": first} | ({"also": others} if others else {})),)
+    return (("business_refs", key, naming(*left) if left else None),)
 
 
 def is_over(entry: Entry, at_ms: int) -> bool:

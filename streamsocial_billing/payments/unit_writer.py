@@ -15,7 +15,7 @@ from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.payments.outcome_lines import note
 from streamsocial_billing.payments.record_outcome import Answer, Change, Row
 from tables.awaited_charges import AwaitedCharge
-from tables.business_refs import BusinessRef, business_key
+from tables.business_refs import BusinessRef, business_key, charges_of, naming
 from tables.charges import ChargeState
 from tables.gateway_events import SeenEvent
 from tables.open_payments import OpenPayment
@@ -103,14 +103,12 @@ class Books:
         key = business_key(user_id, charge["business_ref"])
         named = self.tables["business_refs"].get(key)
         others = [] if named is None else self._holders(user_id, named, payment_id)
-        first, *also = [*others, payment_id]
-        row: Row = ("business_refs", key, {"payment_id": first} | ({"also": also} if also else {}))
+        row: Row = ("business_refs", key, naming(*others, payment_id))
         return (row,), others[0] if others else None
 
     def _holders(self, user_id: str, named: BusinessRef, but: str) -> list[str]:
         """The charges of a row that hold its business_ref now, all `but` one."""
-        listed = [named["payment_id"], *named.get("also", ())]
-        return [one for one in listed if one != but and holds(self.entry(user_id, one))]
+        return [one for one in charges_of(named) if one != but and holds(self.entry(user_id, one))]
 
     def awaited(self, user_id: str, charge_id: str) -> AwaitedCharge | None:
         """What waits for a charge; None: nothing does."""

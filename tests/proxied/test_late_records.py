@@ -7,16 +7,12 @@ epoch, the partition takes it for a part of the next transaction (KIP-890). That
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 
-import pytest
-from confluent_kafka.admin import NewTopic
 from support.records import committed
 from support.until import until
 
 from faust_exactly_once import Options
-from faust_exactly_once.cluster import Cluster
 from faust_exactly_once.errors import KafkaUnavailable, OutcomeUnknown, TransactionAborted
 from faust_exactly_once.producer import ConfluentProducer
 from faust_exactly_once.units import Outgoing
@@ -28,24 +24,6 @@ from torture.proxy import Link
 HELD_S = 4.5
 """Longer than a producer waits for its record, shorter than that and a transaction."""
 READ_S = 15.0
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxiedBroker]:
-    with ProxiedBroker(tmp_path_factory.mktemp("late") / "kafka", ["w1"]) as running:
-        yield running
-
-
-@pytest.fixture
-def link(kafka: ProxiedBroker) -> Iterator[Link]:
-    yield kafka.links["w1"]
-    kafka.links["w1"].trouble()
-
-
-@pytest.fixture
-def topic(kafka: ProxiedBroker, unique_name: str) -> str:
-    Cluster({"bootstrap.servers": kafka.bootstrap}, READ_S).create([NewTopic(unique_name, 1, 1)])
-    return unique_name
 
 
 class Task:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
 from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 from support.records import committed
 from support.until import until
 
@@ -22,27 +21,6 @@ GIVEN_UP_S = 1.0
 LATE_S = 5.0
 """Long enough for a new producer to be there first."""
 SENDS = 3
-
-
-@pytest.fixture(scope="module")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxiedBroker]:
-    """A broker of these tests' own, with two links."""
-    with ProxiedBroker(tmp_path_factory.mktemp("torture") / "kafka", ["w1", "w2"]) as running:
-        yield running
-
-
-@pytest.fixture
-def link(kafka: ProxiedBroker) -> Iterator[Link]:
-    """The first link; it is whole again afterwards."""
-    yield kafka.links["w1"]
-    kafka.links["w1"].trouble()
-
-
-@pytest.fixture
-def topic(kafka: ProxiedBroker, unique_name: str) -> str:
-    """A new topic with one partition."""
-    Cluster({"bootstrap.servers": kafka.bootstrap}, LIMIT_S).create([NewTopic(unique_name, 1, 1)])
-    return unique_name
 
 
 def producer(kafka: ProxiedBroker, name: str, within_s: float = LIMIT_S) -> Producer:

@@ -4,7 +4,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 import uuid
@@ -20,9 +19,11 @@ from rich.table import Table
 from benchmarks.load import payments, preload
 from benchmarks.reconciliation import reconciliation
 from benchmarks.recovery import recovery
-from benchmarks.system import Process, start_worker, wait_until
+from benchmarks.system import STOPS_WITHIN_S, start_worker
 from broker import LocalBroker
 from faust_exactly_once import Cluster
+from processes.kernel import cpu_s, peak_bytes
+from processes.simulator import Simulator
 from streamsocial_billing.intake.producer import PaymentProducer
 from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.settings import RESULTS, Settings
@@ -95,17 +96,18 @@ def drain(
         worker = start_worker(environ, folder, delay_ms)
         try:
             ends = time.monotonic() + 300
-            while results.count < count and time.monotonic() < ends and worker.child.poll() is None:
+            while results.count < count and time.monotonic() < ends and worker.running:
                 results.read(0.05)
             whole, half = rates(results.arrivals)
             return {
                 "results": results.count, "of": count, "charged": results.first_charges, "distinct": distinct,
                 "charges_per_s": round(whole * distinct / count), "per_s": round(whole),
                 "second_half_per_s": round(half),
-                "worker_us_per_event": round(worker.cpu_s() / count * 1e6), "peak_mb": worker.peak_mb(),
+                "worker_us_per_event": round(cpu_s(worker.pid) / count * 1e6),
+                "peak_mb": peak_bytes(worker.pid) // 2**20,
             }  # fmt: skip
         finally:
-            worker.stop()
+            worker.terminate(STOPS_WITHIN_S)
             results.close()
 
 
@@ -127,7 +129,7 @@ def latency(bootstrap: str, folder: Path, count: int, gateway_url: str) -> dict[
                             break
                     time.sleep(0.05)
         finally:
-            worker.stop()
+            worker.terminate(STOPS_WITHIN_S)
             results.close()
         took = sorted(took[10:])  # the first ones warm up
         return {"samples": len(took), "of": count, "p50_ms": round(statistics.median(took), 1),
@@ -151,14 +153,8 @@ def run(chosen: list[str], count: int, keys: int, payments_count: int) -> dict[s
         bootstrap = os.environ.get("KAFKA")
         if not bootstrap:
             bootstrap = stack.enter_context(LocalBroker(folder / "kafka", port=0)).bootstrap
-        port = 18_420
-        url = f"http://127.0.0.1:{port}"
-        ledger = folder / "ledger.sqlite"
-        simulator = [sys.executable, "-m", "streamsocial_billing.gateways.simulator"]
-        command = [*simulator, "--port", str(port), "--ledger", str(ledger)]
-        gateway = Process(command, {}, folder / "gateway.log")
-        stack.callback(gateway.stop)
-        wait_until(lambda: ledger.exists() or gateway.child.poll() is not None, 10, "the simulator")
+        gateway = stack.enter_context(Simulator(folder / "ledger.sqlite"))
+        url = gateway.url
         measurements: dict[str, Callable[[], dict[str, Any]]] = {
             "no delay": lambda: drain(bootstrap, folder, count, 0, url),
             "50 ms gateway": lambda: drain(bootstrap, folder, count, 50, url),

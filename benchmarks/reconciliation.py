@@ -16,14 +16,15 @@ from typing import Any, Final
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
-from benchmarks.system import Process, wait_until
 from faust_exactly_once import Cluster
+from processes.simulator import Simulator
 from streamsocial_billing.domain.events import charge_result, gateway_key_of
 from streamsocial_billing.gateways.simulator.ledger import Ledger
 from streamsocial_billing.reconciliation.settlement.simple import HEADER
 from streamsocial_billing.settings import RESULTS, Settings
 
-PORT: Final = 18_421
+LISTENS_WITHIN_S: Final = 120.0
+"""It reads a million charges first."""
 SINCE_MS: Final = 1_767_225_600_000
 """2026-01-01; a payment each 2 s from then on."""
 BROKEN_EVERY: Final = 100_000
@@ -36,12 +37,10 @@ def reconciliation(settings: Settings, environ: dict[str, str], folder: Path, co
     ledger, lines = folder / "million.sqlite", folder / "million.csv"
     fill_ledger(ledger, count)
     fill_file(lines, count)
-    simulator = [sys.executable, "-m", "streamsocial_billing.gateways.simulator"]
-    gateway = Process([*simulator, "--port", str(PORT), "--ledger", str(ledger)], {}, folder / "million.log")
+    gateway = Simulator(ledger)
+    gateway.start(LISTENS_WITHIN_S)
     try:
-        log = folder / "million.log"
-        wait_until(lambda: "http://" in log.read_text() or gateway.child.poll() is not None, 120, "simulator")
-        told = environ | {"BILLING_GATEWAY_URL": f"http://127.0.0.1:{PORT}"}
+        told = environ | {"BILLING_GATEWAY_URL": gateway.url}
         first = run(told, folder, "--settlement", str(lines))
         second = run(told, folder)
     finally:

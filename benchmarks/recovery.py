@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import signal
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -10,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load import preload
-from benchmarks.system import Process, start_worker, wait_until
+from benchmarks.system import start_worker, wait_until
+from processes.kernel import peak_bytes
+from processes.process import Process
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import PAYMENTS, Settings
 
@@ -41,7 +42,7 @@ def recovery(settings: Settings, environ: Mapping[str, str], folder: Path, keys:
         _wait(worker, handled, HANDLED_WITHIN_S, "the end of the backlog")
         handled_s = time.monotonic() - began
     finally:
-        _kill(worker)
+        worker.kill()  # by its own pid: what a crash leaves is what is measured
     intact = _start(settings, environ, folder)
     shutil.rmtree(folder / "worker")
     empty = _start(settings, environ, folder)
@@ -75,10 +76,10 @@ def _start(settings: Settings, environ: Mapping[str, str], folder: Path) -> dict
         return {
             "s": round(max(ran_at) - max(at for at in assigned_at if at < min(ran_at)), 2),
             "start_s": round(start_s, 2), "records": sum(running().values()),
-            "progress_lines": len(PROGRESS.findall(text)), "peak_mb": worker.peak_mb(),
+            "progress_lines": len(PROGRESS.findall(text)), "peak_mb": peak_bytes(worker.pid) // 2**20,
         }  # fmt: skip
     finally:
-        _kill(worker)
+        worker.kill()  # by its own pid: what a crash leaves is what is measured
 
 
 def _seconds(line: str) -> float:
@@ -87,13 +88,6 @@ def _seconds(line: str) -> float:
 
 
 def _wait(worker: Process, condition: Callable[[], bool], limit_s: float, what: str) -> None:
-    wait_until(lambda: worker.child.poll() is not None or condition(), limit_s, what)
-    if worker.child.poll() is not None:
-        raise RuntimeError(f"the worker ended with code {worker.child.poll()} before {what}")
-
-
-def _kill(worker: Process) -> None:
-    """SIGKILL by its own pid: what a crash leaves is what is measured."""
-    if worker.child.poll() is None:
-        worker.child.send_signal(signal.SIGKILL)
-    worker.stop()
+    wait_until(lambda: not worker.running or condition(), limit_s, what)
+    if not worker.running:
+        raise RuntimeError(f"the worker ended with code {worker.code} before {what}")

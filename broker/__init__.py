@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,10 @@ from typing import IO
 
 from confluent_kafka import KafkaException
 
-from broker import guarded
 from broker.clients import fresh_client
 from broker.jars import BrokerError, java_command, resolve_jars
 from broker.ports import is_free, stable_ports
+from processes.process import Process
 from streamsocial_billing.locks import lock
 
 __all__ = ["DEFAULT_PORT", "BrokerError", "LocalBroker"]
@@ -26,7 +25,7 @@ __all__ = ["DEFAULT_PORT", "BrokerError", "LocalBroker"]
 HERE = Path(__file__).resolve().parent
 DEFAULT_PORT = 9092
 START_ATTEMPTS = 3
-# longer than guard.py needs to end the broker of a starter that has just died
+# longer than processes/guard.py needs to end the broker of a starter that has just died
 LOCK_WAIT_S = 7.0
 JVM_FLAGS = ["-Xms256m", "-Xmx1g", "-XX:+UseG1GC", "-Xshare:auto", "-XX:-UsePerfData"]
 LOG_FLAGS = ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"]
@@ -51,7 +50,7 @@ class LocalBroker:
         self._wanted = port
         self._answered = False
         self._settings = dict(settings or {})
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._lock: IO[str] | None = None
 
     @property
@@ -72,12 +71,12 @@ class LocalBroker:
     @property
     def running(self) -> bool:
         """True while the Java process lives (a paused one lives)."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.running
 
     @property
     def exit_code(self) -> int | None:
         """That of the Java process where it ended by itself, below 0: the signal that killed it."""
-        return self._process.poll() if self._process is not None else None
+        return self._process.code if self._process is not None else None
 
     @property
     def log_file(self) -> Path:
@@ -102,28 +101,29 @@ class LocalBroker:
 
     def stop(self, timeout_s: float = 15.0) -> None:
         """Stop in order (SIGTERM), by force (SIGKILL) after `timeout_s`; without effect when not running."""
-        self.resume()
-        self._halt(signal.SIGTERM, timeout_s)
-        self._release_data_dir()
+        if self._process is not None:
+            self._process.terminate(timeout_s)
+        self._let_go()
 
     def ask_to_stop(self) -> None:
         """SIGTERM without waiting, without effect when not running; stop() waits."""
         if self._process is not None:
-            self._process.terminate()
+            self._process.ask_to_stop()
 
     def kill(self) -> None:
         """End it as a crash would (SIGKILL); start() then recovers from the same data."""
-        self._halt(signal.SIGKILL, 10.0)
-        self._release_data_dir()
+        if self._process is not None:
+            self._process.kill()
+        self._let_go()
 
     def pause(self) -> None:
         """Freeze it (SIGSTOP): connections stay open, nothing is answered."""
-        os.kill(self.pid, signal.SIGSTOP)
+        self._running_process().pause()
 
     def resume(self) -> None:
         """Let a paused broker go on (SIGCONT); without effect when not running."""
-        if self.running:
-            os.kill(self.pid, signal.SIGCONT)
+        if self._process is not None:
+            self._process.resume()
 
     def __enter__(self) -> LocalBroker:
         self.start()
@@ -134,8 +134,8 @@ class LocalBroker:
     ) -> None:
         self.stop()
 
-    def _running_process(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
+    def _running_process(self) -> Process:
+        if self._process is None or not self._process.running:
             raise BrokerError(f"the {self._role} on {self.data_dir} is not running")
         return self._process
 
@@ -170,7 +170,8 @@ class LocalBroker:
             raise BrokerError(f"another broker uses {self.data_dir}: stop it or choose another data folder")
         self._lock = held
 
-    def _release_data_dir(self) -> None:
+    def _let_go(self) -> None:
+        self._process = None
         if self._lock is not None:
             (self.data_dir / "pid").unlink(missing_ok=True)
             self._lock.close()
@@ -220,8 +221,10 @@ class LocalBroker:
             raise BrokerError(f"the broker's data folder {self.data_dir} is not locked")
         command = java_command(jars, *self._jvm_flags, *LOG_FLAGS)
         command += ["kafka.Kafka", str(self.data_dir / "server.properties")]
-        with self.log_file.open("wb") as log:
-            self._process = guarded.start(command, self._lock.fileno(), log, cwd=self.data_dir)
+        self._process = Process(
+            self._role, command, self.log_file, lock_fd=self._lock.fileno(), cwd=self.data_dir
+        )
+        self._process.launch(afresh=True)
         (self.data_dir / "pid").write_text(f"{self._process.pid}\n", encoding="ascii")
 
     def _wait_until_it_answers(self, timeout_s: float) -> None:
@@ -241,13 +244,6 @@ class LocalBroker:
         if not self.running:
             reason = _reason(self.log_file)
             raise BrokerError(f"the {self._role} did not start: {reason} (log: {self.log_file})")
-
-    def _halt(self, how: signal.Signals, timeout_s: float) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        process.send_signal(how)
-        guarded.ended(process, timeout_s)
 
 
 def new_cluster_id() -> str:

@@ -21,7 +21,7 @@ from lab.plan import plan
 from lab.run import LabFailed, Outcome, Run
 from lab.stage import Stage
 from lab.words import harms
-from torture.child import ROOT
+from processes import ROOT
 
 DEFAULT_OUT: Final = ROOT / "data" / "lab"
 MARK: Final = "lab.folder"

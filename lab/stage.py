@@ -12,10 +12,11 @@ from typing import Final
 from faust_exactly_once import Cluster
 from lab.guarantees import Guarantee
 from lab.programs.till import ORDERS
+from processes import ROOT
+from processes.heard import HeardProcess
+from processes.simulator import Simulator
 from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.settings import Settings
-from torture.child import ROOT, Child
-from torture.workers import Gateway
 
 WORKERS: Final = ("w1", "w2", "w3")
 """The third one is in the group for a while only."""
@@ -26,7 +27,7 @@ READY: Final = r"assigned \[\d|task \d+ runs"
 STOP_WITHIN_S: Final = 20.0
 
 
-class Worker(Child):
+class Worker(HeardProcess):
     """One worker process over its own data folder; an order file names the point where it has to end."""
 
     def __init__(
@@ -38,7 +39,7 @@ class Worker(Child):
         if guarantee.is_faust:
             command += [f"--datadir={self.datadir}", "worker", "--without-web", "--loglevel=info"]
         own = dict(environ) | {ORDERS: str(self._orders)}
-        super().__init__(name, command, own, folder / f"{name}.log", lock_fd)
+        super().__init__(name, command, folder / f"{name}.log", own, lock_fd=lock_fd)
 
     def order(self, signal_name: str, point: str, times: int = 1) -> None:
         """It shall signal itself at its N-th passing of a point from now on."""
@@ -74,7 +75,9 @@ class Stage:
         self._lock_fd = os.open(self.folder / "lab.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         base = {key: value for key, value in os.environ.items() if not key.startswith("BILLING_")}
         base |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-        self.gateway = Gateway(self.folder, base, self._lock_fd)
+        self.gateway = Simulator(
+            self.folder / "ledger.sqlite", base, log_file=self.folder / "gateway.log", lock_fd=self._lock_fd
+        )
         try:
             self.gateway.start()
             chosen = {

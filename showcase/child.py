@@ -2,80 +2,46 @@
 
 from __future__ import annotations
 
-import signal
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-import broker
-from broker import guarded
+from processes.process import Process
 from showcase.causes import how_it_ended
 from showcase.errors import ShowcaseFailed
 from showcase.folder import Folder
 
-ROOT: Final = Path(broker.__file__).resolve().parent.parent
-"""The checkout."""
 STOP_WITHIN_S: Final = 20.0
 
 
-class Child:
+class Child(Process):
     """A command of ours, run with a log of its own; it ends when this process ends, however that happens."""
 
     def __init__(
         self, name: str, arguments: Sequence[str], environ: Mapping[str, str], folder: Folder
     ) -> None:
-        self.name = name
-        self.log_file = folder.logs / f"{name}.log"
+        super().__init__(name, [], folder.logs / f"{name}.log", environ)
         self._arguments = arguments
-        self._environ = environ
         self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
         self._log_begins = 0
-
-    @property
-    def pid(self) -> int:
-        """Process id, 0 before the first start; that of the command itself."""
-        return self._process.pid if self._process is not None else 0
-
-    @property
-    def running(self) -> bool:
-        """True while it lives."""
-        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Start it (again); raises ShowcaseFailed where the command is not installed."""
-        lock = self._folder.lock_fd
+        self.command = [console_script(), *self._arguments]
+        self.lock_fd = self._folder.lock_fd
         self._log_begins = self._log_size()
-        with self.log_file.open("wb" if self._process is None else "ab") as log:
-            command = [console_script(), *self._arguments]
-            self._process = guarded.start(command, lock, log, cwd=ROOT, environ=self._environ)
-
-    def kill(self) -> int:
-        """SIGKILL; returns the pid it had."""
-        pid = self.pid
-        if self._process is not None:
-            self._process.kill()
-            guarded.ended(self._process, STOP_WITHIN_S)
-        return pid
-
-    def ask_to_stop(self) -> None:
-        """SIGTERM."""
-        if self._process is not None and self.running:
-            self._process.send_signal(signal.SIGTERM)
+        self.launch(afresh=self.starts == 0)
 
     def stopped(self) -> int:
         """Wait for the end that was asked for, at last by force; returns the exit code."""
-        if self._process is None:
-            return 0
-        return guarded.ended(self._process, STOP_WITHIN_S) or 0
+        if not self.wait(STOP_WITHIN_S):
+            self.kill()
+        return self.code or 0
 
     def start_again(self) -> None:
         """Start it once more after its end, over the same data, on the same port."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
         self.start()
 
     def answers(self) -> bool:
@@ -88,8 +54,7 @@ class Child:
 
     def why(self) -> str:
         """One line on an end that nobody asked for."""
-        code = self._process.poll() if self._process is not None else None
-        return how_it_ended(self.name, code, self.log_file, self._log_begins)
+        return how_it_ended(self.name, self.code, self.log_file, self._log_begins)
 
     def said(self, text: str) -> bool:
         """True if its log holds this text since its last start."""
@@ -100,7 +65,7 @@ class Child:
 
     def _log_size(self) -> int:
         """Where the log of the next start begins: the first one begins the file anew."""
-        return self.log_file.stat().st_size if self._process is not None and self.log_file.exists() else 0
+        return self.log_file.stat().st_size if self.starts and self.log_file.exists() else 0
 
 
 def console_script() -> str:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from processes import ROOT
 from showcase.causes import how_it_ended
-from showcase.child import ROOT, STOP_WITHIN_S, console_script
+from showcase.child import STOP_WITHIN_S, console_script
 from showcase.errors import ShowcaseFailed
 from showcase.folder import Folder
 

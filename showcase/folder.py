@@ -13,7 +13,7 @@ from streamsocial_billing.locks import lock
 
 LOCK_NAME: Final = "showcase.lock"
 LOCK_WAIT_S: Final = 8.0
-"""Longer than broker/guard.py needs to end the processes of a showcase that was killed."""
+"""Longer than processes/guard.py needs to end the processes of a showcase that was killed."""
 
 
 class Folder:

@@ -15,9 +15,9 @@ from rich.console import Console
 from broker import BrokerError
 from broker.choice import brokers_wanted
 from broker.signals import exit_by_signal, stop_with
+from processes import ROOT
 from streamsocial_billing.kafka.committed import KafkaProblem
 from torture.again import LeftBehind, brokers_of
-from torture.child import ROOT
 from torture.display import Display
 from torture.judge import judge
 from torture.run import Conductor, RunFailed

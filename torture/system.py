@@ -17,15 +17,16 @@ from confluent_kafka.admin import NewTopic
 
 import tables
 from faust_exactly_once.cluster import Cluster
+from processes import ROOT
+from processes.simulator import Simulator
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.settings import Settings
 from torture.asking import again
-from torture.child import ROOT
 from torture.cluster import ProxiedBroker
 from torture.three import ThreeBrokers
 from torture.worker import ADDED_TOPIC
-from torture.workers import Gateway, Intake, Worker
+from torture.workers import Intake, Worker
 
 WORKERS: Final = ("w1", "w2", "w3")
 """The last one is there only now and then."""
@@ -156,7 +157,9 @@ class System:
         (self.folder / "run.json").write_text(json.dumps(about, indent=1, default=str))
 
     def _start(self) -> None:
-        self.gateway = Gateway(self.folder, dict(os.environ) | {"PYTHONPATH": str(ROOT)}, self._lock_fd)
+        self.gateway = Simulator(
+            self.folder / "ledger.sqlite", log_file=self.folder / "gateway.log", lock_fd=self._lock_fd
+        )
         self.gateway.start()
         self.settings = Settings.from_environment(self._settings(self.kafka.own_url))
         again(lambda: create_topics(self.settings, self.cluster()), TOPICS_WITHIN_S)

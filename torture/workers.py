@@ -1,4 +1,4 @@
-"""The worker processes of a run, with the two other children: the gateway simulator, the generator."""
+"""The worker processes of a run, with the intake."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.request import ProxyHandler, Request, build_opener
 
-import orjson
-
-from torture.child import Child
+from processes import kernel
+from processes.heard import HeardProcess
 from torture.generator import AMID
 from torture.worker import Spec
 
@@ -22,7 +20,7 @@ RUNS: Final = r"task \d+ runs"
 TABLES: Final = Path("v1") / "tables"
 
 
-class Worker(Child):
+class Worker(HeardProcess):
     """One worker over its own data folder.
 
     `wanted`: it shall run when no fault holds it. `lock`: held by the fault that has the process.
@@ -39,14 +37,14 @@ class Worker(Child):
         self.added_topic = False
         self.frozen = False
         self.lock = threading.Lock()
-        self.starts = 0
         self._options = options
         self._mutant = mutant
         command = [
             sys.executable, "-m", module, f"--datadir={self.datadir}", "worker", "--without-web",
             "--loglevel=info",
         ]  # fmt: skip
-        super().__init__(name, command, environ, folder / f"{name}.log", lock_fd)
+        super().__init__(name, command, folder / f"{name}.log", lock_fd=lock_fd)
+        self._environ = dict(environ)
 
     @property
     def tables(self) -> Path:
@@ -58,12 +56,12 @@ class Worker(Child):
         if self.running:
             return
         self.withdraw()
-        self.starts += 1
         self.frozen = False
         spec = Spec(
             str(self.orders), self._options, self.added_topic, clock_ahead_s, mutant=self._mutant
         )
-        self.launch(spec.environment())
+        self.environment = self._environ | spec.environment()
+        self.launch()
 
     def stop(self) -> bool:
         """SIGTERM; False if it had to be killed."""
@@ -83,11 +81,11 @@ class Worker(Child):
     def freeze(self) -> None:
         """SIGSTOP."""
         self.frozen = True
-        self.signal(signal.SIGSTOP)
+        self.pause()
 
     def wake(self) -> None:
         """SIGCONT."""
-        self.signal(signal.SIGCONT)
+        self.resume()
         self.frozen = False
 
     def order(self, sent: signal.Signals, point: str, times: int) -> None:
@@ -106,53 +104,17 @@ class Worker(Child):
 
     def memory_mb(self) -> int:
         """Resident memory now; 0 if it does not run."""
-        try:
-            status = Path(f"/proc/{self.pid}/status").read_text()
-        except OSError:
-            return 0
-        found = [line for line in status.splitlines() if line.startswith("VmRSS")]
-        return int(found[0].split()[1]) // 1024 if found else 0
+        return kernel.resident_bytes(self.pid) // (1024 * 1024)
 
 
-class Gateway(Child):
-    """The gateway simulator over the ledger of the run."""
-
-    def __init__(self, folder: Path, environ: Mapping[str, str], lock_fd: int) -> None:
-        ledger = folder / "ledger.sqlite"
-        module = "streamsocial_billing.gateways.simulator"
-        command = [sys.executable, "-m", module, "--port", "0", "--ledger", str(ledger)]
-        super().__init__("gateway", command, environ, folder / "gateway.log", lock_fd)
-        self.url = ""
-
-    def start(self) -> None:
-        """Return once it listens; raises RuntimeError."""
-        self.launch()
-        line = self.wait_line(r"http://", 20)
-        if line is None:
-            raise RuntimeError(f"no gateway: {self.tail()}")
-        self.url = "http://" + line.split("http://")[1].split()[0]
-
-    def faults(self, **plan: float) -> None:
-        """Replace its fault plan; without arguments it behaves."""
-        request = Request(self.url + "/_faults", data=orjson.dumps(plan))  # noqa: S310 - loopback
-        with build_opener(ProxyHandler({})).open(request, timeout=10):
-            pass
-
-    def stats(self) -> dict[str, Any]:
-        """Its counts."""
-        with build_opener(ProxyHandler({})).open(self.url + "/_stats", timeout=10) as reply:
-            stats: dict[str, Any] = orjson.loads(reply.read())
-        return stats
-
-
-class Intake(Child):
+class Intake(HeardProcess):
     """The generator in a process of its own, which is killed now and then."""
 
     def __init__(
         self, folder: Path, environ: Mapping[str, str], lock_fd: int, seed: int, payments: int
     ) -> None:
         command = [sys.executable, "-m", "torture.generator", str(folder), str(seed), str(payments)]
-        super().__init__("intake", command, environ, folder / "intake.log", lock_fd)
+        super().__init__("intake", command, folder / "intake.log", environ, lock_fd=lock_fd)
         self.lock = threading.Lock()
         self._allow = folder / "intake.allow"
         self._amid = folder / "intake.amid"

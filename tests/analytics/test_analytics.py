@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 from support.result_writer import ResultWriter
-from support.simulator import ROOT
 from support.until import until
 
 from lab.analytics.books import Place, RevenueBooks, Stretch
 from lab.analytics.movements import METRICS, RESULTS
+from processes import ROOT
 
 POINTS = ("begin", "move_on", "add", "before_commit", "after_commit")
 KILLED = str(ROOT / "tests/support/killed_analytics.py")

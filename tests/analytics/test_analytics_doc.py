@@ -12,11 +12,11 @@ from typing import Any
 
 import duckdb
 import pytest
-from support.simulator import ROOT
 from support.system import Payments, System, payment
 
 from lab.analytics.books import RevenueBooks
 from lab.analytics.movements import METRICS, RESULTS
+from processes import ROOT
 
 DOC = (ROOT / "docs/analytics.md").read_text(encoding="utf-8")
 QUERY = (ROOT / "lab/analytics/revenue.sql").read_text(encoding="utf-8")

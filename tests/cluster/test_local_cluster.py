@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
-from support.processes import lives
 from support.records import committed, refusal
 from support.until import until
 
 from broker import BrokerError, LocalBroker
 from broker.cluster import LocalCluster, Node
 from faust_exactly_once.cluster import Cluster
+from processes.kernel import lives
 
 ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30

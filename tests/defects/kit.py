@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from confluent_kafka.admin import NewTopic
-from support.simulator import ROOT
 from support.system import WorkerProcess
 
 from faust_exactly_once.cluster import Cluster
+from processes import ROOT
 
 PROGRAMS = Path(__file__).with_name("programs.py")
 WAIT_S = 45.0
@@ -54,7 +52,7 @@ class Worker(WorkerProcess):
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         super().__init__(name, bench.folder, environment)
         self._asked = False
-        self._command = [
+        self.command = [
             sys.executable, "-P", str(PROGRAMS), "--layer", bench.layer, bench.program, bench.name,
             bench.broker, str(self.datadir), json.dumps({"topic_partitions": bench.partitions} | settings),
             "worker", "--without-web", "--loglevel=info",
@@ -62,19 +60,12 @@ class Worker(WorkerProcess):
 
     def start(self, *_: Any, **__: Any) -> None:
         """Start it; `wait_ready` waits until it has partitions."""
-        self.starts += 1
-        self._lines = []
-        self._process = process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, env=self.environment,
-        )  # fmt: skip
-        self._reader = threading.Thread(target=self._read, args=(process,), daemon=True)
-        self._reader.start()
+        self.launch()
 
     def say(self, line: str) -> None:
         """Write a line to its stdin."""
         assert self._process is not None and self._process.stdin is not None
-        self._process.stdin.write(line + "\n")
+        self._process.stdin.write(f"{line}\n".encode())
         self._process.stdin.flush()
 
     def wait_for_line(self, pattern: str, within_s: float = WAIT_S) -> str:
@@ -88,19 +79,9 @@ class Worker(WorkerProcess):
         """Return when it has said that it has partitions."""
         self.wait_for_line(READY, within_s)
 
-    def lines(self, pattern: str) -> list[str]:
-        """Every line since the start that matches."""
-        return [line for line in list(self._lines) if re.search(pattern, line)]
-
     def wait_for_lines(self, pattern: str, count: int, within_s: float = WAIT_S) -> None:
         """Return when so many lines since the start match."""
-
-        def enough() -> bool:
-            return len(self.lines(pattern)) >= count
-
-        with self._news:
-            self._news.wait_for(lambda: enough() or not self._alive(), within_s)
-        if not enough():
+        if not self.wait_lines(pattern, count, within_s):
             raise Trouble(f"{self.name} did not say {pattern!r} {count} times: {self.tail()}")
 
     @property
@@ -108,9 +89,10 @@ class Worker(WorkerProcess):
         """True if it has ended without being asked to."""
         return self.starts > 0 and not self.running and not self._asked
 
-    def kill(self) -> None:
-        """SIGKILL by its own pid."""
+    def kill(self) -> int:
+        """SIGKILL by its own pid, whatever it does."""
         self.end()
+        return self.pid
 
     def stop(self) -> int:
         """Ask it to stop; its exit code."""
@@ -124,8 +106,12 @@ class Worker(WorkerProcess):
         """End it whatever it does."""
         self._asked = self._asked or self.running
         super().end()
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
+
+    def _started(self, output: int | IO[Any]) -> subprocess.Popen[bytes]:
+        """Without a guard, which would need the stdin over which the program is steered."""
+        return subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=self.environment
+        )
 
 
 class Bench:

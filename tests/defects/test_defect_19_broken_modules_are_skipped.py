@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from defects.kit import READY, Bench, Worker, both_layers
-from support.simulator import ROOT
+
+from processes import ROOT
 
 SHOP = {
     "__init__.py": "",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +13,6 @@ from pathlib import Path
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
-from support.simulator import ROOT
 from support.system import Payments, Stream, System, payment
 from support.until import until
 from support.web_client import get
@@ -23,6 +20,8 @@ from support.web_client import get
 from broker import LocalBroker
 from faust_exactly_once import partition_of
 from faust_exactly_once.cluster import Cluster
+from processes import ROOT
+from processes.process import Process
 from streamsocial_billing.settings import PAYMENTS, RETRY
 
 APP = ROOT / "tests" / "support" / "sources_app.py"
@@ -117,18 +116,15 @@ class Tiny:
         """A worker on these sources, at the end stopped in order, or killed."""
         chosen = [self.name, self.broker, str(self.folder), ",".join(sources)]
         command = [sys.executable, "-P", str(APP), *chosen, "worker", "--without-web"]
-        with (self.folder / "log").open("ab") as log:
-            environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-            worker = subprocess.Popen(command, stdout=log, stderr=log, env=environ)
+        environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+        worker = Process(self.name, command, self.folder / "log", environ)
+        worker.launch()
         try:
             yield
             if not kill:
-                worker.send_signal(signal.SIGTERM)
-                assert 0 == worker.wait(20), self.log()[-3000:]
+                assert (True, 0) == (worker.terminate(20), worker.code), self.log()[-3000:]
         finally:
-            if worker.poll() is None:
-                worker.kill()
-                worker.wait()
+            worker.kill()
 
     def forget_offsets(self, topic: str) -> None:
         """Create a topic anew: Kafka drops the group's offsets on it, as it does when they expire."""

@@ -12,9 +12,11 @@ from typing import Any
 
 import orjson
 import pytest
-from support.simulator import ROOT, SimulatorProcess
 from support.system import System, payment
 
+from processes import ROOT
+from processes.kernel import resident_bytes
+from processes.simulator import Simulator
 from streamsocial_billing.audit.readers import read_ledger
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.statuses import FINAL
@@ -28,7 +30,7 @@ class TwoGateways(System):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.other = SimulatorProcess(self.folder / "other.sqlite")
+        self.other = Simulator(self.folder / "other.sqlite")
         self.other.start()
         self._read_to = 0
         self._finals: dict[str, Counter[str]] = {gateway: Counter() for gateway in GATEWAYS}
@@ -41,8 +43,6 @@ class TwoGateways(System):
         return self
 
     def __exit__(self, *args: Any) -> None:
-        if self.gateway.running:
-            self.gateway.signal(signal.SIGCONT)  # a stopped process would not end
         try:
             super().__exit__(*args)
         finally:
@@ -50,11 +50,7 @@ class TwoGateways(System):
 
     def memory_kib(self) -> int:
         """Resident memory of the workers together."""
-        found = 0
-        for worker in self.workers:
-            status = Path(f"/proc/{worker.pid}/status").read_text(encoding="ascii")
-            found += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-        return found
+        return sum(resident_bytes(worker.pid) for worker in self.workers) // 1024
 
     def finals(self, gateway: str) -> Counter[str]:
         """How many final results each payment of a gateway has; each record is read once."""

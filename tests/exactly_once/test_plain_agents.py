@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +14,7 @@ from confluent_kafka.admin import NewTopic
 from support.system import free_port
 
 from faust_exactly_once.cluster import Cluster
+from processes.process import Process
 
 APP = Path(__file__).parents[1] / "support" / "plain_app.py"
 PARTITIONS = 2
@@ -37,18 +36,16 @@ class PlainApp:
         })  # fmt: skip
         self._reader.subscribe([f"{name}-results"])
         self.results: list[tuple[str, str]] = []
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[Process] = []
 
-    def start(self, **variables: str) -> subprocess.Popen[bytes]:
+    def start(self, **variables: str) -> Process:
         """One worker more, with a data folder of its own."""
         folder = self._folder / f"w{len(self.processes)}"
         folder.mkdir()
         command = [sys.executable, "-P", str(APP), self._name, self._broker, str(folder)]
-        with (folder / "log").open("wb") as log:
-            worker = subprocess.Popen(
-                [*command, "worker", f"--web-port={free_port()}", "--loglevel=info"],
-                stdout=log, stderr=log, env=os.environ | variables,
-            )  # fmt: skip
+        command += ["worker", f"--web-port={free_port()}", "--loglevel=info"]
+        worker = Process(folder.name, command, folder / "log", os.environ | variables)
+        worker.launch()
         self.processes.append(worker)
         return worker
 
@@ -80,7 +77,6 @@ class PlainApp:
         """Every process is gone."""
         for process in self.processes:
             process.kill()
-            process.wait()
         self._reader.close()
 
 
@@ -101,8 +97,7 @@ def test_an_agent_that_fails_gets_its_event_again_with_nothing_half_done(
     plain.send(("k", "count a"), ("k", f"twice {failure}"), ("k", "count b"), ("k", "count c"))
     expected = ["count a 1", f"twice {failure} 2", "count b 3", "count c 4"]
     found = plain.wait(lambda results: len(results) >= 4)
-    worker.send_signal(signal.SIGTERM)
-    assert 0 == worker.wait(20), plain.logs()
+    assert (True, 0) == (worker.terminate(20), worker.code), plain.logs()
     assert [("k", value) for value in expected] == found
 
 
@@ -142,7 +137,6 @@ def test_kills_amid_plain_agents_lose_nothing_and_double_nothing(plain: PlainApp
         already = len(plain.results)
         plain.wait(partial(more_than, already + 20))
         worker.kill()
-        worker.wait()
     plain.start()
     found = plain.wait(lambda results: len(results) >= 5 * 40 * len(users))
     for user in users:
@@ -152,5 +146,5 @@ def test_kills_amid_plain_agents_lose_nothing_and_double_nothing(plain: PlainApp
 def test_an_agent_that_buffers_events_ends_the_worker(plain: PlainApp) -> None:
     """`take` has no unit: the worker ends at once with one line that says what to do."""
     worker = plain.start(PLAIN_APP_TAKES="1")
-    assert 1 == worker.wait(30), plain.logs()
+    assert (True, 1) == (worker.wait(30), worker.code), plain.logs()
     assert "plain_app.py: take, through, group_by, joins" in plain.logs()

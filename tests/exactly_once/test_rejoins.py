@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 from collections import defaultdict
@@ -13,6 +12,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 
 from faust_exactly_once.cluster import Cluster
+from processes.process import Process
 
 APP = Path(__file__).parents[1] / "support" / "rejoining_app.py"
 REJOINS = 12
@@ -28,12 +28,14 @@ def test_nothing_is_committed_that_no_handler_saw(broker: str, tmp_path: Path, u
     cluster = Cluster({"bootstrap.servers": broker}, 15)
     cluster.create([NewTopic(topic, 2, 1)])
     command = [sys.executable, "-P", str(APP), unique_name, broker, str(tmp_path), str(REJOINS)]
-    with (tmp_path / "log").open("wb") as log:
-        worker = subprocess.Popen([*command, "worker", "--without-web"], stdout=log, stderr=log)
-        sender = threading.Thread(target=_send_while_running, args=(worker, broker, topic))
-        sender.start()
-        assert 0 == worker.wait(90), (tmp_path / "log").read_text()[-2000:]
-        sender.join()
+    worker = Process(unique_name, [*command, "worker", "--without-web"], tmp_path / "log")
+    worker.launch()
+    sender = threading.Thread(target=_send_while_running, args=(worker, broker, topic))
+    sender.start()
+    ended = worker.wait(90)
+    worker.kill()
+    sender.join()
+    assert (True, 0) == (ended, worker.code), worker.log_file.read_text()[-2000:]
     committed = cluster.committed(unique_name, [(topic, 0), (topic, 1)])
     seen = _handled(tmp_path / "handled")
     holes = {p: sorted(set(range(committed[topic, p] or 0)) - seen[p]) for p in (0, 1)}
@@ -41,11 +43,11 @@ def test_nothing_is_committed_that_no_handler_saw(broker: str, tmp_path: Path, u
     assert min(len(seen[0]), len(seen[1])) > 100 * REJOINS
 
 
-def _send_while_running(worker: subprocess.Popen[bytes], broker: str, topic: str) -> None:
+def _send_while_running(worker: Process, broker: str, topic: str) -> None:
     """About 400 records a second, without transactions: every offset is an event."""
     producer = Producer({"bootstrap.servers": broker, "linger.ms": 2})
     number = 0
-    while worker.poll() is None:
+    while worker.running:
         producer.produce(topic, b"%d" % number, key=b"k%d" % (number % 50), partition=number % 2)
         number += 1
         producer.poll(0.0025)

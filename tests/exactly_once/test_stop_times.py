@@ -67,7 +67,7 @@ def leaves(worker: WorkerProcess) -> None:
     assert 0 == worker.stop(), worker.tail()
 
 
-def longest_stop(system: System, act: Callable[[], None]) -> float:
+def longest_stop(system: System, act: Callable[[], object]) -> float:
     """Do it, wait until every partition answers again; the longest time that one of them was silent."""
     began = time.time()
     act()

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from support.paypal_server import MOST, PayPalServer
-from support.simulator import ROOT
 from support.system import System, payment
 
+from processes import ROOT
 from streamsocial_billing.domain.events import PaymentEvent, gateway_key
 
 OLDER = (sys.executable, "-P", str(ROOT / "tests/support/older_worker.py"))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +16,11 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 from prometheus_client.parser import text_string_to_metric_families
-from support.simulator import ROOT
 from support.system import System, WorkerProcess, free_port, payment
 from support.web_client import get
 
 from faust_exactly_once import partition_of
+from processes import ROOT
 from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS
 
 GAP_ALARM_S = 0.5
@@ -41,24 +39,14 @@ class WatchedWorker(WorkerProcess):
 
     def start(self, crash_at: tuple[str, int] | None = None, sent: signal.Signals = signal.SIGKILL) -> None:
         """Start it; a watched worker has no crash points."""
-        assert not self.running
         assert crash_at is None
-        self.starts += 1
-        self._lines = []
         self.web_port = free_port()
         script = str(ROOT / "tests/support/watched_worker.py")
-        self._process = process = subprocess.Popen(
-            [sys.executable, "-P", script, str(GAP_ALARM_S), str(self.hold), f"--datadir={self.datadir}",
-             "worker", f"--web-port={self.web_port}", "--loglevel=info"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=self.environment,
-        )  # fmt: skip
-        self._reader = threading.Thread(target=self._read, args=(process,), daemon=True)
-        self._reader.start()
-
-    def lines(self, pattern: str) -> list[str]:
-        """Every line since the start that matches."""
-        return [line for line in list(self._lines) if re.search(pattern, line)]
+        self.command = [
+            sys.executable, "-P", script, str(GAP_ALARM_S), str(self.hold), f"--datadir={self.datadir}",
+            "worker", f"--web-port={self.web_port}", "--loglevel=info",
+        ]  # fmt: skip
+        self.launch()
 
     def metrics(self) -> Metrics:
         """What /metrics says now."""

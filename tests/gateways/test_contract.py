@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from support.simulator import SimulatorProcess
 from support.stripe_server import StripeServer
 
+from processes.simulator import Simulator
 from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import (
     Absent,
@@ -60,7 +60,7 @@ def stripe_server() -> Iterator[StripeServer]:
 @pytest.fixture(params=["simulated", "stripe"])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     if request.param == "simulated":
-        with SimulatorProcess(tmp_path / "ledger.db") as process:
+        with Simulator(tmp_path / "ledger.db") as process:
             simulated = SimulatedGateway(process.url)
             await simulated.start()
             yield Place(simulated, "pm_card_visa", "pm_card_declined")
@@ -181,7 +181,7 @@ async def test_a_charge_at_stripe_says_whose_it_is(stripe_server: StripeServer) 
 
 async def test_the_simulator_fails_a_refund_on_demand(tmp_path: Path) -> None:
     """A failed refund is a decline, stays one, is found as one, and gives nothing back."""
-    with SimulatorProcess(tmp_path / "ledger.db") as process:
+    with Simulator(tmp_path / "ledger.db") as process:
         gateway = SimulatedGateway(process.url)
         await gateway.start()
         charge = replace(CHARGE, payment_method="pm_card_refund_fail")

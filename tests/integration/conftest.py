@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.simulator import SimulatorProcess
+
+from processes.simulator import Simulator
 
 
 @pytest.fixture
-def simulator(tmp_path: Path) -> Iterator[SimulatorProcess]:
+def simulator(tmp_path: Path) -> Iterator[Simulator]:
     """The gateway simulator as a process, with a fresh ledger."""
-    with SimulatorProcess(tmp_path / "ledger.db") as process:
+    with Simulator(tmp_path / "ledger.db") as process:
         yield process

@@ -7,7 +7,6 @@ import re
 import socket
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from typing import Any
 import orjson
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
-from support.simulator import SimulatorProcess
 from support.topics import committed, make_topics
 
+from processes.loopback import ask
+from processes.simulator import Simulator
 from streamsocial_billing.audit import run_audit
 from streamsocial_billing.cli.results import follow_results
 from streamsocial_billing.domain.decision import charge_state_after
@@ -30,14 +30,14 @@ NOW_MS = 1_700_000_000_000
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[SimulatorProcess]:
+def gateway(tmp_path: Path) -> Iterator[Simulator]:
     """A simulator with an empty ledger."""
-    with SimulatorProcess(tmp_path / "ledger.sqlite") as running:
+    with Simulator(tmp_path / "ledger.sqlite") as running:
         yield running
 
 
 @pytest.fixture
-def settings(broker: str, unique_name: str, topic_prefix: str, gateway: SimulatorProcess) -> Settings:
+def settings(broker: str, unique_name: str, topic_prefix: str, gateway: Simulator) -> Settings:
     """An app of this test alone, with its topics."""
     made = Settings(
         app_id=unique_name,
@@ -139,10 +139,7 @@ def post_charge(url: str, event: PaymentEvent) -> dict[str, Any]:
         "metadata": {"ref": key, "user_id": event.user_id, "payment_id": event.payment_id},
     }
     headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
-    request = urllib.request.Request(url + "/v1/charges", orjson.dumps(body), headers)  # noqa: S310
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=10) as reply:
-        made: dict[str, Any] = orjson.loads(reply.read())
+    made: dict[str, Any] = ask(url + "/v1/charges", body, headers=headers)
     return made
 
 
@@ -234,7 +231,7 @@ def test_the_audit_waits_for_what_is_under_way(settings: Settings, tmp_path: Pat
 
 
 def test_a_gateway_that_does_not_answer_is_said_beside_the_rest(
-    settings: Settings, scribe: Scribe, gateway: SimulatorProcess
+    settings: Settings, scribe: Scribe, gateway: Simulator
 ) -> None:
     """With the address, what to start, which setting; results and tables are compared all the same."""
     gateway.stop()

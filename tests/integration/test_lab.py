@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.simulator import ROOT
+
+from processes import ROOT
 
 
 def run_lab(out: Path, *arguments: str, within_s: float = 300) -> tuple[int, str]:

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
-from support.processes import lives
 
 from broker import BrokerError, LocalBroker
+from processes.kernel import lives
 
 ROOT = Path(__file__).resolve().parents[2]
 

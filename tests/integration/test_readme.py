@@ -16,10 +16,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from support.simulator import ROOT
 from support.system import System
 from support.until import until
 
+from processes import ROOT
 from streamsocial_billing.settings import Settings
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

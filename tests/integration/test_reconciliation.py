@@ -18,10 +18,10 @@ import orjson
 import pytest
 from support.planted_books import AS_OF, PlantedBooks
 from support.planted_output import gateways, write_files, write_topics
-from support.simulator import ROOT
 from support.system import Payments, System, payment
 from support.web_client import get
 
+from processes import ROOT
 from streamsocial_billing.domain.events import PaymentEvent, gateway_key
 from streamsocial_billing.domain.gateway_calls import ChargeRequest, Succeeded
 from streamsocial_billing.domain.times import now_ms

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from support.simulator import ROOT
 from support.system import System, payment
+
+from processes import ROOT
 
 
 def test_unknown_payments_past_the_key_window_are_asked_for_and_adopted(

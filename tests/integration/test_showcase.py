@@ -7,11 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
 from support.showcases import ROOT, environment, nothing_left, pids_of, read_until, showcase
+
+from processes.loopback import ask
 
 PAYMENTS = 200
 SYSTEM_PROCESSES = 4
@@ -71,8 +72,7 @@ def test_a_run_that_leaves_payments_open_says_which_and_why(tmp_path: Path, brok
         lines = read_until(process, lambda line: line.startswith("gateway"))
         url = lines[-1].split()[1]
         read_until(process, lambda line: re.match(r"sent .* charged [1-9]", line))
-        body = b'{"timeout": 1, "timeout_ms": 20000}'
-        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/_faults", body).close()
+        ask(f"{url}/_faults", {"timeout": 1, "timeout_ms": 20000})
         assert process.stdout is not None
         output = process.stdout.read()
     assert 3 == process.returncode, output

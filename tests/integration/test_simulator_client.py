@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
-from support.simulator import SimulatorProcess
 
+from processes.simulator import Simulator
 from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     ChargeRequest,
@@ -28,7 +28,7 @@ REQUEST = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "pm_card_visa
 
 
 @pytest.fixture
-async def gateway(simulator: SimulatorProcess) -> AsyncIterator[SimulatedGateway]:
+async def gateway(simulator: Simulator) -> AsyncIterator[SimulatedGateway]:
     client = SimulatedGateway(simulator.url, 300)
     await client.start()
     yield client
@@ -40,7 +40,7 @@ def request(number: int) -> ChargeRequest:
     return replace(REQUEST, idempotency_key=key, payment_id=f"p{number}", amount_minor=amount)
 
 
-async def test_a_repeat_finds_the_same_charge(simulator: SimulatorProcess, gateway: SimulatedGateway) -> None:
+async def test_a_repeat_finds_the_same_charge(simulator: Simulator, gateway: SimulatedGateway) -> None:
     """The same request gives the same reference, one charge, two counted calls."""
     first = await gateway.charge(REQUEST, timeout_s=5)
     assert isinstance(first, Succeeded)
@@ -94,7 +94,7 @@ async def test_a_request_of_our_making_that_is_wrong_is_invalid(gateway: Simulat
     ],
 )
 async def test_each_fault_is_seen_as_what_it_proves(
-    simulator: SimulatorProcess, gateway: SimulatedGateway, fault: str, outcome: Outcome, charges: int
+    simulator: Simulator, gateway: SimulatedGateway, fault: str, outcome: Outcome, charges: int
 ) -> None:
     """A fault strikes before or after the charge as it says, and the repeat settles it with one charge."""
     simulator.faults(**{fault: 1.0})
@@ -106,7 +106,7 @@ async def test_each_fault_is_seen_as_what_it_proves(
 
 
 async def test_faults_of_all_kinds_never_charge_twice(
-    simulator: SimulatorProcess, gateway: SimulatedGateway
+    simulator: Simulator, gateway: SimulatedGateway
 ) -> None:
     """300 payments through a bad network: each ends charged exactly once, under the reference it reports."""
     rates = {name: 0.1 for name in ("error_before", "drop_after_charge", "timeout", "conflict", "bad_body")}
@@ -133,7 +133,7 @@ async def test_faults_of_all_kinds_never_charge_twice(
 
 
 async def test_a_slow_connection_keeps_its_time_out(
-    simulator: SimulatorProcess, gateway: SimulatedGateway
+    simulator: Simulator, gateway: SimulatedGateway
 ) -> None:
     """A reply that comes too late is ambiguous at the time-out, not later."""
     simulator.faults(latency_ms=3000)
@@ -143,7 +143,7 @@ async def test_a_slow_connection_keeps_its_time_out(
 
 
 async def test_the_same_key_at_the_same_time_is_a_conflict(
-    simulator: SimulatorProcess, gateway: SimulatedGateway
+    simulator: Simulator, gateway: SimulatedGateway
 ) -> None:
     """While the first request with a key is under way, a second one is told so."""
     simulator.faults(latency_ms=300)
@@ -164,7 +164,7 @@ async def test_a_gateway_that_is_not_there_proves_that_nothing_was_sent() -> Non
 
 
 async def test_waiting_for_a_free_connection_proves_that_nothing_was_sent(
-    simulator: SimulatorProcess,
+    simulator: Simulator,
 ) -> None:
     """A charge that never got a connection within its time is "not sent"."""
     simulator.faults(latency_ms=2000)
@@ -177,7 +177,7 @@ async def test_waiting_for_a_free_connection_proves_that_nothing_was_sent(
     await client.close()
 
 
-async def test_connections_are_reused(simulator: SimulatorProcess) -> None:
+async def test_connections_are_reused(simulator: Simulator) -> None:
     """A hundred charges in turn go over one connection."""
     accepted = 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import threading
@@ -16,8 +15,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from support.simulator import ROOT, SimulatorProcess, simulator_command
 
+from processes import ROOT
+from processes.simulator import Simulator, simulator_command
 from streamsocial_billing.domain.gateway_calls import Ambiguous, ChargeRequest, Succeeded
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
@@ -25,7 +25,7 @@ CHARGE = {"amount": 500, "currency": "EUR", "payment_method": "pm_card_visa", "m
 
 
 @pytest.fixture
-async def http(simulator: SimulatorProcess) -> AsyncIterator[aiohttp.ClientSession]:
+async def http(simulator: Simulator) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(simulator.url) as session:
         yield session
 
@@ -134,7 +134,7 @@ async def test_refunds_add_up_to_the_charge_at_most(http: aiohttp.ClientSession)
 
 
 async def test_a_wrong_fault_plan_is_refused_and_changes_nothing(
-    http: aiohttp.ClientSession, simulator: SimulatorProcess
+    http: aiohttp.ClientSession, simulator: Simulator
 ) -> None:
     """The plan in force is shown, replaced as a whole, and kept when the new one is wrong."""
     assert 0.25 == simulator.faults(conflict=0.25, seed=4)["conflict"]
@@ -147,7 +147,7 @@ async def test_a_wrong_fault_plan_is_refused_and_changes_nothing(
 async def test_no_replied_charge_is_lost_by_sigkill(tmp_path: Path) -> None:
     """Killed under load again and again, the ledger holds every charge it replied to, each once."""
     replied: dict[int, str] = {}
-    with SimulatorProcess(tmp_path / "ledger.db") as simulator:
+    with Simulator(tmp_path / "ledger.db") as simulator:
         for turn in range(4):
             await _charge_until_killed(simulator, range(turn * 100_000, (turn + 1) * 100_000), replied)
             simulator.start()
@@ -165,7 +165,7 @@ async def test_no_replied_charge_is_lost_by_sigkill(tmp_path: Path) -> None:
 
 async def test_no_reply_leaves_before_its_commit(tmp_path: Path) -> None:
     """While the commit cannot end, nothing is replied or shown; killed there, the charge never was."""
-    with SimulatorProcess(tmp_path / "ledger.db") as simulator:
+    with Simulator(tmp_path / "ledger.db") as simulator:
         blocker = sqlite3.connect(simulator.ledger, isolation_level=None)
         blocker.execute("BEGIN IMMEDIATE")
         client = SimulatedGateway(simulator.url)
@@ -183,7 +183,7 @@ async def test_no_reply_leaves_before_its_commit(tmp_path: Path) -> None:
         await client.close()
 
 
-async def _charge_until_killed(simulator: SimulatorProcess, numbers: range, replied: dict[int, str]) -> None:
+async def _charge_until_killed(simulator: Simulator, numbers: range, replied: dict[int, str]) -> None:
     client = SimulatedGateway(simulator.url, 100)
     await client.start()
     todo = iter(numbers)
@@ -231,7 +231,7 @@ async def _all_charges(url: str) -> dict[int, str]:
 
 async def test_a_refund_can_fail_after_it_succeeded(tmp_path: Path) -> None:
     """The charge has its room again, the list says failed, now and after a kill; the key's reply stays."""
-    with SimulatorProcess(tmp_path / "ledger.db") as simulator:
+    with Simulator(tmp_path / "ledger.db") as simulator:
         async with aiohttp.ClientSession(simulator.url) as http:
             _, charge, _ = await post(http, "/v1/charges", "k1", json=CHARGE)
             whole = {"charge": charge["id"], "amount": 500}
@@ -255,7 +255,7 @@ async def test_a_refund_can_fail_after_it_succeeded(tmp_path: Path) -> None:
 
 async def test_the_ledger_survives_a_restart_with_refunds_and_calls(tmp_path: Path) -> None:
     """What the server knew before SIGTERM it knows after it, replies included."""
-    with SimulatorProcess(tmp_path / "ledger.db") as simulator:
+    with Simulator(tmp_path / "ledger.db") as simulator:
         async with aiohttp.ClientSession(simulator.url) as http:
             _, charge, _ = await post(http, "/v1/charges", "k1", json=CHARGE)
             await post(http, "/v1/charges", "k1", json=CHARGE)
@@ -275,7 +275,7 @@ async def test_the_ledger_survives_a_restart_with_refunds_and_calls(tmp_path: Pa
 
 async def test_sigterm_ends_the_server_cleanly_while_replies_are_held(tmp_path: Path) -> None:
     """SIGTERM ends it within 2 s with exit code 0, though a reply is held for half a minute."""
-    with SimulatorProcess(tmp_path / "ledger.db") as simulator:
+    with Simulator(tmp_path / "ledger.db") as simulator:
         simulator.faults(timeout=1)
         client = SimulatedGateway(simulator.url)
         await client.start()
@@ -283,7 +283,7 @@ async def test_sigterm_ends_the_server_cleanly_while_replies_are_held(tmp_path: 
         while simulator.get("/_stats")["charges"] == 0:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.01)
         started = time.monotonic()
-        assert 0 == await asyncio.to_thread(simulator.stop, signal.SIGTERM)
+        assert 0 == await asyncio.to_thread(simulator.stop)
         assert time.monotonic() - started < 2
         assert (await held).repeatable
         await client.close()
@@ -301,13 +301,13 @@ def _one_line_failure(ledger: Path, port: int = 0) -> str:
     return done.stderr
 
 
-def test_a_taken_port_is_said_in_one_line(simulator: SimulatorProcess, tmp_path: Path) -> None:
+def test_a_taken_port_is_said_in_one_line(simulator: Simulator, tmp_path: Path) -> None:
     """A second server on the port stops with the reason, without a stack trace."""
     said = _one_line_failure(tmp_path / "other.db", simulator.port)
     assert f"cannot listen on 127.0.0.1:{simulator.port}: Address already in use" in said
 
 
-def test_a_second_server_on_a_ledger_is_refused(simulator: SimulatorProcess) -> None:
+def test_a_second_server_on_a_ledger_is_refused(simulator: Simulator) -> None:
     """Two servers on one ledger would charge twice, so the second does not start."""
     assert "is in use by another gateway simulator" in _one_line_failure(simulator.ledger)
 
@@ -325,7 +325,7 @@ def test_an_unusable_ledger_is_said_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("prlimit") is None, reason="needs prlimit to fill the disk")
-async def test_a_full_disk_charges_nothing_and_says_so(simulator: SimulatorProcess) -> None:
+async def test_a_full_disk_charges_nothing_and_says_so(simulator: Simulator) -> None:
     """A charge that cannot be committed answers 500, is not on the books, and works once there is room."""
     pid = str(simulator.pid)
     client = SimulatedGateway(simulator.url)

@@ -10,8 +10,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from support.simulator import ROOT
 from support.system import free_port
+
+from processes import ROOT
 
 PAGES = ("tutorial.md", "lab.md", "reading-a-torture-report.md", "why-plain-faust-is-not-enough.md")
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")

@@ -15,6 +15,7 @@ import pytest
 from support.showcases import ROOT, nothing_left, pids_of, read_until, shell, showcase
 
 from broker import LocalBroker
+from processes.kernel import parent_of
 from showcase.recipe import recipe
 
 SESSION = {"BILLING_SESSION_TIMEOUT_S": "6", "BILLING_GATEWAY_DEADLINE_S": "5"}
@@ -140,13 +141,6 @@ def words_of(pid: int) -> bytes:
     except OSError:
         return b""
 
-
-def parent_of(pid: int) -> int:
-    """The parent's pid."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
 
 
 @pytest.mark.timeout(240)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.simulator import ROOT
+from processes import ROOT
 
 PACKAGE = ROOT / "packages/faust-exactly-once"
 OURS = re.compile(r"streamsocial|tables|faust_exactly_once|__editable__|.*\.(pth|egg-link)$")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections import Counter, defaultdict
@@ -17,10 +16,10 @@ from typing import Any
 import orjson
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
-from support.simulator import ROOT
 from support.system import TopicReader, WorkerProcess
 
 from faust_exactly_once.cluster import Cluster
+from processes import ROOT
 from streamsocial_billing.settings import Settings
 
 APP = ROOT / "tests" / "support" / "counting_app.py"
@@ -37,18 +36,12 @@ class CountingWorker(WorkerProcess):
 
     def start(self, crash_at: tuple[str, int] | None = None, sent: signal.Signals = signal.SIGKILL) -> None:
         """Start it on its release; the counting app has no crash points."""
-        assert not self.running
         assert crash_at is None
-        self.starts += 1
-        self._lines = []
-        self._process = process = subprocess.Popen(
-            [sys.executable, "-P", *self.app, ",".join(self.topics), f"--datadir={self.datadir}", "worker",
-             "--without-web", "--loglevel=info"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=self.environment,
-        )  # fmt: skip
-        self._reader = threading.Thread(target=self._read, args=(process,), daemon=True)
-        self._reader.start()
+        self.command = [
+            sys.executable, "-P", *self.app, ",".join(self.topics), f"--datadir={self.datadir}", "worker",
+            "--without-web", "--loglevel=info",
+        ]  # fmt: skip
+        self.launch()
 
 
 class Fleet:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from support.simulator import ROOT
 from support.system import WorkerProcess
 from support.until import until
 from support.web_client import get
+
+from processes import ROOT
 
 PARTITIONS = 4
 

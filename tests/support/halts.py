@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from support.simulator import ROOT
 from support.until import until
+
+from processes import ROOT
 
 COMMIT_POINTS = (
     "before_send", "between_sends", "before_offsets", "before_commit", "after_commit", "after_store",

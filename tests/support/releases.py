@@ -15,7 +15,8 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from support.simulator import ROOT
+
+from processes import ROOT
 
 LIST = ROOT / "tests/upgrade/releases.toml"
 LAYER = "packages/faust-exactly-once"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 import threading
 from pathlib import Path
 from types import TracebackType
 
 from support.go_program import go_program
-from support.simulator import ROOT
 from support.system import free_port
 
+from processes import ROOT
+from processes.heard import HeardProcess
+
+STARTS_WITHIN_S = 30
 VERSION = "v0.203.0"
 MODULE = "github.com/stripe/stripe-mock"
 CACHE = ROOT / ".servers" / f"stripe-mock-{VERSION}"
@@ -31,26 +34,19 @@ class StripeMock:
         self.answered: list[tuple[str, int]] = []
         self._news = threading.Condition()
         # without an address for HTTPS it would listen for that on every interface
-        self._process = subprocess.Popen(
-            [str(install()), "-http-addr", f"127.0.0.1:{port}", "-https-addr", f"127.0.0.1:{unused}"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if "Listening for HTTPS" in line:
-                self._reader = threading.Thread(target=self._read, daemon=True)
-                self._reader.start()
-                return self
-        raise AssertionError("stripe-mock did not start")
+        command = [
+            str(install()), "-http-addr", f"127.0.0.1:{port}", "-https-addr", f"127.0.0.1:{unused}",
+        ]  # fmt: skip
+        self._process = HeardProcess("stripe-mock", command, Path(os.devnull))
+        self._process.told = self._heard
+        self._process.launch()
+        assert self._process.wait_line("Listening for HTTPS", STARTS_WITHIN_S), self._process.tail()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.wait()
-        self._reader.join(5)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
 
     def wait(self, count: int, within_s: float = 10.0) -> set[tuple[str, int]]:
         """The requests with their statuses, once there are so many: the log is behind the answer."""
@@ -58,12 +54,10 @@ class StripeMock:
             assert self._news.wait_for(lambda: len(self.answered) >= count, within_s), self.answered
         return set(self.answered)
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("Request: "):
-                request = line.removeprefix("Request: ").strip()
-            elif line.startswith("Response: "):
-                with self._news:
-                    self.answered.append((request, int(line.rpartition("status=")[2])))
-                    self._news.notify_all()
+    def _heard(self, line: str) -> None:
+        if line.startswith("Request: "):
+            self._request = line.removeprefix("Request: ").strip()
+        elif line.startswith("Response: "):
+            with self._news:
+                self.answered.append((self._request, int(line.rpartition("status=")[2])))
+                self._news.notify_all()

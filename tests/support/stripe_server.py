@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from types import TracebackType
 
 import pytest
-from support.simulator import ROOT
+
+from processes import ROOT
+from processes.heard import HeardProcess
 
 VERSION = "0.0.16"
 CACHE = ROOT / ".servers" / f"stripe-stateful-mock-{VERSION}"
@@ -19,6 +20,7 @@ const { createExpressApp } = require("stripe-stateful-mock");
 const server = createExpressApp().listen(0, "127.0.0.1", () => console.log("port " + server.address().port));
 """
 INSTALL_WITHIN_S = 180
+STARTS_WITHIN_S = 60
 
 
 def skip_or_fail(why: str) -> None:
@@ -48,14 +50,11 @@ class StripeServer:
     """One server in memory; use it in a `with`."""
 
     def __enter__(self) -> StripeServer:
-        self._process = subprocess.Popen(
-            ["node", "-e", SCRIPT], cwd=install(), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        started = time.monotonic()
-        line = self._process.stdout.readline()
-        assert line.startswith("port "), f"no stripe-stateful-mock after {time.monotonic() - started:.1f} s"
+        command = ["node", "-e", SCRIPT]
+        self._process = HeardProcess("stripe-stateful-mock", command, Path(os.devnull), cwd=install())
+        self._process.launch()
+        line = self._process.wait_line("^port ", STARTS_WITHIN_S)
+        assert line is not None, self._process.tail()
         self.url = f"http://127.0.0.1:{int(line.split()[1])}"
         return self
 
@@ -63,4 +62,3 @@ class StripeServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.communicate()

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -24,10 +22,12 @@ from typing import Any
 
 import orjson
 from confluent_kafka import Producer
-from support.simulator import ROOT, SimulatorProcess
 
 from faust_exactly_once.cluster import Cluster
 from faust_exactly_once.counters import read
+from processes import ROOT
+from processes.heard import HeardProcess
+from processes.simulator import Simulator
 from streamsocial_billing.audit import AuditReport, run_audit
 from streamsocial_billing.audit.disk import tables_on_disk
 from streamsocial_billing.audit.outcomes import breakdown
@@ -40,6 +40,7 @@ from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, RESULTS, SOURC
 SESSION_TIMEOUT_S = 2
 GATEWAY_DEADLINE_S = 1.2
 WAIT_S = 45.0
+STOPS_WITHIN_S = 20.0
 
 Source = tuple[int, int]
 """Partition, offset of an event on `payments`."""
@@ -87,77 +88,45 @@ def payment(user_id: str, payment_id: str, **fields: Any) -> PaymentEvent:
     return PaymentEvent.from_mapping(filled, now_ms=int(time.time() * 1000), default_gateway="simulated")
 
 
-class WorkerProcess:
-    """One worker over its own data folder; its log goes to a file, its lines can be waited for.
+class WorkerProcess(HeardProcess):
+    """One worker over its own data folder; what a test waits for comes, or fails it with the log's end.
 
     `keeps_port`: a further start takes the web port of the one before, as an operator's does.
     """
 
+    environment: dict[str, str]
+
     def __init__(self, name: str, folder: Path, environment: dict[str, str]) -> None:
-        self.name = name
+        super().__init__(name, [], folder / f"{name}.log", environment, keeps=None)
         self.datadir = folder / name
-        self.log_file = folder / f"{name}.log"
-        self.environment = environment
-        self._process: subprocess.Popen[str] | None = None
-        self._news = threading.Condition()
-        self._lines: list[str] = []
-        self._reader: threading.Thread | None = None
-        self.starts = 0
         self.web_port = 0
         self.keeps_port = False
         self.options: tuple[str, ...] = ("--loglevel=info",)  # of everything: libraries' lines are waited for
         self.program: tuple[str, ...] = (str(Path(sys.executable).with_name("streamsocial-billing")),)
 
-    @property
-    def pid(self) -> int:
-        """Process id of the last start."""
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """True while the process lives."""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def code(self) -> int | None:
-        """Exit code of the last start, below 0: the signal that killed it; None while it lives."""
-        return self._process.poll() if self._process is not None else None
-
     def start(self, crash_at: tuple[str, int] | None = None, sent: signal.Signals = signal.SIGKILL) -> None:
         """Start it; with `crash_at` (point, N) it signals itself when it reaches the point the N-th time."""
-        assert not self.running
-        self.starts += 1
         command = list(self.program)
         if crash_at is not None:
             # -P: modules beside the script must not hide those of the standard library
             script = str(ROOT / "tests/support/crashing_worker.py")
             command = [sys.executable, "-P", script, sent.name, crash_at[0], str(crash_at[1])]
-        self._lines = []
         if not (self.keeps_port and self.web_port):
             self.web_port = free_port()
-        self._process = process = subprocess.Popen(
-            [*command, f"--datadir={self.datadir}", "worker", f"--web-port={self.web_port}",
-             *self.options],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=self.environment,
-        )  # fmt: skip
-        self._reader = threading.Thread(target=self._read, args=(process,), daemon=True)
-        self._reader.start()
+        command += [f"--datadir={self.datadir}", "worker", f"--web-port={self.web_port}", *self.options]
+        self.command = command
+        self.launch()
 
     def wait_for_line(self, pattern: str, within_s: float = WAIT_S) -> str:
         """The first line since the start that matches; raises AssertionError with the log's end."""
-        regex = re.compile(pattern)
-        with self._news:
-            if not self._news.wait_for(lambda: self._find(regex) or not self._alive(), within_s):
-                raise AssertionError(f"{self.name} never said {pattern!r}: {self.tail()}")
-        found = self._find(regex)
-        assert found is not None, f"{self.name} ended without {pattern!r}: {self.tail()}"
+        found = self.wait_line(pattern, within_s)
+        how = "never said" if self.running else "ended without"
+        assert found is not None, f"{self.name} {how} {pattern!r}: {self.tail()}"
         return found
 
     def running_tasks(self) -> list[str]:
         """The log lines, since the start, of tasks that began to run."""
-        return [line for line in list(self._lines) if re.search(r"task \d+ runs", line)]
+        return self.lines(r"task \d+ runs")
 
     def wait_ready(self, within_s: float = WAIT_S) -> None:
         """Return when a task of this worker runs."""
@@ -169,73 +138,34 @@ class WorkerProcess:
 
     def wait_ended(self, within_s: float = WAIT_S) -> int:
         """Its exit code (negative: the signal), as soon as it has ended by itself."""
-        assert self._process is not None
-        try:
-            return self._process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} did not end by itself: {self.tail()}") from None
-        finally:
-            self._join()
+        assert self.wait(within_s), f"{self.name} did not end by itself: {self.tail()}"
+        assert self.code is not None
+        return self.code
 
-    def kill(self) -> None:
-        """SIGKILL by its own pid."""
-        self.signal(signal.SIGKILL)
-        self.wait_killed()
-
-    def signal(self, signum: int) -> None:
-        """Send a signal to its own pid."""
-        assert self._process is not None
-        self._process.send_signal(signum)
+    def kill(self) -> int:
+        """SIGKILL of one that lives; returns the pid that it had."""
+        pid = super().kill()
+        assert -signal.SIGKILL == self.code, self.tail()
+        return pid
 
     def stop(self) -> int:
         """Ask it to stop; its exit code."""
-        assert self._process is not None
-        self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
-        try:
-            return self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            raise AssertionError(f"{self.name} did not stop: {self.tail()}") from None
-        finally:
-            self._join()
+        assert self.terminate(STOPS_WITHIN_S), f"{self.name} did not stop: {self.tail()}"
+        assert self.code is not None
+        return self.code
 
     def end(self) -> None:
         """End it whatever it does, at the end of a test."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        self._join()
+        super().kill()
 
     def forget_local_state(self) -> None:
         """Delete its data folder."""
         assert not self.running
         shutil.rmtree(self.datadir)
 
-    def tail(self) -> str:
-        """The last lines of its log."""
-        return "\n" + "\n".join(self._lines[-25:])
-
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        with process.stdout, self.log_file.open("a", buffering=1, encoding="utf-8") as log:
-            for line in process.stdout:
-                log.write(line)
-                with self._news:
-                    self._lines.append(line.rstrip())
-                    self._news.notify_all()
-        with self._news:
-            self._news.notify_all()
-
-    def _find(self, regex: re.Pattern[str]) -> str | None:
-        return next((line for line in list(self._lines) if regex.search(line)), None)
-
-    def _alive(self) -> bool:
-        return self._reader is not None and self._reader.is_alive() and self.running
-
-    def _join(self) -> None:
-        if self._reader is not None:
-            self._reader.join(5)
+    def tail(self, lines: int = 25) -> str:
+        """The last lines of its log, from a new line on."""
+        return "\n" + super().tail(lines)
 
 
 class TopicReader:
@@ -296,7 +226,7 @@ class System:
         **environment: object,
     ) -> None:  # fmt: skip
         self.folder = folder
-        self.gateway = SimulatorProcess(folder / "ledger.sqlite")
+        self.gateway = Simulator(folder / "ledger.sqlite")
         self.gateway.start()
         variables = {
             "BILLING_APP_ID": name, "BILLING_TOPIC_PREFIX": f"{name}-", "BILLING_BROKER": f"kafka://{bootstrap}",

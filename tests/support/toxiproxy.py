@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
+import os
 import time
 from pathlib import Path
 from types import TracebackType
-from urllib.request import ProxyHandler, Request, build_opener
 
 from support.go_program import go_program
-from support.simulator import ROOT
 from support.system import free_port
+
+from processes import ROOT
+from processes.loopback import ask
+from processes.process import Process
 
 VERSION = "v2.12.0"
 MODULE = "github.com/Shopify/toxiproxy/v2/cmd/server"
@@ -33,10 +34,9 @@ class Toxiproxy:
         self.url = f"http://127.0.0.1:{free_port()}"
 
     def __enter__(self) -> Toxiproxy:
-        self._process = subprocess.Popen(
-            [str(install()), "-host", "127.0.0.1", "-port", str(self._api)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        command = [str(install()), "-host", "127.0.0.1", "-port", str(self._api)]
+        self._process = Process("toxiproxy", command, Path(os.devnull))
+        self._process.launch()
         deadline = time.monotonic() + 20
         while True:
             try:
@@ -45,7 +45,7 @@ class Toxiproxy:
                 })  # fmt: skip
                 return self
             except OSError:  # it does not listen yet
-                if time.monotonic() > deadline or self._process.poll() is not None:
+                if time.monotonic() > deadline or not self._process.running:
                     self._process.kill()
                     raise
                 time.sleep(0.05)
@@ -54,7 +54,6 @@ class Toxiproxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.wait()
 
     def poison(self, toxic: str, stream: str, **attributes: int) -> None:
         """Every connection has this fault from now on, those that are open too."""
@@ -66,6 +65,4 @@ class Toxiproxy:
         self._post("/reset", {})
 
     def _post(self, path: str, body: object) -> None:
-        request = Request(f"http://127.0.0.1:{self._api}{path}", json.dumps(body).encode(), method="POST")
-        with build_opener(ProxyHandler({})).open(request, timeout=10):
-            pass
+        ask(f"http://127.0.0.1:{self._api}{path}", body)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import subprocess
-import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from support.simulator import ROOT
-from support.stripe_server import INSTALL_WITHIN_S, skip_or_fail
+from support.stripe_server import INSTALL_WITHIN_S, STARTS_WITHIN_S, skip_or_fail
 from support.system import free_port
+
+from processes import ROOT
+from processes.heard import HeardProcess
+from processes.loopback import ask
 
 VERSION = "3.13.2"
 CACHE = ROOT / ".servers" / f"wiremock-{VERSION}"
@@ -37,22 +39,19 @@ class WireMock:
     def __enter__(self) -> WireMock:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self._process = subprocess.Popen(
-            ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-jar", str(jar()), "--port", str(port),
-             "--bind-address", "127.0.0.1"],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=CACHE,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("port:"):
-                return self
-        raise AssertionError("wiremock did not start")
+        command = [
+            "java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-jar", str(jar()), "--port", str(port),
+            "--bind-address", "127.0.0.1",
+        ]  # fmt: skip
+        self._process = HeardProcess("wiremock", command, Path(os.devnull), cwd=CACHE)
+        self._process.launch()
+        assert self._process.wait_line("^port:", STARTS_WITHIN_S), self._process.tail()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._process.kill()
-        self._process.communicate()
 
     def stub(self, method: str, path: str, body: object, status: int = 200, **response: Any) -> None:
         """Answer this path so from now on; the newest stub counts."""
@@ -72,9 +71,5 @@ class WireMock:
         return requests
 
     def _post(self, path: str, body: object) -> dict[str, Any]:
-        request = urllib.request.Request(self.url + path, data=json.dumps(body).encode())  # noqa: S310
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=10) as response:
-            raw = response.read()
-        answer: dict[str, Any] = json.loads(raw) if raw else {}
+        answer: dict[str, Any] = ask(self.url + path, body) or {}
         return answer

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.simulator import ROOT
 
 from lab.analytics.books import Overtaken, RevenueBooks, Stretch
 from lab.analytics.movements import METRICS, RESULTS, Movement, movement
+from processes import ROOT
 
 MINUTE = 1_764_600_000_000
 

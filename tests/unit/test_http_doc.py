@@ -7,8 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from support.simulator import ROOT
-
+from processes import ROOT
 from streamsocial_billing.gateways.simulator.faults import FaultSettings
 from streamsocial_billing.gateways.stripe import webhook as stripe
 from streamsocial_billing.intake.http import REFUSALS

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from support.simulator import ROOT
 
+from processes import ROOT
 from streamsocial_billing.app import create_app
 from streamsocial_billing.domain.events import PRODUCTS, PaymentEvent
 from streamsocial_billing.intake.http_replies import refusal

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from support.releases import environment_of, git, releases, source_of
-from support.simulator import ROOT
 
+from processes import ROOT
 from streamsocial_billing import __version__
 
 SECTION = re.compile(r"^## \[(.+?)\]", re.M)

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.simulator import ROOT
 from support.system import System, WorkerProcess, payment
+
+from processes import ROOT
 
 NEXT = (sys.executable, "-P", str(ROOT / "tests/support/next_format_worker.py"))
 ADVICE = "stop all workers of 0.3.0 first"

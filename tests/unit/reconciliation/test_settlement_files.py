@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from support.planted_books import PlantedBooks
 from support.planted_output import write_files
-from support.simulator import ROOT
 
+from processes import ROOT
 from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.paypal.settlement import kind_of

@@ -11,8 +11,8 @@ import pytest
 from faust.cli.faust import cli as faust_cli
 from hypothesis import given
 from hypothesis import strategies as st
-from support.simulator import ROOT
 
+from processes import ROOT
 from streamsocial_billing.audit.live import INVARIANTS, Break
 from streamsocial_billing.cli import main as main  # registers the commands
 from streamsocial_billing.web.status.findings import (

@@ -1,9 +1,10 @@
 """Turn into the given command, watched by a child that ends it when the starter dies.
 
-`python guard.py LOCK_FD COMMAND...`: standard input is a pipe that only the starter holds open. This process
-execs the command, so its pid is the command's. Its child waits for the pipe's end, then ends its parent:
-however the starter stopped, the kernel closes the pipe. Asking for the parent's pid first makes a reused pid
-harmless. A pipe, not PR_SET_PDEATHSIG: that signal comes when the starting *thread* ends, and only on Linux.
+`python guard.py LOCK_FD COMMAND...`, without a lock `-`: standard input is a pipe that only the starter holds
+open. This process execs the command, so its pid is the command's. Its child waits for the pipe's end, then
+ends its parent: however the starter stopped, the kernel closes the pipe. Asking for the parent's pid first
+makes a reused pid harmless. A pipe, not PR_SET_PDEATHSIG: that signal comes when the starting *thread* ends,
+and only on Linux.
 """
 
 import os
@@ -39,17 +40,18 @@ def end(command_pid: int) -> None:
 
 def main() -> None:
     """Fork the watcher, then become the command."""
-    lock_fd, command = int(sys.argv[1]), sys.argv[2:]
+    lock_fd, command = sys.argv[1], sys.argv[2:]
     own_pid = os.getpid()
     if os.fork() == 0:
-        os.close(lock_fd)
+        if lock_fd != "-":
+            os.close(int(lock_fd))
         silence = os.open(os.devnull, os.O_RDWR)
         os.dup2(silence, 1)
         os.dup2(silence, 2)
         watch(own_pid)
         os._exit(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.execv(command[0], command)
+    os.execvp(command[0], command)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
+import orjson
 from yarl import URL
 
 from streamsocial_billing.domain.gateway_calls import Ambiguous, NotSent
@@ -46,6 +48,15 @@ def retry_after_s(value: str | None) -> float | None:
     if value is None or not (value.isascii() and value.isdigit()) or len(value) > 6:
         return None
     return float(value)
+
+
+def json_object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object of a reply's body; None where it is none."""
+    try:
+        reply = orjson.loads(body)
+    except ValueError:
+        return None
+    return reply if isinstance(reply, dict) else None
 
 
 def base_url(url: str) -> URL:
@@ -110,8 +121,13 @@ class Pooled:
 
     async def start(self) -> None:
         """Open the connection pool; no connection is made yet, proxies of the environment are not used."""
+        self.opened()
+
+    def opened(self) -> aiohttp.ClientSession:
+        """The pool, opened if it was not."""
         if self._session is None:
             self._session = open_session(self._max_connections)
+        return self._session
 
     async def close(self) -> None:
         """Close all connections."""

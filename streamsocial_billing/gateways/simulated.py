@@ -29,6 +29,7 @@ from streamsocial_billing.gateways.http import (
     Pooled,
     base_url,
     call_timeout,
+    json_object,
     outcome_of_exception,
     retry_after_s,
 )
@@ -110,12 +111,9 @@ class SimulatedGateway(Pooled):
         return rows, bool(reply and reply.get("has_more") and rows)
 
     async def _get(self, url: URL, timeout_s: float) -> tuple[int, dict[str, Any] | None]:
-        await self.start()
-        session = self._session
-        if session is None:
-            raise RuntimeError("closed while it was started")
+        session = self.opened()
         async with session.get(url, timeout=call_timeout(timeout_s), allow_redirects=False) as response:
-            return response.status, _object(await response.read())
+            return response.status, json_object(await response.read())
 
     async def _post(
         self, action: str, request: ChargeRequest | RefundRequest, body: bytes, timeout_s: float
@@ -142,15 +140,7 @@ def outcome_of_reply(
     request: ChargeRequest | RefundRequest, status: int, headers: Mapping[str, str], body: bytes
 ) -> Outcome:
     """The outcome of a reply that was read to its end."""
-    return stripe_shapes.outcome_of_reply(request, status, headers, _object(body))
-
-
-def _object(body: bytes) -> dict[str, Any] | None:
-    try:
-        reply = orjson.loads(body)
-    except ValueError:
-        return None
-    return reply if isinstance(reply, dict) else None
+    return stripe_shapes.outcome_of_reply(request, status, headers, json_object(body))
 
 
 def _rows(reply: dict[str, Any] | None) -> list[dict[str, Any]] | None:

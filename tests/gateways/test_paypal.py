@@ -26,12 +26,9 @@ from streamsocial_billing.domain.gateway_calls import (
     RefundRequest,
     Succeeded,
 )
-from streamsocial_billing.gateways.paypal.client import (
-    PayPalGateway,
-    decimal_text,
-    minor_of,
-    outcome_of_reply,
-)
+from streamsocial_billing.gateways.paypal.amounts import decimal_text, minor_of
+from streamsocial_billing.gateways.paypal.client import PayPalGateway
+from streamsocial_billing.gateways.paypal.replies import outcome_of_reply
 
 KEY = gateway_key_of("u1", "charge", "p1")
 CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "vault-1")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streamsocial_billing.gateways.simulator.ledger import MAX_GROUP_ENTRIES, Entry, Ledger
+from streamsocial_billing.gateways.simulator.ledger import MAX_GROUP_ENTRIES, Ledger
+from streamsocial_billing.gateways.simulator.ledger_file import Entry
 from streamsocial_billing.gateways.simulator.shapes import Refund, charge_reply, new_charge, refund_reply
 
 
@@ -24,7 +25,7 @@ async def test_charges_at_the_same_time_share_transactions(tmp_path: Path) -> No
     await ledger.open()
     count = 2 * MAX_GROUP_ENTRIES + 500
     statements: list[str] = []
-    db = ledger._db  # noqa: SLF001 - only SQLite itself can tell its commits, only in the ledger's thread
+    db = ledger._file._db  # noqa: SLF001 - only SQLite itself can tell its commits, only in the ledger's thread
     assert db is not None
     ledger._thread.submit(db.set_trace_callback, statements.append).result(5)  # noqa: SLF001
     await asyncio.wait_for(asyncio.gather(*(ledger.record(entry(n)) for n in range(count))), 20)

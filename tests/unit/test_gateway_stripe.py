@@ -18,7 +18,9 @@ from streamsocial_billing.domain.gateway_calls import (
     Outcome,
     RefundRequest,
 )
-from streamsocial_billing.gateways.stripe.client import StripeGateway, not_representable, outcome_of_error
+from streamsocial_billing.gateways.stripe.client import StripeGateway
+from streamsocial_billing.gateways.stripe.errors import outcome_of_error
+from streamsocial_billing.gateways.stripe.limits import not_representable
 from streamsocial_billing.gateways.stripe.shapes import SOFT
 
 CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "tok_visa")

@@ -1,7 +1,7 @@
 """Client of PayPal's REST API: orders, captures, refunds.
 
 A charge is an order over a vaulted payment token, captured under the same PayPal-Request-Id; `invoice_id`
-carries our reference. Foreign exceptions stop at `http.EXCEPTIONS`, replies at `outcome_of_reply`. What it
+carries our reference. Foreign exceptions stop at `http.EXCEPTIONS`, replies are judged by `replies`. What it
 knows under our reference comes from the transaction search alone, which lags by up to three hours.
 """
 
@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import aiohttp
@@ -22,30 +21,28 @@ from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     Answer,
     ChargeRequest,
-    Declined,
     Found,
     Invalid,
-    KeyMismatch,
     Movement,
     NotSent,
     Outcome,
     Owner,
     Query,
     RefundRequest,
-    Succeeded,
     Traits,
 )
-from streamsocial_billing.domain.money import EXPONENTS
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import MIN_TRY_S, ListFailed
 from streamsocial_billing.gateways.http import (
     Pooled,
     base_url,
     call_timeout,
+    json_object,
     outcome_of_exception,
-    retry_after_s,
 )
-from streamsocial_billing.gateways.paypal.own_fields import custom_ids, number_of, words_on
+from streamsocial_billing.gateways.paypal.amounts import decimal_text
+from streamsocial_billing.gateways.paypal.own_fields import custom_ids, words_on
+from streamsocial_billing.gateways.paypal.replies import Request, outcome_of_reply
 from streamsocial_billing.gateways.paypal.search import FIRST_OF_QUESTION_S, REACH_S, TooLarge, search
 from streamsocial_billing.gateways.request_shapes import newest_first
 
@@ -54,30 +51,11 @@ PAGE_TIMEOUT_S = 30.0
 CLOCK_SKEW_MS = 300_000
 TOKEN_MARGIN_S = 60
 
-DIGITS = dict.fromkeys(
-    "AUD BRL CAD CHF CNY CZK DKK EUR GBP HKD ILS MXN MYR NOK NZD PHP PLN SEK SGD THB USD".split(), 2
-) | {"HUF": 0, "JPY": 0, "TWD": 0}
-"""Digits after the point that PayPal takes (developer.paypal.com/reference/currency-codes); no others."""
-
 TRAITS = Traits(
     key_safe_window_s=16_200,  # 3/4 of the 6 h for which orders keep a PayPal-Request-Id
     consistency_delay_s=4 * 3600,  # the transaction search: "up to three hours"
     list_reach_s=REACH_S,
 )
-
-SOFT = frozenset({"0500", "5100", "5120", "5650", "INSTRUMENT_DECLINED"})
-"""Do not honour, generic decline, insufficient funds, needs authentication, declined instrument."""
-DECLINES = frozenset({
-    "INSTRUMENT_DECLINED", "PAYER_CANNOT_PAY", "TRANSACTION_REFUSED", "CARD_EXPIRED", "CARD_CLOSED",
-    "PAYER_ACCOUNT_LOCKED_OR_CLOSED", "PAYER_ACCOUNT_RESTRICTED", "PAYMENT_DENIED",
-})  # fmt: skip
-REFUND_REFUSALS = frozenset({
-    "CAPTURE_FULLY_REFUNDED", "REFUND_AMOUNT_EXCEEDED", "REFUND_CAPTURE_CURRENCY_MISMATCH",
-    "REFUND_TIME_LIMIT_EXCEEDED", "PARTIAL_REFUND_NOT_ALLOWED", "REFUND_NOT_ALLOWED", "INSUFFICIENT_FUNDS",
-    "REFUND_NOT_PERMITTED_DUE_TO_CHARGEBACK", "CAPTURE_DISPUTED_PARTIAL_REFUND_NOT_ALLOWED",
-})  # fmt: skip
-
-Request = ChargeRequest | RefundRequest
 
 
 class PayPalGateway(Pooled):
@@ -279,89 +257,7 @@ class PayPalGateway(Pooled):
             method, self._url + path, headers=all_headers, timeout=call_timeout(timeout_s),
             allow_redirects=False, **more,
         ) as response:  # fmt: skip
-            raw = await response.read()
-            try:
-                reply = orjson.loads(raw)
-            except ValueError:
-                reply = None
-            return response.status, response.headers, reply if isinstance(reply, dict) else None
-
-
-def outcome_of_reply(
-    request: Request, status: int, headers: Mapping[str, str], reply: dict[str, Any] | None
-) -> Outcome:
-    """The outcome of a reply that was read to its end: by status, and only if the body bears it out."""
-    if status == 429:
-        return NotSent("rate_limited", retry_after_s(headers.get("Retry-After")))
-    if status in (401, 403):
-        return NotSent("auth")
-    if status == 409:
-        return Ambiguous("in_flight")
-    if status >= 500:
-        return Ambiguous(f"http_{status}")
-    if reply is None:
-        return Ambiguous("bad_reply")
-    if status in (200, 201):
-        return _made(request, reply)
-    return _refused(request, reply) if status in (400, 404, 422) else Ambiguous("bad_reply")
-
-
-def _made(request: Request, reply: dict[str, Any]) -> Outcome:
-    moved = reply if isinstance(request, RefundRequest) else _capture(reply)
-    if moved is None:
-        waits = reply.get("status") == "PAYER_ACTION_REQUIRED"
-        return Declined("payer_action_required") if waits else Ambiguous("bad_reply")
-    amount, ref, status = moved.get("amount"), moved.get("id"), moved.get("status")
-    said = minor_of(amount) if isinstance(amount, dict) else None
-    if said != (request.amount_minor, request.currency.upper()) or not isinstance(ref, str) or not ref:
-        return Ambiguous("bad_reply")
-    if status == "COMPLETED":
-        return Succeeded(ref)
-    if status in ("DECLINED", "FAILED", "CANCELLED"):
-        answered = moved.get("processor_response") or {}
-        reason = str(answered.get("response_code") or status.lower())
-        return Declined(reason, ref, soft=reason in SOFT)
-    return Ambiguous("pending", ask_only=True) if status == "PENDING" else Ambiguous("bad_reply")
-
-
-def _capture(order: dict[str, Any]) -> dict[str, Any] | None:
-    try:
-        capture = order["purchase_units"][0]["payments"]["captures"][0]
-    except (KeyError, IndexError, TypeError):
-        return None
-    return capture if isinstance(capture, dict) else None
-
-
-def _refused(request: Request, reply: dict[str, Any]) -> Outcome:
-    details = reply.get("details")
-    first = details[0] if isinstance(details, list) and details and isinstance(details[0], dict) else {}
-    issue = first.get("issue") or reply.get("name")
-    if not isinstance(issue, str):
-        return Ambiguous("bad_reply")
-    if issue in ("DUPLICATE_REQUEST_ID", "PAYPAL_REQUEST_ID_MISMATCH"):
-        return KeyMismatch(issue)
-    if issue in ("DUPLICATE_INVOICE_ID", "ORDER_ALREADY_CAPTURED"):
-        return Ambiguous(issue.lower(), ask_only=True)  # it is there already, under our reference
-    declined = REFUND_REFUSALS if isinstance(request, RefundRequest) else DECLINES
-    return Declined(issue, soft=issue in SOFT) if issue in declined else Invalid(issue)
-
-
-def decimal_text(amount_minor: int, currency: str) -> str | None:
-    """The amount as PayPal takes it; None where it cannot: other currencies, parts of a forint or NT$."""
-    digits, exponent = DIGITS.get(currency), EXPONENTS.get(currency)
-    if digits is None or exponent is None or amount_minor % 10 ** (exponent - digits):
-        return None
-    return f"{Decimal(amount_minor).scaleb(-exponent):.{digits}f}"
-
-
-def minor_of(money: dict[str, Any]) -> tuple[int, str] | None:
-    """Minor units, currency of PayPal's {currency_code, value}; None where they are not whole."""
-    try:
-        currency = str(money["currency_code"]).upper()
-        minor = number_of(money["value"]).scaleb(EXPONENTS[currency])
-        return (int(minor), currency) if minor == int(minor) else None
-    except (KeyError, InvalidOperation, TypeError, ValueError, OverflowError):
-        return None
+            return response.status, response.headers, json_object(await response.read())
 
 
 def _money(value: str, currency: str) -> dict[str, str]:

@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from streamsocial_billing.gateways.moved import Moved
-from streamsocial_billing.gateways.paypal.client import SOFT, minor_of
+from streamsocial_billing.gateways.paypal.amounts import minor_of
 from streamsocial_billing.gateways.paypal.own_fields import words_on
+from streamsocial_billing.gateways.paypal.replies import SOFT
 from streamsocial_billing.gateways.provider_event import Subject, Told, Unreadable, code_of, part_of, text_of
 
 HEADERS: Final[dict[str, tuple[str, re.Pattern[str]]]] = {

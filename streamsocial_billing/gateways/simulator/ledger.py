@@ -13,77 +13,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import IO
 
-import orjson
-
+from streamsocial_billing.gateways.simulator.ledger_file import Entry, LedgerFile, LedgerUnusable
 from streamsocial_billing.gateways.simulator.shapes import Charge, Refund, Reply
-from streamsocial_billing.locks import lock
 
-SCHEMA_VERSION = 2
 MAX_GROUP_ENTRIES = 1000
 """Most charges that share one SQLite transaction."""
-
-_SCHEMA = """
-CREATE TABLE charges (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, idempotency_key TEXT NOT NULL UNIQUE,
-    params_hash TEXT NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('succeeded', 'failed')), failure_code TEXT,
-    payment_method TEXT NOT NULL, ref TEXT, payment_id TEXT, user_id TEXT, fingerprint TEXT,
-    created_ms INTEGER NOT NULL);
-CREATE TABLE refunds (
-    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, idempotency_key TEXT NOT NULL UNIQUE,
-    charge_id TEXT NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, created_ms INTEGER NOT NULL,
-    status TEXT NOT NULL DEFAULT 'succeeded', failure_reason TEXT, ref TEXT, payment_id TEXT, user_id TEXT,
-    fingerprint TEXT);
-CREATE TABLE replies (
-    idempotency_key TEXT PRIMARY KEY, params_hash TEXT NOT NULL, status INTEGER NOT NULL,
-    body TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE calls (idempotency_key TEXT PRIMARY KEY, calls INTEGER NOT NULL) WITHOUT ROWID;
-"""
-
-_FROM_1 = "ALTER TABLE refunds ADD COLUMN status TEXT NOT NULL DEFAULT 'succeeded';" + "".join(
-    f"ALTER TABLE refunds ADD COLUMN {name} TEXT;"
-    for name in ("failure_reason", "ref", "payment_id", "user_id", "fingerprint")
-)
-"""Format 1 had no refunds that fail and no metadata on them."""
-
-
-# One statement per table writes a whole group: each step of a statement gives the interpreter lock away
-# and waits for it again, so that a statement per row would crawl behind a busy event loop.
-def _insert(table: str, columns: str) -> str:
-    """A statement whose one parameter is a JSON array of rows, each an array in the order of `columns`."""
-    values = ", ".join(f"json_extract(value, '$[{place}]')" for place in range(columns.count(",") + 1))
-    return f"INSERT INTO {table} ({columns}) SELECT {values} FROM json_each(?)"  # noqa: S608 - constants
-
-
-_ADD_CHARGES = _insert(
-    "charges",
-    "id, idempotency_key, params_hash, amount, currency, status, failure_code, payment_method, ref,"
-    " payment_id, user_id, fingerprint, created_ms",
-)
-_REFUND_COLUMNS = (
-    "id, idempotency_key, charge_id, amount, currency, created_ms, status, failure_reason, ref, payment_id,"
-    " user_id, fingerprint"
-)
-_ADD_REFUNDS = _insert("refunds", _REFUND_COLUMNS)
-_ADD_REPLIES = _insert("replies", "idempotency_key, params_hash, status, body")
-_ADD_CALLS = """INSERT INTO calls (idempotency_key, calls) SELECT key, value FROM json_each(?) WHERE true
-    ON CONFLICT (idempotency_key) DO UPDATE SET calls = calls + excluded.calls"""
-
-
-class LedgerUnusable(Exception):
-    """Raised when the ledger file cannot be opened for writing by this process alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A charge or refund with the reply that its key gets from now on."""
-
-    made: Charge | Refund
-    reply: Reply
 
 
 class Ledger:
@@ -108,8 +45,7 @@ class Ledger:
         self._failing = asyncio.Lock()
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
-        self._lock: IO[bytes] | None = None
-        self._db: sqlite3.Connection | None = None
+        self._file = LedgerFile(path)
         self._writer: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -133,15 +69,12 @@ class Ledger:
         self._wake.set()
         if self._writer is not None:
             await self._writer
-        db, self._db = self._db, None
-        if db is not None:
-            await asyncio.get_running_loop().run_in_executor(self._thread, db.close)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._file.close)
         self._let_go()
 
     def _let_go(self) -> None:
         self._thread.shutdown()
-        if self._lock is not None:
-            self._lock.close()
+        self._file.let_go()
 
     def charge(self, charge_id: str) -> Charge | None:
         """The charge with this id."""
@@ -201,7 +134,7 @@ class Ledger:
             if refund.status != "succeeded":
                 return refund
             run = asyncio.get_running_loop().run_in_executor
-            await run(self._thread, self._commit_failure, refund_id, reason)
+            await run(self._thread, self._file.commit_failure, refund_id, reason)
             failed = self.refunds[position] = replace(refund, status="failed", failure_reason=reason)
             self.charges[self._positions[refund.charge_id]].refunded -= refund.amount
             return failed
@@ -220,7 +153,7 @@ class Ledger:
         calls, self._new_calls = self._new_calls, {}
         entries = [entry for entry, _ in group]
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._commit, entries, calls)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._file.commit, entries, calls)
         except Exception as error:
             # Rolled back as a whole, so every waiting POST answers 500 and a repeat is a new charge.
             for _, done in group:
@@ -256,103 +189,13 @@ class Ledger:
         if charge.ref is not None:
             self._by_ref.setdefault(charge.ref, []).append(position)
 
-    # From here on: inside the ledger's own thread.
-
-    def _commit(self, entries: list[Entry], calls: dict[str, int]) -> None:
-        db = self._db
-        if db is None:
-            raise LedgerUnusable(f"the ledger {self.path} is closed")
-        charges = [_charge_row(e.made, e.reply) for e in entries if isinstance(e.made, Charge)]
-        refunds = [_refund_row(e.made) for e in entries if isinstance(e.made, Refund)]
-        replies = [_reply_row(e) for e in entries]
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            for statement, rows in (
-                (_ADD_CHARGES, charges),
-                (_ADD_REFUNDS, refunds),
-                (_ADD_REPLIES, replies),
-                (_ADD_CALLS, calls),
-            ):
-                if rows:
-                    db.execute(statement, (orjson.dumps(rows).decode(),))
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-
-    def _commit_failure(self, refund_id: str, reason: str) -> None:
-        if self._db is None:
-            raise LedgerUnusable(f"the ledger {self.path} is closed")
-        change = "UPDATE refunds SET status = 'failed', failure_reason = ? WHERE id = ?"
-        self._db.execute(change, (reason, refund_id))
-
     def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = self.path.with_name(self.path.name + ".lock").open("ab")
-        if not lock(self._lock):
-            raise LedgerUnusable(f"the ledger {self.path} is in use by another gateway simulator")
-        db = self._db = sqlite3.connect(self.path, isolation_level=None, timeout=5)
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (0, 1, SCHEMA_VERSION):
-            raise LedgerUnusable(f"the ledger {self.path} has format {version}, known is {SCHEMA_VERSION}")
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        if version < SCHEMA_VERSION:
-            change = _FROM_1 if version else _SCHEMA
-            db.executescript(f"BEGIN;{change}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
-        db.execute("BEGIN IMMEDIATE")  # a read-only file shows here, not at the first charge
-        db.execute("COMMIT")
-        self._load(db)
-
-    def _load(self, db: sqlite3.Connection) -> None:
-        for row in db.execute(
-            "SELECT id, idempotency_key, amount, currency, status, failure_code, payment_method, ref,"
-            " payment_id, user_id, fingerprint, created_ms FROM charges ORDER BY seq"
-        ):
-            self._index(Charge(*row))
-        for row in db.execute(f"SELECT {_REFUND_COLUMNS} FROM refunds ORDER BY seq"):  # noqa: S608 - constant
-            self._index_refund(Refund(*row))
-        for key, hashed, status, body in db.execute("SELECT * FROM replies"):
-            self.replies[key] = Reply(hashed, status, body.encode())
-        self.calls.update(db.execute("SELECT * FROM calls"))
-
-
-def _charge_row(charge: Charge, reply: Reply) -> tuple[str | int | None, ...]:
-    return (
-        charge.id,
-        charge.idempotency_key,
-        reply.params_hash,
-        charge.amount,
-        charge.currency,
-        charge.status,
-        charge.failure_code,
-        charge.payment_method,
-        charge.ref,
-        charge.payment_id,
-        charge.user_id,
-        charge.fingerprint,
-        charge.created_ms,
-    )
-
-
-def _refund_row(refund: Refund) -> tuple[str | int | None, ...]:
-    return (
-        refund.id,
-        refund.idempotency_key,
-        refund.charge_id,
-        refund.amount,
-        refund.currency,
-        refund.created_ms,
-        refund.status,
-        refund.failure_reason,
-        refund.ref,
-        refund.payment_id,
-        refund.user_id,
-        refund.fingerprint,
-    )
-
-
-def _reply_row(entry: Entry) -> tuple[str | int, ...]:
-    reply = entry.reply
-    return (entry.made.idempotency_key, reply.params_hash, reply.status, reply.body.decode())
+        """Inside the ledger's own thread, before anything is served."""
+        self._file.open()
+        for made in self._file.made():
+            if isinstance(made, Refund):
+                self._index_refund(made)
+            else:
+                self._index(made)
+        self.replies.update(self._file.replies())
+        self.calls.update(self._file.calls())

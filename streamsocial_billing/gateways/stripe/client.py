@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import aiohttp
 import stripe
 
 from streamsocial_billing.domain.gateway_calls import (
@@ -22,99 +20,29 @@ from streamsocial_billing.domain.gateway_calls import (
     Answer,
     ChargeRequest,
     Found,
-    Invalid,
     Movement,
     NotSent,
     Outcome,
     Owner,
     Query,
     RefundRequest,
-    Traits,
 )
-from streamsocial_billing.domain.money import CURRENCIES, EXPONENTS
 from streamsocial_billing.gateways.base import MIN_TRY_S, ListFailed
-from streamsocial_billing.gateways.http import (
-    Places,
-    base_url,
-    call_timeout,
-    open_session,
-    outcome_of_exception,
-)
+from streamsocial_billing.gateways.http import Pooled, base_url
 from streamsocial_billing.gateways.request_shapes import newest_first
 from streamsocial_billing.gateways.stripe import shapes as stripe_shapes
+from streamsocial_billing.gateways.stripe.errors import outcome_of_error, question_failed
+from streamsocial_billing.gateways.stripe.limits import TRAITS, not_representable
+from streamsocial_billing.gateways.stripe.transport import Transport, within
 
 logger = logging.getLogger(__name__)
 
 PAGE = 100
-PAGE_TIMEOUT_S = 30.0
 START_TIMEOUT_S = 1.5  # comes on top of a call's deadline, as long as Stripe has not answered
 CLOCK_SKEW_S = 300
 
-_MIN_MAJOR_CENTS = {
-    "USD": 50, "AED": 200, "AUD": 50, "BRL": 50, "CAD": 50, "CHF": 50, "CZK": 1500, "DKK": 250, "EUR": 50,
-    "GBP": 30, "HKD": 400, "HUF": 17_500, "INR": 50, "JPY": 50, "MXN": 1000, "MYR": 200, "NOK": 300,
-    "NZD": 50, "PLN": 200, "RON": 200, "SEK": 300, "SGD": 50, "THB": 1000,
-}  # fmt: skip
-"""docs.stripe.com/currencies, "Minimum and maximum charge amounts"; minor units. Others: settled there."""
-_MAX = dict.fromkeys(CURRENCIES, 99_999_999) | {
-    "COP": 9_999_999_999, "HUF": 9_999_999_999, "IDR": 999_999_999_999, "INR": 999_999_999,
-    "LBP": 999_999_999_999,
-}  # fmt: skip
-_WHOLE_MAJOR = frozenset({"ISK", "UGX"})
-"""Two digits by Stripe's rule, but they must be 00 ("special cases")."""
 
-TRAITS = Traits(
-    key_safe_window_s=64_800,  # 3/4 of the 24 h after which Stripe may prune a key
-    consistency_delay_s=60,  # the search lags "under a minute"; the list that confirms an absence does not
-    min_minor=_MIN_MAJOR_CENTS,
-    max_minor=_MAX,
-)
-
-_timeout_s: ContextVar[float] = ContextVar("timeout_s", default=PAGE_TIMEOUT_S)
-
-
-class _Http(stripe.HTTPClient):
-    """Carries one request over our own pool, within the seconds of `_timeout_s`."""
-
-    name = "aiohttp"
-
-    def __init__(self, connections: int) -> None:
-        super().__init__()
-        self._connections = connections
-        self.session: aiohttp.ClientSession | None = None
-
-    def open(self) -> None:
-        if self.session is None:
-            self.session = open_session(self._connections)
-
-    async def request_async(
-        self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
-    ) -> tuple[bytes, int, Mapping[str, str]]:
-        """One request, the body read to its end; raises APIConnectionError from what aiohttp raised."""
-        self.open()
-        session = self.session
-        if session is None:
-            raise _not_connected("closed")
-        try:
-            async with session.request(
-                method, url, headers=headers, data=post_data, timeout=call_timeout(_timeout_s.get()),
-                allow_redirects=False,
-            ) as response:  # fmt: skip
-                return await response.read(), response.status, response.headers
-        except Exception as error:
-            raise _not_connected(type(error).__name__) from error
-
-    async def close_async(self) -> None:
-        session, self.session = self.session, None
-        if session is not None:
-            await session.close()
-
-
-def _not_connected(why: str) -> stripe.APIConnectionError:
-    return stripe.APIConnectionError(why)  # type: ignore[no-untyped-call]
-
-
-class StripeGateway:
+class StripeGateway(Pooled):
     """The account of `api_key`; with `account` given, a key of another account stops every call.
 
     `kinds` is what `movements` lists, for a server that has not all of it.
@@ -128,12 +56,12 @@ class StripeGateway:
         self, api_key: str, url: str = "https://api.stripe.com", *, account: str | None = None,
         max_connections: int = 500, kinds: tuple[str, ...] = ("charge", "refund", "dispute"),
     ) -> None:  # fmt: skip
+        super().__init__(max_connections)
         self._kinds = kinds
         self._url = str(base_url(url)).rstrip("/")
-        self._http = _Http(max_connections)
-        self._places = Places(max_connections)
+        transport = Transport(self.opened)
         self._client = stripe.StripeClient(
-            api_key, base_addresses={"api": self._url}, http_client=self._http, max_network_retries=0
+            api_key, base_addresses={"api": self._url}, http_client=transport, max_network_retries=0
         )
         self._wanted = account
         self._account = account or ""
@@ -151,13 +79,9 @@ class StripeGateway:
 
     async def start(self) -> None:
         """Learn whose key this is; an unreachable Stripe is asked again at the next call."""
-        self._http.open()
+        await super().start()
         if not self._asked:
             await self._identify(START_TIMEOUT_S)
-
-    async def close(self) -> None:
-        """Close all connections."""
-        await self._http.close_async()
 
     async def charge(self, request: ChargeRequest, *, timeout_s: float) -> Outcome:
         """POST /v1/charges once; see `Gateway.charge`."""
@@ -182,26 +106,21 @@ class StripeGateway:
             async with self._places.one(timeout_s) as left_s:
                 if left_s is None:
                     return NotSent("no_free_connection")
-                with_timeout = _timeout_s.set(left_s)
-                try:
+                with within(left_s):
                     return await self._find(query)
-                finally:
-                    _timeout_s.reset(with_timeout)
         except Exception as error:
             return question_failed(error)
 
     async def owner_of(self, charge_ref: str, *, timeout_s: float) -> Owner | Absent | NotSent | Ambiguous:
         """Our words on a charge; Absent where there is none, or none of ours."""
-        with_timeout = _timeout_s.set(timeout_s)
         try:
-            charge = await self._client.v1.charges.retrieve_async(charge_ref)
+            with within(timeout_s):
+                charge = await self._client.v1.charges.retrieve_async(charge_ref)
             said = stripe_shapes.metadata_of(_raw(charge))
         except stripe.StripeError as error:
             return Absent() if error.http_status == 404 else question_failed(error)
         except Exception as error:
             return question_failed(error)
-        finally:
-            _timeout_s.reset(with_timeout)
         words = [said.get(name) for name in ("user_id", "payment_id", "ref")]
         return Owner(*map(str, words)) if all(words) else Absent()
 
@@ -238,14 +157,12 @@ class StripeGateway:
             ends = time.monotonic() + left_s
 
             async def call(params: dict[str, Any]) -> tuple[Outcome, None]:
-                with_timeout = _timeout_s.set(max(ends - time.monotonic(), MIN_TRY_S))
                 try:
-                    made = await create(params, {"idempotency_key": request.idempotency_key})
+                    with within(max(ends - time.monotonic(), MIN_TRY_S)):
+                        made = await create(params, {"idempotency_key": request.idempotency_key})
                     return stripe_shapes.outcome_of_reply(request, 200, {}, _raw(made)), None
                 except Exception as error:
                     return outcome_of_error(request, error), None
-                finally:
-                    _timeout_s.reset(with_timeout)
 
             return (await newest_first(shapes, call))[0]
 
@@ -259,17 +176,15 @@ class StripeGateway:
 
     async def _identify(self, timeout_s: float) -> None:
         """Ask Stripe; a key without the right to ask leaves the account of the setting."""
-        with_timeout = _timeout_s.set(timeout_s)
         try:
-            account = await self._client.v1.accounts.retrieve_current_async()
+            with within(timeout_s):
+                account = await self._client.v1.accounts.retrieve_current_async()
         except stripe.StripeError as error:
             self._asked = error.http_status is not None
             if not self._account:
                 logger.error("%s: its account is not known (%s); set BILLING_STRIPE_ACCOUNT", self,
                              type(error).__name__)  # fmt: skip
             return
-        finally:
-            _timeout_s.reset(with_timeout)
         self._asked = True
         if self._wanted not in (None, account.id):
             self._wrong = True
@@ -317,34 +232,6 @@ class StripeGateway:
             if not page.get("has_more") or not rows:
                 return
             asked = {**asked, "starting_after": rows[-1]["id"]}
-
-
-def not_representable(amount_minor: int, currency: str) -> Invalid | None:
-    """Refuse what Stripe cannot carry: broken ISK and UGX, a third digit of KWD, BHD, ... that is not 0."""
-    step = 100 if currency in _WHOLE_MAJOR else 10 if EXPONENTS.get(currency) == 3 else 1
-    return Invalid("amount_not_representable") if amount_minor % step else None
-
-
-def outcome_of_error(request: ChargeRequest | RefundRequest, error: Exception) -> Outcome:
-    """The outcome of what the SDK raised: by our connection's error, or by the reply's status and body."""
-    if isinstance(error, stripe.APIConnectionError):
-        cause = error.__cause__
-        return outcome_of_exception(cause) if isinstance(cause, Exception) else NotSent("not_started")
-    if not isinstance(error, stripe.StripeError) or error.http_status is None:
-        return Ambiguous("internal_error")
-    status, body = error.http_status, error.json_body
-    if 200 <= status < 300:
-        return Ambiguous("cut_body")  # the SDK: APIError "Invalid response body", status 200
-    reply = body if isinstance(body, dict) else None
-    return stripe_shapes.outcome_of_reply(request, status, error.headers or {}, reply)
-
-
-def question_failed(error: Exception) -> NotSent | Ambiguous:
-    """What a question that failed says: nothing of the payment, whatever the refusal."""
-    if isinstance(error, stripe.StripeError) and error.http_status is not None:
-        return NotSent("auth") if error.http_status in (401, 403) else Ambiguous(f"http_{error.http_status}")
-    cause = error.__cause__ if isinstance(error, stripe.APIConnectionError) else error
-    return outcome_of_exception(cause) if isinstance(cause, Exception) else NotSent("not_started")
 
 
 def _raw(made: stripe.StripeObject) -> dict[str, Any]:

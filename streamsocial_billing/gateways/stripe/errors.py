@@ -1,0 +1,37 @@
+"""What an error of Stripe's SDK proves of the call: the border that none of its exceptions passes."""
+
+from __future__ import annotations
+
+import stripe
+
+from streamsocial_billing.domain.gateway_calls import (
+    Ambiguous,
+    ChargeRequest,
+    NotSent,
+    Outcome,
+    RefundRequest,
+)
+from streamsocial_billing.gateways.http import outcome_of_exception
+from streamsocial_billing.gateways.stripe import shapes as stripe_shapes
+
+
+def outcome_of_error(request: ChargeRequest | RefundRequest, error: Exception) -> Outcome:
+    """The outcome of what the SDK raised: by our connection's error, or by the reply's status and body."""
+    if isinstance(error, stripe.APIConnectionError):
+        cause = error.__cause__
+        return outcome_of_exception(cause) if isinstance(cause, Exception) else NotSent("not_started")
+    if not isinstance(error, stripe.StripeError) or error.http_status is None:
+        return Ambiguous("internal_error")
+    status, body = error.http_status, error.json_body
+    if 200 <= status < 300:
+        return Ambiguous("cut_body")  # the SDK: APIError "Invalid response body", status 200
+    reply = body if isinstance(body, dict) else None
+    return stripe_shapes.outcome_of_reply(request, status, error.headers or {}, reply)
+
+
+def question_failed(error: Exception) -> NotSent | Ambiguous:
+    """What a question that failed says: nothing of the payment, whatever the refusal."""
+    if isinstance(error, stripe.StripeError) and error.http_status is not None:
+        return NotSent("auth") if error.http_status in (401, 403) else Ambiguous(f"http_{error.http_status}")
+    cause = error.__cause__ if isinstance(error, stripe.APIConnectionError) else error
+    return outcome_of_exception(cause) if isinstance(cause, Exception) else NotSent("not_started")

@@ -152,7 +152,7 @@ def run(chosen: list[str], count: int, keys: int, payments_count: int) -> dict[s
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="billing-bench-")))
         bootstrap = os.environ.get("KAFKA")
         if not bootstrap:
-            bootstrap = stack.enter_context(LocalBroker(folder / "kafka", port=0)).bootstrap
+            bootstrap = stack.enter_context(LocalBroker(folder / "kafka", port=0, lasting=True)).bootstrap
         gateway = stack.enter_context(Simulator(folder / "ledger.sqlite"))
         url = gateway.url
         measurements: dict[str, Callable[[], dict[str, Any]]] = {

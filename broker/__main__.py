@@ -38,7 +38,7 @@ def main() -> int:
     stop_with(_Stop)
     if brokers == 3:
         return _serve_cluster(LocalCluster(data, brokers, arguments.port))
-    return _serve(LocalBroker(data, arguments.port))
+    return _serve(LocalBroker(data, arguments.port, lasting=True))
 
 
 def _serve(broker: LocalBroker) -> int:

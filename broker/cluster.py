@@ -12,7 +12,7 @@ from typing import Self
 from confluent_kafka import KafkaException
 
 import broker
-from broker import BrokerError, LocalBroker
+from broker import SHORT_LIVED, BrokerError, LocalBroker
 from broker.clients import fresh_client
 from broker.jars import resolve_jars
 from broker.listeners import CONTROLLER_ID, Listeners, Through
@@ -20,11 +20,9 @@ from broker.ports import stable_ports
 from processes.kernel import resident_bytes
 
 # measured: the four processes hold 0.6 to 0.8 GiB together; with every heap full they stay below 2 GiB
-BROKER_FLAGS = ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData")
-# it keeps the metadata of a few hundred partitions; the quick JIT alone saves memory and start time
-CONTROLLER_FLAGS = (
-    "-Xms32m", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-XX:-UsePerfData",
-)  # fmt: skip
+BROKER_FLAGS = ("-Xms128m", "-Xmx384m", *SHORT_LIVED, "-Xshare:auto", "-XX:-UsePerfData")
+# it keeps the metadata of a few hundred partitions
+CONTROLLER_FLAGS = ("-Xms32m", "-Xmx128m", *SHORT_LIVED, "-Xshare:auto", "-XX:-UsePerfData")
 LOOK_EVERY_S = 0.05
 
 

@@ -81,7 +81,7 @@ def analyst(broker: str, topic_prefix: str, tmp_path: Path) -> Iterator[Analyst]
         one.wait()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_consumer_that_is_killed_loses_no_record_and_counts_none_twice(
     broker: str, topic_prefix: str, analyst: Analyst
 ) -> None:
@@ -103,7 +103,7 @@ def test_a_consumer_that_is_killed_loses_no_record_and_counts_none_twice(
         assert sum(charged for *_, charged, _ in books.lines(RESULTS)) > 0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_read_uncommitted_reports_revenue_that_never_was(
     broker: str, topic_prefix: str, analyst: Analyst
 ) -> None:

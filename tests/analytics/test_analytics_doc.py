@@ -38,7 +38,7 @@ def run(line: str, folder: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_revenue_is_that_of_the_audit_in_every_way_that_the_document_shows(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 from support.dashboard import LONG_MS, PARTITIONS, Desk
 
 ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 
 def row(page: Page, caption: str, name: str) -> str:

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from support.browser import SIZES, fits, open_page, picture
 from support.dashboard import Desk
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 
 @pytest.fixture(params=sorted(SIZES))

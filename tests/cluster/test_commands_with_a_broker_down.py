@@ -102,7 +102,7 @@ class AtTheCommit(PaymentProducer):
         happens()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 @pytest.mark.parametrize("how", ["kill", "pause", pytest.param("stop", marks=pytest.mark.slow)])
 def test_a_commit_whose_coordinator_goes_is_known_in_the_end(
     how: str, cluster: LocalCluster, settings: Settings, tmp_path: Path
@@ -196,7 +196,7 @@ def half(cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
             cluster.start()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_works_while_one_of_three_brokers_is_down(name: str, half: Half) -> None:
     """The first broker of its list is dead; it does what it does, within its bound."""
@@ -209,7 +209,7 @@ def test_a_command_works_while_one_of_three_brokers_is_down(name: str, half: Hal
     assert took_s < ANSWERS_WITHIN_S * BUSY
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_a_payment_over_http_is_taken_while_one_of_three_brokers_is_down(half: Half) -> None:
     """503, if at all, says that the outcome is unknown; the same key again is answered."""
     began = time.monotonic()

@@ -26,13 +26,13 @@ from streamsocial_billing.settings import PAYMENTS, RETRY
 
 APP = ROOT / "tests" / "support" / "sources_app.py"
 ENDS_WITHIN_S = 18.0
-WAIT_S = 40.0
+WAIT_S = 90.0
 
 
 # -- a stop without a broker
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize("gone", ["for_long", "frozen_amid_commits"])
 def test_a_worker_without_its_broker_ends_in_time(gone: str, tmp_path: Path, unique_name: str) -> None:
     """SIGTERM ends it within 18 s with exit code 0; afterwards nothing is lost or double."""
@@ -284,7 +284,7 @@ def fence(system: System) -> None:
         zombie.close()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_foreign_transaction_on_a_changelog_is_named_and_waited_for(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

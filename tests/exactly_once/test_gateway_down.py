@@ -102,7 +102,7 @@ class Load:
 @pytest.mark.parametrize(
     ("count", "down_s", "environment"),
     [
-        pytest.param(200, 10.0, {"BILLING_MAX_IN_FLIGHT": 20}, marks=pytest.mark.timeout(240)),
+        pytest.param(200, 10.0, {"BILLING_MAX_IN_FLIGHT": 20}, marks=pytest.mark.timeout(480)),
         pytest.param(
             2000, 120.0, {"BILLING_SESSION_TIMEOUT_S": 10, "BILLING_GATEWAY_DEADLINE_S": 8},
             marks=(pytest.mark.slow, pytest.mark.timeout(900)),

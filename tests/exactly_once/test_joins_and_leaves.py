@@ -11,7 +11,7 @@ ROUNDS = 6
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_workers_that_join_and_leave_lose_nothing_and_double_nothing(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

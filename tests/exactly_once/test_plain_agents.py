@@ -18,7 +18,7 @@ from processes.process import Process
 
 APP = Path(__file__).parents[1] / "support" / "plain_app.py"
 PARTITIONS = 2
-WAIT_S = 40.0
+WAIT_S = 90.0
 
 
 class PlainApp:

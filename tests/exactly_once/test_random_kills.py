@@ -13,7 +13,7 @@ KILLS = 20
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_twenty_kills_at_random_moments_lose_nothing_and_double_nothing(
     workers: int, broker: str, tmp_path: Path, unique_name: str

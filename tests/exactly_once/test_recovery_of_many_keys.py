@@ -16,7 +16,7 @@ RUNS = re.compile(r"task (\d+) runs: fenced in \d+ ms, recovered (\d+) records")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_worker_recovers_all_from_empty_but_only_the_tail_after_a_crash(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

@@ -18,7 +18,7 @@ APP = Path(__file__).parents[1] / "support" / "rejoining_app.py"
 REJOINS = 12
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_nothing_is_committed_that_no_handler_saw(broker: str, tmp_path: Path, unique_name: str) -> None:
     """Records that a fetch of the old incarnation drained are fetched again by the new one.
 

@@ -22,7 +22,7 @@ def replace(fleet: Fleet, worker: CountingWorker, release: Sequence[str]) -> Non
     fleet.wait_counted(OLD[0], fleet.counted[OLD[0]] + STEP)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_rolling_deploy_that_adds_a_source_topic_splits_no_task(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
@@ -43,7 +43,7 @@ def test_a_rolling_deploy_that_adds_a_source_topic_splits_no_task(
     assert f"topic {unique_name}-{ADDED} stays unassigned until every worker subscribes to it" in logs
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_deploy_that_is_rolled_back_leaves_the_added_topic_where_it_stood(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

@@ -27,7 +27,7 @@ WHILE_JOINING_S = 5.0
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_results_come_again_soon_after_a_worker_died_left_or_joined(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

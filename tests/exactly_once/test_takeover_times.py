@@ -37,7 +37,7 @@ class Taken(NamedTuple):
     result_at: float
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize("slack", [BUSY, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_a_new_owner_is_at_work_soon_after_its_assignment(
     slack: float, broker: str, tmp_path: Path, unique_name: str

@@ -54,7 +54,7 @@ class WatchedWorker(WorkerProcess):
         assert 200 == answer.status
         return Metrics(answer.body.decode())
 
-    def until(self, true: Callable[[Metrics], bool], within_s: float = 30.0) -> Metrics:
+    def until(self, true: Callable[[Metrics], bool], within_s: float = 120) -> Metrics:
         """The metrics as soon as they are so."""
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:

@@ -36,7 +36,7 @@ JOINING = ("Joined group", "Executing _on_partitions_assigned", r"task \d+ runs"
 """What a worker says on its way into the group; the next action comes after one of them."""
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_workers_that_come_and_go_in_any_order_lose_nothing_and_double_nothing(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

@@ -49,7 +49,7 @@ def settled(system: System) -> bool:
     return len(final) == system.sent
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("count", [20, pytest.param(100, marks=pytest.mark.slow)])
 def test_each_payment_is_charged_once_whatever_the_network_does(

@@ -119,7 +119,7 @@ def known_brokers(bootstrap: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_kafka_of_compose_forms_one_cluster_that_outlives_a_broker(containers: Containers) -> None:
     """From the environment as it stands: three brokers, three copies; one is killed, commits go on."""
     until(lambda: 3 == known_brokers(containers.bootstrap), "three brokers", 60)

@@ -70,7 +70,7 @@ def start_words(python: Path, broker: str, folder: Path, app_id: str) -> subproc
         )  # fmt: skip
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_word_counts_are_those_of_an_undisturbed_run(
     alone: Path, broker: str, tmp_path: Path, unique_name: str
 ) -> None:

@@ -39,7 +39,7 @@ from faust_exactly_once.units import Outgoing
 
 EVENTS, RESULTS, SMALL, CHANGELOG = "events", "results", "small", "changelog"
 SMALL_BYTES = 20_000  # the largest batch that the topic SMALL takes
-WAIT_S = 20.0
+WAIT_S = 60.0
 DAY_MS = 86_400_000
 POINTS = ("before_send", "between_sends", "before_offsets", "before_commit")
 next_offset = count(1)

@@ -43,7 +43,7 @@ def test_at_most_once_loses_and_the_product_does_no_harm(tmp_path: Path) -> None
     assert verdict(output, "Exactly once, this project") in page
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_an_opened_transaction_shows_what_a_crash_leaves_and_its_repair(tmp_path: Path) -> None:
     """Killed before the commit: open records, charges at the gateway; then aborted, made again."""
     code, output = run_lab(tmp_path / "lab", "--crash-at", "before_commit", within_s=170)

@@ -20,7 +20,7 @@ from streamsocial_billing.kafka.committed import CommittedLog
 PARTITIONS = 4
 
 
-def wait_until(true: Callable[[], bool], within_s: float = 60.0) -> None:
+def wait_until(true: Callable[[], bool], within_s: float = 120) -> None:
     """Ask again and again; a refused connection counts as no."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:

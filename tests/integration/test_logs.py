@@ -128,7 +128,7 @@ def test_neither_card_numbers_nor_secrets_are_in_the_log(system: System) -> None
     Lines(worker).assert_format()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_kafka_away_is_said_when_it_begins_when_it_ends_and_in_between_with_counts(
     tmp_path: Path, unique_name: str
 ) -> None:

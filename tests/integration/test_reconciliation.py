@@ -352,7 +352,7 @@ def run_until(
     return wait_for(lambda: once(system, out, dry_run=dry_run), enough)
 
 
-def wait_for(look: Callable[[], T], enough: Callable[[T], bool], within_s: float = 45) -> T:
+def wait_for(look: Callable[[], T], enough: Callable[[T], bool], within_s: float = 120) -> T:
     """Look until it is enough."""
     until = time.monotonic() + within_s
     while True:

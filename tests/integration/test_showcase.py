@@ -29,7 +29,7 @@ def refusal(folder: Path, **variables: str) -> tuple[int, list[str]]:
     return done.returncode, done.stderr.splitlines()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_run_charges_every_payment_exactly_once(tmp_path: Path) -> None:
     """`make run` survives its SIGKILL, prints the books, exits with 0, leaves no process behind."""
     with showcase(tmp_path, "run", PAYMENTS=str(PAYMENTS)) as process:
@@ -83,7 +83,7 @@ def test_a_run_that_leaves_payments_open_says_which_and_why(tmp_path: Path, brok
     assert [] == nothing_left(tmp_path)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_ctrl_c_in_the_middle_of_a_run_leaves_nothing_behind(tmp_path: Path, broker: str) -> None:
     """SIGINT while payments flow ends every process, also on a broker of the user's own."""
     with showcase(tmp_path, "run", PAYMENTS=str(PAYMENTS), KAFKA=broker) as process:
@@ -96,7 +96,7 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_nothing_behind(tmp_path: Path, bro
     assert [] == nothing_left(tmp_path)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_killed_showcase_leaves_nothing_behind(tmp_path: Path, broker: str) -> None:
     """Even after SIGKILL, when it can do nothing itself, everything that it started ends."""
     with showcase(tmp_path, "run", PAYMENTS=str(PAYMENTS), KAFKA=broker) as process:

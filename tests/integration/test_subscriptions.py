@@ -64,7 +64,7 @@ def wait_for_rows(system: System, count: int) -> None:
         assert time.monotonic() < deadline, system.worker.tail()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 @pytest.mark.parametrize("point", ["before_commit", "after_commit"])
 def test_subscriptions_due_at_once_are_sent_once_each_though_workers_die_amid_it(
     point: str, broker: str, tmp_path: Path, unique_name: str
@@ -98,7 +98,7 @@ WHO = ("--actor", "ann", "--reason", "a test")
 TERMS = ("--amount-minor", "999", "--currency", "USD", "--payment-method")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_an_operator_orders_looks_changes_cancels(broker: str, tmp_path: Path, unique_name: str) -> None:
     """Each order says what became of it and of its charge; the view and `list` say the same."""
     with System(broker, tmp_path, unique_name) as system:
@@ -131,7 +131,7 @@ def test_an_operator_orders_looks_changes_cancels(broker: str, tmp_path: Path, u
         system.check_disk()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_a_refused_order_is_named_with_its_reason_and_ends_with_1(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
@@ -166,7 +166,7 @@ def test_a_refused_order_is_named_with_its_reason_and_ends_with_1(
         assert (0, 33, "") == (script.returncode, len(script.stdout), script.stderr)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_an_order_whose_charge_is_open_says_so(broker: str, tmp_path: Path, unique_name: str) -> None:
     """The gateway is stopped: added, exit code 3, the payment named as unknown."""
     with System(broker, tmp_path, unique_name) as system:
@@ -180,7 +180,7 @@ def test_an_order_whose_charge_is_open_says_so(broker: str, tmp_path: Path, uniq
         assert added.stderr.endswith(" is unknown after 8 s\n")
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_a_deployment_of_the_release_before_starts(broker: str, tmp_path: Path, unique_name: str) -> None:
     """It has offsets, tables, folders, but no table of subscriptions: the changelog is made, all goes on."""
     with System(broker, tmp_path, unique_name) as system:

@@ -59,7 +59,7 @@ def some_of_each(system: System) -> None:
     system.wait_answered(system.sent + 1)
 
 
-def page_of(system: System, true: Callable[[Any], bool], within_s: float = 60.0) -> Any:
+def page_of(system: System, true: Callable[[Any], bool], within_s: float = 120) -> Any:
     """`/audit` of all workers once it is as the test needs it."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:

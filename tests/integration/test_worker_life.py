@@ -115,7 +115,7 @@ def test_a_worker_starts_without_a_gateway(system: System) -> None:
     system.check()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_a_worker_outlives_its_broker(tmp_path: Path, unique_name: str) -> None:
     """It waits, says why in /ready, goes on when the broker is back; nothing is lost or double."""
     kafka = LocalBroker(tmp_path / "kafka", port=0)

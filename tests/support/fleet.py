@@ -250,7 +250,7 @@ class ClusterFleet(System):
             found[partition] = round(max((after - at for at, after in pairwise(seen)), default=0.0), 2)
         return found
 
-    def wait_in_sync(self, within_s: float = 60) -> None:
+    def wait_in_sync(self, within_s: float = 120) -> None:
         """Return when all replicas of every partition are in sync, as an operator does between two steps."""
         until(lambda: not self._behind(), "all replicas in sync", within_s)
 

@@ -9,7 +9,7 @@ from support.system import System
 from support.web_client import get
 
 
-def status_with(system: System, code: str, within_s: float = 60) -> dict[str, Any]:
+def status_with(system: System, code: str, within_s: float = 120) -> dict[str, Any]:
     """`/status` as soon as it has this finding."""
     ends = time.monotonic() + within_s
     while time.monotonic() < ends:

@@ -39,7 +39,7 @@ from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, RESULTS, SOURC
 
 SESSION_TIMEOUT_S = 2
 GATEWAY_DEADLINE_S = 1.2
-WAIT_S = 45.0
+WAIT_S = 120.0
 STOPS_WITHIN_S = 20.0
 
 Source = tuple[int, int]

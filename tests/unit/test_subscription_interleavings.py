@@ -216,7 +216,7 @@ class World:
         return [orjson.loads(one.value) for one in self.lab.sent(PAYMENTS)]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps, st.sampled_from(["day", "week", "month"]))
 def test_each_period_is_charged_once_whatever_happens(steps: list[tuple[str, Any]], interval: str) -> None:

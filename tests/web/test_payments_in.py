@@ -45,7 +45,7 @@ def system(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sy
         yield system
 
 
-def wait_until(true: Any, within_s: float = 30.0) -> None:
+def wait_until(true: Any, within_s: float = 120) -> None:
     """Ask again and again."""
     deadline = time.monotonic() + within_s
     while not true():

@@ -53,7 +53,7 @@ def ready(worker: WorkerProcess) -> Any:
     return get(worker.web_port, "/ready").json()
 
 
-def wait_until(true: Callable[[], bool], within_s: float = 30.0) -> None:
+def wait_until(true: Callable[[], bool], within_s: float = 120) -> None:
     """Ask again and again; a refused connection counts as no."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:

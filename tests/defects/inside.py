@@ -107,10 +107,10 @@ class Ours:
         )
         self.consumer: Any = None
 
-    async def open(self, *topics: str) -> None:
+    async def open(self, *topics: str, membership: Membership = NOBODY) -> None:
         """Open the task of partition 0 without being a member; return when it runs."""
         await self.layer.learn(topics)
-        await self.layer.supervisor.assigned({0: frozenset(topics)}, NOBODY)
+        await self.layer.supervisor.assigned({0: frozenset(topics)}, membership)
         await self._until_it_runs()
 
     async def _until_it_runs(self) -> None:

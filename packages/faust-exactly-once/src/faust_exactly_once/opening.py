@@ -38,14 +38,14 @@ class Found(NamedTuple):
         ends: of its sources and changelogs.
         starts: where its sources go on.
         ever: the sources that it has ever read, empty if that is not on record.
-        first_time: one of the sources has no committed offset yet.
+        on_record: each source has a committed offset, and the sources are noted beside them.
         old: the offsets are not those of the last commit.
     """
 
     ends: Mapping[TP, LogEnds]
     starts: dict[TP, int]
     ever: frozenset[str]
-    first_time: bool
+    on_record: bool
     old: bool
 
 
@@ -167,7 +167,8 @@ class Opening:
         ever = read_note(at[1] for at in notes.values() if at is not None)
         starts = start_offsets({tp: ends[tp] for tp in sources}, committed, empty, ever)
         old = self._are_old(slot.recovery, notes, ends, reached)
-        return Found(ends, starts, ever, None in committed.values(), old)
+        on_record = bool(ever) and None not in committed.values()
+        return Found(ends, starts, ever, on_record, old)
 
     def _reached(
         self, changelogs: Sequence[TP], notes: Mapping[TP, tuple[int, str] | None]
@@ -259,13 +260,13 @@ class Opening:
         raise AssertionError("pauses never end")
 
     def _begin_at(self, slot: Slot, producer: ConfluentProducer, found: Found) -> None:
-        """Commit where the sources start, at once, if it is the first time for one of them.
+        """Commit where the sources start, at once, if that or the note of the sources is not on record.
 
         So a source that has no offset is one that the task never opened, or one whose offset was lost: the
-        note beside the others' offsets says which.
+        note beside the others' offsets says which. An operator who sets offsets writes none.
         """
         producer.offset_note = make_note(found.ever.union(slot.topics))
-        if found.first_time:
+        if not found.on_record:
             producer.begin_transaction()  # 1, 5, 6 of the commit: there is nothing to send
             producer.add_offsets(found.starts, slot.membership)
             producer.commit_transaction()

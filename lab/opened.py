@@ -134,7 +134,7 @@ def _step(stage: Stage, worker: Worker, view: View, console: Console) -> None:
             worker.order("SIGSTOP", names[number + 1])
         worker.signal(signal.SIGCONT)
     _wait_answered(stage)
-    console.rule("8 the overlay is released: the worker goes on")
+    console.rule("8 the uncommitted state is released: the worker goes on")
     view.show()
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from confluent_kafka import Producer
 
 from faust_exactly_once import commit_loop, opening
-from faust_exactly_once.commit import Sealed, seal
+from faust_exactly_once.commit import CommitBatch, make_commit_batch
 from faust_exactly_once.commit_loop import CommitLoop
 from faust_exactly_once.key_queues import KeyQueues
 from faust_exactly_once.producer import ConfluentProducer
@@ -47,18 +47,18 @@ def outputs_without_their_offset() -> None:
     """2: no barrier: what is finished behind a gap is committed now, its offset some day."""
     choose: Any = CommitLoop._choose
 
-    def choose_all(self: CommitLoop) -> Sealed | None:
-        chosen: Sealed | None = choose(self)
+    def choose_all(self: CommitLoop) -> CommitBatch | None:
+        chosen: CommitBatch | None = choose(self)
         if chosen is None:
             return None
         taken = set(chosen.units)
         runs = [unit for source in self._task.sources.values() for unit in source.run]
         early = [unit for unit in runs if unit.finished and unit not in taken]
         units = sorted([*chosen.units, *early], key=lambda unit: unit.number)
-        sealed = seal(units, chosen.offsets, self._task.committed_value)
+        batch = make_commit_batch(units, chosen.offsets, self._task.committed_value)
         for unit in early:
             unit.sends, unit.writes, unit.counted = [], {}, ()
-        return Sealed(chosen.units, sealed.records, sealed.changes, sealed.offsets)
+        return CommitBatch(chosen.units, batch.records, batch.changes, batch.offsets)
 
     _replace(CommitLoop, "_choose", choose_all)
 
@@ -115,9 +115,9 @@ def offsets_dropped_at_a_rebalance() -> None:
     async def without_offsets(self: CommitLoop, limit_s: float) -> None:
         choose: Any = self._choose
 
-        def chosen() -> Sealed | None:
-            sealed: Sealed | None = choose()
-            return None if sealed is None else Sealed(sealed.units, sealed.records, sealed.changes, {})
+        def chosen() -> CommitBatch | None:
+            batch: CommitBatch | None = choose()
+            return None if batch is None else CommitBatch(batch.units, batch.records, batch.changes, {})
 
         self._choose = chosen  # type: ignore[method-assign]
         await last_commit(self, limit_s)

@@ -108,7 +108,7 @@ class Billing:
 
     async def _call(self, event: Event, payment: PaymentEvent, decision: Charge) -> Called:
         """The one call; the event on the log is its durable intent."""
-        doubt = not current_unit().surely_first
+        doubt = not current_unit().first_delivery
         request = ChargeRequest(
             idempotency_key=decision.idempotency_key, user_id=payment.user_id, payment_id=payment.payment_id,
             fingerprint=decision.fingerprint, amount_minor=payment.amount_minor, currency=payment.currency,

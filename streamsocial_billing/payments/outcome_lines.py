@@ -18,11 +18,11 @@ def note(facts: tuple[Any, ...]) -> None:
     payment method, never an amount: the log is read by more people than the books.
     """
     if logger.isEnabledFor(logging.INFO):
-        current_unit().tell(*facts)
+        current_unit().report(*facts)
 
 
 def tell(event: Event, facts: tuple[Any, ...]) -> None:
-    """Log a committed outcome; what `Options.tell_committed` calls.
+    """Log a committed outcome; what `Options.on_committed` calls.
 
     The record is made by hand, as a copy: to make a new one, or to look for the calling line, costs twice as
     much as all the rest.

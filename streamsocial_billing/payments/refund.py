@@ -74,7 +74,7 @@ class Refunds:
     async def _new(self, came: Received, known: Known, decision: Refund, at_ms: int) -> Change:
         """By the charge: call, wait or refuse; always one first result."""
         user_id, charge_id = known.user_id, charge_of(came.payment.refund_of)
-        doubt = not current_unit().surely_first
+        doubt = not current_unit().first_delivery
         match judge(wish_of(came.payment), self._books.entry(user_id, charge_id)):
             case Allowed() as allowed:
                 called = (await self._call(came, decision, allowed)).in_doubt(doubt)

@@ -93,7 +93,7 @@ class Resolver:
             error = f"gateway {entry['gateway']} is not configured"
             return _told(known, Called(Verdict("unknown", "gateway_not_configured", error=error)))
         terms = Terms(
-            now_ms(), gateway.traits, self._settings.give_up_after_s * 1000, not current_unit().surely_first
+            now_ms(), gateway.traits, self._settings.give_up_after_s * 1000, not current_unit().first_delivery
         )
         call_s = self._settings.gateway_deadline_s / 2  # a nudge makes two calls at most
         called = await Attempt(known, entry, gateway, call_s).run(terms)

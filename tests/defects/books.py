@@ -20,12 +20,12 @@ from faust.transport.drivers.aiokafka import Consumer
 from faust.types import TP, ConsumerMessage
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 
+from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.commit import Committer
 from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
-from faust_exactly_once.slot import Slot
 from faust_exactly_once.source import Source
 from faust_exactly_once.store import TaskStores
 from faust_exactly_once.task import Task
@@ -125,7 +125,9 @@ class OurBooks:
         sources = {SOURCE.topic: Source(SOURCE.topic, committed, committed, committed)}
         self._thread = ThreadPoolExecutor(1)
         self._task = Task(self._layer.state, 0, sources, stores, committer, self._thread)
-        self._layer.slots[0] = Slot(0, frozenset([SOURCE.topic]), membership, "running", task=self._task)
+        self._layer.assigned_tasks[0] = AssignedTask(
+            0, frozenset([SOURCE.topic]), membership, "running", task=self._task
+        )
 
     async def _handle(self, event: Any) -> None:
         await self._gates[event.offset].wait()
@@ -137,7 +139,7 @@ class OurBooks:
         records = [Record(*SOURCE, offset, b"%d" % offset) for offset in offsets]
         at = dict(zip(offsets, records, strict=True))
         self._kafka.logs[SOURCE] += [at.get(offset) for offset in range(start, offsets[-1] + 1)]
-        fetched = Fetched(self._task.token, start, records, offsets[-1] + 1)
+        fetched = Fetched(self._task.epoch, start, records, offsets[-1] + 1)
         for _, batch in self._layer.dispatcher.batches({SOURCE: fetched}):
             await batch.each(self._handle)
 

@@ -115,9 +115,9 @@ class Ours:
 
     async def _until_it_runs(self) -> None:
         await in_time(self.layer.supervisor.all_settled())
-        slot = self.layer.slots[0]
-        if slot.state != "running":
-            raise Trouble(f"the task does not run: {slot.why}")
+        assigned = self.layer.assigned_tasks[0]
+        if assigned.state != "running":
+            raise Trouble(f"the task does not run: {assigned.why}")
 
     async def join(self, topic: str) -> None:
         """Start a consumer of the group; return when its task runs. The agent is the test."""

@@ -37,7 +37,7 @@ def test_defect_08_no_event_runs_twice_in_one_process(
 async def test_defect_08_what_is_fetched_again_is_not_handled_again(
     broker: str, tmp_path: Path, unique_name: str, layer: str
 ) -> None:
-    """An incarnation hands an offset to its handlers once, whatever the fetcher delivers."""
+    """A task epoch hands an offset to its handlers once, whatever the fetcher delivers."""
     cluster_with(broker, unique_name)
     append(broker, unique_name, "a")
     fetch_twice = fetch_twice_with_ours if layer == "ours" else fetch_twice_with_plain
@@ -84,9 +84,9 @@ async def fetch_twice_with_ours(broker: str, folder: Path, topic: str) -> list[s
     async with Ours(folder, topic, broker) as ours:
         await ours.join(topic)
         await fetch()
-        slot = ours.layer.slots[0]
-        assert slot.task is not None
-        await ours.consumer.continue_at({(topic, 0): 0}, slot.membership, slot.task.token)
+        assigned = ours.layer.assigned_tasks[0]
+        assert assigned.task is not None
+        await ours.consumer.continue_at({(topic, 0): 0}, assigned.membership, assigned.task.epoch)
         append(broker, topic, "b")
         while "b" not in handled:
             await fetch()

@@ -32,7 +32,7 @@ async def read_twice_with_plain(broker: str, folder: Path, topic: str) -> tuple[
 
 
 async def read_twice_with_ours(broker: str, folder: Path, topic: str) -> tuple[list[str], list[str]]:
-    """Fetch, let the task fail before its first commit, fetch again for its next incarnation."""
+    """Fetch, let the task fail before its first commit, fetch again for its next epoch."""
 
     async def never(event: Any) -> None:
         handled.append(event.value.decode())
@@ -49,7 +49,7 @@ async def read_twice_with_ours(broker: str, folder: Path, topic: str) -> tuple[l
     async with Ours(folder, topic, broker) as ours:
         await ours.join(topic)
         first = await read()
-        failed = ours.layer.slots[0].task
+        failed = ours.layer.assigned_tasks[0].task
         assert failed is not None
         ours.layer.state.task_failed(failed, KafkaUnavailable("as the test wants"))
         return first, await read()

@@ -15,7 +15,7 @@ ROUNDS = 6
 def test_workers_that_join_and_leave_lose_nothing_and_double_nothing(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
-    """What the consumer held for an old incarnation is never taken for handled by the new one."""
+    """What the consumer held for an old epoch is never taken for handled by the new one."""
     with System(broker, tmp_path, unique_name, workers=2) as system:
         system.gateway.faults(latency_ms=5)
         stays, comes = system.workers

@@ -20,9 +20,9 @@ REJOINS = 12
 
 @pytest.mark.timeout(240)
 def test_nothing_is_committed_that_no_handler_saw(broker: str, tmp_path: Path, unique_name: str) -> None:
-    """Records that a fetch of the old incarnation drained are fetched again by the new one.
+    """Records that a fetch of the old epoch drained are fetched again by the new one.
 
-    Seen red on the layer before fetches carried their incarnation.
+    Seen red on the layer before fetches carried their task epoch.
     """
     topic = f"{unique_name}-src"
     cluster = Cluster({"bootstrap.servers": broker}, 15)

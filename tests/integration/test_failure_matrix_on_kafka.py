@@ -22,7 +22,7 @@ from confluent_kafka.admin import NewTopic
 from broker import LocalBroker
 from faust_exactly_once import producer
 from faust_exactly_once.cluster import Cluster
-from faust_exactly_once.commit import Changes, Committer, Sealed
+from faust_exactly_once.commit import Changes, CommitBatch, Committer
 from faust_exactly_once.errors import (
     KafkaUnavailable,
     MembershipLost,
@@ -151,7 +151,7 @@ class Line:
         """A result, perhaps something else, one changed key, an offset."""
         result = Outgoing(RESULTS, b"k", self.value)
         changes: Changes = {"t": {b"k": self.value}}
-        self.committer.commit(Sealed([], [result, *others], changes, {(EVENTS, 0): self.offset}))
+        self.committer.commit(CommitBatch([], [result, *others], changes, {(EVENTS, 0): self.offset}))
 
     def committed(self) -> tuple[bool, bool, bool, bool]:
         """Whether result, changelog record, offset, database show the commit."""

@@ -99,13 +99,13 @@ class Application:
     async def handle(self, event: Any) -> None:
         """Count, charge, write, send; fail amid it where the seed wants it."""
         unit = current_unit()
-        lane = (unit.task, event.key)
-        self._world.handler_begins(self._worker, unit, lane in self._busy)
-        self._busy[lane] = None
+        key_queue = (unit.task, event.key)
+        self._world.handler_begins(self._worker, unit, key_queue in self._busy)
+        self._busy[key_queue] = None
         try:
             await self._charge_and_write(event, unit)
         finally:
-            self._busy.pop(lane, None)
+            self._busy.pop(key_queue, None)
 
     async def _charge_and_write(self, event: Any, unit: Unit) -> None:
         unit.count("sums", "events", 1)
@@ -128,7 +128,7 @@ class Application:
         unit.write("odd", key, None if count % 2 else b"yes")
         unit.send(Outgoing("results", event.key, event.value + b"/half"))
 
-    async def bury(self, event: Any, exc: Exception) -> None:
+    async def dead_letter(self, event: Any, exc: Exception) -> None:
         """The application's answer to a handler that fails for good."""
         unit = current_unit()
         unit.count("sums", "events", 1)

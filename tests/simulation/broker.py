@@ -10,7 +10,7 @@ from faust_exactly_once.cluster import TP
 
 from .clock import Clock
 from .group import Group
-from .log import NO_OFFSET, OK, Content, Log, Noted, Transaction
+from .log import NO_OFFSET, OK, Content, Log, StoredOffset, Transaction
 
 EMPTY, ONGOING = "empty", "ongoing"
 PREPARE = {True: "prepare-commit", False: "prepare-abort"}
@@ -135,7 +135,8 @@ class Broker:
         return error
 
     def commit_offsets(
-        self, transactional_id: str, pid: int, epoch: int, offsets: dict[TP, Noted], member: tuple[str, int],
+        self, transactional_id: str, pid: int, epoch: int, offsets: dict[TP, StoredOffset],
+        member: tuple[str, int],
         really: int,
     ) -> int:  # fmt: skip
         """TxnOffsetCommit, with the member's id and generation; `really`: the one its worker believes in."""
@@ -239,11 +240,11 @@ class Broker:
 
     # -- reading
 
-    def offsets(self, tps: Sequence[TP]) -> dict[TP, Noted] | None:
+    def offsets(self, tps: Sequence[TP]) -> dict[TP, StoredOffset] | None:
         """OffsetFetch with require_stable; None while one of them is unstable."""
         return None if any(self.group.is_pending(tp) for tp in tps) else self.possibly_old_offsets(tps)
 
-    def possibly_old_offsets(self, tps: Sequence[TP]) -> dict[TP, Noted]:
+    def possibly_old_offsets(self, tps: Sequence[TP]) -> dict[TP, StoredOffset]:
         """OffsetFetch as older clients ask it: what is pending does not count."""
         return {tp: self.group.committed.get(tp, NO_OFFSET) for tp in tps}
 

@@ -10,7 +10,7 @@ from faust_exactly_once.assignor import share_out
 from faust_exactly_once.cluster import TP
 
 from .clock import Clock, Timer
-from .log import OK, Noted, Transaction
+from .log import OK, StoredOffset, Transaction
 
 JOIN_DELAY_S = 0.05  # after the first member: others may come
 REBALANCE_S = 8.0  # who has not joined again by then is out
@@ -45,7 +45,7 @@ class Group:
         self.expelled = 0
         self.members: dict[str, Member] = {}
         self.preparing = False
-        self.committed: dict[TP, Noted] = {}
+        self.committed: dict[TP, StoredOffset] = {}
         self.pending: dict[Transaction, None] = {}
         self._clock = clock
         self._partitions = partitions
@@ -157,7 +157,7 @@ class Group:
     # -- offsets
 
     def add_offsets(
-        self, transaction: Transaction, offsets: dict[TP, Noted], member_id: str, generation: int
+        self, transaction: Transaction, offsets: dict[TP, StoredOffset], member_id: str, generation: int
     ) -> int:
         """Offsets of a transaction, pending until its marker; outsiders (no member, -1) are not checked."""
         if (member_id, generation) != ("", -1):

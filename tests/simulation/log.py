@@ -15,14 +15,14 @@ REMEMBERED_BATCHES = 5  # of each producer, as in Kafka
 Values = dict[bytes, bytes]
 
 
-class Noted(NamedTuple):
+class StoredOffset(NamedTuple):
     """An offset with the metadata that was committed beside it."""
 
     offset: int
     note: str = ""
 
 
-NO_OFFSET = Noted(OFFSET_INVALID)
+NO_OFFSET = StoredOffset(OFFSET_INVALID)
 
 
 class Content(NamedTuple):
@@ -42,7 +42,7 @@ class Transaction:
     epoch: int
     decision: str = ""
     records: "list[tuple[TP, Content]]" = field(default_factory=list)
-    offsets: dict[TP, Noted] = field(default_factory=dict)
+    offsets: dict[TP, StoredOffset] = field(default_factory=dict)
     generation: int = -1
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 from confluent_kafka import KafkaError
 
-from faust_exactly_once.brokers import BrokerSeen
+from faust_exactly_once.brokers import BrokerState
 from faust_exactly_once.cluster import TP
 from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.membership import Membership
@@ -30,7 +30,7 @@ FULL_S = 0.05  # after this long a member looks again if its tasks have room
 
 
 class Member:
-    """Seeks where the layer wants it, hands over what it fetches with the incarnation it was fetched for."""
+    """Seeks where the layer wants it, hands over what it fetches with the epoch it was fetched for."""
 
     def __init__(self, worker: "Worker") -> None:
         self._worker = worker
@@ -76,7 +76,7 @@ class Member:
         self._at.clear()
         membership = Membership(GROUP, self.generation, self._id)
         layer, tasks = self._worker.layer, {p: frozenset(SOURCES) for p in self._partitions}
-        await layer.supervisor.forget(set(layer.slots) - set(tasks))
+        await layer.supervisor.forget(set(layer.assigned_tasks) - set(tasks))
         await layer.supervisor.assigned(tasks, membership)
 
     async def _heartbeats(self) -> None:
@@ -109,11 +109,11 @@ class Member:
 
     # -- what the layer asks of it
 
-    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
-        """Seek, unless the group has moved on; what is fetched from now on belongs to this incarnation."""
+    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, epoch: int) -> None:
+        """Seek, unless the group has moved on; what is fetched from now on belongs to this epoch."""
         if (membership.generation, membership.member_id) == (self.generation, self._id):
             for tp, offset in offsets.items():
-                self._at[tp] = (token, offset)
+                self._at[tp] = (epoch, offset)
                 self._first[tp] = offset
             self._news.set()
 
@@ -134,7 +134,7 @@ class Member:
         """Not asked here."""
         return None
 
-    def brokers(self) -> Mapping[int, BrokerSeen]:
+    def brokers(self) -> Mapping[int, BrokerState]:
         """Not asked here."""
         return {}
 
@@ -180,25 +180,25 @@ class Member:
         ):
             self._worker.application.give(topic, batch)
 
-    def _fetched(self, tp: TP, token: int, start: int, got: Any) -> Fetched | None:
+    def _fetched(self, tp: TP, epoch: int, start: int, got: Any) -> Fetched | None:
         """What came, as the layer gets it; now and then as a fetcher in trouble would hand it over."""
-        is_current = self._at.get(tp) == (token, start)
+        is_current = self._at.get(tp) == (epoch, start)
         if not is_current and self._rng.random() < 0.5:
-            return None  # else it is handed over, for an incarnation that has ended
+            return None  # else it is handed over, for a task epoch that has ended
         if got is None:
-            return Fetched(token, start, [], start, OffsetOutOfRangeError({}))
+            return Fetched(epoch, start, [], start, OffsetOutOfRangeError({}))
         chance = self._rng.random()
         if chance < 0.01 and is_current:
             del self._at[tp]
-            return Fetched(token, start, [], start, CorruptRecordException("simulated"))
+            return Fetched(epoch, start, [], start, CorruptRecordException("simulated"))
         records, end = got
         events = [_record(tp, *record) for record in records]
         if is_current:
             back = max(self._first[tp], self._broker.logs[tp].start, end - 3)
-            self._at[tp] = (token, back if chance < 0.04 else end)
+            self._at[tp] = (epoch, back if chance < 0.04 else end)
         if chance > 0.99 and len(events) > 1:
-            return Fetched(token, events[1].offset, events[1:], end)  # a hole
-        return Fetched(token, start, events, end)
+            return Fetched(epoch, events[1].offset, events[1:], end)  # a hole
+        return Fetched(epoch, start, events, end)
 
     async def _ask(self, api: str, serve: Any) -> Any:
         """Ask until there is an answer."""

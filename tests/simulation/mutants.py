@@ -10,7 +10,7 @@ from unittest.mock import patch
 from faust_exactly_once import commit, commit_loop, opening, recovery, selection
 from faust_exactly_once.batch import Batch
 from faust_exactly_once.cluster import Cluster, LogEnds
-from faust_exactly_once.commit import Committer, Sealed
+from faust_exactly_once.commit import CommitBatch, Committer
 from faust_exactly_once.commit_loop import CommitLoop
 from faust_exactly_once.counters import RECORD
 from faust_exactly_once.dispatcher import Dispatcher
@@ -67,19 +67,19 @@ def failure_acknowledges() -> list[Patch]:
 def store_before_commit() -> list[Patch]:
     """The database is written before the transaction is committed (defect 4)."""
 
-    def committed(self: Committer, sealed: Sealed) -> None:
+    def committed(self: Committer, batch: CommitBatch) -> None:
         producer = self.producer
         producer.begin_transaction()
-        producer.send(sealed.records)
-        for table, changes in sealed.changes.items():
+        producer.send(batch.records)
+        for table, changes in batch.changes.items():
             producer.send_changes(self.changelogs[table], self.partition, changes)
         reached = producer.confirm()
-        if sealed.changes:
+        if batch.changes:
             self.stores.apply(
-                sealed.changes, {t: reached[log] for t, log in self.changelogs.items() if log in reached}
+                batch.changes, {t: reached[log] for t, log in self.changelogs.items() if log in reached}
             )
         self.options.probe("before_commit")
-        producer.add_offsets(sealed.offsets, self.membership)
+        producer.add_offsets(batch.offsets, self.membership)
         producer.commit_transaction()
 
     return [(Committer, "commit", committed)]
@@ -88,8 +88,8 @@ def store_before_commit() -> list[Patch]:
 def changelog_left_out() -> list[Patch]:
     """A commit carries offsets without the table changes (defect 3)."""
 
-    def committed(self: Committer, sealed: Sealed) -> None:
-        _commit(self, replace(sealed, changes={}))
+    def committed(self: Committer, batch: CommitBatch) -> None:
+        _commit(self, replace(batch, changes={}))
 
     return [(Committer, "commit", committed)]
 
@@ -152,13 +152,13 @@ def ends_before_fence() -> list[Patch]:
     """The changelogs' ends are read before the fence; what the offsets say of them is not looked at."""
     early: dict[Any, dict[Any, LogEnds]] = {}
 
-    async def open_late(self: Opening, slot: Any, member: Any) -> None:
-        logs = [(self._changelog(name), slot.partition) for name in self._app.tables]
-        early[self._cluster, slot.partition] = await self._in_thread(self._cluster.log_ends, logs)
-        await _open_task(self, slot, member)
+    async def open_late(self: Opening, assigned: Any, member: Any) -> None:
+        logs = [(self._changelog(name), assigned.partition) for name in self._app.tables]
+        early[self._cluster, assigned.partition] = await self._in_thread(self._cluster.log_ends, logs)
+        await _open_task(self, assigned, member)
 
-    def known(cluster: Any, partitions: Any, say: Any, *, beside: Any = ()) -> dict[Any, LogEnds]:
-        now: dict[Any, LogEnds] = cluster.log_ends([*partitions, *beside])
+    def known(cluster: Any, partitions: Any, say: Any, *, also: Any = ()) -> dict[Any, LogEnds]:
+        now: dict[Any, LogEnds] = cluster.log_ends([*partitions, *also])
         return now | early[cluster, partitions[0][1]]
 
     believed = (Opening, "_refuse_a_lagging_leader", lambda *_: None)
@@ -173,7 +173,7 @@ def unstable_offsets() -> list[Patch]:
         found.asks_for_stable = False
         return found
 
-    believed = (Opening, "_are_old", lambda *_: False)  # what the changelogs say of them is not looked at
+    believed = (Opening, "_are_stale", lambda *_: False)  # what the changelogs say of them is not looked at
     return [(Cluster, "_reader", reader), believed]
 
 
@@ -188,7 +188,7 @@ def past_what_is_queued() -> list[Patch]:
 
 
 def dropped_batch_counts() -> list[Patch]:
-    """A plain agent's batch counts as admitted when its incarnation ends."""
+    """A plain agent's batch counts as admitted when its epoch ends."""
 
     def end(self: Batch) -> None:
         self._source.queued -= 1
@@ -197,14 +197,14 @@ def dropped_batch_counts() -> list[Patch]:
     return [(Batch, "end", end)]
 
 
-def overlay_released() -> list[Patch]:
-    """An overlay entry leaves with a commit although a later unit has changed it."""
+def uncommitted_state_released() -> list[Patch]:
+    """An uncommitted value leaves with a commit although a later unit has changed it."""
 
-    def release(self: CommitLoop, sealed: Sealed) -> None:
-        _release(self, sealed)
-        for unit in sealed.units:
+    def release(self: CommitLoop, batch: CommitBatch) -> None:
+        _release(self, batch)
+        for unit in batch.units:
             for where in unit.writes:
-                self._task.overlay.pop(where, None)
+                self._task.uncommitted.pop(where, None)
 
     return [(CommitLoop, "_release", release)]
 
@@ -220,8 +220,8 @@ def read_to_the_end() -> list[Patch]:
     def config(self: Recovery) -> dict[str, Any]:
         return _reader_config(self) | {"isolation.level": "read_uncommitted"}
 
-    def known(cluster: Any, partitions: Any, say: Any, *, beside: Any = ()) -> dict[Any, LogEnds]:
-        ends: Mapping[Any, LogEnds] = cluster.log_ends([*partitions, *beside])
+    def known(cluster: Any, partitions: Any, say: Any, *, also: Any = ()) -> dict[Any, LogEnds]:
+        ends: Mapping[Any, LogEnds] = cluster.log_ends([*partitions, *also])
         return {tp: LogEnds(one.start, one.high, one.high) for tp, one in ends.items()}
 
     return [(Recovery, "_reader_config", config), (opening, "wait_stable", known)]
@@ -243,11 +243,12 @@ def handed_over_twice() -> list[Patch]:
 
 
 def bare_fetches() -> list[Patch]:
-    """A fetch carries neither its incarnation nor the position it began at."""
+    """A fetch carries neither its epoch nor the position it began at."""
 
     def batches(self: Dispatcher, fetched: Mapping[Any, Any]) -> Any:
-        tokens = {p: slot.task.token for p, slot in self._state.slots.items() if slot.task is not None}
-        bare = {tp: got._replace(token=tokens.get(tp[1], -1), start=0) for tp, got in fetched.items()}
+        here = self._state.assigned_tasks.items()
+        epochs = {p: assigned.task.epoch for p, assigned in here if assigned.task is not None}
+        bare = {tp: got._replace(epoch=epochs.get(tp[1], -1), start=0) for tp, got in fetched.items()}
         return _batches(self, bare)
 
     return [(Dispatcher, "batches", batches)]
@@ -278,10 +279,11 @@ def store_failure_forgotten() -> list[Patch]:
 def one_too_far() -> list[Patch]:
     """The committed offset is one too large (near defects 10, 11)."""
 
-    def seal(units: Any, offsets: Mapping[Any, int], committed: Any) -> Sealed:
-        return _seal(units, {tp: at + 1 if units else at for tp, at in offsets.items()}, committed)
+    def make_commit_batch(units: Any, offsets: Mapping[Any, int], committed: Any) -> CommitBatch:
+        too_far = {tp: at + 1 if units else at for tp, at in offsets.items()}
+        return _make_commit_batch(units, too_far, committed)
 
-    return [(commit_loop, "seal", seal)]
+    return [(commit_loop, "make_commit_batch", make_commit_batch)]
 
 
 def emptied_units_have_counted() -> list[Patch]:
@@ -299,13 +301,13 @@ def sums_of_this_incarnation() -> list[Patch]:
     """A commit adds to the sums of its own process, as if nobody else had ever committed."""
     sums: dict[int, dict[str, bytes | None]] = {}
 
-    def seal(units: Any, offsets: Any, committed: Any) -> Sealed:
+    def make_commit_batch(units: Any, offsets: Any, committed: Any) -> CommitBatch:
         mine = sums.setdefault(id(committed.__self__), {})
-        sealed = _seal(units, offsets, lambda table, key: mine.get(table) if units else None)
-        mine.update({t: values[RECORD] for t, values in sealed.changes.items() if RECORD in values})
-        return sealed
+        batch = _make_commit_batch(units, offsets, lambda table, key: mine.get(table) if units else None)
+        mine.update({t: values[RECORD] for t, values in batch.changes.items() if RECORD in values})
+        return batch
 
-    return [(commit_loop, "seal", seal)]
+    return [(commit_loop, "make_commit_batch", make_commit_batch)]
 
 
 _commit = Committer.commit
@@ -319,7 +321,7 @@ _release = CommitLoop._release
 _admit = KeyQueues.admit
 _reader_config = Recovery._reader_config
 _batches = Dispatcher.batches
-_seal = commit.seal
+_make_commit_batch = commit.make_commit_batch
 _empty = Unit.empty
 
 MUTANTS = [
@@ -334,7 +336,7 @@ MUTANTS = [
     Mutant(unstable_offsets, ("slow_markers", "rebalance")),
     Mutant(past_what_is_queued),
     Mutant(dropped_batch_counts, ("rebalance",)),
-    Mutant(overlay_released),
+    Mutant(uncommitted_state_released),
     Mutant(commit_after_doubt, ("disk", "rebalance"), 60),
     Mutant(read_to_the_end, ("kill_at", "rebalance"), 15),
     Mutant(not_cut, (), 15),

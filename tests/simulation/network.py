@@ -52,12 +52,14 @@ class Network:
         """A process's way to the broker."""
         return self.links.setdefault(process, Link())
 
-    def call(self, process: Process, api: str, serve: Serve, then: Then, lane: object = None) -> None:
+    def call(
+        self, process: Process, api: str, serve: Serve, then: Then, order: object = None
+    ) -> None:
         """Send a request; `then` gets the answer, or LOST.
 
         Args:
             serve: what the broker does when the request arrives; it is given the way to answer.
-            lane: requests with the same one arrive in the order in which they were sent.
+            order: requests with the same one arrive in the order in which they were sent.
         """
         if process.dead:
             return
@@ -69,8 +71,8 @@ class Network:
             link.tricks.remove(trick)
             self.clock.note(process.name, api, "is", trick.what)
         arrives_s = self.clock.now + self.delay(link) + call.suffer(trick)
-        if lane is not None:
-            arrives_s = link.last_arrival_s[lane] = max(arrives_s, link.last_arrival_s.get(lane, 0.0))
+        if order is not None:
+            arrives_s = link.last_arrival_s[order] = max(arrives_s, link.last_arrival_s.get(order, 0.0))
         self.clock.after(arrives_s - self.clock.now, call.arrive)
 
     def delay(self, link: Link) -> float:

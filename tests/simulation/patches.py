@@ -10,21 +10,21 @@ from weakref import WeakKeyDictionary
 
 from faust_exactly_once import (
     answers,
+    assigned_task,
     cluster,
     commit_loop,
     counts,
     health,
     layer,
     opening,
+    operator_log,
     producer,
     recovery,
-    slot,
-    speaking,
     store,
     stream,
     supervisor,
 )
-from faust_exactly_once.turn import Turn
+from faust_exactly_once.agent_handler import AgentHandler
 
 from .clock import VirtualTime, clock
 from .disk import MemoryBatch, MemoryDatabase, MemoryPath, RealDatabases, Trees
@@ -32,8 +32,8 @@ from .fibers import Executor, Lock, Outcome, Threads
 
 LOGGER = logging.getLogger("faust_exactly_once")
 CLOCKED = (
-    answers, cluster, commit_loop, counts, health, opening, producer, recovery, slot, speaking, store,
-    supervisor,
+    answers, cluster, commit_loop, counts, health, opening, producer, recovery, assigned_task, operator_log,
+    store, supervisor,
 )  # fmt: skip
 OUTSIDE: list[tuple[Any, str, Any]] = [
     (producer, "threading", Threads),
@@ -66,7 +66,7 @@ TO_TRACE = ToTrace()
 def outside(*, real_disk: bool, with_log: bool) -> Iterator[None]:
     """The layer's own classes run on the simulation."""
 
-    class NumberedTurn(Turn):
+    class NumberedTurn(AgentHandler):
         """A turn whose place in a set is the same in every run of a seed."""
 
         numbers = itertools.count()
@@ -85,7 +85,7 @@ def outside(*, real_disk: bool, with_log: bool) -> Iterator[None]:
         LOGGER.setLevel(logging.INFO if with_log else logging.CRITICAL + 1)
         LOGGER.addHandler(TO_TRACE)
         LOGGER.propagate = False
-        fresh = [(stream, "Turn", NumberedTurn), (layer.Layer, "_of_app", WeakKeyDictionary())]
+        fresh = [(stream, "AgentHandler", NumberedTurn), (layer.Layer, "_of_app", WeakKeyDictionary())]
         disk = [(store, "_open", RealDatabases(store._open))] if real_disk else DISK  # noqa: SLF001
         for module, name, stand_in in [*OUTSIDE, *fresh, *disk]:
             stack.enter_context(patch.object(module, name, stand_in))

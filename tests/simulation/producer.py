@@ -16,7 +16,7 @@ from faust_exactly_once.router import partition_of
 
 from .clock import clock
 from .fibers import Fiber, Outcome
-from .log import OK, Content, Noted
+from .log import OK, Content, StoredOffset
 from .network import LOST
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class SimulatedProducer:
         broker, me = self._broker, self._me()
         self._began = True
         self._accept(self._ask("AddOffsetsToTxn", lambda reply: reply(broker.add_offsets(*me)), until_s))
-        offsets = {(p.topic, p.partition): Noted(p.offset, p.metadata or "") for p in positions}
+        offsets = {(p.topic, p.partition): StoredOffset(p.offset, p.metadata or "") for p in positions}
         member, really = _member(metadata), self._process.member.generation
 
         def serve(reply: Callable[[Any], None]) -> None:
@@ -329,11 +329,11 @@ class SimulatedProducer:
         Raises:
             KafkaException: a time-out; the call may be made again.
         """
-        lane = self if self._network.in_order else None
+        order = self if self._network.in_order else None
         tries = 0
         while self._clock.now < until_s:
             answered = Outcome()
-            self._network.call(self._process, api, serve, answered.set_result, lane)
+            self._network.call(self._process, api, serve, answered.set_result, order)
             try:
                 answer = answered.result(until_s - self._clock.now)
             except TimeoutError:

@@ -16,18 +16,18 @@ At each write of a database:
 
 At each start of a handler:
 
-7. handlers of a key never run at once within an incarnation; `surely_first` is never said of an event that a
+7. handlers of a key never run at once within a task epoch; `first_delivery` is never said of an event that a
    handler has seen, unless a member was expelled while it still ran
 
 At the end of a worker:
 
-8. its incarnations ended by errors that have a name in the layer, or by the disk's
+8. its task epochs ended by errors that have a name in the layer, or by the disk's
 
 Once everything is quiet:
 
 9. each event has exactly one outcome; what it was charged for, the gateway charged once
 10. offsets are at the ends of the logs, markers included: lag 0; no transaction is open
-11. no worker holds a unit, an overlay entry, a byte; its tables are the fold of the outcomes
+11. no worker holds a unit, an uncommitted value, a byte; its tables are the fold of the outcomes
 """
 
 import json
@@ -183,7 +183,7 @@ class Properties:
     # -- at the end of a worker
 
     def ended(self, worker: "Worker") -> None:
-        """What its incarnations ended with."""
+        """What its task epochs ended with."""
         for counts in worker.layer.supervisor.counts.values():
             self.ends += counts.failures + counts.aborts
         self.expect(set(), set(self.ends) - KNOWN_ENDS, f"8: errors without a name of {worker.name}")

@@ -66,8 +66,8 @@ class Worker(Process):
         self._app = App(self)
         self.application = Application(self)
         options = Options(
-            client_config={}, clients=SIMULATED, probe=self._probe, on_handler_failure=self.application.bury,
-            **world.plan.options,
+            client_config={}, clients=SIMULATED, probe=self._probe,
+            on_handler_failure=self.application.dead_letter, **world.plan.options,
         )  # fmt: skip
         self.layer = Layer(self._app, options)
         self.layer.partitions = world.plan.partitions
@@ -134,15 +134,15 @@ class Worker(Process):
 
     def is_settled(self) -> bool:
         """True if it is a member, its tasks run, nothing waits in it."""
-        running = all(slot.state == "running" for slot in self.layer.slots.values())
+        running = all(assigned.state == "running" for assigned in self.layer.assigned_tasks.values())
         return self.member.is_settled() and running and not self.not_at_rest()
 
     def not_at_rest(self) -> list[str]:
         """What it holds although everything is committed."""
         status = self.layer.worker_status()
         found = [f"{status[what]} {what}" for what in ("running_handlers", "held_bytes") if status[what]]
-        for partition, slot in self.layer.slots.items():
-            task = slot.task
-            if task is not None and (task.overlay or task.waiting_units()):
-                found.append(f"task {partition}: {list(task.overlay)}, {task.waiting_units()} units")
+        for partition, assigned in self.layer.assigned_tasks.items():
+            task = assigned.task
+            if task is not None and (task.uncommitted or task.waiting_units()):
+                found.append(f"task {partition}: {list(task.uncommitted)}, {task.waiting_units()} units")
         return found

@@ -16,7 +16,7 @@ from .broker import Broker
 from .clock import Clock, running
 from .disk import Disk
 from .faults import Faults
-from .log import Content, Noted, Transaction
+from .log import Content, StoredOffset, Transaction
 from .network import Network
 from .patches import outside
 from .plan import FAULTS_S, FED_S, SOURCES, Feed, Plan, make
@@ -53,7 +53,7 @@ class World:
         self._ways: dict[bytes, list[str]] = {}
         self._rng = Random(f"world {seed}")
         self._foreign = 0
-        self._kept_offsets: dict[TP, Noted] = {}
+        self._kept_offsets: dict[TP, StoredOffset] = {}
         self._healed = False
         self._stopped = False
 
@@ -183,14 +183,14 @@ class World:
             return True
         return False
 
-    def handler_begins(self, worker: Worker, unit: Unit, lane_is_busy: bool) -> None:
+    def handler_begins(self, worker: Worker, unit: Unit, key_is_busy: bool) -> None:
         """Property 7."""
         event = unit.event
         where = (event.topic, event.partition, event.offset)
         self.clock.note(worker.name, "handles", event.value, "of", state_key(event), where)
-        if lane_is_busy:
+        if key_is_busy:
             self.clock.fail(f"7: two handlers of {event.key!r} at once on {worker.name}")
-        if unit.surely_first and where in self._seen and not self.broker.group.expelled:
+        if unit.first_delivery and where in self._seen and not self.broker.group.expelled:
             self.clock.fail(f"7: {event} is called surely first, but a handler has seen it")
         self._seen.add(where)
 
@@ -218,7 +218,7 @@ class World:
     def _put_offsets_back(self) -> None:
         self.clock.note("operator", "puts the offsets back")
         for tp, kept in self._kept_offsets.items():
-            self.broker.group.committed.setdefault(tp, Noted(kept.offset))
+            self.broker.group.committed.setdefault(tp, StoredOffset(kept.offset))
         for worker in self.alive():
             self.end_worker(worker, 0.1)
 

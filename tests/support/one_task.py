@@ -15,12 +15,12 @@ import pytest
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 from support.virtual_time import Inline, VirtualTimeLoop
 
+from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.commit import Committer
 from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.recovery import start_offsets
-from faust_exactly_once.slot import Slot
 from faust_exactly_once.source import Source
 from faust_exactly_once.store import Identity, TaskStores
 from faust_exactly_once.task import Task
@@ -100,7 +100,7 @@ class OneTask:
         return START_MS + round((self.loop.time() + self._waited_s) * 1000)
 
     def open(self) -> None:
-        """A new incarnation: from the committed offsets."""
+        """A new epoch: from the committed offsets."""
         producer, stores = MemoryProducer(self.kafka), self._stores()
         ends = self.kafka.ends()
         starts = start_offsets(ends, self.kafka.committed, not self.kafka.changelogs)
@@ -109,12 +109,15 @@ class OneTask:
         sources = {tp[0]: Source(tp[0], at, at, at, ends[tp].high) for tp, at in starts.items()}
         committer = Committer(producer, stores, 0, MEMBERSHIP, self._changelogs, self.layer.options)
         self.task = Task(self.layer.state, 0, sources, stores, committer, Inline())
-        self.slot = self.layer.slots[0] = Slot(0, frozenset(sources), MEMBERSHIP, "running", task=self.task)
+        self.assigned = AssignedTask(
+            0, frozenset(sources), MEMBERSHIP, "running", task=self.task
+        )
+        self.layer.assigned_tasks[0] = self.assigned
         self.loop.call_soon(self.task.start)
         self.loop.settle()
 
     def crash(self) -> None:
-        """The process ends here and now; the next incarnation begins from what was committed."""
+        """The process ends here and now; the next epoch begins from what was committed."""
         self.loop.run_until_complete(self.task.close(grace_s=0, last_commit_s=0))
         self.open()
 
@@ -170,7 +173,7 @@ class OneTask:
             at = self._positions[tp]
             records = [record for record in log[at:] if record is not None]
             self._positions[tp] = len(log)
-            fetched[tp] = Fetched(self.task.token, at, records, len(log))
+            fetched[tp] = Fetched(self.task.epoch, at, records, len(log))
         for topic, batch in self.layer.dispatcher.batches(fetched):
             self._queues[topic].put_nowait(batch)
 
@@ -180,9 +183,9 @@ class OneTask:
         ends = self.loop.time() + virtual_s
         self.loop.settle()
         while self.task.waiting_units() and self.loop.time() < ends:
-            assert self.slot.failure is None, self.slot.failure
+            assert self.assigned.failure is None, self.assigned.failure
             self.loop.settle(0.05)
-        assert self.slot.failure is None, self.slot.failure
+        assert self.assigned.failure is None, self.assigned.failure
         assert 0 == self.task.waiting_units()
         if self._looped < len(self.kafka.transactions):
             self.handle(virtual_s)

@@ -20,7 +20,7 @@ import orjson
 from faust.cli.faust import cli as faust_cli
 from prometheus_client import CollectorRegistry
 
-from faust_exactly_once.metrics import Seen
+from faust_exactly_once.metrics import Snapshot
 from streamsocial_billing.app import create_app
 from streamsocial_billing.cli import main as cli  # noqa: F401 - it adds our commands
 from streamsocial_billing.settings import Settings
@@ -192,7 +192,7 @@ class Worker:
         from faust_exactly_once.layer import Layer
 
         layer = Layer.of(self.app)
-        return metrics(Seen(layer.status(), layer.worker_status())).union(*map(metrics, self._collectors))
+        return metrics(Snapshot(layer.status(), layer.worker_status())).union(*map(metrics, self._collectors))
 
     def topics(self) -> frozenset[str]:
         """Those that it creates, with the changelogs of its tables."""

@@ -2,7 +2,7 @@
 
 `python -P rejoining_app.py NAME BROKER FOLDER TIMES worker ...`: source topic NAME-src, group NAME, one line
 `partition offset` for each handled event in FOLDER/handled. Handlers write no table: a task then opens in
-milliseconds, while the fetch of the incarnation before it is still under way.
+milliseconds, while the fetch of the epoch before it is still under way.
 """
 
 import asyncio

@@ -94,4 +94,4 @@ def revoked(world: World) -> None:
     world.kafka.next_generation()
     revoking = world.now.loop.create_task(world.now.layer.supervisor.revoke())
     world.now.loop.settle(3)
-    assert (True, False) == (revoking.done(), world.now.slot.done.is_set())
+    assert (True, False) == (revoking.done(), world.now.assigned.done.is_set())

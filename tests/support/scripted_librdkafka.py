@@ -40,8 +40,8 @@ class ScriptedKafka(MemoryKafka):
         self.happens = happens
         self.membership = Membership("app", 1, "member-1")
         self.open: Transaction | None = None
-        self.open_notes: dict[TP, str] = {}
-        self.notes: dict[TP, str] = {}
+        self.open_metadata: dict[TP, str] = {}
+        self.metadata: dict[TP, str] = {}
         self.opened = 0
         self.aborted = 0
         self.waited_s = 0.0
@@ -68,7 +68,7 @@ class ScriptedKafka(MemoryKafka):
         transaction, self.open = self.open, None
         if transaction is not None:
             self.take(transaction)
-            self.notes.update(self.open_notes)
+            self.metadata.update(self.open_metadata)
 
     def abort(self) -> None:
         """End the open transaction without its content."""
@@ -184,7 +184,7 @@ class ScriptedProducer:
         if metadata != self._kafka.membership.metadata():
             self.fail(KafkaError.ILLEGAL_GENERATION, txn_requires_abort=True)
         self._kafka.begun().offsets.update({(p.topic, p.partition): p.offset for p in positions})
-        self._kafka.open_notes = {(p.topic, p.partition): p.metadata or "" for p in positions}
+        self._kafka.open_metadata = {(p.topic, p.partition): p.metadata or "" for p in positions}
         self._call("after offsets")
 
     def commit_transaction(self, timeout_s: float) -> None:

@@ -19,7 +19,8 @@ from support.scripted_librdkafka import ScriptedConsumer, ScriptedKafka, Scripte
 from support.virtual_time import Held, Inline, VirtualTimeLoop
 
 from faust_exactly_once import layer, opening, producer, store
-from faust_exactly_once.brokers import BrokerSeen
+from faust_exactly_once.assigned_task import AssignedTask
+from faust_exactly_once.brokers import BrokerState
 from faust_exactly_once.clients import Clients
 from faust_exactly_once.cluster import TP, LogEnds, TopicFacts
 from faust_exactly_once.dispatcher import Fetched
@@ -27,7 +28,6 @@ from faust_exactly_once.errors import KafkaUnavailable
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
-from faust_exactly_once.slot import Slot
 from faust_exactly_once.units import Outgoing, current_unit
 
 EVENTS: TP = ("events", 0)
@@ -60,12 +60,15 @@ class ScriptedCluster:
         """One partition each."""
         return {name: TopicFacts(f"id of {name}", 1, {}) for name in names}
 
-    def committed_with_notes(self, group: str, partitions: Sequence[TP]) -> dict[TP, tuple[int, str] | None]:
+    def committed_with_metadata(
+        self, group: str, partitions: Sequence[TP]
+    ) -> dict[TP, tuple[int, str] | None]:
         """The stable committed offsets with their metadata; an open transaction with offsets has none."""
         if self._kafka.open is not None and self._kafka.open.offsets:
             raise KafkaUnavailable("the committed offsets are not stable")
         found = {tp: self._kafka.committed[tp] for tp in partitions}
-        return {tp: None if at is None else (at, self._kafka.notes.get(tp, "")) for tp, at in found.items()}
+        metadata = self._kafka.metadata
+        return {tp: None if at is None else (at, metadata.get(tp, "")) for tp, at in found.items()}
 
     def log_ends(self, partitions: Iterable[TP]) -> dict[TP, LogEnds]:
         """Sources as they are, changelogs with what the open transaction put there."""
@@ -128,9 +131,9 @@ class Member:
         self._at: dict[TP, tuple[int, int]] = {}
         self.heartbeats = 0
 
-    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
-        """Fetch from there, for the incarnation with this token."""
-        self._at = {tp: (token, at) for tp, at in offsets.items()}
+    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, epoch: int) -> None:
+        """Fetch from there, for the task epoch with this number."""
+        self._at = {tp: (epoch, at) for tp, at in offsets.items()}
 
     async def is_member(self, membership: Membership) -> bool:
         """A heartbeat."""
@@ -149,7 +152,7 @@ class Member:
         """Not asked here."""
         return None
 
-    def brokers(self) -> Mapping[int, BrokerSeen]:
+    def brokers(self) -> Mapping[int, BrokerState]:
         """Not asked here."""
         return {}
 
@@ -157,10 +160,10 @@ class Member:
         """All there is."""
         fetched: dict[TP, Fetched] = {}
         for tp in wanted:
-            token, at = self._at[tp]
+            epoch, at = self._at[tp]
             log = self._kafka.logs[tp]
-            self._at[tp] = token, len(log)
-            fetched[tp] = Fetched(token, at, [record for record in log[at:] if record is not None], len(log))
+            self._at[tp] = epoch, len(log)
+            fetched[tp] = Fetched(epoch, at, [record for record in log[at:] if record is not None], len(log))
         return fetched
 
 
@@ -188,9 +191,9 @@ class Process:
         self.layer.state.member = self.member
 
     @property
-    def slot(self) -> Slot:
+    def assigned(self) -> AssignedTask:
         """That of the one task."""
-        return self.layer.slots[EVENTS[1]]
+        return self.layer.assigned_tasks[EVENTS[1]]
 
     def run(self, call: Any) -> None:
         """Do this, then all that follows from it at once."""
@@ -209,8 +212,8 @@ class Process:
 
     def position(self, table: str = TABLE) -> int:
         """The changelog offset that the database says it has reached."""
-        assert self.slot.task is not None
-        return self.slot.task._stores.tables[table].reached.position  # noqa: SLF001
+        assert self.assigned.task is not None
+        return self.assigned.task._stores.tables[table].reached.position  # noqa: SLF001
 
 
 class World:
@@ -290,7 +293,7 @@ class World:
 
     def stands_still(self) -> bool:
         """True if the task waits for the group, however much time goes by."""
-        return self.now.slot.state in ("blocked", "closed") and not self.now.app.crashes
+        return self.now.assigned.state in ("blocked", "closed") and not self.now.app.crashes
 
     def rejoin(self) -> None:
         """The group revokes, then assigns anew."""

@@ -32,10 +32,11 @@ class Hold:
 
 
 if __name__ == "__main__":
-    gap_alarm_s, hold = float(sys.argv[1]), Hold(Path(sys.argv[2]))
+    alarm_s, hold = float(sys.argv[1]), Hold(Path(sys.argv[2]))
     del sys.argv[1:3]
     settings = the_settings()
     gateway = SimulatedGateway(settings.simulator_url, max_connections=max(1, settings.max_in_flight // 2))
     create_app(
-        settings, {gateway.name: gateway}, probe=hold, gap_alarm_s=gap_alarm_s, report_every_s=REPORT_EVERY_S,
+        settings, {gateway.name: gateway}, probe=hold, head_of_line_alarm_s=alarm_s,
+        report_every_s=REPORT_EVERY_S,
     ).main()  # fmt: skip

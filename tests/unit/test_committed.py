@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from faust_exactly_once.answers import PASSING
+from faust_exactly_once.answers import TRANSIENT
 from faust_exactly_once.cluster import LogEnds, TopicFacts
 from faust_exactly_once.errors import KafkaUnavailable
 from faust_exactly_once.producer import REFUSED as REFUSED_IN_THE_LAYER
@@ -225,6 +225,6 @@ def test_advice_fits_who_answers(there: list[bool], expected: str) -> None:
 
 def test_what_is_a_fact_does_not_pass_by_itself() -> None:
     """The reader, the writer and the layer each have a list of errors: none says what another one denies."""
-    assert not FACTS & PASSING
-    assert not REFUSED & PASSING
+    assert not FACTS & TRANSIENT
+    assert not REFUSED & TRANSIENT
     assert REFUSED_IN_THE_LAYER <= REFUSED

@@ -246,7 +246,7 @@ def test_a_walk_takes_as_many_looks_as_it_needs(audited: Lab) -> None:
 def test_a_task_that_goes_away_is_forgotten(audited: Lab) -> None:
     """Its next owner audits it; this worker says nothing of it any more."""
     audited.look()
-    audited.lab.slot.state = "closing"
+    audited.lab.assigned.state = "closing"
     audited.lab.loop.run_until_complete(audited.live.run_once(START_MS))
     assert [] == audited.live.tasks()
 

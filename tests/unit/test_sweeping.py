@@ -57,7 +57,7 @@ def test_a_table_that_cannot_be_walked_through_ends_its_task(
 
     monkeypatch.setattr(MemoryStore, "check_end", damaged)
     assert 0 == lab.loop.run_until_complete(lab.sweeping.run_once(lab.now_ms))
-    assert isinstance(lab.slot.failure, StoreFailed)
+    assert isinstance(lab.assigned.failure, StoreFailed)
 
 
 def test_a_late_replay_is_answered_from_the_small_entry(lab: OneTask, gateway: AskedGateway) -> None:

@@ -9,12 +9,12 @@ from confluent_kafka import KafkaError
 
 from faust_exactly_once import KafkaUnavailable, answers
 from faust_exactly_once.answers import (
-    PASSING,
     PAUSES_S,
+    TRANSIENT,
     UNKNOWN_TOPIC,
     ask_again,
     is_offset,
-    passes,
+    is_transient,
     unknown_topic,
 )
 
@@ -44,13 +44,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_no_error_both_passes_and_means_an_unknown_topic() -> None:
     """An unknown topic may be a fact: it has a bound of its own."""
-    assert not PASSING & UNKNOWN_TOPIC
+    assert not TRANSIENT & UNKNOWN_TOPIC
 
 
-@pytest.mark.parametrize("code", sorted(PASSING))
+@pytest.mark.parametrize("code", sorted(TRANSIENT))
 def test_errors_of_a_cluster_that_changes_pass(code: int) -> None:
     """Leaders, coordinators, controllers that move; brokers that are away."""
-    assert passes(KafkaError(code))
+    assert is_transient(KafkaError(code))
     assert not unknown_topic(KafkaError(code))
 
 
@@ -64,7 +64,7 @@ def test_errors_of_a_cluster_that_changes_pass(code: int) -> None:
 )  # fmt: skip
 def test_what_is_or_may_be_a_fact_does_not_pass(code: int) -> None:
     """Else it would be asked again for ever."""
-    assert not passes(KafkaError(code))
+    assert not is_transient(KafkaError(code))
 
 
 @pytest.mark.parametrize(

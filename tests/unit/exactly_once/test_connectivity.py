@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from faust_exactly_once.brokers import BrokerSeen
+from faust_exactly_once.brokers import BrokerState
 from faust_exactly_once.connectivity import AWAY_AFTER_S, Brokers, Connectivity
 
 START_S = 1_700_000_000.0
@@ -87,7 +87,7 @@ class Three:
     def look(self, after_s: float = 1.0) -> list[tuple[str, int, float]]:
         """What changes at a look so many seconds later: what, which broker, for how long it was away."""
         self.now_s += after_s
-        seen = {n: BrokerSeen(f"k{n}:9092", n not in self.away, frozenset([n, n + 3])) for n in (1, 2, 3)}
+        seen = {n: BrokerState(f"k{n}:9092", n not in self.away, frozenset([n, n + 3])) for n in (1, 2, 3)}
         return [(one.change, one.number, one.was_away_s) for one in self.brokers.look(seen)]
 
 

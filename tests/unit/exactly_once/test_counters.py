@@ -13,11 +13,11 @@ from support.virtual_time import VirtualTimeLoop
 
 import faust_exactly_once as exactly_once
 from faust_exactly_once import Counters, NoUnit, Options
-from faust_exactly_once.commit import seal
+from faust_exactly_once.assigned_task import AssignedTask
+from faust_exactly_once.commit import make_commit_batch
 from faust_exactly_once.counters import RECORD, read, summed
 from faust_exactly_once.errors import StoreFailed
 from faust_exactly_once.membership import Membership
-from faust_exactly_once.slot import Slot
 from faust_exactly_once.store import Identity, PartitionStore, TaskStores, View
 from faust_exactly_once.units import Unit, set_current_unit
 
@@ -41,7 +41,9 @@ class Scene:
         self.stores = TaskStores(stores)
         task: Any = TaskOnDisk(self.stores)
         self.task = task
-        self.layer.slots[0] = Slot(0, frozenset(), Membership("g", 1, "m"), "running", task=task)
+        self.layer.assigned_tasks[0] = AssignedTask(
+            0, frozenset(), Membership("g", 1, "m"), "running", task=task
+        )
 
     def unit(self, key: bytes | None) -> Unit:
         """What the handler of an event with this key has; the running one from now on."""
@@ -51,8 +53,8 @@ class Scene:
 
     def commit(self, *units: Unit) -> None:
         """Write what they did."""
-        sealed = seal([*units], {("events", 0): 6}, self.task.committed_value)
-        self.stores.apply(sealed.changes, dict.fromkeys(sealed.changes, 1))
+        batch = make_commit_batch([*units], {("events", 0): 6}, self.task.committed_value)
+        self.stores.apply(batch.changes, dict.fromkeys(batch.changes, 1))
 
 
 class TaskOnDisk:
@@ -61,7 +63,7 @@ class TaskOnDisk:
     accepting = True
 
     def __init__(self, stores: TaskStores) -> None:
-        self.overlay: dict[Any, Any] = {}
+        self.uncommitted: dict[Any, Any] = {}
         self.view = stores.view
         self._stores = stores
 
@@ -104,8 +106,8 @@ def test_an_emptied_unit_has_counted_nothing(scene: Scene) -> None:
 
 def test_units_that_counted_nothing_write_no_sums(scene: Scene) -> None:
     """The record changes with a number, not with each commit."""
-    sealed = seal([scene.unit(b"ann")], {("events", 0): 6}, scene.task.committed_value)
-    assert {} == sealed.changes
+    batch = make_commit_batch([scene.unit(b"ann")], {("events", 0): 6}, scene.task.committed_value)
+    assert {} == batch.changes
 
 
 WAYS: list[Callable[[Counters], object]] = [
@@ -179,7 +181,7 @@ def test_a_view_shows_one_commit_whatever_is_committed_meanwhile(scene: Scene) -
 
 
 def test_a_task_that_ends_takes_its_views_along(scene: Scene, tmp_path: Path) -> None:
-    """An iterator left behind would keep the database locked for the next incarnation in this process."""
+    """An iterator left behind would keep the database locked for the next epoch in this process."""
     scene.stores.apply({"rows": {b"a": b"1", b"b": b"2"}}, {"rows": 1})
     view = scene.stores.view(["rows"])
     assert [(b"a", b"1")] == view.take("rows", 1)

@@ -2,7 +2,7 @@
 
 A cell is `step-fault`: {begin, send, confirm, offsets, commit, store} x {fenced, wrong generation, retriable,
 refused, time-out, crash}; a further word tells variants apart. All is real from the producer's wrapper to the
-layer with its slots, recovery, RocksDB; librdkafka's calls are scripted, time is virtual.
+layer with its assigned_tasks, recovery, RocksDB; librdkafka's calls are scripted, time is virtual.
 
 Events of three keys are committed together, the fault strikes, passes; then the first key has a fourth one.
 The end is the same for all: each event has one result, one metric; the committed offset is the log's end; the
@@ -90,10 +90,10 @@ MOVED, REFUSED, BROKEN, GONE = "MembershipLost", "RecordRefused", "StoreFailed",
 NOTHING, OPEN, ABORTED, COMMITTED = "nothing", "open", "aborted", "committed"
 # What the worker does.
 GOES_ON = "goes on: librdkafka's call is resumed, or what happened is no concern of this commit"
-SENDS_AGAIN = "sends the same sealed units again"
-REOPENS = "ends the incarnation, reopens"
-ASKS = "ends the incarnation, has its membership confirmed, reopens"
-WAITS = "ends the incarnation, opens no other before the group assigns anew"
+SENDS_AGAIN = "sends the same commit batch again"
+REOPENS = "ends the epoch, reopens"
+ASKS = "ends the epoch, has its membership confirmed, reopens"
+WAITS = "ends the epoch, opens no other before the group assigns anew"
 STOPS = "stops, naming the error"
 ANEW = "is a new process on what Kafka, the disk hold"
 
@@ -214,7 +214,7 @@ MATRIX = {
     "store-crash, after": Cell(
         [at("after write", crash)], GONE, COMMITTED, 1, ANEW),
 
-    # Beside the six steps: the abort that follows a failed one, the opening of the next incarnation.
+    # Beside the six steps: the abort that follows a failed one, the opening of the next epoch.
     "abort-fenced": Cell(
         [at("commit", abortable), at("abort", fenced)], f"{FENCE} {OK}", ABORTED, 2, ASKS),
     "abort-refused": Cell(
@@ -279,7 +279,7 @@ def run(world: World, *keys: bytes) -> str:
     if world.stands_still():
         world.rejoin()
         world.go_on()
-    if world.now.slot.state == "running":
+    if world.now.assigned.state == "running":
         for table, topic in ((TABLE, CHANGELOG), (SUMS, CHANGELOG_OF_SUMS)):
             assert world.kafka.fold(topic, world.now.position(table)) == world.now.table(table)
     return " ".join(world.attempts[before:])
@@ -329,6 +329,6 @@ def assert_all_is_committed_once(world: World) -> None:
     assert counts == world.kafka.fold(CHANGELOG)
     assert counts == world.now.table()
     assert {RECORD: b'{"events":4}'} == world.kafka.fold(CHANGELOG_OF_SUMS) == world.now.table(SUMS)
-    task, bounds = world.now.slot.task, world.now.layer.state.bounds
+    task, bounds = world.now.assigned.task, world.now.layer.state.bounds
     assert task is not None
-    assert ({}, 0, 0, None) == (task.overlay, bounds.held_bytes, bounds.running, world.kafka.open)
+    assert ({}, 0, 0, None) == (task.uncommitted, bounds.held_bytes, bounds.running, world.kafka.open)

@@ -1,7 +1,9 @@
 """What the layer does at its edges, as far as no broker is needed to see it."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import faust
@@ -12,6 +14,7 @@ import faust_exactly_once as exactly_once
 from faust_exactly_once import KafkaUnavailable, Layer, Options, SetupRefused
 from faust_exactly_once import cluster as cluster_module
 from faust_exactly_once.cluster import LogEnds, wait_stable
+from faust_exactly_once.units import Unit
 
 STABLE = LogEnds(0, 9, 9)
 PENDING = LogEnds(0, 5, 9)
@@ -34,7 +37,7 @@ def waited(answers: Sequence[LogEnds]) -> tuple[list[str], dict[tuple[str, int],
     """What was said on the way, what came out."""
     said: list[str] = []
     cluster: Any = Answers(*answers)
-    return said, wait_stable(cluster, [LOG], said.append, beside=[("src", 3)])
+    return said, wait_stable(cluster, [LOG], said.append, also=[("src", 3)])
 
 
 def test_a_foreign_transaction_is_named_once_not_at_each_look() -> None:
@@ -85,4 +88,20 @@ async def test_a_group_that_knows_of_more_partitions_is_refused_before_a_task_op
     assigned = {TP(topic, partition) for topic in ("a", "b") for partition in (0, 4)}
     with pytest.raises(SetupRefused, match="topic a has 5 partitions, its tables were made for 4"):
         await app.tables.on_rebalance(assigned, set(), assigned, 7)
-    assert {} == Layer.of(app).slots
+    assert {} == Layer.of(app).assigned_tasks
+
+
+def test_names_of_releases_before_0_1_go_on_working() -> None:
+    """An application that was written for them runs as it is."""
+    facts: list[Any] = []
+    options = Options(client_config={}, tell_committed=lambda event, more: facts.append(more), gap_alarm_s=7)
+    assert 7 == options.head_of_line_alarm_s
+    assert options.on_committed is not None
+    assert options == replace(options)
+    assert exactly_once.Nudger is exactly_once.TriggerWriter
+    task: Any = None
+    unit = Unit(task, SimpleNamespace(value=None), 1, None, first_delivery=True)
+    unit.tell("charged", 5)
+    assert (unit.surely_first, unit.reports) == (True, (("charged", 5),))
+    layer = Layer(faust.App("earlier", **exactly_once.settings(["kafka://127.0.0.1:1"])), options)
+    assert layer.slots is layer.assigned_tasks

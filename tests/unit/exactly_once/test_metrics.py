@@ -15,15 +15,15 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from faust_exactly_once.brokers import BrokerSeen
+from faust_exactly_once.assigned_task import STATES, AssignedTask
+from faust_exactly_once.brokers import BrokerState
 from faust_exactly_once.counts import BUCKETS_S, Counts, Rebalances
 from faust_exactly_once.errors import RecordRefused, TaskFenced
-from faust_exactly_once.gaps import Gap, Head
+from faust_exactly_once.head_of_line import Blocker, FirstUncommitted
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.metrics import Metrics
 from faust_exactly_once.options import Options
-from faust_exactly_once.slot import STATES, Slot
 from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD
 from streamsocial_billing.web.reconciliation import metrics_of
 
@@ -54,11 +54,11 @@ def a_layer() -> Layer:
     counts.committed(0, 0, 0.001)
     counts.aborted(RecordRefused("too large"))
     counts.failed(TaskFenced("by another"))
-    slot = Slot(3, frozenset(["events"]), Membership("g", 1, "m"), "running", counts=counts)
-    slot.stages_ms = {"revoke": 1500.0, "join": 20.0, "fence": 30.0, "recover": 40.0, "first_events": 5.0}
-    layer.slots[3] = slot
+    assigned = AssignedTask(3, frozenset(["events"]), Membership("g", 1, "m"), "running", counts=counts)
+    assigned.stages_ms = {"revoke": 1500.0, "join": 20.0, "fence": 30.0, "recover": 40.0, "first_events": 5.0}
+    layer.assigned_tasks[3] = assigned
     layer.health.brokers.look({
-        1: BrokerSeen("k1:9092", True, frozenset([3])), 2: BrokerSeen("k2:9092", False, frozenset([4])),
+        1: BrokerState("k1:9092", True, frozenset([3])), 2: BrokerState("k2:9092", False, frozenset([4])),
     })  # fmt: skip
     return layer
 
@@ -80,8 +80,9 @@ def value(found: Iterable[Sample], name: str, **labels: str) -> float:
 
 def oldest(layer: Layer) -> None:
     """Let an event of the task be the oldest one, past its deadline."""
-    gaps = layer.watch._of(3).gaps  # noqa: SLF001
-    gaps._gaps["events"] = Gap(Head("events", 42, "handler", 1_700_000_000_500, b"user-1"), -1e9)  # noqa: SLF001
+    blockers = layer.watch._of(3).blockers  # noqa: SLF001
+    first = FirstUncommitted("events", 42, "handler", 1_700_000_000_500, b"user-1")
+    blockers._blockers["events"] = Blocker(first, -1e9)  # noqa: SLF001
 
 
 def test_a_scrape_says_how_each_task_is() -> None:
@@ -112,7 +113,7 @@ def test_a_scrape_says_how_the_worker_is() -> None:
     layer.state.bounds.bytes_held(500)
     layer.supervisor.counts[3].opened = 2
     layer.supervisor.rebalances.assigned(0.0)
-    del layer.slots[3]
+    del layer.assigned_tasks[3]
     found = samples(layer)
     names = ("running_handlers", "held_bytes", "rebalances_total", "incarnations_opened_total", "partitions")
     assert [1, 500, 1, 2, 8] == [value(found, name) for name in names]
@@ -128,7 +129,7 @@ def test_a_scrape_says_which_broker_does_not_answer(monkeypatch: pytest.MonkeyPa
     assert 1 == value(samples(layer), "broker_up", broker="2", address="k2:9092")
     monkeypatch.setattr(layer.health.brokers, "_clock", lambda: time.time() + 60)
     layer.health.brokers.look({
-        1: BrokerSeen("k1:9092", True, frozenset()), 2: BrokerSeen("k2:9092", False, frozenset()),
+        1: BrokerState("k1:9092", True, frozenset()), 2: BrokerState("k2:9092", False, frozenset()),
     })  # fmt: skip
     found = samples(layer)
     assert 1 == value(found, "broker_up", broker="1", address="k1:9092")

@@ -34,7 +34,7 @@ class Lies:
         self.nothing_committed = False
         self.left = 0
         self.asked = 0
-        truth, offsets = ScriptedCluster.log_ends, ScriptedCluster.committed_with_notes
+        truth, offsets = ScriptedCluster.log_ends, ScriptedCluster.committed_with_metadata
         lies = self
 
         def log_ends(self: ScriptedCluster, partitions: Iterable[TP]) -> Ends:
@@ -52,7 +52,7 @@ class Lies:
             return dict.fromkeys(partitions)
 
         patch.setattr(ScriptedCluster, "log_ends", log_ends)
-        patch.setattr(ScriptedCluster, "committed_with_notes", committed)
+        patch.setattr(ScriptedCluster, "committed_with_metadata", committed)
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_committed_offset_outside_its_log_is_asked_about_again(
     """A new leader's answer of one moment stops no task for an operator."""
     lies.ends, lies.left = lie, 3
     said = open_again(world, caplog)
-    assert "running" == world.now.slot.state, world.now.slot.why
+    assert "running" == world.now.assigned.state, world.now.assigned.why
     assert 1 == said.count("asking Kafka again before the task stops: the committed offset 3 of events-0")
     assert "is stopped" not in said
     assert {b"key": b"3"} == world.now.table()
@@ -119,7 +119,7 @@ def test_a_committed_offset_that_stays_outside_its_log_stops_the_task(
     """Then it is a fact: nothing is handled until somebody chooses."""
     lies.ends, lies.left = lie, 1_000_000
     assert "task 0 is stopped: the committed offset 3 of events-0" in open_again(world, caplog)
-    assert "blocked" == world.now.slot.state
+    assert "blocked" == world.now.assigned.state
     assert lies.asked > 1  # how often in so short a time says the machine
 
 
@@ -129,7 +129,7 @@ def test_offsets_that_are_gone_for_a_moment_stop_no_task(
     """A coordinator that has just taken over may know less than the one before it."""
     lies.nothing_committed, lies.left = True, 2
     said = open_again(world, caplog)
-    assert "running" == world.now.slot.state, world.now.slot.why
+    assert "running" == world.now.assigned.state, world.now.assigned.why
     assert "is stopped" not in said
 
 
@@ -142,7 +142,7 @@ def test_a_changelog_that_ends_before_its_database_is_asked_about_again(
     world: World, lies: Lies, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A table is not thrown away because a leader that lags answered; these offsets have no notes."""
-    world.kafka.notes.clear()
+    world.kafka.metadata.clear()
     lies.ends, lies.left = short_changelog, 3
     said = open_again(world, caplog)
     assert 1 == said.count("asking Kafka again before a table is rebuilt")
@@ -155,7 +155,7 @@ def test_a_changelog_that_goes_on_ending_before_its_database_rebuilds_it(
     world: World, lies: Lies, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Then the database is not proven a prefix (point 4)."""
-    world.kafka.notes.clear()
+    world.kafka.metadata.clear()
     lies.ends, lies.left = short_changelog, 1_000_000
     assert "the changelog ends at 1" in open_again(world, caplog)
 
@@ -172,7 +172,7 @@ def test_a_leader_without_the_last_commit_is_not_believed(
     said = open_again(world, caplog, disk=on_disk)
     assert "ends at 1, but " in said
     world.now.loop.settle(20.0)
-    assert "running" == world.now.slot.state, world.now.slot.why
+    assert "running" == world.now.assigned.state, world.now.assigned.why
     assert {b"key": b"3"} == world.now.table()
     assert "is rebuilt from empty" not in said
 
@@ -185,14 +185,14 @@ def test_a_leader_that_stays_without_the_last_commit_is_named(
     said = open_again(world, caplog)
     world.now.loop.settle(60.0)
     assert "is stopped" not in said + caplog.text
-    assert "its leader lags or its records are lost" in world.now.slot.why
-    assert "blocked" == world.now.slot.state
+    assert "its leader lags or its records are lost" in world.now.assigned.why
+    assert "blocked" == world.now.assigned.state
 
 
 @pytest.fixture
 def older(world: World) -> tuple[dict[TP, int | None], dict[TP, str]]:
     """The offsets with their notes before one more event was handled; all of it is in the table."""
-    before = dict(world.kafka.committed), dict(world.kafka.notes)
+    before = dict(world.kafka.committed), dict(world.kafka.metadata)
     world.kafka.append(EVENTS, b"key", marker=False)
     world.go_on()
     assert {b"key": b"4"} == world.now.table()
@@ -203,20 +203,20 @@ def test_offsets_older_than_the_changelogs_are_not_believed(
     world: World, older: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A coordinator that was frozen tells those of then: the event would be answered a second time."""
-    truth = dict(world.kafka.committed), dict(world.kafka.notes)
+    truth = dict(world.kafka.committed), dict(world.kafka.metadata)
     left = 3
-    offsets = ScriptedCluster.committed_with_notes
+    offsets = ScriptedCluster.committed_with_metadata
 
     def committed(self: ScriptedCluster, group: str, partitions: Sequence[TP]) -> Any:
         nonlocal left
         left -= 1
-        world.kafka.committed, world.kafka.notes = older if left >= 0 else truth
+        world.kafka.committed, world.kafka.metadata = older if left >= 0 else truth
         try:
             return offsets(self, group, partitions)
         finally:
-            world.kafka.committed, world.kafka.notes = truth
+            world.kafka.committed, world.kafka.metadata = truth
 
-    monkeypatch.setattr(ScriptedCluster, "committed_with_notes", committed)
+    monkeypatch.setattr(ScriptedCluster, "committed_with_metadata", committed)
     said = open_again(world, caplog)
     world.go_on()
     assert 1 == said.count("asking Kafka again: the changelogs are ahead of the committed offsets")
@@ -229,19 +229,19 @@ def test_offsets_that_stay_older_are_gone_on_from(
     world: World, older: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever made them so, a task does not stand still for ever because of it."""
-    world.kafka.committed, world.kafka.notes = older
+    world.kafka.committed, world.kafka.metadata = older
     open_again(world, caplog)
-    assert "running" == world.now.slot.state, world.now.slot.why
+    assert "running" == world.now.assigned.state, world.now.assigned.why
 
 
 def test_offsets_of_a_release_that_only_hands_on_what_it_finds_are_believed(
     world: World, older: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its commit has a later offset than the one that the entries were written with."""
-    world.kafka.notes = older[1]
+    world.kafka.metadata = older[1]
     said = open_again(world, caplog)
     assert "asking Kafka again" not in said
-    assert "running" == world.now.slot.state, world.now.slot.why
+    assert "running" == world.now.assigned.state, world.now.assigned.why
 
 
 OURS, OTHERS = Identity("cluster", "topic", 0), Identity("other", "topic", 0)

@@ -9,10 +9,10 @@ import pytest
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
 from faust_exactly_once import Layer, Options, SetupRefused, transport
-from faust_exactly_once.brokers import BrokerSeen
+from faust_exactly_once.assigned_task import AssignedTask
+from faust_exactly_once.brokers import BrokerState
 from faust_exactly_once.layer import NO_CONTACT
 from faust_exactly_once.membership import Membership
-from faust_exactly_once.slot import Slot
 from faust_exactly_once.transport import ConsumerThread
 
 Answer: TypeAlias = dict[str, int] | KafkaError
@@ -102,9 +102,9 @@ class Member:
         """No fetch is owed."""
         return 0.0
 
-    def brokers(self) -> dict[int, BrokerSeen]:
+    def brokers(self) -> dict[int, BrokerState]:
         """Three of them."""
-        return {n: BrokerSeen(f"k{n}:9092", n in self.answering, frozenset([n])) for n in (1, 2, 3)}
+        return {n: BrokerState(f"k{n}:9092", n in self.answering, frozenset([n])) for n in (1, 2, 3)}
 
 
 class Bench:
@@ -116,7 +116,9 @@ class Bench:
         self.member = Member()
         member: Any = self.member
         self.layer.state.member = member
-        self.layer.slots[0] = Slot(0, frozenset(["payments"]), Membership("g", 1, "m"), "running")
+        self.layer.assigned_tasks[0] = AssignedTask(
+            0, frozenset(["payments"]), Membership("g", 1, "m"), "running"
+        )
         self.now_s = 1_700_000_000.0
         for clocked in (self.layer.health.brokers, self.layer.connectivity, self.layer.health.lines):
             monkeypatch.setattr(clocked, "_clock", lambda: self.now_s)

@@ -21,7 +21,7 @@ from faust_exactly_once.producer import (
     MOVED_S,
     RETURNED_S,
     ConfluentProducer,
-    Moved,
+    CoordinatorMoved,
     _config,
     mapped,
 )
@@ -116,7 +116,7 @@ class Group:
     def __init__(self, coordinator: int | None) -> None:
         self.coordinator = coordinator
         self.now_s = 1000.0
-        self.moved = Moved(coordinator, lambda: self.coordinator, lambda: self.now_s)
+        self.moved = CoordinatorMoved(coordinator, lambda: self.coordinator, lambda: self.now_s)
 
     def after(self, seconds: float) -> bool:
         """True if the commit waits in vain so many seconds later."""

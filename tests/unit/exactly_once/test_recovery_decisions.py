@@ -8,14 +8,14 @@ import pytest
 
 from faust_exactly_once.cluster import TP, LogEnds, TopicFacts
 from faust_exactly_once.errors import OffsetsMissing
-from faust_exactly_once.notes import (
-    NOTE_BYTES,
+from faust_exactly_once.offset_metadata import (
+    METADATA_BYTES,
     at_offset,
+    changelog_tag,
     is_of_offset,
-    make_note,
-    mark_of,
-    read_note,
+    make_metadata,
     read_reached,
+    read_sources,
     with_reached,
 )
 from faust_exactly_once.recovery import plan, start_offsets, why_not_a_prefix
@@ -98,7 +98,7 @@ def test_a_task_goes_on_at_its_committed_offsets(
 def test_a_source_that_the_task_never_read_starts_at_its_log_s_start(
     ever: Iterable[str], log: LogEnds, changelog_empty: bool
 ) -> None:
-    """The notes beside the other offsets do not name it, or it is empty: nothing can be lost or repeated."""
+    """The metadata of the other offsets do not name it, or it is empty: nothing can be lost or repeated."""
     starts = start_offsets({A: ENDS, B: log}, {A: 150, B: None}, changelog_empty, frozenset(ever))
     assert {A: 150, B: log.start} == starts
 
@@ -141,50 +141,51 @@ def test_a_task_whose_offset_cannot_be_trusted_stops(committed: int | None, text
 
 def test_a_note_is_read_as_it_was_made() -> None:
     """Each offset of a task carries the names of all its sources; what several carry is put together."""
-    assert "a,b.c-d_e" == make_note({"b.c-d_e", "a"})
-    assert frozenset({"a", "b.c-d_e", "z"}) == read_note([make_note({"b.c-d_e", "a"}), "", make_note({"z"})])
-    assert frozenset() == read_note([""])
+    assert "a,b.c-d_e" == make_metadata({"b.c-d_e", "a"})
+    written = [make_metadata({"b.c-d_e", "a"}), "", make_metadata({"z"})]
+    assert frozenset({"a", "b.c-d_e", "z"}) == read_sources(written)
+    assert frozenset() == read_sources([""])
 
 
 def test_a_note_that_the_broker_would_refuse_is_left_out() -> None:
     """Then a missing offset is refused in doubt; the commits go on."""
     longest = {"x" * 249 + str(number) for number in range(16)}
-    assert NOTE_BYTES >= len(make_note(longest)) > 4000
-    assert "" == make_note(longest | {"y" * 249})
+    assert METADATA_BYTES >= len(make_metadata(longest)) > 4000
+    assert "" == make_metadata(longest | {"y" * 249})
 
 
 def test_a_note_says_how_far_the_changelogs_reach() -> None:
-    """Beside the sources; the furthest of several notes counts, a changelog made anew is another one."""
-    first, second = mark_of("c-changelog", "id"), mark_of("c-changelog", "another id")
+    """Beside the sources; the furthest of several counts, a changelog made anew is another one."""
+    first, second = changelog_tag("c-changelog", "id"), changelog_tag("c-changelog", "another id")
     assert first != second
-    note = with_reached(make_note(["a", "b"]), {first: 7, second: 3})
-    assert {"a", "b"} == read_note([note])
+    note = with_reached(make_metadata(["a", "b"]), {first: 7, second: 3})
+    assert {"a", "b"} == read_sources([note])
     assert {first: 9, second: 3} == read_reached(["", note, with_reached("a", {first: 9}), "=x:y,=,=z"])
     assert {} == read_reached(["a,b"])
 
 
 def test_a_release_that_does_not_know_of_changelogs_keeps_the_sources() -> None:
     """It takes what it does not know for a source that nobody has; what it writes back can be read."""
-    note = with_reached(make_note(["a", "b"]), {"1234abcd": 7})
+    note = with_reached(make_metadata(["a", "b"]), {"1234abcd": 7})
     older = frozenset(name for name in note.split(",") if name)
-    written = make_note(older.union({"a"}))
-    assert {"a", "b"} == read_note([written])
+    written = make_metadata(older.union({"a"}))
+    assert {"a", "b"} == read_sources([written])
     assert {"1234abcd": 7} == read_reached([written])
 
 
 def test_a_note_is_of_the_offset_that_it_was_written_with() -> None:
     """What an older release hands on, beside a later offset or another source's, is not."""
-    note = at_offset(with_reached(make_note(["a", "b"]), {"1234abcd": 7}), "a", 50)
+    note = at_offset(with_reached(make_metadata(["a", "b"]), {"1234abcd": 7}), "a", 50)
     assert is_of_offset(note, "a", 50)
     assert not is_of_offset(note, "a", 51)
     assert not is_of_offset(note, "b", 50)
-    assert not is_of_offset(at_offset(make_note(["a", "b"]), "a", 50), "a", 50)  # it says nothing
-    assert {"a", "b"} == read_note([note])
+    assert not is_of_offset(at_offset(make_metadata(["a", "b"]), "a", 50), "a", 50)  # it says nothing
+    assert {"a", "b"} == read_sources([note])
     assert {"1234abcd": 7} == read_reached([note])
 
 
 def test_a_note_without_room_leaves_the_changelogs_out() -> None:
     """The sources matter more: without them a missing offset is refused."""
-    full = "x" * (NOTE_BYTES - 10)
+    full = "x" * (METADATA_BYTES - 10)
     assert full == with_reached(full, {"1234abcd": 7})
     assert "" == with_reached("", {"1234abcd": 7})  # an older release would think that it knows all sources

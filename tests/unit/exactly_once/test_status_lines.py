@@ -10,13 +10,13 @@ import pytest
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 from support.virtual_time import Inline
 
+from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.commit import Committer
 from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.errors import OffsetsMissing, RecordRefused, TaskFenced
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
-from faust_exactly_once.slot import Slot
 from faust_exactly_once.source import Source, Waiting
 from faust_exactly_once.store import TaskStores
 from faust_exactly_once.task import Task
@@ -41,34 +41,39 @@ class Bench:
     def __init__(self, **options: Any) -> None:
         self.app = App()
         self.layer = Layer(
-            self.app, Options(client_config={}, report_every_s=EVERY_S, gap_alarm_s=ALARM_S, **options)
+            self.app,
+            Options(client_config={}, report_every_s=EVERY_S, head_of_line_alarm_s=ALARM_S, **options),
         )
         self.now_s = 1000.0
         self.layer.watch = Watch(self.layer, clock=lambda: self.now_s)
         self.source = Source("events", 0, 0, None)
-        self.slot = self.layer.slots[0] = Slot(0, frozenset(["events"]), Membership("g", 1, "m"))
-        self.slot.task = self._task()
-        self.slot.runs()
+        self.assigned = AssignedTask(
+            0, frozenset(["events"]), Membership("g", 1, "m")
+        )
+        self.layer.assigned_tasks[0] = self.assigned
+        self.assigned.task = self._task()
+        self.assigned.runs()
 
     def _task(self) -> Task:
         kafka, layer = MemoryKafka([("events", 0)]), self.layer
         stores = TaskStores({"t": MemoryStore(MemoryDisk(), kafka)})
         committer = Committer(
-            MemoryProducer(kafka), stores, 0, self.slot.membership, {"t": "log"}, layer.options
+            MemoryProducer(kafka), stores, 0, self.assigned.membership, {"t": "log"}, layer.options
         )
-        return Task(layer.state, 0, {"events": self.source}, stores, committer, Inline(), 1, self.slot.counts)
+        sources, counts = {"events": self.source}, self.assigned.counts
+        return Task(layer.state, 0, sources, stores, committer, Inline(), 1, counts)
 
     def admit(self, offset: int, key: bytes | None = b"user-1") -> None:
         """An event whose handler has begun."""
-        assert self.slot.task is not None
+        assert self.assigned.task is not None
         event = Record("events", 0, offset, key)
-        self.source.run.append(Unit(self.slot.task, event, offset + 1, None, False))
+        self.source.run.append(Unit(self.assigned.task, event, offset + 1, None, False))
 
     def commit(self) -> None:
         """The first event is committed."""
         unit = self.source.run.popleft()
         self.source.committed = unit.event.offset + 1
-        self.slot.counts.committed(1, 3, 0.0125)
+        self.assigned.counts.committed(1, 3, 0.0125)
 
     def look(self, after_s: float = 0.0) -> list[tuple[int, dict[str, str]]]:
         """What is said at a look so many seconds later: levels with the fields."""
@@ -115,7 +120,7 @@ def test_a_blocked_task_says_so_at_once_then_as_any_other(bench: Bench) -> None:
     assert (logging.WARNING, "blocked", '"no committed offset"') == (level, said["state"], said["why"])
     later = []
     for _ in range(19):
-        bench.slot.state = "fencing"
+        bench.assigned.state = "fencing"
         later += bench.look(0.5)
         block(bench, OffsetsMissing("no committed offset"))
         later += bench.look(0.5)
@@ -146,7 +151,7 @@ def test_an_alarm_is_over_for_a_worker_that_the_task_has_left(bench: Bench) -> N
     bench.admit(5)
     bench.look(1.0)
     bench.look(ALARM_S)
-    del bench.layer.slots[0]
+    del bench.layer.assigned_tasks[0]
     ((level, said),) = bench.look(1.0)
     assert (logging.WARNING, "left", "over") == (level, said["state"], said["alarm"])
     assert [] == bench.look(EVERY_S)
@@ -155,12 +160,12 @@ def test_an_alarm_is_over_for_a_worker_that_the_task_has_left(bench: Bench) -> N
 def test_a_line_has_the_same_keys_in_the_same_order_always(bench: Bench) -> None:
     """Greppable: with an event or without, blocked or not."""
     lines = []
-    bench.slot.stages_ms.update(revoke=1.4, join=20.0, fence=30.0, recover=40.6)
+    bench.assigned.stages_ms.update(revoke=1.4, join=20.0, fence=30.0, recover=40.6)
     bench.admit(5)
     lines += bench.look(EVERY_S)
     bench.commit()
-    bench.slot.counts.aborted(RecordRefused("a record of 5 bytes"))
-    bench.slot.counts.failed(TaskFenced("by another"))
+    bench.assigned.counts.aborted(RecordRefused("a record of 5 bytes"))
+    bench.assigned.counts.failed(TaskFenced("by another"))
     lines += bench.look(EVERY_S)
     assert [KEYS, KEYS] == [list(one) for _, one in lines]
     said = lines[1][1]
@@ -215,7 +220,7 @@ def test_a_fault_of_the_watch_is_logged_and_nothing_more(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A worker that works is not stopped by what only looks."""
-    bench.slot.stages_ms["fence"] = "no number"  # type: ignore[assignment]
+    bench.assigned.stages_ms["fence"] = "no number"  # type: ignore[assignment]
     bench.now_s += EVERY_S
     bench.layer.watch.run_once()
     assert ["looking at the tasks failed"] == [one.getMessage() for one in caplog.records]
@@ -223,8 +228,8 @@ def test_a_fault_of_the_watch_is_logged_and_nothing_more(
 
 def block(bench: Bench, failure: Exception) -> None:
     """What the layer does to a task that failed."""
-    bench.slot.counts.failed(failure)
-    bench.slot.state, bench.slot.why = "blocked", str(failure)
+    bench.assigned.counts.failed(failure)
+    bench.assigned.state, bench.assigned.why = "blocked", str(failure)
 
 
 def test_what_waits_is_counted_where_it_is(bench: Bench) -> None:
@@ -242,9 +247,9 @@ def test_what_waits_is_counted_where_it_is(bench: Bench) -> None:
 
 def test_the_log_s_end_is_taken_from_each_fetch(bench: Bench) -> None:
     """One that does not say keeps the last one that did."""
-    assert bench.slot.task is not None
-    token = bench.slot.task.token
-    bench.layer.dispatcher.batches({("events", 0): Fetched(token, 0, [], 0, log_end=7)})
+    assert bench.assigned.task is not None
+    epoch = bench.assigned.task.epoch
+    bench.layer.dispatcher.batches({("events", 0): Fetched(epoch, 0, [], 0, log_end=7)})
     assert 7 == bench.layer.waiting("events")[0].unread
-    bench.layer.dispatcher.batches({("events", 0): Fetched(token, 0, [], 2)})
+    bench.layer.dispatcher.batches({("events", 0): Fetched(epoch, 0, [], 2)})
     assert 5 == bench.layer.waiting("events")[0].unread

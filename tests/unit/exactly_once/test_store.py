@@ -209,7 +209,7 @@ def test_a_folder_that_cannot_be_used_is_left_alone(tmp_path: Path, place: str) 
 
 
 def test_nothing_is_read_or_written_after_closing(tmp_path: Path) -> None:
-    """An old incarnation cannot touch the files of the next one."""
+    """An old epoch cannot touch the files of the next one."""
     with opened(tmp_path / "t.db") as store:
         stores = TaskStores({"t": store})
         stores.apply({"t": {b"k": b"v"}}, {"t": 1})

@@ -9,9 +9,9 @@ import pytest
 import faust_exactly_once as exactly_once
 from faust_exactly_once import Options, SetupRefused
 from faust_exactly_once.agent import Agent
+from faust_exactly_once.agent_handler import AgentHandler, AgentLeft, fail, finish
 from faust_exactly_once.errors import ExactlyOnceError
 from faust_exactly_once.stream import Stream
-from faust_exactly_once.turn import AgentLeft, Turn, fail, finish
 from faust_exactly_once.units import set_current_unit
 
 
@@ -56,13 +56,13 @@ def test_agents_do_not_wait_for_replies(method: str, app: Any) -> None:
         getattr(agent, method)(1)
 
 
-class Lane:
-    """Runs a turn as its key lane would: in an asyncio task with a unit, as often as it fails."""
+class Queue:
+    """Runs a handler as its key queue would: in an asyncio task with a unit, as often as it fails."""
 
     def __init__(self, *, tries: int = 3) -> None:
         self.unit: Any = object()
         self.failures: list[BaseException] = []
-        self.turn = Turn(self.decode)
+        self.handler = AgentHandler(self.decode)
         self._tries = tries
         self.task = asyncio.create_task(self._run())
 
@@ -75,7 +75,7 @@ class Lane:
         set_current_unit(self.unit)
         for _ in range(self._tries):
             try:
-                return await self.turn.run("event")
+                return await self.handler.run("event")
             except Exception as exc:
                 self.failures.append(exc)
 
@@ -85,86 +85,86 @@ class _Unit:
 
 
 async def test_a_finished_turn_ends_its_lane() -> None:
-    """The stream takes the event with its unit, finishes; the turn is over."""
-    lane = Lane()
-    assert await lane.turn.ready()
-    assert ("event", lane.unit) == (lane.turn.event, lane.turn.unit)
-    finish(lane.turn.take())
-    assert not await lane.turn.ready()
-    assert [] == lane.failures
+    """The stream takes the event with its unit, finishes; the handler is over."""
+    queue = Queue()
+    assert await queue.handler.ready()
+    assert ("event", queue.unit) == (queue.handler.event, queue.handler.unit)
+    finish(queue.handler.take())
+    assert not await queue.handler.ready()
+    assert [] == queue.failures
 
 
 async def test_a_failed_turn_comes_again_until_its_lane_gives_up() -> None:
-    """Each failure is the lane's to judge; after the last one the turn is over."""
-    lane = Lane(tries=2)
+    """Each failure is the queue's to judge; after the last one the handler is over."""
+    queue = Queue(tries=2)
     for _ in range(2):
-        assert await lane.turn.ready()
-        outcome = lane.turn.take()
+        assert await queue.handler.ready()
+        outcome = queue.handler.take()
         fail(outcome, KeyError("as the test wants"))
         fail(outcome, ValueError("the first one counts"))
-    assert not await lane.turn.ready()
-    assert [KeyError, KeyError] == [type(failure) for failure in lane.failures]
+    assert not await queue.handler.ready()
+    assert [KeyError, KeyError] == [type(failure) for failure in queue.failures]
 
 
 async def test_an_old_outcome_settles_nothing() -> None:
     """A generator that is closed late does not fail the try after its own."""
-    lane = Lane()
-    assert await lane.turn.ready()
-    old = lane.turn.take()
+    queue = Queue()
+    assert await queue.handler.ready()
+    old = queue.handler.take()
     fail(old, RuntimeError("first"))
-    assert await lane.turn.ready()
-    new = lane.turn.take()
+    assert await queue.handler.ready()
+    new = queue.handler.take()
     fail(old, GeneratorExit())
     assert not new.done()
     finish(new)
-    assert not await lane.turn.ready()
-    assert 1 == len(lane.failures)
+    assert not await queue.handler.ready()
+    assert 1 == len(queue.failures)
 
 
 @pytest.mark.parametrize("end", [GeneratorExit(), asyncio.CancelledError()])
 async def test_an_agent_that_went_away_failed(end: BaseException) -> None:
     """Neither a closed loop nor a cancelled agent is taken for success."""
-    lane = Lane(tries=1)
-    assert await lane.turn.ready()
-    fail(lane.turn.take(), end)
-    assert not await lane.turn.ready()
-    assert isinstance(lane.failures[0], AgentLeft)
-    assert isinstance(lane.failures[0], ExactlyOnceError)
+    queue = Queue(tries=1)
+    assert await queue.handler.ready()
+    fail(queue.handler.take(), end)
+    assert not await queue.handler.ready()
+    assert isinstance(queue.failures[0], AgentLeft)
+    assert isinstance(queue.failures[0], ExactlyOnceError)
 
 
 async def test_the_end_of_the_incarnation_cancels_the_agent_amid_the_event() -> None:
-    """The lane is cancelled, so is the agent; one that has gone on is left alone."""
-    lane = Lane()
+    """The queue is cancelled, so is the agent; one that has gone on is left alone."""
+    queue = Queue()
 
     taken = asyncio.Event()
 
     async def agent() -> None:
-        assert await lane.turn.ready()
-        lane.turn.take()
+        assert await queue.handler.ready()
+        queue.handler.take()
         taken.set()
         await asyncio.Event().wait()
 
     working = asyncio.create_task(agent())
     await taken.wait()
-    lane.task.cancel()
-    await asyncio.wait([working, lane.task])
+    queue.task.cancel()
+    await asyncio.wait([working, queue.task])
     assert working.cancelled()
 
 
 async def test_an_agent_that_has_finished_is_not_cancelled() -> None:
-    """The end of the incarnation comes just after the event was finished."""
-    lane = Lane()
-    assert await lane.turn.ready()
-    finish(lane.turn.take())
-    lane.task.cancel()
-    await asyncio.wait([lane.task])
+    """The end of the epoch comes just after the event was finished."""
+    queue = Queue()
+    assert await queue.handler.ready()
+    finish(queue.handler.take())
+    queue.task.cancel()
+    await asyncio.wait([queue.task])
     await asyncio.sleep(0)  # would raise here
 
 
 async def test_a_turn_whose_lane_never_began_ends_with_the_incarnation() -> None:
     """The stream does not wait for an event that its task will not hand out any more."""
-    turn = Turn(Lane(tries=0).decode)
-    waiting = asyncio.create_task(turn.ready())
+    handler = AgentHandler(Queue(tries=0).decode)
+    waiting = asyncio.create_task(handler.ready())
     await asyncio.sleep(0)
-    turn.end()
+    handler.end()
     assert not await waiting

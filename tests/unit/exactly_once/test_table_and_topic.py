@@ -11,10 +11,10 @@ from support.memory_kafka import Record
 
 import faust_exactly_once as exactly_once
 from faust_exactly_once import ForeignKey, NoUnit, Options, RecordTooLarge, Table, Topic
+from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.cluster import TopicFacts
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
-from faust_exactly_once.slot import Slot
 from faust_exactly_once.store import Identity, PartitionStore
 from faust_exactly_once.units import Change, Outgoing, Unit, set_current_unit
 
@@ -27,7 +27,7 @@ class TaskOnDisk:
     accepting = True
 
     def __init__(self, store: PartitionStore) -> None:
-        self.overlay: dict[tuple[str, bytes], Change] = {}
+        self.uncommitted: dict[tuple[str, bytes], Change] = {}
         self.store = store
 
     def committed_value(self, table: str, key: bytes) -> bytes | None:
@@ -48,7 +48,9 @@ class Scene:
         self.store.open()
         self.store.adopt(Identity("c", "t", 0))
         task: Any = TaskOnDisk(self.store)
-        self.layer.slots[0] = Slot(0, frozenset(), Membership("g", 1, "m"), "running", task=task)
+        self.layer.assigned_tasks[0] = AssignedTask(
+            0, frozenset(), Membership("g", 1, "m"), "running", task=task
+        )
         self.unit = Unit(task, Record("events", 0, 5, b"ann", b"{}"), 1, None, False)
 
     def topic(self, name: str = "results", **options: Any) -> Topic:
@@ -213,10 +215,10 @@ def test_outside_a_handler_only_committed_values_are_read(scene: Scene) -> None:
 @pytest.mark.parametrize("state", ["fencing", "recovering", "blocked", "closed"])
 def test_a_task_that_is_not_running_is_not_read(scene: Scene, state: str) -> None:
     """A view answers 503 meanwhile, never a value that may be old."""
-    scene.layer.slots[0].state = state
+    scene.layer.assigned_tasks[0].state = state
     with pytest.raises(LookupError, match="not recovered yet"):
         scene.table.get("ann")
-    scene.layer.slots.clear()
+    scene.layer.assigned_tasks.clear()
     with pytest.raises(LookupError, match="not here"):
         scene.table.get("ann")
 

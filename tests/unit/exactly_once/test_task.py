@@ -1,4 +1,4 @@
-"""One incarnation of a task where the model's random walk is unlikely to come by."""
+"""One task epoch of a task where the model's random walk is unlikely to come by."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,6 +10,7 @@ from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 from support.virtual_time import Held, VirtualTimeLoop
 
+from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.batch import Batch, BatchSkipped
 from faust_exactly_once.commit import Committer
 from faust_exactly_once.dispatcher import Fetched
@@ -25,7 +26,6 @@ from faust_exactly_once.key_queues import HandlerFailed
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
-from faust_exactly_once.slot import Slot
 from faust_exactly_once.source import Source
 from faust_exactly_once.store import Identity, PartitionStore, TaskStores
 from faust_exactly_once.task import Task
@@ -53,7 +53,7 @@ class Bench:
         committer = Committer(MemoryProducer(self.kafka), stores, 0, membership, {"t": "log"}, self.options)
         self.source = Source("events", 0, 0, None)
         self.task = Task(self.layer.state, 0, {"events": self.source}, stores, committer, self.held)
-        self.slot = self.layer.slots[0] = Slot(
+        self.assigned = self.layer.assigned_tasks[0] = AssignedTask(
             0, frozenset(["events"]), membership, "running", task=self.task
         )
         loop.call_soon(self.task.start)
@@ -62,7 +62,7 @@ class Bench:
     def fetch(self, *keys: bytes) -> Batch:
         """A batch of new events."""
         events = [self.kafka.append(TP, key, False) for key in keys]
-        got = Fetched(self.task.token, events[0].offset, events, len(self.kafka.logs[TP]))
+        got = Fetched(self.task.epoch, events[0].offset, events, len(self.kafka.logs[TP]))
         ((_, batch),) = self.layer.dispatcher.batches({TP: got})
         return batch
 
@@ -161,7 +161,7 @@ def test_an_agent_that_leaves_out_events_gets_them_again(loop: VirtualTimeLoop, 
         half.cancel()
         bench.loop.settle()
     bench.handle(at_once, b"c")
-    assert isinstance(bench.slot.failure, BatchSkipped)
+    assert isinstance(bench.assigned.failure, BatchSkipped)
     assert [] == bench.held.waiting
 
 
@@ -183,7 +183,7 @@ def test_a_batch_of_an_old_incarnation_is_dropped(bench: Bench) -> None:
 
 @pytest.mark.parametrize("tries", [1, 2, 3])
 def test_a_handler_cancelled_from_inside_is_tried_again(loop: VirtualTimeLoop, tries: int) -> None:
-    """A time-out or a cancelled helper inside a handler never leaves its lane stuck (point 9e)."""
+    """A time-out or a cancelled helper inside a handler never leaves its key queue stuck (point 9e)."""
     bench = Bench(loop, handler_tries=3)
     count = 0
 
@@ -196,7 +196,7 @@ def test_a_handler_cancelled_from_inside_is_tried_again(loop: VirtualTimeLoop, t
 
     bench.handle(cancelled, b"a", b"a")
     bench.loop.settle(2)
-    assert isinstance(bench.slot.failure, HandlerFailed) == (tries == 3)
+    assert isinstance(bench.assigned.failure, HandlerFailed) == (tries == 3)
     assert (1 if tries < 3 else 0) == len(bench.held.waiting)
 
 
@@ -208,7 +208,7 @@ def test_a_cancelled_answer_to_a_failure_stops_the_task(loop: VirtualTimeLoop) -
 
     bench = Bench(loop, handler_tries=1, on_handler_failure=cancelled)
     bench.handle(cancelled, b"a")
-    assert isinstance(bench.slot.failure, HandlerFailed)
+    assert isinstance(bench.assigned.failure, HandlerFailed)
 
 
 def test_a_handler_that_outlives_its_incarnation_changes_nothing(bench: Bench) -> None:
@@ -233,7 +233,8 @@ def test_a_handler_that_outlives_its_incarnation_changes_nothing(bench: Bench) -
     bench.loop.settle(3)
     assert 1 == len(refused)
     assert [0] == started, "the next event of the key is the next owner's"
-    assert (0, 0, {}) == (bench.layer.state.bounds.running, bench.task.waiting_units(), bench.task.overlay)
+    task = bench.task
+    assert (0, 0, {}) == (bench.layer.state.bounds.running, task.waiting_units(), task.uncommitted)
     assert [] == bench.held.waiting
 
 
@@ -277,9 +278,9 @@ def test_an_emptied_unit_shows_the_value_before_it(bench: Bench) -> None:
     tries.set()
     bench.loop.settle(1)
     assert [None, b"0", b"0", b"0"] == seen
-    assert isinstance(bench.slot.failure, HandlerFailed)
+    assert isinstance(bench.assigned.failure, HandlerFailed)
     assert b"0" == bench.task.committed_value("t", b"k")
-    assert {} == bench.task.overlay
+    assert {} == bench.task.uncommitted
 
 
 def test_an_unreadable_database_ends_the_incarnation_not_the_event(loop: VirtualTimeLoop) -> None:
@@ -296,17 +297,17 @@ def test_an_unreadable_database_ends_the_incarnation_not_the_event(loop: Virtual
     broken.identity = Identity("c", "t", 0)
     bench = Bench(loop, broken)
     bench.handle(reads, b"a")
-    assert isinstance(bench.slot.failure, StoreFailed)
+    assert isinstance(bench.assigned.failure, StoreFailed)
 
 
 def test_aborted_transactions_are_sent_again_a_bounded_number_of_times(bench: Bench) -> None:
-    """Handlers do not run again (point 9a); what never succeeds ends the incarnation."""
+    """Handlers do not run again (point 9a); what never succeeds ends the epoch."""
     bench.handle(at_once, b"a")
     for _ in range(5):
         bench.commit("aborts")
         bench.loop.settle(1)
     assert [] == bench.held.waiting
-    assert bench.slot.failure is not None
+    assert bench.assigned.failure is not None
     assert [] == bench.kafka.transactions
 
 
@@ -316,7 +317,7 @@ def test_a_topic_that_a_broker_has_not_heard_of_does_not_end_the_task(bench: Ben
     for _ in range(20):
         bench.commit("knows no topic")
         bench.loop.settle(1)
-    assert bench.slot.failure is None
+    assert bench.assigned.failure is None
     bench.commit()
     bench.loop.settle(1)
     assert {TP: 1} == bench.kafka.committed
@@ -330,7 +331,7 @@ def test_a_refused_record_does_not_hold_up_the_units_before_it(bench: Bench) -> 
         if bench.held.waiting:
             bench.commit()
         bench.loop.settle(1)
-    assert isinstance(bench.slot.failure, RecordRefused)
+    assert isinstance(bench.assigned.failure, RecordRefused)
     assert {TP: 1} == bench.kafka.committed
 
 
@@ -348,7 +349,7 @@ def test_bytes_held_include_what_handlers_send_or_write(bench: Bench) -> None:
 def test_what_a_fetch_brings_for_an_old_incarnation_is_dropped(bench: Bench) -> None:
     """The consumer stood where it stood for a task that has ended meanwhile."""
     event = bench.kafka.append(TP, b"a", False)
-    other = bench.task.token + 1
+    other = bench.task.epoch + 1
     assert [] == bench.layer.dispatcher.batches({TP: Fetched(other, 0, [event], 1)})
     assert 0 == bench.source.position
 
@@ -356,17 +357,17 @@ def test_what_a_fetch_brings_for_an_old_incarnation_is_dropped(bench: Bench) -> 
 def test_a_fetch_that_leaves_a_hole_reopens_the_task(bench: Bench) -> None:
     """What somebody else took from the consumer is never passed by a commit: it is fetched again."""
     events = [bench.kafka.append(TP, b"a", False) for _ in range(3)]
-    assert [] == bench.layer.dispatcher.batches({TP: Fetched(bench.task.token, 2, events[2:], 3)})
-    assert isinstance(bench.slot.failure, BatchSkipped)
+    assert [] == bench.layer.dispatcher.batches({TP: Fetched(bench.task.epoch, 2, events[2:], 3)})
+    assert isinstance(bench.assigned.failure, BatchSkipped)
     assert 0 == bench.source.position
 
 
 @pytest.mark.parametrize("error", [OffsetOutOfRangeError({}), CorruptRecordException("crc")])
 def test_a_partition_that_cannot_be_read_fails_its_task_by_name(bench: Bench, error: Exception) -> None:
     """Other partitions go on; this one opens again, where an offset out of range is proven or not."""
-    assert [] == bench.layer.dispatcher.batches({TP: Fetched(bench.task.token, 0, [], 0, error)})
-    assert isinstance(bench.slot.failure, FetchFailed)
-    assert "events-0" in str(bench.slot.failure)
+    assert [] == bench.layer.dispatcher.batches({TP: Fetched(bench.task.epoch, 0, [], 0, error)})
+    assert isinstance(bench.assigned.failure, FetchFailed)
+    assert "events-0" in str(bench.assigned.failure)
 
 
 def test_an_agent_stopped_amid_a_batch_reopens_the_task(bench: Bench) -> None:
@@ -375,7 +376,7 @@ def test_an_agent_stopped_amid_a_batch_reopens_the_task(bench: Bench) -> None:
     admitting = bench.start(bench.fetch(b"a", b"b").each(never))
     admitting.cancel()
     bench.loop.settle()
-    assert isinstance(bench.slot.failure, BatchSkipped)
+    assert isinstance(bench.assigned.failure, BatchSkipped)
 
 
 def test_a_task_with_enough_waiting_units_is_not_fetched(loop: VirtualTimeLoop) -> None:
@@ -395,5 +396,5 @@ def test_the_unknown_outcome_of_a_commit_is_told_to_the_layer(bench: Bench) -> N
     """The committed offset decides at the next opening (point 9b)."""
     bench.handle(at_once, b"a")
     bench.commit("times out after committing")
-    assert isinstance(bench.slot.failure, OutcomeUnknown)
+    assert isinstance(bench.assigned.failure, OutcomeUnknown)
     assert {TP: 1} == bench.kafka.committed

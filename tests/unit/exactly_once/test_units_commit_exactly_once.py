@@ -3,7 +3,7 @@
 Operations: append events with few keys to two source topics of one task, with or without a marker behind;
 fetch, also again from an earlier offset; let a handler finish or fail; let time pass; let a commit end in
 each of its ways (see `memory_kafka.ENDINGS`); revoke the task with grace; kill the process. After each end
-a new incarnation starts from the committed offsets, its database topped up from the changelog.
+a new epoch starts from the committed offsets, its database topped up from the changelog.
 
 Properties, the first six checked after every operation, the others once everything is committed:
 
@@ -13,9 +13,9 @@ Properties, the first six checked after every operation, the others once everyth
 3. a committed offset never passes an event without a result, never goes back
 4. results of a key are committed in the order of its counter, which each handler reads, then writes
 5. a database is the fold of a prefix of its changelog: never ahead
-6. handlers of a key never run at once; `surely_first` is never said of an event that a handler has seen
+6. handlers of a key never run at once; `first_delivery` is never said of an event that a handler has seen
 7. the tables are the fold of the committed units, the counters too
-8. the overlay is empty, no bytes are held, no handler is counted
+8. the uncommitted state is empty, no bytes are held, no handler is counted
 9. the committed offsets are the ends of the logs, markers included
 """
 
@@ -40,6 +40,7 @@ from support.memory_kafka import (
 )
 from support.virtual_time import Held, VirtualTimeLoop
 
+from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.batch import Batch
 from faust_exactly_once.cluster import TP
 from faust_exactly_once.commit import Committer
@@ -49,7 +50,6 @@ from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.recovery import start_offsets
-from faust_exactly_once.slot import Slot
 from faust_exactly_once.source import Source
 from faust_exactly_once.store import Identity, PartitionStore, TaskStores
 from faust_exactly_once.task import Task
@@ -66,7 +66,7 @@ class App:
 
 
 class World(RuleBasedStateMachine):
-    """One task of one worker, incarnation after incarnation."""
+    """One task of one worker, task epoch after task epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class World(RuleBasedStateMachine):
         self.disks = {table: MemoryDisk() for table in CHANGELOGS}
         self.options = Options(
             client_config={}, max_running=3, max_waiting_units=6, max_units_per_commit=3,
-            on_handler_failure=self.bury,
+            on_handler_failure=self.dead_letter,
         )  # fmt: skip
         self.app = App()
         self.layer = Layer(self.app, self.options)
@@ -99,7 +99,7 @@ class World(RuleBasedStateMachine):
         return MemoryStore(self.disks[table], self.kafka)
 
     def open(self) -> None:
-        """A new incarnation: fence, recover, start from the committed offsets."""
+        """A new epoch: fence, recover, start from the committed offsets."""
         self.held = Held()
         self.gates: list[asyncio.Future[bool]] = []
         self.busy: set[bytes | None] = set()
@@ -119,7 +119,10 @@ class World(RuleBasedStateMachine):
         sources = {tp[0]: Source(tp[0], at, at, at, ends[tp].high) for tp, at in starts.items()}
         committer = Committer(producer, stores, 0, MEMBERSHIP, CHANGELOGS, self.options)
         self.stores, self.task = stores, Task(self.layer.state, 0, sources, stores, committer, self.held)
-        self.slot = self.layer.slots[0] = Slot(0, frozenset(sources), MEMBERSHIP, "running", task=self.task)
+        self.assigned = AssignedTask(
+            0, frozenset(sources), MEMBERSHIP, "running", task=self.task
+        )
+        self.layer.assigned_tasks[0] = self.assigned
         self.loop.call_soon(self.task.start)
         self.loop.settle()
 
@@ -132,7 +135,7 @@ class World(RuleBasedStateMachine):
         """Count the events of a key; fail, with half of the work done, where the test wants it."""
         unit = current_unit()
         try:
-            assert not (unit.surely_first and event in self.seen)  # 6
+            assert not (unit.first_delivery and event in self.seen)  # 6
             assert event.key not in self.busy  # 6
             self.seen.add(event)
             self.busy.add(event.key)
@@ -162,18 +165,18 @@ class World(RuleBasedStateMachine):
         finally:
             self.busy.discard(event.key)
 
-    async def bury(self, event: Record, exc: Exception) -> None:
+    async def dead_letter(self, event: Record, exc: Exception) -> None:
         """The application's answer to a handler that fails for good."""
         current_unit().send(Outgoing("dead", event.key, event.value))
         current_unit().count("sums", "dead", 1)
 
     def reopen_if_failed(self) -> None:
         """What `Layer` does when a task has failed."""
-        if self.slot.failure is not None:
+        if self.assigned.failure is not None:
             self.end(grace_s=0, last_commit_s=0, ending="commits")
 
     def end(self, *, grace_s: float, last_commit_s: float, ending: str, finish: bool = False) -> None:
-        """Close the incarnation, wait for its thread, open the next one."""
+        """Close the epoch, wait for its thread, open the next one."""
         closing = self.loop.create_task(self.task.close(grace_s=grace_s, last_commit_s=last_commit_s))
         self.loop.settle()
         if finish:
@@ -229,7 +232,7 @@ class World(RuleBasedStateMachine):
             found = self.kafka.logs[tp][at : at + most]
             records = [record for record in found if record is not None]
             self.positions[tp] = at + len(found)
-            fetched[tp] = Fetched(task.token, at, records, self.positions[tp])
+            fetched[tp] = Fetched(task.epoch, at, records, self.positions[tp])
         for topic, batch in self.layer.dispatcher.batches(fetched):
             self.queues[topic].put_nowait(batch)
         self.loop.settle()
@@ -353,7 +356,7 @@ class World(RuleBasedStateMachine):
         odd = {key for key, count in counts.items() if int(count) % 2}
         assert odd == {key for key, _ in self.stores.tables["odd"].items()}  # 7
         assert dict(self.sums) == read(self.stores.tables["sums"].get(RECORD))  # 7
-        assert {} == self.task.overlay  # 8
+        assert {} == self.task.uncommitted  # 8
         layer = self.layer
         assert (0, 0) == (layer.state.bounds.held_bytes, layer.state.bounds.running)  # 8
         for tp, log in self.kafka.logs.items():

@@ -34,13 +34,13 @@ from .errors import (
 )
 from .layer import Layer
 from .metrics import CONTENT_TYPE, Metrics
-from .nudges import Nudger
 from .options import SCHEME, Options
 from .router import HOP_HEADER, NOT_PASSED_BACK, Passed, Router, partition_of
 from .start import Worker, before_start, folder_of_its_own, prepare, take_port
 from .store import View, read_database
 from .table import Table
 from .topic import Topic, batched, output
+from .triggers import Nudger, TriggerWriter
 from .units import Event, Unit, current_unit, find_unit
 
 __version__ = "0.1.0"
@@ -48,7 +48,7 @@ __all__ = [
     "AS_BROKERS", "CONTENT_TYPE", "HOP_HEADER", "NOT_PASSED_BACK",
     "Batch", "Cluster", "Counters", "Event", "ExactlyOnceError", "ForeignKey", "KafkaUnavailable", "Layer",
     "Metrics", "NoUnit", "Nudger", "Options", "Passed", "RecordTooLarge", "Router", "SetupRefused",
-    "StoreFailed", "Table", "Topic", "TopicFacts", "Unit", "View", "Worker",
+    "StoreFailed", "Table", "Topic", "TopicFacts", "TriggerWriter", "Unit", "View", "Worker",
     "batched", "before_start", "counters", "current_unit", "find_unit", "folder_of_its_own", "install",
     "is_offset", "output", "partition_of", "prepare", "read_counters", "read_database", "settings",
     "take_port",

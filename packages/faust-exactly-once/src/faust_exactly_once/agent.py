@@ -6,9 +6,9 @@ from typing import Any, NoReturn
 
 from faust.agents import Agent as FaustAgent
 
+from .agent_handler import AgentLeft
 from .errors import SetupRefused
 from .stream import Stream
-from .turn import AgentLeft
 
 logger = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ PAUSES_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 _KE = KafkaError
-PASSING: Final = frozenset({
+TRANSIENT: Final = frozenset({
     _KE._NOENT,  # noqa: SLF001 - librdkafka's public names for its local errors; "no leaders found"
     _KE._TIMED_OUT,  # noqa: SLF001
     _KE._TIMED_OUT_QUEUE,  # noqa: SLF001
@@ -78,9 +78,9 @@ UNKNOWN_TOPIC: Final = frozenset({
 """The broker that was asked does not know the topic: deleted, never made, or not heard of yet."""
 
 
-def passes(error: KafkaError) -> bool:
+def is_transient(error: KafkaError) -> bool:
     """True for an error after which the question is put again, whatever it was."""
-    return error.code() in PASSING or bool(error.retriable())
+    return error.code() in TRANSIENT or bool(error.retriable())
 
 
 def unknown_topic(error: KafkaError) -> bool:

@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from .agent_handler import AgentHandler
 from .errors import ExactlyOnceError
 from .key_queues import Handler
 from .owner import Owner
 from .source import Source
 from .task import Task
-from .turn import Turn
 
 
 class Batch:
@@ -45,15 +45,15 @@ class Batch:
         return self._at == 0
 
     def end(self) -> None:
-        """Close the batch: everything of it is admitted, or its incarnation is over."""
+        """Close the batch: everything of it is admitted, or its epoch is over."""
         if self._task.accepting:
             self._source.queued -= 1
             self._task.moved()
 
     async def each(self, handler: Handler) -> None:
-        """Admit every event to its key lane; returns when all are admitted, not when they are handled.
+        """Admit every event to its key queue; returns when all are admitted, not when they are handled.
 
-        Waits while the worker runs as many handlers as it may. Events of an old incarnation are dropped:
+        Waits while the worker runs as many handlers as it may. Events of an old epoch are dropped:
         the task's next owner gets them again. An agent that is cancelled here has its task reopened.
         """
         if not self.begin():
@@ -72,8 +72,8 @@ class Batch:
             raise
         self.end()
 
-    async def admit_next(self, turn: Turn) -> bool:
-        """Admit the next event with the turn as its handler; False if none is left to admit.
+    async def admit_next(self, handler: AgentHandler) -> bool:
+        """Admit the next event with its agent's handler; False if none is left to admit.
 
         An agent that is cancelled here has lost nothing: the same event is the next one.
         """
@@ -85,8 +85,8 @@ class Batch:
                 return False
             event = self.events[self._at]
             self._at += 1
-            if self._task.queues.admit(self._source, event, turn.run):
-                self._task.followers.add(turn)
+            if self._task.queues.admit(self._source, event, handler.run):
+                self._task.followers.add(handler)
                 return True
         return False
 

@@ -27,7 +27,7 @@ GONE_KEPT_S: Final = 3600.0
 """How long a broker that Kafka no longer lists is remembered: it may have been taken away for good."""
 
 
-class BrokerSeen(NamedTuple):
+class BrokerState(NamedTuple):
     """What a worker knows of one broker.
 
     Attributes:
@@ -49,7 +49,7 @@ class BrokerWatch:
     """
 
     def __init__(self, client: Any) -> None:
-        self.seen: Mapping[int, BrokerSeen] = {}
+        self.seen: Mapping[int, BrokerState] = {}
         self._client = client
         self._shun = bound_connecting(client)
         self._listed: dict[int, str] = {}
@@ -111,11 +111,11 @@ class BrokerWatch:
         unheard = self._replicas - self._listed_at.keys()
         return kept | unheard if self._listed else set()
 
-    def _one(self, node: int, now: float) -> BrokerSeen:
+    def _one(self, node: int, now: float) -> BrokerState:
         asked_at = self._asking[node][0] if node in self._asking else now
         answers = node in self._listed and node not in self._failed and now - asked_at < LATE_S
         leads = frozenset(number for (_, number), leader in self._leaders.items() if leader == node)
-        return BrokerSeen(self._addresses.get(node, ""), answers, leads)
+        return BrokerState(self._addresses.get(node, ""), answers, leads)
 
     async def _ask(self, node: int) -> None:
         """Ask it something small, over the connection that fetches; where it hangs, drop every connection."""

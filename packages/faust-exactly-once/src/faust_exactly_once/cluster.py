@@ -27,7 +27,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from .answers import START_S, ask_again, is_offset, passes, unknown_topic
+from .answers import START_S, ask_again, is_offset, is_transient, unknown_topic
 from .clients import LIBRDKAFKA, Clients
 from .errors import KafkaUnavailable, SetupRefused
 
@@ -154,10 +154,12 @@ class Cluster:
 
     def committed(self, group: str, partitions: Sequence[TP]) -> dict[TP, int | None]:
         """The group's stable committed offsets."""
-        found = self.committed_with_notes(group, partitions)
+        found = self.committed_with_metadata(group, partitions)
         return {tp: None if at is None else at[0] for tp, at in found.items()}
 
-    def committed_with_notes(self, group: str, partitions: Sequence[TP]) -> dict[TP, tuple[int, str] | None]:
+    def committed_with_metadata(
+        self, group: str, partitions: Sequence[TP]
+    ) -> dict[TP, tuple[int, str] | None]:
         """The group's stable committed offsets with their metadata (OffsetFetch, require_stable, KIP-447).
 
         Waits while a transaction with offsets of the group is being ended. Asked by a consumer that never
@@ -307,7 +309,7 @@ def _answer(future: "Future[T]", limit_s: float) -> T:
     except TimeoutError as exc:
         raise _NoAnswer from exc
     except KafkaException as exc:
-        if passes(exc.args[0]):
+        if is_transient(exc.args[0]):
             raise KafkaUnavailable(exc.args[0].str()) from exc
         raise
 
@@ -381,11 +383,11 @@ def _offset(partition: TopicPartition) -> tuple[int, str] | None:
 
 
 def wait_stable(
-    cluster: Cluster, partitions: Sequence[TP], say: Callable[[str], None], *, beside: Sequence[TP] = ()
+    cluster: Cluster, partitions: Sequence[TP], say: Callable[[str], None], *, also: Sequence[TP] = ()
 ) -> dict[TP, LogEnds]:
     """Log ends once nothing is pending: after the fence the last stable offset must be the high watermark.
 
-    `beside` are asked in the same round, pending or not.
+    `also` are asked in the same round, pending or not.
 
     Raises:
         KafkaUnavailable: a foreign transaction hangs; its partition is named (point 8).
@@ -393,7 +395,7 @@ def wait_stable(
     deadline = time.monotonic() + HANGING_S
     said, said_at = "", 0.0
     while True:
-        ends = cluster.log_ends([*partitions, *beside])
+        ends = cluster.log_ends([*partitions, *also])
         pending = [tp for tp in partitions if ends[tp].stable != ends[tp].high]
         hanging = ", ".join(f"{topic}-{number} at {ends[topic, number].stable}" for topic, number in pending)
         if not hanging:

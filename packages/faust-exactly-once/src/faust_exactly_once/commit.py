@@ -23,7 +23,7 @@ class Stores(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class CommitBatch:
     """What one transaction holds; the same object is sent again after a definite abort (point 9a).
 
     Attributes:
@@ -39,13 +39,13 @@ class Sealed:
     offsets: dict[tuple[str, int], int]
 
 
-def seal(
+def make_commit_batch(
     units: list[Unit], offsets: dict[tuple[str, int], int], committed: CommittedValue
-) -> Sealed:  # fmt: skip
+) -> CommitBatch:
     """Collect what the units did, a later write of a key replacing an earlier one.
 
-    What they counted is added to the committed sums here, once: whoever sends the sealed units again sends
-    the same sums. `committed` must be what the commit before this one has left.
+    What they counted is added to the committed sums here, once: whoever sends the batch again sends the
+    same sums. `committed` must be what the commit before this one has left.
     """
     records: list[Outgoing] = []
     changes: Changes = {}
@@ -55,22 +55,22 @@ def seal(
             changes.setdefault(table, {})[key] = value
     for table, numbers in _counted(units).items():
         changes[table] = {RECORD: summed(committed(table, RECORD), numbers)}
-    return Sealed(units, records, changes, offsets)
+    return CommitBatch(units, records, changes, offsets)
 
 
 def _counted(units: list[Unit]) -> dict[str, dict[str, int]]:
     """By table, by name, what the units add."""
     sums: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     for unit in units:
-        said = iter(unit.counted)
-        for table, name, number in zip(said, said, said, strict=True):
+        flat = iter(unit.counted)
+        for table, name, number in zip(flat, flat, flat, strict=True):
             sums[table][name] += number
     return {table: dict(numbers) for table, numbers in sums.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Committer:
-    """Commits sealed units of one incarnation; runs in a thread, one commit at a time."""
+    """Commits the batches of one task epoch; runs in a thread, one commit at a time."""
 
     producer: TransactionalProducer
     stores: Stores
@@ -79,7 +79,7 @@ class Committer:
     changelogs: Mapping[str, str]
     options: Options
 
-    def commit(self, sealed: Sealed) -> None:
+    def commit(self, batch: CommitBatch) -> None:
         """Commit in this order; a crash between any two steps loses nothing and doubles nothing.
 
         1. begin the transaction
@@ -89,10 +89,10 @@ class Committer:
         5. add the source offsets, under the member's generation
         6. commit the transaction
         7. write the values into RocksDB, with the changelog offset they reach
-        (8. release the overlay: `CommitLoop`, on the event loop)
+        (8. release the uncommitted state: `CommitLoop`, on the event loop)
 
         Raises:
-            TransactionAborted: nothing happened; `sealed` may be sent again.
+            TransactionAborted: nothing happened; `batch` may be sent again.
             TaskFenced, MembershipLost: nothing happened; another worker owns the task.
             OutcomeUnknown: steps 1 to 6 may have happened.
             StoreFailed: step 7 failed; steps 1 to 6 happened.
@@ -100,18 +100,18 @@ class Committer:
         producer, probe = self.producer, self.options.probe
         probe("before_send")
         producer.begin_transaction()  # 1
-        producer.send(sealed.records)  # 2
+        producer.send(batch.records)  # 2
         probe("between_sends")
-        for table, changes in sealed.changes.items():  # 3
+        for table, changes in batch.changes.items():  # 3
             producer.send_changes(self.changelogs[table], self.partition, changes)
         reached = producer.confirm()  # 4
         probe("before_offsets")
-        producer.add_offsets(sealed.offsets, self.membership)  # 5
+        producer.add_offsets(batch.offsets, self.membership)  # 5
         probe("before_commit")
         producer.commit_transaction()  # 6
         probe("after_commit")
-        if sealed.changes:
-            self.stores.apply(sealed.changes, self._positions(reached))  # 7
+        if batch.changes:
+            self.stores.apply(batch.changes, self._positions(reached))  # 7
         probe("after_store")
 
     def _positions(self, reached: Mapping[str, int]) -> dict[str, int]:

@@ -8,14 +8,14 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Protocol
 
-from .commit import Committer, Sealed, seal
+from .commit import CommitBatch, Committer, make_commit_batch
 from .counts import Counts, reason
 from .errors import RecordRefused, TopicUnknown, TransactionAborted
 from .key_queues import KeyQueues
 from .owner import Owner
 from .selection import choose
 from .source import Source
-from .units import OwnTask, Unit
+from .units import Unit, UnitTask
 
 logger = logging.getLogger(f"{__package__}.task")  # the name under which operators know these lines
 
@@ -24,7 +24,7 @@ UNKNOWN_PAUSE_S = 0.5  # before a topic that a broker does not know is tried aga
 PACE = 2.0  # under load a commit is followed by a pause of this many times its own length
 
 
-class Committing(OwnTask, Protocol):
+class Committing(UnitTask, Protocol):
     """What the loop needs of its task; `wake` says that there may be something to commit."""
 
     sources: Mapping[str, Source]
@@ -74,26 +74,26 @@ class CommitLoop:
             how long it took in seconds; 0 if there was nothing.
         """
         async with self._committing:
-            # a commit that failed or was given up may have happened: this incarnation commits nothing more
-            sealed = self._choose() if self._task.is_open and not self._in_doubt else None
-            if sealed is None:
+            # a commit that failed or was given up may have happened: this epoch commits nothing more
+            batch = self._choose() if self._task.is_open and not self._in_doubt else None
+            if batch is None:
                 return 0.0
             started = time.monotonic()
             self._in_doubt = True
-            committed = await self._commit_or_narrow(sealed)
+            committed = await self._commit_or_narrow(batch)
             self._in_doubt = False
             if committed and self._task.is_open:
-                self._release(sealed)
+                self._release(batch)
             took = time.monotonic() - started
         if committed:
-            records = len(sealed.records) + sum(len(changes) for changes in sealed.changes.values())
-            self._task.counts.committed(len(sealed.units), records, took)
+            records = len(batch.records) + sum(len(changes) for changes in batch.changes.values())
+            self._task.counts.committed(len(batch.units), records, took)
         moved = any(source.idle_position() is not None for source in self._task.sources.values())
-        if moved or self._waits() or len(sealed.units) >= self._owner.options.max_units_per_commit:
+        if moved or self._waits() or len(batch.units) >= self._owner.options.max_units_per_commit:
             self._task.wake.set()
         return took
 
-    def _choose(self) -> Sealed | None:
+    def _choose(self) -> CommitBatch | None:
         sources = list(self._task.sources.values())
         chosen = choose([source.run for source in sources], self._most_units)
         if self._most_units == 1:
@@ -110,9 +110,9 @@ class CommitLoop:
         units = [unit for run in chosen for unit in run]
         if sum(1 for run in chosen if run) > 1:
             units.sort(key=lambda unit: unit.number)
-        return seal(units, offsets, self._task.committed_value)
+        return make_commit_batch(units, offsets, self._task.committed_value)
 
-    async def _commit_or_narrow(self, sealed: Sealed) -> bool:
+    async def _commit_or_narrow(self, batch: CommitBatch) -> bool:
         """Commit; after a refused record first what stands before it, then its unit alone (point 9d).
 
         Returns:
@@ -123,31 +123,31 @@ class CommitLoop:
         """
         most = self._owner.options.max_units_per_commit
         try:
-            await self._commit_in_thread(sealed)
+            await self._commit_in_thread(batch)
         except RecordRefused as exc:
-            if len(sealed.units) < 2:
+            if len(batch.units) < 2:
                 raise
             logger.warning(
                 "task %d: Kafka refuses a record of one of %d events, trying fewer at once: %s",
-                self._task.partition, len(sealed.units), exc, extra={"task": self._task.partition},
+                self._task.partition, len(batch.units), exc, extra={"task": self._task.partition},
             )  # fmt: skip
-            self._most_units = max(1, min(self._most_units, len(sealed.units)) // 2)
+            self._most_units = max(1, min(self._most_units, len(batch.units)) // 2)
             return False
         self._most_units = min(most, self._most_units * 2)
         return True
 
-    async def _commit_in_thread(self, sealed: Sealed) -> None:
-        """Run the commit; a definite abort sends the same sealed units again (point 9a)."""
+    async def _commit_in_thread(self, batch: CommitBatch) -> None:
+        """Run the commit; a definite abort sends the same commit batch again (point 9a)."""
         loop = asyncio.get_running_loop()
         attempt = 0
         while True:
             attempt += 1
-            self._under_way = loop.run_in_executor(self._executor, self._committer.commit, sealed)
+            self._under_way = loop.run_in_executor(self._executor, self._committer.commit, batch)
             try:
                 return await asyncio.shield(self._under_way)
             except TransactionAborted as exc:
                 self._task.counts.aborted(exc)
-                alone, unknown = len(sealed.units) < 2, isinstance(exc, TopicUnknown)
+                alone, unknown = len(batch.units) < 2, isinstance(exc, TopicUnknown)
                 attempt -= unknown
                 if attempt == ABORTS_IN_A_ROW or (isinstance(exc, RecordRefused) and not alone):
                     raise
@@ -157,37 +157,37 @@ class CommitLoop:
                 )  # fmt: skip
                 await asyncio.sleep(UNKNOWN_PAUSE_S if unknown else 0.05 * attempt)
 
-    def _release(self, sealed: Sealed) -> None:
-        """Step 8 of the commit: forget the units; an overlay entry leaves only if it is unchanged."""
-        last_of_key, overlay = self._queues.last_of_key, self._task.overlay
+    def _release(self, batch: CommitBatch) -> None:
+        """Step 8 of the commit: forget the units; an uncommitted value leaves only if it is unchanged."""
+        last_of_key, uncommitted = self._queues.last_of_key, self._task.uncommitted
         size = 0
-        for unit in sealed.units:
+        for unit in batch.units:
             unit.committed = True
             unit.previous = None
             size += unit.size
             if last_of_key.get(unit.event.key) is unit:
                 del last_of_key[unit.event.key]
             for where in unit.writes:
-                change = overlay.get(where)
+                change = uncommitted.get(where)
                 if change is not None and change.writer is unit:
-                    del overlay[where]
-        for (topic, _), offset in sealed.offsets.items():
+                    del uncommitted[where]
+        for (topic, _), offset in batch.offsets.items():
             source = self._task.sources[topic]
             source.committed = offset
             while source.run and source.run[0].committed:
                 source.run.popleft()
         self._owner.bounds.bytes_held(-size)
-        self._tell(sealed.units)
+        self._report(batch.units)
 
-    def _tell(self, units: Iterable[Unit]) -> None:
-        """Pass on what handlers wanted told of committed units; a fault in there undoes no commit."""
-        tell = self._owner.options.tell_committed
-        if tell is None:
+    def _report(self, units: Iterable[Unit]) -> None:
+        """Pass on what handlers reported in committed units; a fault in there undoes no commit."""
+        on_committed = self._owner.options.on_committed
+        if on_committed is None:
             return
         try:
             for unit in units:
-                for facts in unit.told:
-                    tell(unit.event, facts)
+                for facts in unit.reports:
+                    on_committed(unit.event, facts)
         except Exception:
             with suppress(Exception):  # a log that fails may fail here as well
                 logger.exception("task %d: the log of committed outcomes failed", self._task.partition)
@@ -196,7 +196,7 @@ class CommitLoop:
         try:
             async with asyncio.timeout(limit_s):
                 await self.commit_once()
-        except Exception as exc:  # whatever it was: the next incarnation goes by the committed offset
+        except Exception as exc:  # whatever it was: the next epoch goes by the committed offset
             logger.warning(
                 "task %d: the last commit did not happen, its events will be handled again: %s",
                 self._task.partition, reason(exc), extra={"task": self._task.partition, "fold": True},

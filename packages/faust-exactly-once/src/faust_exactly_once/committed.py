@@ -18,10 +18,9 @@ class CommittedState:
 
     def _running(self, partition: int) -> Task | None:
         """The task, if it is here and recovered."""
-        slot = self._state.slots.get(partition)
-        if slot is None or slot.state != "running" or slot.task is None or not slot.task.accepting:
-            return None
-        return slot.task
+        assigned = self._state.assigned_tasks.get(partition)
+        task = None if assigned is None or assigned.state != "running" else assigned.task
+        return task if task is not None and task.accepting else None
 
     def committed_value(self, partition: int, table: str, key: bytes) -> bytes | None:
         """A committed value of a task that this worker owns and has recovered (point 5).
@@ -63,14 +62,15 @@ class CommittedState:
         """What waits in each task that runs here, of one source topic; by partition."""
         return {
             partition: source.waiting()
-            for partition, slot in sorted(self._state.slots.items())
-            for source in slot.sources() if source.topic == topic
+            for partition, assigned in sorted(self._state.assigned_tasks.items())
+            for source in assigned.sources() if source.topic == topic
         }  # fmt: skip
 
     def assigned_partitions(self) -> list[int]:
         """The partitions whose tasks are this worker's, running or not."""
-        return sorted(self._state.slots)
+        return sorted(self._state.assigned_tasks)
 
     def running_partitions(self) -> list[int]:
         """The partitions whose tasks run here."""
-        return [p for p, slot in sorted(self._state.slots.items()) if slot.state == "running"]
+        tasks = sorted(self._state.assigned_tasks.items())
+        return [partition for partition, assigned in tasks if assigned.state == "running"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from .brokers import BrokerSeen
+from .brokers import BrokerState
 
 AWAY_AFTER_S: Final = 2.0
 """No contact for less than this is a coordinator that moves, or a worker that has just begun to look."""
@@ -82,7 +82,7 @@ class BrokerChange(NamedTuple):
 class _Known:
     """A broker's last answer and, while it has none, since when; ms since the epoch."""
 
-    seen: BrokerSeen
+    seen: BrokerState
     answered_ms: int | None = None
     lost_ms: int | None = None
     away: bool = False
@@ -95,7 +95,7 @@ class Brokers:
         self._clock = clock
         self._known: dict[int, _Known] = {}
 
-    def look(self, seen: Mapping[int, BrokerSeen]) -> list[BrokerChange]:
+    def look(self, seen: Mapping[int, BrokerState]) -> list[BrokerChange]:
         """Take in what is seen now; says of each broker once that it has gone away, once that it is back."""
         now_ms = int(self._clock() * 1000)
         self._known = {number: self._known.get(number) or _Known(one) for number, one in seen.items()}

@@ -1,4 +1,4 @@
-"""What became of a partition's commits and incarnations in this process, counted once a commit."""
+"""What became of a partition's commits and task epochs in this process, counted once a commit."""
 
 import time
 from bisect import bisect_left
@@ -17,7 +17,7 @@ def reason(exc: BaseException) -> str:
 
 @dataclass(slots=True)
 class Counts:
-    """One partition's counts; they outlive its incarnations, so that they never go back.
+    """One partition's counts; they outlive its task epochs, so that they never go back.
 
     Attributes:
         commits, units, records: committed transactions, what they held (changelog records included).
@@ -26,8 +26,8 @@ class Counts:
         last_commit_at: seconds since the epoch, of the last commit with units (the others only move an
             offset past transaction markers); None before the first one. Likewise what else it says of it.
         aborts: transactions that were surely aborted, then sent again, by the error's name.
-        opened: incarnations that began to run.
-        failures: what ended incarnations (or kept them from opening), by the error's name.
+        opened: task epochs that began to run.
+        failures: what ended task epochs (or kept them from opening), by the error's name.
     """
 
     commits: int = 0
@@ -62,7 +62,7 @@ class Counts:
         self.last_abort = reason(exc)
 
     def failed(self, exc: BaseException) -> None:
-        """Count the end of an incarnation by a failure."""
+        """Count the end of a task epoch by a failure."""
         self.failures[type(exc).__name__] += 1
         self.last_failure = reason(exc)
 
@@ -100,7 +100,7 @@ class Rebalances:
             self._began = now
 
     def revoked(self, now: float) -> None:
-        """Every incarnation is over; from here on the other members are waited for."""
+        """Every epoch is over; from here on the other members are waited for."""
         self._revoked = now
 
     def assigned(self, now: float) -> dict[str, float]:

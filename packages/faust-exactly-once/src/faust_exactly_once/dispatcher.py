@@ -15,13 +15,13 @@ class Fetched(NamedTuple):
     """What one fetch brought of one source partition.
 
     Attributes:
-        token: the incarnation for which the consumer stands where it stands.
+        epoch: of the task, for which the consumer stands where it stands.
         start, end: the consumer's position before and after: `events` is all there is in between.
         error: why nothing can be read on from `start`.
         log_end: up to where the log could be read at the broker's last answer, None where that is not known.
     """
 
-    token: int
+    epoch: int
     start: int
     events: list[Any]
     end: int
@@ -41,14 +41,14 @@ class Dispatcher:
             return {}
         return {
             (source.topic, task.partition): task
-            for slot in self._state.slots.values()
-            if slot.state == "running" and (task := slot.task) is not None and task.has_room()
+            for assigned in self._state.assigned_tasks.values()
+            if assigned.state == "running" and (task := assigned.task) is not None and task.has_room()
             for source in task.sources.values()
             if source.queued < 2
         }
 
     def batches(self, fetched: Mapping[TP, Fetched]) -> list[tuple[str, Batch]]:
-        """Turn one fetch into batches; what belongs to an old incarnation is dropped.
+        """Turn one fetch into batches; what belongs to an old epoch is dropped.
 
         A fetch must begin where the one before ended: a hole would be committed with what comes after it.
         Marks each batch as delivered before the position moves: until it is admitted, no commit may carry
@@ -56,16 +56,16 @@ class Dispatcher:
         """
         made: list[tuple[str, Batch]] = []
         for (topic, partition), got in fetched.items():
-            slot = self._state.slots.get(partition)
-            task = slot.task if slot is not None else None
-            if task is None or task.token != got.token or not task.accepting:
+            assigned = self._state.assigned_tasks.get(partition)
+            task = assigned.task if assigned is not None else None
+            if task is None or task.epoch != got.epoch or not task.accepting:
                 continue
             source = task.sources[topic]
             if got.error is not None or got.start > source.position:
                 self._state.task_failed(task, _unreadable(topic, partition, got, source.position))
                 continue
             if got.events:
-                self._state.slots[partition].gets_events()
+                self._state.assigned_tasks[partition].gets_events()
                 source.queued += 1
                 made.append((topic, Batch(self._state, task, source, got.events)))
             source.position = max(source.position, got.end)

@@ -22,7 +22,7 @@ class RecordTooLarge(ExactlyOnceError):
 
 
 class TransactionAborted(ExactlyOnceError):
-    """Raised when a transaction was surely aborted: the catcher sends the same sealed units again."""
+    """Raised when a transaction was surely aborted: the catcher sends the same commit batch again."""
 
 
 class RecordRefused(TransactionAborted):

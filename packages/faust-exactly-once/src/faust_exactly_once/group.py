@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from .brokers import BrokerSeen
+from .brokers import BrokerState
 from .cluster import TP
 from .membership import Membership
 
@@ -11,8 +11,8 @@ from .membership import Membership
 class GroupMember(Protocol):
     """What the layer asks of the consumer that is the group's member."""
 
-    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
-        """Seek, then let the partitions be fetched for the incarnation with this token."""
+    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, epoch: int) -> None:
+        """Seek, then let the partitions be fetched for the task epoch with this number."""
 
     async def is_member(self, membership: Membership) -> bool:
         """True if a heartbeat just confirmed this generation."""
@@ -26,5 +26,5 @@ class GroupMember(Protocol):
     def coordinator(self) -> int | None:
         """The broker that coordinates the group, None while it is not known."""
 
-    def brokers(self) -> Mapping[int, BrokerSeen]:
+    def brokers(self) -> Mapping[int, BrokerState]:
         """What is known of each broker of the cluster, by id; empty before the first assignment."""

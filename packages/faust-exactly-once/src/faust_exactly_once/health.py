@@ -3,7 +3,7 @@
 import time
 
 from .connectivity import MOVES_S, Brokers, Connectivity
-from .speaking import KafkaLines, say_of_brokers
+from .operator_log import KafkaLines, log_broker_changes
 from .state import State
 
 SILENT_S = 3.0  # a fetch is answered many times in this time, also by a busy broker
@@ -28,7 +28,7 @@ class Health:
         self._contact_lost_at = None if self._state.has_contact() else lost_at
         self.lines.say(self.connectivity.look())
         if self.brokers.several():  # of a single one the lines about Kafka say it all
-            say_of_brokers(changes, self._state.slots.keys())
+            log_broker_changes(changes, self._state.assigned_tasks.keys())
 
     def coordinator_moves(self) -> bool:
         """True while other brokers answer, and the group's coordinator is not known for a short time only."""

@@ -9,14 +9,14 @@ from .counts import reason
 from .errors import ExactlyOnceError
 from .owner import Owner
 from .source import Source
-from .units import OwnTask, Unit, set_current_unit
+from .units import Unit, UnitTask, set_current_unit
 
 logger = logging.getLogger(f"{__package__}.task")  # the name under which operators know these lines
 
 Handler = Callable[[Any], Awaitable[None]]
 
 
-class Queueing(OwnTask, Protocol):
+class Queueing(UnitTask, Protocol):
     """What the queues need of their task; `wake` says that there may be something to commit."""
 
     is_open: bool
@@ -35,10 +35,10 @@ class KeyQueues:
         self._admitted = 0
 
     def admit(self, source: Source, event: Any, handler: Handler) -> bool:
-        """Give an event its unit, its place in the key's lane; start it if the lane is free.
+        """Give an event its unit, its place in the key's queue; start it if it is the first there.
 
         Returns:
-            False if this incarnation had the event before: it is dropped.
+            False if this epoch had the event before: it is dropped.
         """
         if event.offset < source.admit_from:
             return False
@@ -105,7 +105,7 @@ class KeyQueues:
                 raise
             why = f"handling the event {_where(unit)} failed on every try: {reason(last)}"
             self._owner.task_failed(self._task, HandlerFailed(why))
-            await asyncio.Event().wait()  # until the incarnation is closed, which cancels this
+            await asyncio.Event().wait()  # until the epoch is closed, which cancels this
 
     def _finish(self, unit: Unit) -> None:
         unit.finished = True

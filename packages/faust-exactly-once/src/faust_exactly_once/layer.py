@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from .assigned_task import AssignedTask
 from .cluster import Cluster, TopicFacts
 from .committed import CommittedState
 from .connectivity import Connectivity
@@ -13,7 +14,6 @@ from .errors import SetupRefused
 from .health import Health
 from .opening import Opening
 from .options import Options
-from .slot import Slot
 from .state import State
 from .supervisor import Supervisor
 from .watch import Watch
@@ -62,9 +62,11 @@ class Layer(CommittedState):
             raise SetupRefused("call exactly_once.install(app, options) right after making the app") from None
 
     @property
-    def slots(self) -> dict[int, Slot]:
+    def assigned_tasks(self) -> dict[int, AssignedTask]:
         """By partition what this worker was assigned."""
-        return self.state.slots
+        return self.state.assigned_tasks
+
+    slots = assigned_tasks  # its name before 0.1
 
     @property
     def partitions(self) -> int:
@@ -110,12 +112,13 @@ class Layer(CommittedState):
 
     def ready(self) -> bool:
         """True once partitions are assigned and recovered, or none is."""
-        running = all(slot.state == "running" for slot in self.slots.values())
+        running = all(assigned.state == "running" for assigned in self.assigned_tasks.values())
         return self.supervisor.first_assignment.is_set() and running and self.state.has_contact()
 
     def status(self) -> list[dict[str, Any]]:
         """Per task its state for metrics, views, the log (point 13)."""
-        found = [slot.status() | self.watch.oldest(slot) for _, slot in sorted(self.slots.items())]
+        assigned = [one for _, one in sorted(self.assigned_tasks.items())]
+        found = [one.status() | self.watch.oldest(one) for one in assigned]
         if not (self.state.has_contact() or self.health.coordinator_moves()):
             found = [task | NO_CONTACT if task["state"] == "running" else task for task in found]
         return found
@@ -128,7 +131,7 @@ class Layer(CommittedState):
             "running_handlers": self.state.bounds.running,
             "held_bytes": self.state.bounds.held_bytes,
             "rebalances": self.supervisor.rebalances.total,
-            "brokers": self.health.brokers.status(self.slots),
+            "brokers": self.health.brokers.status(self.assigned_tasks),
             "incarnations_opened": sum(counts.opened for counts in self.supervisor.counts.values()),
             "failures": sum((counts.failures for counts in self.supervisor.counts.values()), Counter()),
         }

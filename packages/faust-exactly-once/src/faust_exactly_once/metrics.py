@@ -13,8 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 
+from .assigned_task import STATES
 from .counts import BUCKETS_S
-from .slot import STATES
 
 if TYPE_CHECKING:
     from .layer import Layer
@@ -45,15 +45,15 @@ class Metrics:
 
     async def text(self) -> bytes:
         """Every metric: the state is taken on the event loop, where it changes; written beside it."""
-        seen = Seen(self._layer.status(), self._layer.worker_status())
+        seen = Snapshot(self._layer.status(), self._layer.worker_status())
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, seen)
 
-    def _write(self, seen: "Seen") -> bytes:
+    def _write(self, seen: "Snapshot") -> bytes:
         return generate_latest(seen) + generate_latest(self.registry)
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Snapshot:
     """What a layer said of itself at one moment: its tasks, its worker."""
 
     tasks: Sequence[Status]
@@ -158,7 +158,7 @@ OF_A_TASK: tuple[tuple[Kind, str, str, Callable[[Status], float]], ...] = (
     (_gauge, "records_to_recover", "How many it has to read.", _of("to_recover")),
     (_gauge, "waiting_units", "Events admitted, not committed yet.", _of("waiting_units")),
     (_gauge, "gap_age_seconds", "How long the oldest of them has kept others waiting.", _gap_age_s),
-    (_gauge, "gap_alarm", "1 while that is longer than the layer's gap_alarm_s.", _of("alarm")),
+    (_gauge, "gap_alarm", "1 while that is longer than the layer's head_of_line_alarm_s.", _of("alarm")),
     (_counter, "commits", "Transactions committed.", _of("commits")),
     (_counter, "committed_units", "Events committed.", _of("committed_units")),
     (_counter, "committed_records", "Records committed, changelogs included.", _of("committed_records")),

@@ -1,4 +1,4 @@
-"""Opening a task: the one place where the order of an incarnation's beginning stands."""
+"""Opening a task: the one place where the order in which a task epoch begins stands."""
 
 import asyncio
 import logging
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .answers import CONFIRM_S, START_S, ask_again, pauses
+from .assigned_task import AssignedTask
 from .cluster import TP, Cluster, LogEnds, TopicFacts, wait_stable
 from .commit import Committer
 from .errors import KafkaUnavailable, OffsetsMissing
 from .group import GroupMember
-from .notes import is_of_offset, make_note, mark_of, read_note, read_reached
+from .offset_metadata import changelog_tag, is_of_offset, make_metadata, read_reached, read_sources
 from .options import Options
 from .owner import Owner
 from .producer import ConfluentProducer
 from .recovery import Plan, Recovery, contradicts, plan, start_offsets
-from .slot import Slot
 from .source import Source
 from .store import NO_STATE, PartitionStore, TaskStores
 from .task import Task
@@ -37,20 +37,20 @@ class Found(NamedTuple):
     Attributes:
         ends: of its sources and changelogs.
         starts: where its sources go on.
-        ever: the sources that it has ever read, empty if that is not on record.
-        on_record: each source has a committed offset, and the sources are noted beside them.
-        old: the offsets are not those of the last commit.
+        ever_read: the sources that it has ever read, empty if that is not on record.
+        on_record: each source has a committed offset, and the sources stand in the offsets' metadata.
+        stale: the offsets are not those of the last commit.
     """
 
     ends: Mapping[TP, LogEnds]
     starts: dict[TP, int]
-    ever: frozenset[str]
+    ever_read: frozenset[str]
     on_record: bool
-    old: bool
+    stale: bool
 
 
 class Opening:
-    """Opens incarnations of tasks; what blocks runs in threads of its own."""
+    """Opens task epochs; what blocks runs in threads of its own."""
 
     def __init__(self, app: Any, options: Options, cluster: Cluster, owner: Owner) -> None:
         self.facts: dict[str, TopicFacts] = {}
@@ -59,7 +59,7 @@ class Opening:
         self._cluster = cluster
         self._owner = owner
         self._cluster_id = ""
-        self._incarnations = 0
+        self._epochs = 0
         self._commits = ThreadPoolExecutor(COMMIT_THREADS, thread_name_prefix="commit")
         self._openings = ThreadPoolExecutor(OPENING_THREADS, thread_name_prefix="opening")
 
@@ -74,50 +74,54 @@ class Opening:
         self._commits.shutdown(wait=False, cancel_futures=True)
         self._openings.shutdown(wait=False, cancel_futures=True)
 
-    async def open(self, slot: Slot, member: GroupMember | None) -> None:
-        """Open an incarnation: fence, read offsets, recover, seek; in this order (points 6 to 8)."""
+    async def open(self, assigned: AssignedTask, member: GroupMember | None) -> None:
+        """Open a task epoch: fence, read offsets, recover, seek; in this order (points 6 to 8)."""
         started = time.monotonic()
-        slot.state = "fencing"
-        producer = ConfluentProducer(self._options, f"{self._app.conf.id}-{GROUP}-{slot.partition}")
+        assigned.state = "fencing"
+        producer = ConfluentProducer(self._options, f"{self._app.conf.id}-{GROUP}-{assigned.partition}")
         if member is not None:
             producer.coordinator = member.coordinator
         stores = TaskStores(
-            {name: PartitionStore(self._path(name, slot.partition)) for name in self._app.tables}
+            {name: PartitionStore(self._path(name, assigned.partition)) for name in self._app.tables}
         )
         try:
             await self._in_thread(self._fence, producer)
             fenced = time.monotonic()
-            slot.state = "recovering"
-            sources = await self._in_thread(self._recover, slot, producer, stores)
-            if slot.revoked:
+            assigned.state = "recovering"
+            sources = await self._in_thread(self._recover, assigned, producer, stores)
+            if assigned.revoked:
                 return
-            slot.task = self._new_task(slot, producer, stores, sources)
+            assigned.task = self._new_task(assigned, producer, stores, sources)
         finally:
-            if slot.task is None:
+            if assigned.task is None:
                 await self._in_thread(_close, producer, stores)
-        slot.task.start()
+        assigned.task.start()
         offsets = {source.topic: source.position for source in sources.values()}
         if member is not None:
             await member.continue_at(
-                {(t, slot.partition): o for t, o in offsets.items()}, slot.membership, slot.task.token
+                {(t, assigned.partition): o for t, o in offsets.items()},
+                assigned.membership, assigned.task.epoch,
             )
         await self._in_thread(lambda: self._options.probe("after_seek"))
-        slot.opened_in((fenced - started) * 1e3, (time.monotonic() - fenced) * 1e3)
+        assigned.opened_in((fenced - started) * 1e3, (time.monotonic() - fenced) * 1e3)
         logger.info(
-            "task %d runs: fenced in %.0f ms, recovered %d records in %.0f ms, from %s", slot.partition,
-            slot.stages_ms["fence"], slot.recovery.done if slot.recovery else 0,
-            slot.stages_ms["recover"], offsets, extra={"task": slot.partition},
+            "task %d runs: fenced in %.0f ms, recovered %d records in %.0f ms, from %s", assigned.partition,
+            assigned.stages_ms["fence"], assigned.recovery.done if assigned.recovery else 0,
+            assigned.stages_ms["recover"], offsets, extra={"task": assigned.partition},
         )  # fmt: skip
 
     def _new_task(
-        self, slot: Slot, producer: ConfluentProducer, stores: TaskStores, sources: dict[str, Source]
-    ) -> Task:
+        self, assigned: AssignedTask, producer: ConfluentProducer, stores: TaskStores,
+        sources: dict[str, Source],
+    ) -> Task:  # fmt: skip
         changelogs = {name: self._changelog(name) for name in self._app.tables}
-        committer = Committer(producer, stores, slot.partition, slot.membership, changelogs, self._options)
-        self._incarnations += 1
+        committer = Committer(
+            producer, stores, assigned.partition, assigned.membership, changelogs, self._options
+        )
+        self._epochs += 1
         return Task(
-            self._owner, slot.partition, sources, stores, committer, self._commits, self._incarnations,
-            slot.counts,
+            self._owner, assigned.partition, sources, stores, committer, self._commits, self._epochs,
+            assigned.counts,
         )
 
     def _fence(self, producer: ConfluentProducer) -> None:
@@ -126,56 +130,61 @@ class Opening:
         producer.init_transactions()
         self._options.probe("after_fence")
 
-    def _recover(self, slot: Slot, producer: ConfluentProducer, stores: TaskStores) -> dict[str, Source]:
+    def _recover(
+        self, assigned: AssignedTask, producer: ConfluentProducer, stores: TaskStores
+    ) -> dict[str, Source]:
         """Committed offsets, then the changelogs to the last stable offset, after the fence; in a thread."""
-        partition = slot.partition
-        sources = [(topic, partition) for topic in sorted(slot.topics)]
+        partition = assigned.partition
+        sources = [(topic, partition) for topic in sorted(assigned.topics)]
         changelogs = {name: (self._changelog(name), partition) for name in stores.tables}
 
         def say(text: str) -> None:
-            slot.why = text
+            assigned.why = text
             logger.warning("task %d: %s", partition, text, extra={"task": partition, "fold": True})
 
-        slot.recovery = Recovery(self._options, say)
-        found = self._sure(slot, lambda: self._look(slot, sources, list(changelogs.values()), say), say)
-        producer.marks = {log[0]: self._mark(log[0]) for log in changelogs.values()}
-        producer.changelogs_reach = {log[0]: found.ends[log].stable for log in changelogs.values()}
-        self._begin_at(slot, producer, found)
+        assigned.recovery = Recovery(self._options, say)
+        logs = list(changelogs.values())
+        found = self._confirmed(assigned, lambda: self._read_kafka(assigned, sources, logs, say), say)
+        producer.changelog_tags = {log[0]: self._tag(log[0]) for log in logs}
+        producer.changelogs_reach = {log[0]: found.ends[log].stable for log in logs}
+        self._begin_at(assigned, producer, found)
         for name, store in stores.tables.items():
             reason = store.open()
             if reason not in (None, NO_STATE):
                 say(f"table {name} is rebuilt from empty: {reason}")
-        slot.recovery.run(self._sure_plans(slot, stores, changelogs, found.ends, say), lambda: slot.revoked)
+        plans = self._confirmed_plans(assigned, stores, changelogs, found.ends, say)
+        assigned.recovery.run(plans, lambda: assigned.revoked)
         self._options.probe("after_recovery")
         return {tp[0]: Source(tp[0], at, at, at, found.ends[tp].high) for tp, at in found.starts.items()}
 
-    def _look(
-        self, slot: Slot, sources: Sequence[TP], changelogs: Sequence[TP], say: Callable[[str], None]
-    ) -> Found:
+    def _read_kafka(
+        self, assigned: AssignedTask, sources: Sequence[TP], changelogs: Sequence[TP],
+        say: Callable[[str], None],
+    ) -> Found:  # fmt: skip
         """What Kafka says now; raises OffsetsMissing."""
-        assert slot.recovery is not None  # noqa: S101 - for the type checker: the caller made it
-        notes = self._cluster.committed_with_notes(self._app.conf.id, sources)
+        assert assigned.recovery is not None  # noqa: S101 - for the type checker: the caller made it
+        offsets = self._cluster.committed_with_metadata(self._app.conf.id, sources)
         self._options.probe("after_offsets")
-        committed = {tp: None if at is None else at[0] for tp, at in notes.items()}
-        ends = wait_stable(self._cluster, changelogs, say, beside=sources)
+        committed = {tp: None if at is None else at[0] for tp, at in offsets.items()}
+        ends = wait_stable(self._cluster, changelogs, say, also=sources)
         self._options.probe("after_log_ends")
-        reached = self._reached(changelogs, notes)
+        reached = self._reached(changelogs, offsets)
         self._refuse_a_lagging_leader(changelogs, ends, reached)
         # a first commit that was aborted leaves its aborted records behind, no offset: that is no content
         new = set(committed.values()) == {None}
-        empty = new and not slot.recovery.holds_records({log: ends[log] for log in changelogs})
-        ever = read_note(at[1] for at in notes.values() if at is not None)
-        starts = start_offsets({tp: ends[tp] for tp in sources}, committed, empty, ever)
-        old = self._are_old(slot.recovery, notes, ends, reached)
-        on_record = bool(ever) and None not in committed.values()
-        return Found(ends, starts, ever, on_record, old)
+        empty = new and not assigned.recovery.holds_records({log: ends[log] for log in changelogs})
+        ever_read = read_sources(at[1] for at in offsets.values() if at is not None)
+        starts = start_offsets({tp: ends[tp] for tp in sources}, committed, empty, ever_read)
+        stale = self._are_stale(assigned.recovery, offsets, ends, reached)
+        on_record = bool(ever_read) and None not in committed.values()
+        return Found(ends, starts, ever_read, on_record, stale)
 
     def _reached(
-        self, changelogs: Sequence[TP], notes: Mapping[TP, tuple[int, str] | None]
+        self, changelogs: Sequence[TP], offsets: Mapping[TP, tuple[int, str] | None]
     ) -> dict[TP, int]:
-        """How far each changelog must reach, by the notes beside the offsets."""
-        found = read_reached(at[1] for at in notes.values() if at is not None)
-        return {log: found[mark] for log in changelogs if (mark := self._mark(log[0])) in found}
+        """How far each changelog must reach, by the metadata of the offsets."""
+        found = read_reached(at[1] for at in offsets.values() if at is not None)
+        return {log: found[tag] for log in changelogs if (tag := self._tag(log[0])) in found}
 
     def _refuse_a_lagging_leader(
         self, changelogs: Sequence[TP], ends: Mapping[TP, LogEnds], reached: Mapping[TP, int]
@@ -195,16 +204,16 @@ class Opening:
                     "kafka-consumer-groups --reset-offsets"
                 )
 
-    def _are_old(
-        self, recovery: Recovery, notes: Mapping[TP, tuple[int, str] | None], ends: Mapping[TP, LogEnds],
+    def _are_stale(
+        self, recovery: Recovery, offsets: Mapping[TP, tuple[int, str] | None], ends: Mapping[TP, LogEnds],
         reached: Mapping[TP, int],
     ) -> bool:  # fmt: skip
         """True if a changelog has committed records behind those of the commit that the offsets are of.
 
-        Offsets and changelog records commit together: these offsets were told by a coordinator that lags.
+        Offsets and changelog records commit together: these offsets came from a coordinator that lags.
         Not known where an offset is an operator's, or of a release that does not write how far they reach.
         """
-        known = all(at is None or is_of_offset(at[1], tp[0], at[0]) for tp, at in notes.items())
+        known = all(at is None or is_of_offset(at[1], tp[0], at[0]) for tp, at in offsets.items())
         # the one offset behind the last record is the marker of its own transaction
         beyond = {
             log: LogEnds(max(at, ends[log].start), ends[log].stable, ends[log].high)
@@ -212,10 +221,12 @@ class Opening:
         }  # fmt: skip
         return known and bool(beyond) and recovery.holds_records(beyond)
 
-    def _mark(self, changelog: str) -> str:
-        return mark_of(changelog, self.facts[changelog].topic_id)
+    def _tag(self, changelog: str) -> str:
+        return changelog_tag(changelog, self.facts[changelog].topic_id)
 
-    def _sure(self, slot: Slot, look: Callable[[], Found], say: Callable[[str], None]) -> Found:
+    def _confirmed(
+        self, assigned: AssignedTask, look: Callable[[], Found], say: Callable[[str], None]
+    ) -> Found:
         """What Kafka says; that offsets are missing is believed once it has said so for 5 s.
 
         A leader or coordinator of just now may know less than the one before it; only a fact may stop a task
@@ -223,52 +234,55 @@ class Opening:
         """
         since, said = time.monotonic(), False
         for pause in pauses():
-            late = slot.revoked or time.monotonic() > since + CONFIRM_S
+            late = assigned.revoked or time.monotonic() > since + CONFIRM_S
             try:
                 found = look()
-                if not found.old or late:
+                if not found.stale or late:
                     return found
-                doubt = ": the changelogs are ahead of the committed offsets"
+                why = ": the changelogs are ahead of the committed offsets"
             except OffsetsMissing as exc:
                 if late:
                     raise
-                doubt = f" before the task stops: {exc}"
+                why = f" before the task stops: {exc}"
             if not said:
-                say(f"asking Kafka again{doubt}")
+                say(f"asking Kafka again{why}")
             said = True
             self._cluster.start_afresh()
             time.sleep(pause)
         raise AssertionError("pauses never end")
 
-    def _sure_plans(
-        self, slot: Slot, stores: TaskStores, changelogs: Mapping[str, TP], ends: Mapping[TP, LogEnds],
-        say: Callable[[str], None],
+    def _confirmed_plans(
+        self, assigned: AssignedTask, stores: TaskStores, changelogs: Mapping[str, TP],
+        ends: Mapping[TP, LogEnds], say: Callable[[str], None],
     ) -> list[Plan]:  # fmt: skip
         """What is to be read; that a changelog is not its database's is believed after 5 s."""
         since, said = time.monotonic(), False
         for pause in pauses():
             plans = self._plans(stores, changelogs, ends)
-            doubted = [item.changelog for item in plans if contradicts(item)]
-            if not doubted or slot.revoked or time.monotonic() > since + CONFIRM_S:
+            contradicted = [item.changelog for item in plans if contradicts(item)]
+            if not contradicted or assigned.revoked or time.monotonic() > since + CONFIRM_S:
                 return plans
             if not said:
-                say(f"asking Kafka again before a table is rebuilt: the ends of {doubted} are not its own")
+                say(
+                    "asking Kafka again before a table is rebuilt: "
+                    f"the ends of {contradicted} are not its own"
+                )
             said = True
             self._cluster.start_afresh()
             time.sleep(pause)
-            ends = {**ends, **wait_stable(self._cluster, doubted, say)}
+            ends = {**ends, **wait_stable(self._cluster, contradicted, say)}
         raise AssertionError("pauses never end")
 
-    def _begin_at(self, slot: Slot, producer: ConfluentProducer, found: Found) -> None:
-        """Commit where the sources start, at once, if that or the note of the sources is not on record.
+    def _begin_at(self, assigned: AssignedTask, producer: ConfluentProducer, found: Found) -> None:
+        """Commit where the sources start, at once, if that or which they are is not on record.
 
         So a source that has no offset is one that the task never opened, or one whose offset was lost: the
-        note beside the others' offsets says which. An operator who sets offsets writes none.
+        metadata of the others' offsets say which. An operator who sets offsets writes none.
         """
-        producer.offset_note = make_note(found.ever.union(slot.topics))
+        producer.offset_metadata = make_metadata(found.ever_read.union(assigned.topics))
         if not found.on_record:
             producer.begin_transaction()  # 1, 5, 6 of the commit: there is nothing to send
-            producer.add_offsets(found.starts, slot.membership)
+            producer.add_offsets(found.starts, assigned.membership)
             producer.commit_transaction()
 
     def _plans(

@@ -1,7 +1,7 @@
 """What a user of the layer may choose."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import Any
 
 from .clients import LIBRDKAFKA, Clients
@@ -46,14 +46,14 @@ class Options:
         broker_advice: what an operator can do if no broker answers, for the line that says so.
         replication_advice: the same for too few brokers for a new topic's replicas.
         report_every_s: how often a task may write its line of state into the log (point 13).
-        gap_alarm_s: how long one event may hold up the commits behind it before that is an alarm; well
-            above the longest time a handler takes when all is well.
+        head_of_line_alarm_s: how long one event may hold up the commits behind it before that is an alarm;
+            well above the longest time a handler takes when all is well.
         key_text: how the log shows the key of that event; keys may be personal data.
-        tell_committed: called with (event, facts) for each `Unit.tell`, after its commit is known to have
-            happened, in the event loop: for the log. A commit whose answer was lost is not told.
+        on_committed: called with (event, facts) for each `Unit.report`, after its commit is known to have
+            happened, in the event loop: for the log. A commit whose answer was lost is not reported.
         event_word: what the log calls an event where an operator reads that none is handled.
         held_back_lines: how many log lines were counted instead of written, since the process began.
-        release: of the app, as the other members of the group see it; empty: they are not told.
+        release: of the app, as the other members of the group see it; empty: they do not see it.
         group_format: raised by a release that cannot run beside the ones before: Kafka lets only members of
             one format into a group, whatever release they are of.
         group_advice: what an operator can do while members of another format are in the group.
@@ -61,6 +61,7 @@ class Options:
             waits only 2 s for threads that wait for Kafka. False: both are left as they are.
         clients: how Kafka's clients are made; a simulation gives its own.
         probe: called with the name of each point of an opening or a commit, in the thread that does it.
+        tell_committed, gap_alarm_s: what `on_committed` and `head_of_line_alarm_s` were called before 0.1.
     """
 
     client_config: Mapping[str, Any]
@@ -80,9 +81,9 @@ class Options:
     broker_advice: str = "start one, or set the app's broker address"
     replication_advice: str = "start the missing brokers, or ask for fewer replicas"
     report_every_s: float = 10.0
-    gap_alarm_s: float = 60.0
+    head_of_line_alarm_s: float = 60.0
     key_text: Callable[[bytes], str] = field(default=plain_key)
-    tell_committed: Callable[[Any, tuple[Any, ...]], None] | None = None
+    on_committed: Callable[[Any, tuple[Any, ...]], None] | None = None
     event_word: str = "event"
     held_back_lines: Callable[[], int] = field(default=none_held_back)
     release: str = ""
@@ -91,3 +92,14 @@ class Options:
     owns_process: bool = True
     clients: Clients = LIBRDKAFKA
     probe: Callable[[str], None] = field(default=no_probe)
+    tell_committed: InitVar[Callable[[Any, tuple[Any, ...]], None] | None] = None
+    gap_alarm_s: InitVar[float | None] = None
+
+    def __post_init__(
+        self, tell_committed: Callable[[Any, tuple[Any, ...]], None] | None, gap_alarm_s: float | None
+    ) -> None:
+        """Take the earlier names, too."""
+        if tell_committed is not None:
+            object.__setattr__(self, "on_committed", tell_committed)
+        if gap_alarm_s is not None:
+            object.__setattr__(self, "head_of_line_alarm_s", gap_alarm_s)

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from .bounds import Bounds
 from .options import Options
-from .units import OwnTask
+from .units import UnitTask
 
 
 class Owner(Protocol):
@@ -13,5 +13,5 @@ class Owner(Protocol):
     options: Options
     bounds: Bounds
 
-    def task_failed(self, task: OwnTask, exc: BaseException) -> None:
+    def task_failed(self, task: UnitTask, exc: BaseException) -> None:
         """Take over a task whose commit or handler failed."""

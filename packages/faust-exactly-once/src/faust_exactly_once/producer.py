@@ -23,7 +23,7 @@ from .errors import (
     TransactionAborted,
 )
 from .membership import Membership
-from .notes import at_offset, with_reached
+from .offset_metadata import at_offset, with_reached
 from .options import Options
 from .units import Outgoing
 
@@ -135,8 +135,8 @@ class ConfluentProducer:
 
     def __init__(self, options: Options, transactional_id: str) -> None:
         self.transactional_id = transactional_id
-        self.offset_note = ""  # goes with each committed offset, as its metadata ...
-        self.marks: Mapping[str, str] = {}  # ... and so does how far each changelog reaches, by its mark
+        self.offset_metadata = ""  # goes with each committed offset ...
+        self.changelog_tags: Mapping[str, str] = {}  # ... with how far each changelog reaches, by its tag
         self.changelogs_reach: dict[str, int] = {}
         self.coordinator: Callable[[], int | None] = _not_known  # of the group, as its member knows it
         self._last_coordinator: int | None = None
@@ -184,8 +184,9 @@ class ConfluentProducer:
         """Wait for every delivery; per changelog topic the offset after its last record.
 
         A record without an answer may be on its way. An abort would not stop it: it comes after the marker,
-        and belongs to the next transaction of the same epoch (KIP-890). So nothing is aborted then: the next
-        producer's InitProducerId ends the transaction under a new epoch, which such a record does not have.
+        and belongs to the next transaction of the same producer epoch (KIP-890). So nothing is aborted then:
+        the next producer's InitProducerId ends the transaction under a new producer epoch, which such a
+        record does not have.
 
         Raises:
             RecordRefused, TopicUnknown: the broker refused a record; the transaction is aborted.
@@ -209,10 +210,10 @@ class ConfluentProducer:
 
     def add_offsets(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
         """Add the offsets under the member's generation, so that a stale member is refused (KIP-447)."""
-        reach = self.changelogs_reach
-        note = with_reached(self.offset_note, {mark: reach[log] for log, mark in self.marks.items()})
+        reached = {tag: self.changelogs_reach[log] for log, tag in self.changelog_tags.items()}
+        metadata = with_reached(self.offset_metadata, reached)
         positions = [
-            TopicPartition(topic, partition, at, at_offset(note, topic, at))
+            TopicPartition(topic, partition, at, at_offset(metadata, topic, at))
             for (topic, partition), at in offsets.items()
         ]
         producer = self._live()
@@ -225,7 +226,8 @@ class ConfluentProducer:
         # librdkafka forgets the time-out while the group's coordinator is away (its issue 5456), and waits
         # for the broker that it knows as such, wherever that has moved: the member knows better
         before = self.coordinator() if self._last_coordinator is None else self._last_coordinator
-        _bounded(add_offsets, self.timeout_s + ADD_OFFSETS_EXTRA_S, Moved(before, self.coordinator))
+        moved = CoordinatorMoved(before, self.coordinator)
+        _bounded(add_offsets, self.timeout_s + ADD_OFFSETS_EXTRA_S, moved)
         self._last_coordinator = self.coordinator()
 
     def commit_transaction(self) -> None:
@@ -243,7 +245,7 @@ class ConfluentProducer:
             self._live().abort_transaction(self.timeout_s)
 
     def _abort_surely(self) -> None:
-        """Abort; where a record may be on its way, go on under a new epoch, so that it comes too late.
+        """Abort; where a record may be on its way, go on under a new producer epoch: it comes too late.
 
         Raises:
             OutcomeUnknown: it is not known to be aborted.
@@ -424,7 +426,7 @@ def _not_known() -> None:
     """Where no member says who coordinates the group."""
 
 
-class Moved:
+class CoordinatorMoved:
     """Knows whether a call waits for a broker that coordinates the group no longer, as its member sees it.
 
     Args:
@@ -456,7 +458,7 @@ class Moved:
         return f"the group's coordinator is broker {now} now, the commit waits for broker {self._before}"
 
 
-def _bounded(call: Callable[[], None], limit_s: float, moved: Moved) -> None:
+def _bounded(call: Callable[[], None], limit_s: float, moved: CoordinatorMoved) -> None:
     """Run a call in a thread of its own; one that never returns keeps that thread with its producer.
 
     Raises:

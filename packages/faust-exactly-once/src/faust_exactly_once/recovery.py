@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, TopicPartition
 
-from .answers import passes
+from .answers import is_transient
 from .cluster import TP, LogEnds, TopicFacts
 from .errors import KafkaUnavailable, OffsetsMissing
 from .options import Options
@@ -162,7 +162,7 @@ class Recovery:
                 position[message.topic()] = message.offset() + 1
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 position[message.topic()] = message.offset()
-            elif not passes(error):
+            elif not is_transient(error):
                 raise KafkaUnavailable(f"changelog {message.topic()}: {error.str()}")
         for topic, reached in position.items():
             item = by_topic.get(topic)
@@ -196,12 +196,12 @@ def _first_offset(item: Plan) -> int:
 
 def start_offsets(
     sources: Mapping[TP, LogEnds], committed: Mapping[TP, int | None], changelog_empty: bool,
-    ever: frozenset[str] = frozenset(),
+    ever_read: frozenset[str] = frozenset(),
 ) -> dict[TP, int]:  # fmt: skip
     """Where a task's sources continue (point 7): the committed offsets, or the very beginning.
 
     Args:
-        ever: the sources that the task is known to have read; empty if that is not on record.
+        ever_read: the sources that the task is known to have read; empty if that is not on record.
 
     Raises:
         OffsetsMissing: an offset is gone although the task has state, or points below the log's start.
@@ -216,8 +216,8 @@ def start_offsets(
                     f"no committed offset for {tp[0]}-{tp[1]} although its tables have content (group "
                     "offsets expire): set them with kafka-consumer-groups --reset-offsets, then restart"
                 )
-            if not nothing_known and ends.high > 0 and (not ever or tp[0] in ever):
-                raise OffsetsMissing(_not_new(tp, tp[0] in ever))
+            if not nothing_known and ends.high > 0 and (not ever_read or tp[0] in ever_read):
+                raise OffsetsMissing(_not_new(tp, tp[0] in ever_read))
             starts[tp] = ends.start
         elif offset < ends.start or offset > ends.high:
             raise OffsetsMissing(

@@ -69,7 +69,7 @@ class Router(FaustRouter):
 
     def is_here(self, partition: int) -> bool:
         """True if this worker was assigned the partition."""
-        return partition in Layer.of(self.app).slots
+        return partition in Layer.of(self.app).assigned_tasks
 
     def is_own(self, url: URL) -> bool:
         """True for the address of this worker: an assignment names it for a while after its tasks ended."""

@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .gaps import Head
+from .head_of_line import FirstUncommitted
 from .units import Unit
 
 
@@ -25,13 +25,13 @@ class Waiting(NamedTuple):
 
 @dataclass(slots=True)
 class Source:
-    """One source partition of a task, in this incarnation.
+    """One source partition of a task, in this epoch.
 
     Attributes:
         admit_from: first offset not yet handed to a handler; earlier ones are dropped (point 7).
         position: where the consumer stands, markers included.
         committed: the offset that the last commit carried, or None.
-        end_at_open: the log's end after the fence: no incarnation before can have seen what came later.
+        end_at_open: the log's end after the fence: no task epoch before can have seen what came later.
         queued: batches delivered to the agent, not yet admitted.
         delivered: offset after the last event delivered to the agent.
         run: uncommitted units in delivery order.
@@ -61,10 +61,10 @@ class Source:
             return None
         return self.position
 
-    def head(self) -> Head | None:
+    def first_uncommitted(self) -> FirstUncommitted | None:
         """The first event that is not committed, for the paged engineer (point 13)."""
         if self.run:
             unit, event = self.run[0], self.run[0].event
             held_by = "commit" if unit.finished else "handler"
-            return Head(self.topic, event.offset, held_by, event.timestamp, event.key)
-        return Head(self.topic, self.admit_from, "agent") if self.queued else None
+            return FirstUncommitted(self.topic, event.offset, held_by, event.timestamp, event.key)
+        return FirstUncommitted(self.topic, self.admit_from, "agent") if self.queued else None

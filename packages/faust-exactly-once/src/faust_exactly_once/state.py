@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
+from .assigned_task import AssignedTask
 from .bounds import Bounds
 from .group import GroupMember
 from .options import Options
-from .slot import Slot
-from .units import OwnTask
+from .units import UnitTask
 
 
 @dataclass(slots=True)
@@ -16,14 +16,14 @@ class State:
     Attributes:
         options: of the app.
         bounds: what its tasks have under way.
-        slots: by partition what this worker was assigned.
+        assigned_tasks: by partition what this worker was assigned.
         member: the consumer that is the group's member, None before it starts.
         partitions: how many tasks there are on all workers together, 0 before the start has asked.
     """
 
     options: Options
     bounds: Bounds = field(init=False)
-    slots: dict[int, Slot] = field(default_factory=dict)
+    assigned_tasks: dict[int, AssignedTask] = field(default_factory=dict)
     member: GroupMember | None = None
     partitions: int = 0
 
@@ -34,9 +34,9 @@ class State:
         """False while the group's coordinator does not answer the member."""
         return self.member is None or self.member.has_contact()
 
-    def task_failed(self, task: OwnTask, exc: BaseException) -> None:
+    def task_failed(self, task: UnitTask, exc: BaseException) -> None:
         """Take over a task whose commit or handler failed: its owner looks at it next."""
-        slot = self.slots.get(task.partition)
-        if slot is not None and slot.task is task and slot.failure is None:
-            slot.failure = exc
-            slot.changed.set()
+        assigned = self.assigned_tasks.get(task.partition)
+        if assigned is not None and assigned.task is task and assigned.failure is None:
+            assigned.failure = exc
+            assigned.changed.set()

@@ -286,7 +286,7 @@ class View:
         """The next keys and values, in key order; fewer than `most`: these are the last.
 
         Raises:
-            StoreFailed: the incarnation is over, or the database is unreadable.
+            StoreFailed: the epoch is over, or the database is unreadable.
         """
         with self._lock:
             if self._walks is None:
@@ -300,7 +300,7 @@ class View:
 
 
 class TaskStores:
-    """The databases of one task, one per table; writes stop once the incarnation is over."""
+    """The databases of one task, one per table; writes stop once the epoch is over."""
 
     def __init__(self, stores: Mapping[str, PartitionStore]) -> None:
         self.tables = stores
@@ -312,7 +312,7 @@ class TaskStores:
         """Write each table's values with the changelog offset they reach.
 
         Raises:
-            StoreFailed: RocksDB refused, or this incarnation is over; the changelog has the values.
+            StoreFailed: RocksDB refused, or this epoch is over; the changelog has the values.
         """
         with self._lock:
             if not self._open:
@@ -327,7 +327,7 @@ class TaskStores:
         """What is committed now, of these tables; between two writes, so of one commit.
 
         Raises:
-            StoreFailed: the incarnation is over.
+            StoreFailed: the epoch is over.
         """
         with self._lock:
             if not self._open:
@@ -337,7 +337,7 @@ class TaskStores:
             return view
 
     def close(self) -> None:
-        """End the incarnation's access; waits for a write, a read under way."""
+        """End the epoch's access; waits for a write, a read under way."""
         with self._lock:
             self._open = False
             for view in list(self._views):
@@ -350,7 +350,7 @@ class Store(FaustStore[Any, Any]):
     """Faust's store plug-in: names the databases of one table.
 
     Reading and writing go through `Table`, which knows the handler's unit; the databases themselves are
-    opened for each incarnation of a task by the layer.
+    opened for each epoch of a task by the layer.
     """
 
     def path(self, partition: int) -> Path:

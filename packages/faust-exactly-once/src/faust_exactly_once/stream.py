@@ -8,10 +8,10 @@ from faust.exceptions import Skip
 from faust.streams import maybe_forward
 from mode.utils.futures import maybe_async
 
+from .agent_handler import AgentHandler, AgentLeft, Outcome, fail, finish
 from .batch import Batch
 from .errors import SetupRefused
 from .topic import Topic
-from .turn import AgentLeft, Outcome, Turn, fail, finish
 from .units import set_current_unit
 
 
@@ -24,7 +24,7 @@ class Stream(faust.Stream):  # type: ignore[type-arg]
     """
 
     _batch: Batch | None = None
-    _turn: Turn | None = None
+    _handler: AgentHandler | None = None
     _outcome: Outcome | None = None
     _sensed: Any = None
 
@@ -44,17 +44,17 @@ class Stream(faust.Stream):  # type: ignore[type-arg]
         self.agent_failed(AgentLeft("the agent began another loop while it handled an event"))
         try:
             while not self.should_stop:
-                turn = await self._next_turn()
-                outcome = self._outcome = turn.take()
+                handler = await self._next_handler()
+                outcome = self._outcome = handler.take()
                 try:
-                    value = await self._enter(turn)
+                    value = await self._enter(handler)
                     if value is not self._skipped_value:
                         self.events_total += 1
                         yield value
                 except BaseException as exc:
                     fail(outcome, exc)
                     raise
-                self._leave(turn)
+                self._leave(handler)
                 finish(outcome)
         except StopAsyncIteration:
             return  # how Faust tells a stream that its agent stops
@@ -64,13 +64,13 @@ class Stream(faust.Stream):  # type: ignore[type-arg]
                 await self.stop()
                 self.service_reset()
 
-    async def _enter(self, turn: Turn) -> Any:
+    async def _enter(self, handler: AgentHandler) -> Any:
         """Make the unit the agent's, then let the processors see the value."""
-        set_current_unit(turn.unit)
-        self._set_current_event(turn.event)
-        message = turn.event.message
-        self._sensed = self._on_stream_event_in(message.tp, message.offset, self, turn.event)
-        value = turn.event.value
+        set_current_unit(handler.unit)
+        self._set_current_event(handler.event)
+        message = handler.event.message
+        self._sensed = self._on_stream_event_in(message.tp, message.offset, self, handler.event)
+        value = handler.event.value
         try:
             for processor in self._processors:
                 value = await maybe_async(processor(value))
@@ -78,31 +78,31 @@ class Stream(faust.Stream):  # type: ignore[type-arg]
             return self._skipped_value
         return value
 
-    def _leave(self, turn: Turn) -> None:
+    def _leave(self, handler: AgentHandler) -> None:
         set_current_unit(None)
         self._set_current_event(None)
-        message = turn.event.message
-        self._on_stream_event_out(message.tp, message.offset, self, turn.event, self._sensed)
+        message = handler.event.message
+        self._on_stream_event_out(message.tp, message.offset, self, handler.event, self._sensed)
 
-    async def _next_turn(self) -> Turn:
+    async def _next_handler(self) -> AgentHandler:
         """The event that failed before, as soon as it may be tried again; else the next one."""
         while True:
-            if self._turn is None:
-                self._turn = await self._admit_next()
-            if await self._turn.ready():
-                return self._turn
-            self._turn = None
+            if self._handler is None:
+                self._handler = await self._admit_next()
+            if await self._handler.ready():
+                return self._handler
+            self._handler = None
 
-    async def _admit_next(self) -> Turn:
-        """Put the next event into its key lane."""
+    async def _admit_next(self) -> AgentHandler:
+        """Put the next event into its key queue."""
         channel: Any = self.channel
         while True:
             if self._batch is None:
                 self._batch = (await channel.queue.get()).value
                 self._batch.begin()
-            turn = Turn(channel.decode_record)
-            if await self._batch.admit_next(turn):
-                return turn
+            handler = AgentHandler(channel.decode_record)
+            if await self._batch.admit_next(handler):
+                return handler
             self._batch.end()
             self._batch = None
 

@@ -19,7 +19,7 @@ class Recovery(Service):
         self.completed = asyncio.Event()
 
     def on_partitions_revoked(self, revoked: Any) -> None:
-        """Nothing: `Consumer` ended the incarnations."""
+        """Nothing: `Consumer` ended the task epochs before."""
 
 
 class TableManager(FaustTableManager):
@@ -67,7 +67,7 @@ class TableManager(FaustTableManager):
         tasks = whole_tasks(assigned)
         if tasks and max(tasks) >= layer.partitions:  # the group has noticed before this worker has
             layer.check_partitions({topic: max(tasks) + 1 for topic in tasks[max(tasks)]})
-        await layer.supervisor.forget(set(layer.slots) - set(tasks))
+        await layer.supervisor.forget(set(layer.assigned_tasks) - set(tasks))
         await layer.supervisor.assigned(tasks, self.app.consumer.membership)  # type: ignore[attr-defined]
         self.app.flow_control.resume()
         self.app.consumer.resume_flow()

@@ -1,4 +1,4 @@
-"""One incarnation of a task: its sources, its values, what it has under way."""
+"""One epoch of a task: its sources, its values, what it has under way."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -21,24 +21,24 @@ class Follower(Protocol):
     """What is told when the task ends."""
 
     def end(self) -> None:
-        """Take notice that the incarnation is over."""
+        """Take notice that the epoch is over."""
 
 
 class Task:
-    """A partition number of the co-partitioned sources, from one assignment to its end (points 2, 7, 10)."""
+    """A partition number of the co-partitioned sources, for one epoch (points 2, 7, 10)."""
 
     def __init__(
         self, owner: Owner, partition: int, sources: Mapping[str, Source], stores: TaskStores,
-        committer: Committer, executor: Executor, token: int = 0, counts: Counts | None = None,
+        committer: Committer, executor: Executor, epoch: int = 0, counts: Counts | None = None,
     ) -> None:  # fmt: skip
-        self.token = token
+        self.epoch = epoch
         self.partition = partition
         self.sources = sources
-        self.overlay: dict[TableKey, Change] = {}
+        self.uncommitted: dict[TableKey, Change] = {}
         self.is_open = True
         self.counts = counts or Counts()
         self.followers: WeakSet[Follower] = WeakSet()
-        self.accepting = True  # False once the incarnation ends: batches of it are dropped
+        self.accepting = True  # False once the epoch ends: batches of it are dropped
         self.wake = asyncio.Event()
         self.queues = KeyQueues(self, owner)
         self.commits = CommitLoop(self, self.queues, owner, committer, executor)
@@ -86,7 +86,7 @@ class Task:
         return self._stores.view(tables)
 
     async def close(self, *, grace_s: float, last_commit_s: float) -> None:
-        """End the incarnation: a bounded grace, a last commit, then the rest is cancelled (point 7)."""
+        """End the epoch: a bounded grace, a last commit, then the rest is cancelled (point 7)."""
         if not self.is_open:
             return
         self.accepting = False
@@ -110,10 +110,10 @@ class Task:
         for source in self.sources.values():
             source.run.clear()
         self.queues.last_of_key.clear()
-        self.overlay.clear()
+        self.uncommitted.clear()
 
     async def ended(self) -> None:
-        """Wait until the last commit thread of this incarnation has returned; then close the databases."""
+        """Wait until the last commit thread of this epoch has returned; then close the databases."""
         await self.commits.returned()
         await asyncio.get_running_loop().run_in_executor(None, self._close_files)
 

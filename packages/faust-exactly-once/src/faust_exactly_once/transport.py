@@ -27,7 +27,7 @@ from faust.types import TP as FaustTP
 from faust.types import ConsumerMessage
 
 from .batch import Batch
-from .brokers import BrokerSeen, BrokerWatch
+from .brokers import BrokerState, BrokerWatch
 from .cluster import TP
 from .counts import reason
 from .dispatcher import Fetched
@@ -70,17 +70,17 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     membership: Membership
     has_joined = False  # there was an assignment
     brokers: BrokerWatch | None = None
-    _tokens: dict[TP, int]
+    _epochs: dict[TP, int]
     _counted_at = 0.0
     _looking: "asyncio.Task[None] | None" = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._tokens = {}
+        self._epochs = {}
         super().__init__(*args, **kwargs)
 
     def take_over(self, assigned: list[TopicPartition]) -> None:
-        """Note the generation; pause every partition until its new incarnation has sought it."""
-        self._tokens.clear()
+        """Note the generation; pause every partition until its new epoch has sought it."""
+        self._epochs.clear()
         coordinator = self._ensure_consumer()._coordinator
         self.membership = Membership(self.app.conf.id, coordinator.generation, coordinator.member_id)
         self.has_joined = True
@@ -137,7 +137,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Drain what aiokafka holds, with the position before and after; without any await in between.
 
         aiokafka's own `getmany` waits out a rebalance in the middle, after which it hands the records of a
-        new incarnation to the call of the old one; one partition's error makes it drop another's records.
+        new epoch to the call of the old one; one partition's error makes it drop another's records.
         """
         subscriptions = self._ensure_consumer()._fetcher._subscriptions
         assignment = subscriptions.subscription.assignment
@@ -147,22 +147,22 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             return {
                 tp: self._take_one(tp, state)
                 for tp in wanted
-                if tp in self._tokens
+                if tp in self._epochs
                 and (state := assignment.state_value(TopicPartition(*tp))) is not None
                 and state.has_valid_position
             }
 
     def _take_one(self, tp: TP, state: Any) -> Fetched:
-        token, start = self._tokens[tp], state.position
+        epoch, start = self._epochs[tp], state.position
         partition = TopicPartition(*tp)
         fetcher = self._ensure_consumer()._fetcher
         try:
             drained = _without_waiting(fetcher.fetched_records({partition}, 0, FETCH_RECORDS))
         except Exception as exc:
             # aiokafka would go on behind what it could not read: nothing more before the next seek
-            del self._tokens[tp]
-            return Fetched(token, start, [], start, exc)
-        return Fetched(token, start, drained.get(partition, []), state.position, log_end=state.lso)
+            del self._epochs[tp]
+            return Fetched(epoch, start, [], start, exc)
+        return Fetched(epoch, start, drained.get(partition, []), state.position, log_end=state.lso)
 
     async def watch_partitions(self, *, now: bool) -> None:
         """Ask for the sources' partition counts: after each fetch that brought events, else every second.
@@ -250,8 +250,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if self.has_joined:
             await self.watch_partitions(now=False)
 
-    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
-        """Seek, then resume, unless the group has moved on; then records belong to this incarnation."""
+    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, epoch: int) -> None:
+        """Seek, then resume, unless the group has moved on; then records belong to this epoch."""
         consumer = self._ensure_consumer()
         if consumer._coordinator.generation != membership.generation:
             return
@@ -260,7 +260,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             if partition in consumer.assignment():
                 consumer.seek(partition, offset)
                 consumer.resume(partition)
-                self._tokens[tp] = token
+                self._epochs[tp] = epoch
 
     def has_contact(self) -> bool:
         """False while the group's coordinator is not known; aiokafka forgets it when a heartbeat fails."""
@@ -378,9 +378,9 @@ class Consumer(driver.Consumer):
         """The generation of the last assignment."""
         return self._thread.membership
 
-    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, token: int) -> None:
+    async def continue_at(self, offsets: Mapping[TP, int], membership: Membership, epoch: int) -> None:
         """Seek, then let the partitions be fetched."""
-        await self._thread.in_loop(self._thread.continue_at(offsets, membership, token))
+        await self._thread.in_loop(self._thread.continue_at(offsets, membership, epoch))
 
     async def is_member(self, membership: Membership) -> bool:
         """True if a heartbeat just confirmed this generation."""
@@ -398,7 +398,7 @@ class Consumer(driver.Consumer):
         """The broker that coordinates the group, None while it is not known."""
         return self._thread.coordinator()
 
-    def brokers(self) -> Mapping[int, BrokerSeen]:
+    def brokers(self) -> Mapping[int, BrokerState]:
         """What is known of each broker of the cluster, by id; empty before the first assignment."""
         watch = self._thread.brokers
         return {} if watch is None else watch.seen
@@ -480,7 +480,7 @@ class Consumer(driver.Consumer):
         return message
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
-        """End the incarnations before anything else hears of the rebalance."""
+        """End the task epochs before anything else hears of the rebalance."""
         await Layer.of(self.app).supervisor.revoke()
         await super().on_partitions_revoked(revoked)
 
@@ -525,7 +525,7 @@ class TransactionManager(FaustTransactionManager):
     """Refuses what would go past a unit; the tasks have the transactions."""
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
-        """Nothing: the layer ended its incarnations before."""
+        """Nothing: the layer ended its task epochs before."""
 
     async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any) -> None:
         """Nothing: the layer opens its tasks."""

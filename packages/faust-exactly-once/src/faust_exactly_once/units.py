@@ -42,11 +42,11 @@ class Change(NamedTuple):
 TableKey = tuple[str, bytes]
 
 
-class OwnTask(Protocol):
+class UnitTask(Protocol):
     """What a unit needs of its task: the values that are not committed, and those that are."""
 
     partition: int
-    overlay: dict[TableKey, Change]
+    uncommitted: dict[TableKey, Change]
 
     def committed_value(self, table: str, key: bytes) -> bytes | None:
         """The value in RocksDB."""
@@ -60,31 +60,31 @@ class Unit:
 
     `number` is the task-wide admission number; `previous` the unit of the same key before it as long as
     that one is uncommitted; `successor` the next one of the key, with its handler, that waits for this one;
-    `surely_first` is True if no handler can have seen the event before, in whatever worker; `counted` is
+    `first_delivery` is True if no handler can have seen the event before, in whatever worker; `counted` is
     what it adds to the task's counters: table, name, number, and so on. It is a flat tuple, which the
     garbage collector leaves alone, as a backlog keeps many units alive: a dict of pairs took a tenth more.
-    `told` is what `Options.tell_committed` gets once the unit is committed, likewise in tuples.
+    `reports` is what `Options.on_committed` gets once the unit is committed, likewise in tuples.
     """
 
     __slots__ = (
         "committed", "counted", "event", "finished", "number", "previous", "sends", "size",
-        "successor", "surely_first", "task", "told", "undo", "writes",
+        "successor", "first_delivery", "task", "reports", "undo", "writes",
     )  # fmt: skip
 
     def __init__(
-        self, task: OwnTask, event: Any, number: int, previous: "Unit | None", surely_first: bool
+        self, task: UnitTask, event: Any, number: int, previous: "Unit | None", first_delivery: bool
     ) -> None:
         self.task = task
         self.event = event
         self.number = number
         self.previous = previous
-        self.surely_first = surely_first
+        self.first_delivery = first_delivery
         self.successor: tuple[Unit, Any] | None = None
         self.sends: list[Outgoing] = []
         self.writes: dict[TableKey, bytes | None] = {}
         self.undo: dict[TableKey, Change | None] = {}
         self.counted: tuple[Any, ...] = ()
-        self.told: tuple[tuple[Any, ...], ...] = ()
+        self.reports: tuple[tuple[Any, ...], ...] = ()
         self.finished = False
         self.committed = False
         self.size = len(event.value) if event.value is not None else 0
@@ -95,24 +95,31 @@ class Unit:
 
     def read(self, table: str, key: bytes) -> bytes | None:
         """The newest value this unit may see: its task's uncommitted one, else the committed one."""
-        change = self.task.overlay.get((table, key))
+        change = self.task.uncommitted.get((table, key))
         return self.task.committed_value(table, key) if change is None else change.value
 
     def write(self, table: str, key: bytes, value: bytes | None) -> None:
-        """Set (None: delete) a value in the overlay; it reaches RocksDB after the commit."""
+        """Set (None: delete) an uncommitted value; it reaches RocksDB after the commit."""
         where = (table, key)
         if where not in self.undo:
-            self.undo[where] = self.task.overlay.get(where)
+            self.undo[where] = self.task.uncommitted.get(where)
         self.writes[where] = value
-        self.task.overlay[where] = Change(value, self)
+        self.task.uncommitted[where] = Change(value, self)
 
     def count(self, table: str, name: str, number: int) -> None:
-        """Add to a number of a table of counters; `seal` sums up what the units of a commit have added."""
+        """Add to a number of a table of counters; a commit sums up what its units have added."""
         self.counted += (table, name, number)
 
-    def tell(self, *facts: Any) -> None:
-        """Have `Options.tell_committed` called with these once the unit is committed, else never."""
-        self.told += (facts,)
+    def report(self, *facts: Any) -> None:
+        """Have `Options.on_committed` called with these once the unit is committed, else never."""
+        self.reports += (facts,)
+
+    tell = report  # as releases before 0.1 had it
+
+    @property
+    def surely_first(self) -> bool:
+        """`first_delivery`, as releases before 0.1 had it."""
+        return self.first_delivery
 
     def count_what_it_did(self) -> int:
         """Add what the finished unit sends or writes to its size.
@@ -127,16 +134,16 @@ class Unit:
 
     def empty(self) -> None:
         """Take back everything this unit did, so that its handler can run again (point 9e)."""
-        self.surely_first = False
+        self.first_delivery = False
         for where, before in self.undo.items():
             if before is None or before.writer.committed:
-                self.task.overlay.pop(where, None)
+                self.task.uncommitted.pop(where, None)
             else:
-                self.task.overlay[where] = before
+                self.task.uncommitted[where] = before
         self.undo.clear()
         self.writes.clear()
         self.counted = ()
-        self.told = ()
+        self.reports = ()
         self.sends.clear()
 
 

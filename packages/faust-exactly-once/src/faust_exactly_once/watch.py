@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .gaps import BEGINS, OVER, Gap, Gaps
+from .assigned_task import AssignedTask
+from .head_of_line import BEGINS, OVER, Blocker, Blockers
 from .health import Health
 from .options import Options
-from .slot import Slot
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY_S = 1.0  # how late a gap is noticed, so how much its age may be too small
+LOOK_EVERY_S = 1.0  # how late a blocker is noticed, so how much its age may be too small
 LONGEST_KEY = 64  # bytes of a message key in a line
 STAGES = ("revoke", "join", "fence", "recover", "first_events")
 LEVELS = {BEGINS: logging.ERROR, OVER: logging.WARNING}
@@ -28,9 +28,9 @@ Line = tuple[int, str]
 
 @dataclass(slots=True)
 class Partition:
-    """What the watch remembers of one task: its gaps, what was said of it last."""
+    """What the watch remembers of one task: its blockers, what was said of it last."""
 
-    gaps: Gaps
+    blockers: Blockers
     said_at_s: float = float("-inf")
     said: Any = None
     blocked: bool = False
@@ -82,14 +82,14 @@ class Watch:
         except Exception:
             logger.exception("looking at the tasks failed")
 
-    def oldest(self, slot: Slot) -> dict[str, Any]:
+    def oldest(self, assigned: AssignedTask) -> dict[str, Any]:
         """The oldest event of a task that is not committed, None if there is none; whether it is an alarm."""
-        now_s, gaps = self._clock(), self._of(slot.partition).gaps
-        gaps.see(slot.sources(), now_s)
-        gap = gaps.oldest()
+        now_s, blockers = self._clock(), self._of(assigned.partition).blockers
+        blockers.see(assigned.sources(), now_s)
+        blocker = blockers.oldest()
         return {
-            "oldest": None if gap is None else gap.status(now_s),
-            "alarm": gaps.is_alarm(gap, now_s),
+            "oldest": None if blocker is None else blocker.status(now_s),
+            "alarm": blockers.is_alarm(blocker, now_s),
         }
 
     def look(self) -> list[Line]:
@@ -102,7 +102,7 @@ class Watch:
             found += self._lines(self._of(status["partition"]), status)
         for number in self._partitions.keys() - {status["partition"] for status in every}:
             gone = self._partitions.pop(number)
-            gone.gaps.end()
+            gone.blockers.end()
             found += self._alarms(gone, {**gone.status, "state": "left"})
         return found
 
@@ -116,21 +116,21 @@ class Watch:
         return found
 
     def _alarms(self, partition: Partition, status: Status) -> list[Line]:
-        news = partition.gaps.news(self._clock())
-        return [(LEVELS[alarm], self._text(status, gap, alarm)) for alarm, gap in news]
+        news = partition.blockers.news(self._clock())
+        return [(LEVELS[alarm], self._text(status, blocker, alarm)) for alarm, blocker in news]
 
     def _state(self, partition: Partition, status: Status, now_s: float) -> Line:
-        gap = partition.gaps.oldest()
-        alarm = "stands" if partition.gaps.is_alarm(gap, now_s) else "no"
+        blocker = partition.blockers.oldest()
+        alarm = "stands" if partition.blockers.is_alarm(blocker, now_s) else "no"
         level = logging.WARNING if status["state"] == "blocked" else logging.INFO
-        return level, self._text(status, gap, alarm)
+        return level, self._text(status, blocker, alarm)
 
-    def _text(self, status: Status, gap: Gap | None, alarm: str) -> str:
-        return line(status, gap, alarm, self._clock(), time.time(), self._layer.options.key_text)
+    def _text(self, status: Status, blocker: Blocker | None, alarm: str) -> str:
+        return line(status, blocker, alarm, self._clock(), time.time(), self._layer.options.key_text)
 
     def _of(self, number: int) -> Partition:
         if number not in self._partitions:
-            self._partitions[number] = Partition(Gaps(self._layer.options.gap_alarm_s))
+            self._partitions[number] = Partition(Blockers(self._layer.options.head_of_line_alarm_s))
         return self._partitions[number]
 
 
@@ -144,7 +144,7 @@ def news_of(status: Status) -> Any:
 
 
 def line(
-    status: Status, gap: Gap | None, alarm: str, now_s: float, wall_s: float,
+    status: Status, blocker: Blocker | None, alarm: str, now_s: float, wall_s: float,
     key_text: Callable[[bytes], str],
 ) -> str:  # fmt: skip
     """One task in one line of key=value: the same keys in the same order, "-" where there is nothing."""
@@ -155,7 +155,7 @@ def line(
         "why": status["why"],
         "recovered": f"{status['recovered']}/{status['to_recover']}",
         "waiting": status["waiting_units"],
-        **_event(status["partition"], gap, now_s, wall_s, key_text),
+        **_event(status["partition"], blocker, now_s, wall_s, key_text),
         "alarm": alarm,
         "commits": status["commits"],
         "units": status["committed_units"],
@@ -190,17 +190,17 @@ def _number(text: str) -> int | float | str:
 
 
 def _event(
-    partition: int, gap: Gap | None, now_s: float, wall_s: float, key_text: Callable[[bytes], str]
+    partition: int, blocker: Blocker | None, now_s: float, wall_s: float, key_text: Callable[[bytes], str]
 ) -> dict[str, Any]:
-    if gap is None:
+    if blocker is None:
         return dict.fromkeys(("oldest", "held_by", "age_s", "gap_s", "key"))
-    head = gap.head
+    event = blocker.event
     return {
-        "oldest": f"{head.topic}-{partition}@{head.offset}",
-        "held_by": head.held_by,
-        "age_s": None if head.at_ms is None else f"{wall_s - head.at_ms / 1000:.1f}",
-        "gap_s": f"{gap.age_s(now_s):.1f}",
-        "key": None if head.key is None else key_text(head.key[:LONGEST_KEY]),
+        "oldest": f"{event.topic}-{partition}@{event.offset}",
+        "held_by": event.held_by,
+        "age_s": None if event.at_ms is None else f"{wall_s - event.at_ms / 1000:.1f}",
+        "gap_s": f"{blocker.age_s(now_s):.1f}",
+        "key": None if event.key is None else key_text(event.key[:LONGEST_KEY]),
     }
 
 

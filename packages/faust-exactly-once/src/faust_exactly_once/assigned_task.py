@@ -15,8 +15,8 @@ STATES = ("fencing", "recovering", "running", "blocked", "closing", "closed")
 
 
 @dataclass(slots=True)
-class Slot:
-    """One assigned partition with its current incarnation.
+class AssignedTask:
+    """One assigned partition with its current epoch.
 
     `state` is one of STATES; `why` says what it waits for.
     """

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from faust_exactly_once.connectivity import BrokerChange, Connectivity
-from faust_exactly_once.speaking import (
+from faust_exactly_once.operator_log import (
     STILL_EVERY_S,
-    Assignments,
+    AssignmentLines,
     KafkaLines,
+    log_broker_changes,
     ranges,
-    say_of_brokers,
 )
 
 
@@ -24,8 +24,8 @@ def everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "faust_exactly_once")
 
 
-def slots(*states: str) -> list[Any]:
-    """One slot for each state, numbered from 0."""
+def assigned_tasks(*states: str) -> list[Any]:
+    """One assigned for each state, numbered from 0."""
     return [SimpleNamespace(partition=number, state=state) for number, state in enumerate(states)]
 
 
@@ -40,7 +40,7 @@ def test_partitions_are_written_as_runs(partitions: list[int], text: str) -> Non
 
 def test_a_rebalance_says_what_was_gained_what_was_lost(caplog: pytest.LogCaptureFixture) -> None:
     """Also as fields."""
-    said = Assignments()
+    said = AssignmentLines()
     said.changed([0, 1, 2, 3])
     said.changed([2, 3, 4])
     assert [
@@ -53,8 +53,8 @@ def test_a_rebalance_says_what_was_gained_what_was_lost(caplog: pytest.LogCaptur
 
 def test_ready_is_said_after_the_start_then_after_each_rebalance(caplog: pytest.LogCaptureFixture) -> None:
     """With the partitions; one without any stands by."""
-    said = Assignments()
-    said.settled(slots("running", "running"), of=4)
+    said = AssignmentLines()
+    said.settled(assigned_tasks("running", "running"), of=4)
     said.settled([], of=4)
     first, second = [one.getMessage() for one in caplog.records]
     assert first.startswith("ready: partitions 0-1 (2 of 4), ")
@@ -64,7 +64,7 @@ def test_ready_is_said_after_the_start_then_after_each_rebalance(caplog: pytest.
 
 def test_a_worker_with_a_blocked_task_is_not_called_ready(caplog: pytest.LogCaptureFixture) -> None:
     """A warning that names the partition."""
-    Assignments().settled(slots("running", "blocked"), of=2)
+    AssignmentLines().settled(assigned_tasks("running", "blocked"), of=2)
     [one] = caplog.records
     assert ("WARNING", True) == (
         one.levelname, one.getMessage().startswith("not ready: partitions 1 are blocked; 0 run, ")
@@ -101,9 +101,9 @@ def test_a_broker_away_is_one_line_with_its_address_and_what_waits_for_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Its partitions on other workers are not named here; one when it is back, with how long it was away."""
-    say_of_brokers([BrokerChange("away", 2, "k2:9092", 3.2, frozenset([0, 1, 5]))], here={0, 1, 2})
-    say_of_brokers([BrokerChange("back", 2, "k2:9092", 15.4, frozenset())], here={0, 1, 2})
-    say_of_brokers([BrokerChange("away", 0, "", 2.0, frozenset())], here={0})
+    log_broker_changes([BrokerChange("away", 2, "k2:9092", 3.2, frozenset([0, 1, 5]))], here={0, 1, 2})
+    log_broker_changes([BrokerChange("back", 2, "k2:9092", 15.4, frozenset())], here={0, 1, 2})
+    log_broker_changes([BrokerChange("away", 0, "", 2.0, frozenset())], here={0})
     assert [
         "Kafka broker 2 (k2:9092) is not reachable, its last answer is 3 s old; partitions here that wait "
         "for it, or for another leader: 0-1",

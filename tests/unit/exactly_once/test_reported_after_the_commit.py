@@ -1,4 +1,4 @@
-"""What a handler wants told of its event is told once its transaction is committed, and never else."""
+"""What a handler reports of its event is passed on once its transaction is committed, and never else."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 from support.virtual_time import Held, VirtualTimeLoop
 
+from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.commit import Committer
 from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
-from faust_exactly_once.slot import Slot
 from faust_exactly_once.source import Source
 from faust_exactly_once.store import TaskStores
 from faust_exactly_once.task import Task
@@ -29,33 +29,35 @@ class App:
 
 
 class Bench:
-    """A running task whose commits are in the test's hand; `told` is what was told so far."""
+    """A running task whose commits are in the test's hand; `reported` is what was reported so far."""
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
-        self.loop, self.held, self.told = loop, Held(), []  # type: ignore[var-annotated]
+        self.loop, self.held, self.reported = loop, Held(), []  # type: ignore[var-annotated]
         self.breaks = False
         self.kafka = MemoryKafka([TP])
         self.app = App()
-        options = Options(client_config={}, tell_committed=self._tell)
+        options = Options(client_config={}, on_committed=self._on_committed)
         self.layer = Layer(self.app, options)
         stores = TaskStores({"t": MemoryStore(MemoryDisk(), self.kafka)})
         membership = Membership("group", 1, "member")
         committer = Committer(MemoryProducer(self.kafka), stores, 0, membership, {"t": "log"}, options)
         sources = {"events": Source("events", 0, 0, None)}
         self.task = Task(self.layer.state, 0, sources, stores, committer, self.held)
-        self.layer.slots[0] = Slot(0, frozenset(["events"]), membership, "running", task=self.task)
+        self.layer.assigned_tasks[0] = AssignedTask(
+            0, frozenset(["events"]), membership, "running", task=self.task
+        )
         loop.call_soon(self.task.start)
         loop.settle()
 
-    def _tell(self, event: Any, facts: tuple[Any, ...]) -> None:
+    def _on_committed(self, event: Any, facts: tuple[Any, ...]) -> None:
         if self.breaks:
             raise RuntimeError("the log is broken")
-        self.told.append((event.offset, *facts))
+        self.reported.append((event.offset, *facts))
 
     def handle(self, handler: Any, *keys: bytes) -> None:
         """New events, handled as far as they come by themselves."""
         events = [self.kafka.append(TP, key, False) for key in keys]
-        got = Fetched(self.task.token, events[0].offset, events, len(self.kafka.logs[TP]))
+        got = Fetched(self.task.epoch, events[0].offset, events, len(self.kafka.logs[TP]))
         ((_, batch),) = self.layer.dispatcher.batches({TP: got})
         self.loop.create_task(batch.each(handler))
         self.loop.settle()
@@ -76,15 +78,15 @@ def bench() -> Iterator[Bench]:
 
 
 async def tells(event: Record) -> None:
-    current_unit().tell("charged", 5)
+    current_unit().report("charged", 5)
 
 
 def test_it_is_told_after_the_commit_with_its_event(bench: Bench) -> None:
     """Not when the handler has ended: nothing of that exists yet for a reader."""
     bench.handle(tells, b"a", b"b")
-    assert [] == bench.told
+    assert [] == bench.reported
     bench.commit()
-    assert [(0, "charged", 5), (1, "charged", 5)] == bench.told
+    assert [(0, "charged", 5), (1, "charged", 5)] == bench.reported
 
 
 @pytest.mark.parametrize("ending", ["is fenced", "loses the membership"])
@@ -92,15 +94,15 @@ def test_what_did_not_surely_commit_is_not_told(bench: Bench, ending: str) -> No
     """Whoever handles the event again tells of it."""
     bench.handle(tells, b"a")
     bench.commit(ending)
-    assert [] == bench.told
+    assert [] == bench.reported
 
 
 def test_a_handler_that_runs_again_tells_once(bench: Bench) -> None:
-    """What a try that failed wanted told is forgotten with all else that it did."""
+    """What a try that failed wanted reported is forgotten with all else that it did."""
     tries: list[Record] = []
 
     async def fails_once(event: Record) -> None:
-        current_unit().tell("try", len(tries))
+        current_unit().report("try", len(tries))
         tries.append(event)
         if len(tries) == 1:
             raise ValueError("once")
@@ -108,7 +110,7 @@ def test_a_handler_that_runs_again_tells_once(bench: Bench) -> None:
     bench.handle(fails_once, b"a")
     bench.loop.settle(1)
     bench.commit()
-    assert [(0, "try", 1)] == bench.told
+    assert [(0, "try", 1)] == bench.reported
 
 
 def test_a_log_that_is_broken_undoes_no_commit(bench: Bench) -> None:
@@ -119,12 +121,12 @@ def test_a_log_that_is_broken_undoes_no_commit(bench: Bench) -> None:
     bench.breaks = False
     bench.handle(tells, b"b")
     bench.commit()
-    assert [(1, "charged", 5)] == bench.told
+    assert [(1, "charged", 5)] == bench.reported
     assert bench.task.is_open
 
 
 def test_a_log_that_cannot_even_take_its_own_failure_undoes_no_commit(bench: Bench) -> None:
-    """A handler of somebody else's logging set-up that raises: the incarnation goes on all the same."""
+    """A handler of somebody else's logging set-up that raises: the epoch goes on all the same."""
 
     class Raises(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -139,4 +141,4 @@ def test_a_log_that_cannot_even_take_its_own_failure_undoes_no_commit(bench: Ben
     finally:
         logger.removeHandler(handler)
     assert bench.task.is_open
-    assert bench.layer.slots[0].failure is None
+    assert bench.layer.assigned_tasks[0].failure is None

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
+from .assigned_task import AssignedTask
 from .connectivity import BrokerChange, Change, Connectivity
-from .slot import Slot
 
 logger = logging.getLogger(__package__)
 
@@ -24,7 +24,7 @@ def ranges(partitions: Iterable[int]) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs) or "none"
 
 
-class Assignments:
+class AssignmentLines:
     """Says what each rebalance has changed, and when the worker is ready after it."""
 
     def __init__(self) -> None:
@@ -40,16 +40,16 @@ class Assignments:
         self._has = frozenset(has)
         logger.info(
             "partitions gained: %s; lost: %s; now here: %s", ranges(gained), ranges(lost), ranges(has),
-            extra={"gained": ranges(gained), "lost": ranges(lost), "partitions": ranges(has), **_TOLD},
+            extra={"gained": ranges(gained), "lost": ranges(lost), "partitions": ranges(has), **_IN_MESSAGE},
         )  # fmt: skip
 
-    def settled(self, slots: Collection[Slot], of: int) -> None:
+    def settled(self, assigned_tasks: Collection[AssignedTask], of: int) -> None:
         """Every task of this worker runs, or is known to be blocked; `of` tasks there are in all."""
         took_s = time.monotonic() - self._since
-        blocked = [slot.partition for slot in slots if slot.state != "running"]
-        runs = [slot.partition for slot in slots if slot.state == "running"]
+        blocked = [assigned.partition for assigned in assigned_tasks if assigned.state != "running"]
+        runs = [assigned.partition for assigned in assigned_tasks if assigned.state == "running"]
         since = "after the rebalance" if self._was_ready else "after the start"
-        about = {"partitions": ranges(runs), "took_s": round(took_s, 1), **_TOLD}
+        about = {"partitions": ranges(runs), "took_s": round(took_s, 1), **_IN_MESSAGE}
         if blocked:
             logger.warning(
                 "not ready: partitions %s are blocked; %s run, %.1f s %s", ranges(blocked), ranges(runs),
@@ -92,24 +92,24 @@ class KafkaLines:
         elif change == "back":
             logger.warning(
                 "Kafka is reachable again after %.0f s, %d messages not shown",
-                self._connectivity.was_away_s, self._hidden(), extra=_TOLD,
+                self._connectivity.was_away_s, self._hidden(), extra=_IN_MESSAGE,
             )  # fmt: skip
         elif since_ms is not None and self._clock() >= self._said_s + STILL_EVERY_S:
             self._said_s = self._clock()
             logger.warning(
                 "Kafka is still not reachable, %.0f s, %d messages not shown",
-                self._said_s - since_ms / 1000, self._hidden(), extra=_TOLD,
+                self._said_s - since_ms / 1000, self._hidden(), extra=_IN_MESSAGE,
             )  # fmt: skip
 
     def _hidden(self) -> int:
         return self._held_back() - self._held_before
 
 
-def say_of_brokers(changes: Iterable[BrokerChange], here: Collection[int]) -> None:
+def log_broker_changes(changes: Iterable[BrokerChange], here: Collection[int]) -> None:
     """One line for each broker that has gone away or is back; `here`: the partitions of this worker."""
     for one in changes:
         name = f"Kafka broker {one.number} ({one.address or 'address not known'})"
-        fields = {"broker": one.number, "address": one.address or None, **_TOLD}
+        fields = {"broker": one.number, "address": one.address or None, **_IN_MESSAGE}
         if one.change == "back":
             logger.warning("%s is reachable again after %.0f s", name, one.was_away_s, extra=fields)
             continue
@@ -121,4 +121,4 @@ def say_of_brokers(changes: Iterable[BrokerChange], here: Collection[int]) -> No
         )  # fmt: skip
 
 
-_TOLD: Final = {"fields_in_message": True}
+_IN_MESSAGE: Final = {"fields_in_message": True}

@@ -15,11 +15,11 @@ class AgentLeft(ExactlyOnceError):
     """Raised for the unit whose agent went away amid it: the unit is emptied, its event comes again."""
 
 
-class Turn:
-    """Stands in the event's key lane as its handler, while the agent's own asyncio task does the work.
+class AgentHandler:
+    """Stands in the event's key queue as its handler, while the agent's own asyncio task does the work.
 
-    The lane calls `run`; the stream waits for `ready`, then `take`s the event for the agent, then settles
-    the outcome. A failure ends `run` with the agent's exception: the unit is emptied, the lane tries again
+    The queue calls `run`; the stream waits for `ready`, then `take`s the event for the agent, then settles
+    the outcome. A failure ends `run` with the agent's exception: the unit is emptied, the queue tries again
     or lets the application decide (point 9e), as for any handler.
     """
 
@@ -33,10 +33,10 @@ class Turn:
         self._changed = asyncio.Event()
 
     async def run(self, record: Any) -> None:
-        """What the lane runs: decode inside the unit, then wait for the agent."""
-        lane = asyncio.current_task()
-        if self.unit is None and lane is not None:
-            lane.add_done_callback(self.end)
+        """What the queue runs: decode inside the unit, then wait for the agent."""
+        runner = asyncio.current_task()
+        if self.unit is None and runner is not None:
+            runner.add_done_callback(self.end)
         self.unit = current_unit()
         self.event = await self._decode(record)
         outcome = self._outcome = asyncio.get_running_loop().create_future()
@@ -44,13 +44,13 @@ class Turn:
         try:
             await outcome
         finally:
-            # cancelled: the incarnation is over, and what the agent still does changes nothing
+            # cancelled: the epoch is over, and what the agent still does changes nothing
             if outcome.cancelled() and self._agent is not None:
                 self._agent.cancel()
             self._outcome = self._agent = None
 
     def end(self, _: object = None) -> None:
-        """Take notice that the unit is finished, or that its incarnation is over."""
+        """Take notice that the unit is finished, or that its epoch is over."""
         self._over = True
         self._changed.set()
 

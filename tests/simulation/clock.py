@@ -159,7 +159,7 @@ def running(one: Clock) -> Iterator[Clock]:
 
 
 class VirtualTime:
-    """Stands where the product imports `time`."""
+    """The clock of the layer's environment."""
 
     @staticmethod
     def monotonic() -> float:

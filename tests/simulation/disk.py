@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+
+from faust_exactly_once.disk import open_database
 
 from .clock import clock
 from .log import Values
@@ -47,7 +49,7 @@ def _disk() -> Disk:
 
 
 class MemoryPath:
-    """Stands where the product uses `Path` for a database's folder."""
+    """A database's folder; has what the layer asks of a `Path`."""
 
     def __init__(self, path: Any) -> None:
         self._path = PurePosixPath(str(path))
@@ -61,6 +63,9 @@ class MemoryPath:
     def parent(self) -> "MemoryPath":
         """The folder around."""
         return MemoryPath(self._path.parent)
+
+    def __truediv__(self, name: str) -> "MemoryPath":
+        return MemoryPath(self._path / name)
 
     def with_name(self, name: str) -> "MemoryPath":
         """Another one in the same folder."""
@@ -85,19 +90,15 @@ class MemoryPath:
         return str(self._path)
 
 
-class Trees:
-    """Stands where the product imports `shutil`."""
-
-    @staticmethod
-    def rmtree(path: MemoryPath, ignore_errors: bool = False) -> None:
-        """Remove a database."""
-        _disk().folders.pop(str(path), None)
+def remove(path: MemoryPath) -> None:
+    """Remove a database."""
+    _disk().folders.pop(str(path), None)
 
 
 class MemoryBatch:
-    """Stands where the product uses `WriteBatch`."""
+    """Stands where the layer uses `WriteBatch`."""
 
-    def __init__(self, raw_mode: bool = True) -> None:
+    def __init__(self) -> None:
         self.changes: dict[bytes, bytes | None] = {}
 
     def put(self, key: bytes, value: bytes) -> None:
@@ -110,7 +111,7 @@ class MemoryBatch:
 
 
 class MemoryDatabase:
-    """Stands where the product uses `Rdict`."""
+    """Stands where the layer uses `Rdict`."""
 
     def __init__(self, path: MemoryPath) -> None:
         self._process: Worker = clock().process
@@ -169,14 +170,8 @@ class NoDamage:
         """All is well."""
 
 
-class RealDatabases:
-    """Opens real databases, closes those of a process that was killed, as the operating system would."""
-
-    def __init__(self, really_open: Any) -> None:
-        self._really_open = really_open
-
-    def __call__(self, path: Any) -> Any:
-        """A database of the process whose step this is."""
-        database = self._really_open(path)
-        clock().process.databases.append(database)
-        return database
+def open_real(path: Path) -> Any:
+    """A real database of the process whose step this is, which closes it when it is killed."""
+    database = open_database(path)
+    clock().process.databases.append(database)
+    return database

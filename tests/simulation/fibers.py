@@ -1,4 +1,4 @@
-"""Simulated threads, what they wait for: stand-ins for `threading`, `concurrent.futures`."""
+"""Simulated threads, what they wait for, as the layer's environment has them."""
 
 import threading
 from collections.abc import Callable
@@ -151,7 +151,7 @@ class Fiber:
 
 
 class Outcome:
-    """Stands where the product uses `concurrent.futures.Future`: a thread waits for what will be known."""
+    """Stands where the layer uses `concurrent.futures.Future`: a thread waits for what will be known."""
 
     def __init__(self) -> None:
         self._known: tuple[Any, BaseException | None] | None = None
@@ -202,7 +202,7 @@ class Outcome:
 
 
 class Lock:
-    """Stands where the product uses `threading.Lock`."""
+    """Stands where the layer uses `threading.Lock`."""
 
     def __init__(self) -> None:
         self._waiting: list[Fiber] = []
@@ -222,24 +222,15 @@ class Lock:
             fiber.unpark()
 
 
-class Threads:
-    """Stands where the product imports `threading`."""
-
-    class Thread:
-        """A thread of the process that starts it."""
-
-        def __init__(self, *, target: Callable[[], object], name: str = "", daemon: bool = True) -> None:
-            self._target = target
-
-        def start(self) -> None:
-            """Let it run."""
-            clock().fiber.home.start_thread(self._target)
+def start(call: Callable[[], object], name: str) -> None:
+    """Run a call in a thread of the process whose thread this is."""
+    clock().fiber.home.start_thread(call)
 
 
 class Executor:
-    """Stands where the product uses `ThreadPoolExecutor`: the loop gives each call a thread of its own."""
+    """Stands where the layer uses `ThreadPoolExecutor`: the loop gives each call a thread of its own."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    def __init__(self, workers: int, name: str) -> None:
         pass
 
     def shutdown(self, **_: Any) -> None:

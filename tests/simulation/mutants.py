@@ -157,7 +157,7 @@ def ends_before_fence() -> list[Patch]:
         early[self._cluster, assigned.partition] = await self._in_thread(self._cluster.log_ends, logs)
         await _open_task(self, assigned, member)
 
-    def known(cluster: Any, partitions: Any, say: Any, *, also: Any = ()) -> dict[Any, LogEnds]:
+    def known(cluster: Any, partitions: Any, say: Any, *, also: Any = (), **_: Any) -> dict[Any, LogEnds]:
         now: dict[Any, LogEnds] = cluster.log_ends([*partitions, *also])
         return now | early[cluster, partitions[0][1]]
 
@@ -220,7 +220,7 @@ def read_to_the_end() -> list[Patch]:
     def config(self: Recovery) -> dict[str, Any]:
         return _reader_config(self) | {"isolation.level": "read_uncommitted"}
 
-    def known(cluster: Any, partitions: Any, say: Any, *, also: Any = ()) -> dict[Any, LogEnds]:
+    def known(cluster: Any, partitions: Any, say: Any, *, also: Any = (), **_: Any) -> dict[Any, LogEnds]:
         ends: Mapping[Any, LogEnds] = cluster.log_ends([*partitions, *also])
         return {tp: LogEnds(one.start, one.high, one.high) for tp, one in ends.items()}
 

@@ -1,7 +1,6 @@
 """Recoveries that end half-way, against a changelog that is compacted meanwhile."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from faust_exactly_once.cluster import LogEnds, TopicFacts
@@ -10,11 +9,11 @@ from faust_exactly_once.recovery import Recovery, plan
 from faust_exactly_once.store import PartitionStore
 
 from .clock import running
-from .disk import Disk
+from .disk import Disk, MemoryPath
 from .log import Content, Log
-from .patches import outside
 from .plan import Plan
-from .simulated import SIMULATED
+from .simulated import IN_MEMORY
+from .traced import traced
 from .worker import Worker
 from .world import World
 
@@ -33,7 +32,7 @@ class Scene:
         self.world = world
         self.log: Log = world.broker.logs[CHANGELOG]
         self.sleep: Callable[[float], None] = lambda seconds: world.clock.fiber.sleep(seconds)
-        self.store = PartitionStore(worker.layer._opening._path("odd", 0))  # noqa: SLF001
+        self.store = PartitionStore(worker.layer._opening._path("odd", 0), IN_MEMORY)  # noqa: SLF001
         self.store.open()
 
     def append(self, *changes: tuple[bytes, bytes | None]) -> None:
@@ -46,7 +45,7 @@ class Scene:
         facts = TopicFacts("id", 1, {"delete.retention.ms": str(int(KEPT_S * 1000))})
         ends = LogEnds(self.log.start, self.log.stable, self.log.high)
         item = plan("odd", CHANGELOG, self.store, "cluster", facts, ends)
-        options = Options(client_config={}, clients=SIMULATED)
+        options = Options(client_config={}, environment=IN_MEMORY)
         Recovery(options, lambda text: None).run([item], lambda: next(left, True))
 
     def content(self) -> dict[bytes, bytes]:
@@ -58,8 +57,9 @@ def play(seed: int, act: Callable[[Scene], Any]) -> None:
     """Run a scene."""
     world = World(seed, NOTHING)
     ended: list[bool] = []
-    with running(world.clock), outside(real_disk=False, with_log=False):
-        worker = Worker(world, 0, Disk(), Path("disk"))
+    with running(world.clock), traced(with_log=False):
+        folder: Any = MemoryPath("disk")
+        worker = Worker(world, 0, Disk(), folder)
 
         def scene() -> None:
             act(Scene(world, worker))

@@ -20,7 +20,7 @@ import pytest
 
 from . import plan
 from .mutants import MUTANTS, Mutant
-from .patches import outside
+from .traced import traced
 from .world import World, play
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "600"))
@@ -137,7 +137,7 @@ def with_strays(seed: int, *, epoch_per_transaction: bool) -> list[str]:
     """Play a seed in which an EndTxn that was sent again arrives in a later transaction."""
     made = plan.make(seed, ("stray_end",))
     world = World(seed, replace(made, epoch_per_transaction=epoch_per_transaction, in_order=False))
-    with outside(real_disk=False, with_log=False):
+    with traced(with_log=False):
         world.run()
     return world.clock.failures
 

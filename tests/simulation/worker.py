@@ -16,11 +16,11 @@ from .disk import Disk
 from .member import GROUP, Member
 from .plan import SOURCES
 from .process import Process
-from .simulated import SIMULATED
 
 if TYPE_CHECKING:
     from .world import World
 
+CONFIRM_S = 0.3  # the simulation's operator is quick
 PAUSE = 0.1  # how often a point of a commit is a pause too
 
 
@@ -66,7 +66,7 @@ class Worker(Process):
         self._app = App(self)
         self.application = Application(self)
         options = Options(
-            client_config={}, clients=SIMULATED, probe=self._probe,
+            client_config={}, environment=world.environment, confirm_s=CONFIRM_S, probe=self._probe,
             on_handler_failure=self.application.dead_letter, **world.plan.options,
         )  # fmt: skip
         self.layer = Layer(self._app, options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -14,13 +14,14 @@ from faust_exactly_once.units import Unit
 from .application import OUTPUTS, TABLES, Gateway, state_key
 from .broker import Broker
 from .clock import Clock, running
-from .disk import Disk
+from .disk import Disk, MemoryPath
 from .faults import Faults
 from .log import Content, StoredOffset, Transaction
 from .network import Network
-from .patches import outside
 from .plan import FAULTS_S, FED_S, SOURCES, Feed, Plan, make
 from .properties import Properties
+from .simulated import IN_MEMORY, ON_ROCKSDB
+from .traced import traced
 from .worker import Worker
 
 DRAIN_S = 120.0  # virtual; a session time-out, a rebalance, a transaction time-out fit in several times
@@ -46,6 +47,7 @@ class World:
         self.properties = Properties(self)
         self.broker.decided = self.properties.decided
         self.workers: list[Worker] = []
+        self.environment = IN_MEMORY if folder is None else ON_ROCKSDB
 
         self._folder = folder
         self._events = 0
@@ -111,8 +113,8 @@ class World:
     def add_worker(self) -> None:
         """A worker with a disk of its own."""
         number = len(self.workers)
-        base = PurePosixPath("disk") if self._folder is None else self._folder
-        self.workers.append(Worker(self, number, Disk(), Path(base) / f"w{number}"))
+        folder: Any = MemoryPath(f"disk/w{number}") if self._folder is None else self._folder / f"w{number}"
+        self.workers.append(Worker(self, number, Disk(), folder))
         self.workers[-1].start()
 
     def end_worker(self, worker: Worker, down_s: float) -> None:
@@ -232,6 +234,6 @@ def play(
 ) -> World:
     """Run a seed."""
     world = World(seed, make(seed, only), folder=folder, keep_trace=keep_trace)
-    with outside(real_disk=folder is not None, with_log=keep_trace):
+    with traced(with_log=keep_trace):
         world.run()
     return world

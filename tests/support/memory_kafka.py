@@ -202,7 +202,7 @@ class MemoryStore(PartitionStore):
 
     def __init__(self, disk: MemoryDisk, kafka: MemoryKafka) -> None:
         super().__init__(Path("memory"))
-        self._disk, self._kafka = disk, kafka
+        self._memory, self._kafka = disk, kafka
         self.reached = Reached(disk.position, 0)
         self._is_open = True
 
@@ -213,7 +213,7 @@ class MemoryStore(PartitionStore):
     def get(self, key: bytes) -> bytes | None:
         """The committed value, or None."""
         self._check()
-        return self._disk.values.get(key)
+        return self._memory.values.get(key)
 
     def apply(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
         """Write all or nothing."""
@@ -222,16 +222,16 @@ class MemoryStore(PartitionStore):
             raise OSError("as the test wants")
         for key, value in changes.items():
             if value is None:
-                self._disk.values.pop(key, None)
+                self._memory.values.pop(key, None)
             else:
-                self._disk.values[key] = value
-        self._disk.position = position
+                self._memory.values[key] = value
+        self._memory.position = position
         self.reached = Reached(position, 0)
 
     def scan(self, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Committed keys and values in key order."""
         self._check()
-        return iter(sorted(item for item in self._disk.values.items() if item[0] >= start))
+        return iter(sorted(item for item in self._memory.values.items() if item[0] >= start))
 
     def check_end(self, last: bytes) -> None:
         """Memory is not damaged."""

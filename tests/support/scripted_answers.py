@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from faust_exactly_once import answers
 from faust_exactly_once.clients import Clients
 from faust_exactly_once.cluster import Cluster
+from faust_exactly_once.environment import Environment
 
 HANGS: Final = object()
 """An answer that never comes."""
@@ -59,7 +60,7 @@ class ScriptedAnswers:
 
     def cluster(self, timeout_s: float = 30.0) -> Cluster:
         """One that is asked; what becomes a fact does so long before, also on a busy machine."""
-        return Cluster({}, timeout_s, Clients(admin=self._admin, consumer=self._reader))
+        return Cluster({}, timeout_s, Environment(Clients(admin=self._admin, consumer=self._reader)))
 
     def _admin(self, _: Any) -> Any:
         return ScriptedAdmin(self)

@@ -12,18 +12,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rocksdict import DbClosedError, Rdict, WriteBatch
-from rocksdict import Options as RocksOptions
+from rocksdict import DbClosedError, WriteBatch
 from support.memory_kafka import Record
 from support.scripted_librdkafka import ScriptedConsumer, ScriptedKafka, ScriptedProducer
 from support.virtual_time import Held, Inline, VirtualTimeLoop
 
-from faust_exactly_once import layer, opening, producer, store
+from faust_exactly_once import layer, producer
+from faust_exactly_once.answers import CONFIRM_S
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.brokers import BrokerState
 from faust_exactly_once.clients import Clients
 from faust_exactly_once.cluster import TP, LogEnds, TopicFacts
+from faust_exactly_once.disk import Disk, open_database
 from faust_exactly_once.dispatcher import Fetched
+from faust_exactly_once.environment import Environment, Threads
 from faust_exactly_once.errors import KafkaUnavailable
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
@@ -82,9 +84,9 @@ class ScriptedCluster:
 class InterruptedRdict:
     """A real RocksDB whose writes go wrong where a test says so."""
 
-    def __init__(self, happens: Callable[[str], None], path: str, options: RocksOptions) -> None:
+    def __init__(self, happens: Callable[[str], None], path: Path) -> None:
         self._happens = happens
-        self._db = Rdict(path, options)
+        self._db = open_database(path)
 
     def write(self, batch: WriteBatch) -> None:
         """Write, unless the test is against it."""
@@ -174,20 +176,38 @@ def scripted(kafka: ScriptedKafka) -> Clients:
     return Clients(producer, consumer)
 
 
+class Waited:
+    """The real clock, with the time added that a call of the script is said to have taken."""
+
+    def __init__(self, kafka: ScriptedKafka) -> None:
+        self._kafka = kafka
+
+    def monotonic(self) -> float:
+        """Seconds since some moment."""
+        return time.monotonic() + self._kafka.waited_s
+
+    def time(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
 class Process:
     """One life of the worker, on a disk of its own."""
 
-    def __init__(self, kafka: ScriptedKafka, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, kafka: ScriptedKafka, folder: Path, disk: Disk, confirm_s: float) -> None:
         self.kafka, self.folder = kafka, folder
         self.loop, self.held = VirtualTimeLoop(), Held()
         self.app, self.member = App(folder), Member(kafka)
-        patch.setattr(
-            opening, "ThreadPoolExecutor",
-            lambda _, thread_name_prefix: self.held if thread_name_prefix == "commit" else Inline(),
-        )  # fmt: skip
-        self.layer = Layer(
-            self.app, Options(client_config={}, request_timeout_s=TIMEOUT_S, clients=scripted(self.kafka))
+        threads = Threads(pool=lambda _, name: self.held if name == "commit" else Inline())
+        environment = Environment(scripted(kafka), Waited(kafka), threads, disk)
+        options = Options(
+            client_config={}, request_timeout_s=TIMEOUT_S, confirm_s=confirm_s, environment=environment
         )
+        self.layer = Layer(self.app, options)
         self.layer.state.member = self.member
 
     @property
@@ -226,7 +246,8 @@ class World:
         left: what the first of them left in Kafka.
     """
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, confirm_s: float = CONFIRM_S) -> None:
+        self.confirm_s = confirm_s  # of the lives that begin from now on
         self.script: dict[str, deque[Step]] = defaultdict(deque)
         self.kafka = ScriptedKafka(EVENTS, self.happens)
         self.handled: Counter[int] = Counter()
@@ -235,12 +256,10 @@ class World:
         self.rejoins = 0
         self.lives: list[Process] = []
         self.coordinator_is_back = threading.Event()
-        self._patch, self._folder = patch, folder
+        self._folder = folder
         self._databases: list[InterruptedRdict] = []
         patch.setattr(producer, "ADD_OFFSETS_EXTRA_S", 0.0)
-        patch.setattr(producer, "time", SimpleNamespace(monotonic=self._monotonic))
         patch.setattr(layer, "Cluster", lambda *_: ScriptedCluster(self.kafka))
-        patch.setattr(store, "Rdict", self._open)
         self.start()
 
     @property
@@ -259,7 +278,7 @@ class World:
         folder = self._folder / f"life {len(self.lives)}"
         if self.lives and disk:
             shutil.copytree(self.now.folder, folder, ignore=shutil.ignore_patterns("LOCK"))
-        self.lives.append(Process(self.kafka, folder, self._patch))
+        self.lives.append(Process(self.kafka, folder, Disk(open=self._open), self.confirm_s))
         self.now.run(self.now.layer.learn([CHANGELOG, CHANGELOG_OF_SUMS]))
         self.now.join()
 
@@ -327,12 +346,9 @@ class World:
         if self.attempts[-1] == "crash":
             self.start()
 
-    def _open(self, path: str, options: RocksOptions) -> InterruptedRdict:
-        self._databases.append(InterruptedRdict(self.happens, path, options))
+    def _open(self, path: Path) -> InterruptedRdict:
+        self._databases.append(InterruptedRdict(self.happens, path))
         return self._databases[-1]
-
-    def _monotonic(self) -> float:
-        return time.monotonic() + self.kafka.waited_s
 
     def _found(self, committed: int, aborted: int) -> str:
         if self.kafka.open is not None:

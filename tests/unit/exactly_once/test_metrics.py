@@ -49,9 +49,9 @@ def a_layer() -> Layer:
     _apps.append(layer.app)
     layer.partitions = 8
     counts = layer.supervisor.counts.setdefault(3, Counts())
-    counts.committed(2, 7, 0.02)
-    counts.committed(1, 4, 30.0)
-    counts.committed(0, 0, 0.001)
+    counts.committed(2, 7, 0.02, time.time())
+    counts.committed(1, 4, 30.0, time.time())
+    counts.committed(0, 0, 0.001, time.time())
     counts.aborted(RecordRefused("too large"))
     counts.failed(TaskFenced("by another"))
     assigned = AssignedTask(3, frozenset(["events"]), Membership("g", 1, "m"), "running", counts=counts)
@@ -159,7 +159,7 @@ def test_no_series_holds_a_message_key() -> None:
 def test_two_layers_of_a_process_have_nothing_in_common() -> None:
     """No global registry."""
     one, other = Metrics(a_layer()), Metrics(a_layer())
-    one._layer.supervisor.counts[3].committed(1, 1, 0.1)  # noqa: SLF001
+    one._layer.supervisor.counts[3].committed(1, 1, 0.1, time.time())  # noqa: SLF001
     assert one.registry is not other.registry
     texts = [asyncio.run(metrics.text()).decode() for metrics in (one, other)]
     assert [True, False] == ['exactly_once_commits_total{partition="3"} 4.0' in text for text in texts]

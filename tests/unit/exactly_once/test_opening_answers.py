@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.scripted_worker import CHANGELOG, EVENTS, ScriptedCluster, World
 
-from faust_exactly_once import opening, recovery
+from faust_exactly_once import recovery
 from faust_exactly_once.clients import Clients
 from faust_exactly_once.cluster import TP, LogEnds
+from faust_exactly_once.environment import Environment
 from faust_exactly_once.errors import KafkaUnavailable
 from faust_exactly_once.options import Options
 from faust_exactly_once.recovery import Plan, Recovery, contradicts
@@ -57,21 +58,23 @@ class Lies:
 
 @pytest.fixture
 def lies(monkeypatch: pytest.MonkeyPatch) -> Lies:
-    """None at first; a lie of a moment is over long before it would be believed, also on a busy machine."""
-    monkeypatch.setattr(opening, "CONFIRM_S", 60.0)
+    """None at first."""
     return Lies(monkeypatch)
 
 
 @pytest.fixture
-def quickly(monkeypatch: pytest.MonkeyPatch, lies: Lies) -> None:
+def quickly(world: World) -> None:
     """What stays so is believed at once."""
-    monkeypatch.setattr(opening, "CONFIRM_S", 0.2)
+    world.confirm_s = 0.2
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lies: Lies) -> Iterator[World]:
-    """Three events are handled, committed, in the table."""
-    world = World(tmp_path, monkeypatch)
+    """Three events are handled, committed, in the table.
+
+    A lie of a moment is over long before it would be believed, also on a busy machine.
+    """
+    world = World(tmp_path, monkeypatch, confirm_s=60.0)
     for _ in range(3):
         world.kafka.append(EVENTS, b"key", marker=False)
     world.go_on()
@@ -296,7 +299,7 @@ def failing(code: int) -> Message:
 def recovery_of(*messages: Message) -> Recovery:
     """One whose changelog is read as these messages say."""
     reader: Any = Reader(*messages)
-    options = Options(client_config={}, clients=Clients(consumer=lambda _: reader))
+    options = Options(client_config={}, environment=Environment(Clients(consumer=lambda _: reader)))
     return Recovery(options, lambda _: None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import pytest
@@ -11,6 +12,7 @@ from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 from faust_exactly_once import Layer, Options, SetupRefused, transport
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.brokers import BrokerState
+from faust_exactly_once.environment import Environment
 from faust_exactly_once.layer import NO_CONTACT
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.transport import ConsumerThread
@@ -110,19 +112,17 @@ class Member:
 class Bench:
     """A layer with one running task whose clocks the test moves."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.app = App()
-        self.layer = Layer(self.app, Options(client_config={}))
+        self.now_s = 1_700_000_000.0
+        clock: Any = SimpleNamespace(monotonic=lambda: self.now_s, time=lambda: self.now_s)
+        self.layer = Layer(self.app, Options(client_config={}, environment=Environment(clock=clock)))
         self.member = Member()
         member: Any = self.member
         self.layer.state.member = member
         self.layer.assigned_tasks[0] = AssignedTask(
             0, frozenset(["payments"]), Membership("g", 1, "m"), "running"
         )
-        self.now_s = 1_700_000_000.0
-        for clocked in (self.layer.health.brokers, self.layer.connectivity, self.layer.health.lines):
-            monkeypatch.setattr(clocked, "_clock", lambda: self.now_s)
-        monkeypatch.setattr("faust_exactly_once.health.time.monotonic", lambda: self.now_s)
         self.look(1)
 
     def look(self, seconds: int) -> list[str]:
@@ -135,9 +135,9 @@ class Bench:
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench() -> Bench:
     """All brokers answer."""
-    return Bench(monkeypatch)
+    return Bench()
 
 
 def test_a_coordinator_that_moves_to_another_broker_is_not_kafka_gone(bench: Bench) -> None:

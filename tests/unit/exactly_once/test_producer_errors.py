@@ -1,11 +1,12 @@
 """What librdkafka's errors mean for the commit."""
 
-import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from faust_exactly_once.environment import Environment
 from faust_exactly_once.errors import (
     ExactlyOnceError,
     KafkaUnavailable,
@@ -94,14 +95,12 @@ def test_a_failed_delivery_names_its_record(code: int, expected: Expected) -> No
     assert "a record of 9 bytes for topic results: why" == str(found)
 
 
-def test_a_topic_that_a_broker_has_not_heard_of_is_refused_only_once_it_stays_so(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_topic_that_a_broker_has_not_heard_of_is_refused_only_once_it_stays_so() -> None:
     """Ten seconds of the same answer are a fact (docs/kafka-questions.md); one delivery begins anew."""
     now = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    clock: Any = SimpleNamespace(monotonic=lambda: now[0])
     message: Any = Message()
-    producer = ConfluentProducer(Options(client_config={}), "id")
+    producer = ConfluentProducer(Options(client_config={}, environment=Environment(clock=clock)), "id")
     unknown = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART, "why")
     found = []
     for seconds in (0.0, 5.0, 4.9, 0.1):

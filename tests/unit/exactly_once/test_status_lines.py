@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from typing import Any
 
 import pytest
@@ -73,7 +74,7 @@ class Bench:
         """The first event is committed."""
         unit = self.source.run.popleft()
         self.source.committed = unit.event.offset + 1
-        self.assigned.counts.committed(1, 3, 0.0125)
+        self.assigned.counts.committed(1, 3, 0.0125, time.time())
 
     def look(self, after_s: float = 0.0) -> list[tuple[int, dict[str, str]]]:
         """What is said at a look so many seconds later: levels with the fields."""

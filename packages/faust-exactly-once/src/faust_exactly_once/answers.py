@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from confluent_kafka import KafkaError
 
+from .environment import Clock
 from .errors import KafkaUnavailable
 
 T = TypeVar("T")
@@ -101,29 +102,32 @@ def pauses() -> Iterator[float]:
     return itertools.chain(PAUSES_S, itertools.repeat(PAUSES_S[-1]))
 
 
-def ask_again(question: Callable[[], T], within_s: float, say: Callable[[str], None] | None = None) -> T:
+def ask_again(
+    question: Callable[[], T], within_s: float, say: Callable[[str], None] | None = None, clock: Clock = time
+) -> T:
     """The answer; asked again while the question raises KafkaUnavailable.
 
     Args:
         question: one try, bounded by itself.
         within_s: after so many seconds no further try is begun.
         say: called with why there is no answer, at the second try in vain and every 5 s from then on.
+        clock: what the pauses go by.
 
     Raises:
         KafkaUnavailable: of the last try.
     """
-    began = time.monotonic()
+    began = clock.monotonic()
     said_at: float | None = None
     for tries, pause in enumerate(pauses(), start=1):
         try:
             return question()
         except KafkaUnavailable as exc:
-            now = time.monotonic()
+            now = clock.monotonic()
             if now + pause > began + within_s:
                 raise
             if say is not None and tries > 1 and (said_at is None or now >= said_at + SAY_EVERY_S):
                 said_at = now
                 left_s = began + within_s - now
                 say(f"no answer from Kafka yet ({exc}): asking again for up to {left_s:.0f} s")
-        time.sleep(pause)
+        clock.sleep(pause)
     raise AssertionError("pauses never end")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .counts import Counts
+from .environment import Clock
 from .membership import Membership
 from .recovery import Recovery
 from .source import Source
@@ -32,6 +33,7 @@ class AssignedTask:
     failure: BaseException | None = None
     counts: Counts = field(default_factory=Counts)
     stages_ms: dict[str, float] = field(default_factory=dict)
+    clock: Clock = time
     runs_since: float = 0.0
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     settled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -44,7 +46,7 @@ class AssignedTask:
     def runs(self) -> None:
         """The task is open: from here on its agents may be given events."""
         self.state, self.why = "running", ""
-        self.runs_since = time.monotonic()
+        self.runs_since = self.clock.monotonic()
         self.counts.opened += 1
         self.settled.set()
 
@@ -56,7 +58,7 @@ class AssignedTask:
     def gets_events(self) -> None:
         """The agents are given events: the last stage of an opening, if there was something to do."""
         if "first_events" not in self.stages_ms:
-            self.stages_ms["first_events"] = (time.monotonic() - self.runs_since) * 1e3
+            self.stages_ms["first_events"] = (self.clock.monotonic() - self.runs_since) * 1e3
 
     def sources(self) -> list[Source]:
         """The source partitions while the task is open."""

@@ -86,7 +86,7 @@ class Batch:
             event = self.events[self._at]
             self._at += 1
             if self._task.queues.admit(self._source, event, handler.run):
-                self._task.followers.add(handler)
+                self._task.followers[handler] = None
                 return True
         return False
 

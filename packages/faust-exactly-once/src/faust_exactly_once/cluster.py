@@ -28,7 +28,7 @@ from confluent_kafka.admin import (
 )
 
 from .answers import START_S, ask_again, is_offset, is_transient, unknown_topic
-from .clients import LIBRDKAFKA, Clients
+from .environment import REAL, Clock, Deadline, Environment
 from .errors import KafkaUnavailable, SetupRefused
 
 T = TypeVar("T")
@@ -83,11 +83,11 @@ class Cluster:
     """
 
     def __init__(
-        self, client_config: Mapping[str, Any], timeout_s: float, clients: Clients = LIBRDKAFKA
+        self, client_config: Mapping[str, Any], timeout_s: float, environment: Environment = REAL
     ) -> None:
         self._config = {**client_config, "log_level": 0}
         self._timeout_s = timeout_s
-        self._clients = clients
+        self._clients, self._clock = environment.clients, environment.clock
         self._client: AdminClient | None = None
         self._retired: deque[AdminClient | Consumer] = deque(maxlen=RETIRED)
         self._readers: dict[str, Consumer] = {}
@@ -143,7 +143,7 @@ class Cluster:
                 )
                 for spec, isolation in wanted
             ]  # fmt: skip
-            deadline = time.monotonic() + limit_s
+            deadline = Deadline(self._clock, limit_s)
             start, stable, high = (
                 {(tp.topic, tp.partition): found for tp, found in _answers(futures, deadline).items()}
                 for futures in asked
@@ -191,7 +191,7 @@ class Cluster:
         found: dict[str, TopicFacts] = {}
 
         def question(client: AdminClient, limit_s: float) -> None:
-            deadline = time.monotonic() + limit_s
+            deadline = Deadline(self._clock, limit_s)
             found.clear()
             found.update(_described(client, wanted, deadline))
             self._known.update(found)
@@ -236,7 +236,7 @@ class Cluster:
 
         def question(client: AdminClient, limit_s: float) -> None:
             futures = client.create_topics(list(topics), operation_timeout=limit_s, request_timeout=limit_s)
-            deadline = time.monotonic() + limit_s
+            deadline = Deadline(self._clock, limit_s)
             for name, future in futures.items():
                 _created(name, future, deadline)
 
@@ -257,10 +257,11 @@ class Cluster:
         *, within_s: float | None = None, say: Callable[[str], None] | None = None,
     ) -> T:  # fmt: skip
         """The answer; each try after one in vain has a fresh client, and longer than the one before."""
-        limit_s, began = self._timeout_s if within_s is None else within_s, time.monotonic()
+        limit_s = self._timeout_s if within_s is None else within_s
+        began = self._clock.monotonic()
 
         def one_try() -> T:
-            gone_s, asked = time.monotonic() - began, (client or self._admin)()
+            gone_s, asked = self._clock.monotonic() - began, (client or self._admin)()
             try:
                 return question(asked, min(limit_s - gone_s, max(limit_s * FIRST_TRY, 2 * gone_s)))
             except _NoAnswer as exc:
@@ -270,7 +271,7 @@ class Cluster:
                 self._retire(asked)
                 raise
 
-        return ask_again(one_try, limit_s, say)
+        return ask_again(one_try, limit_s, say, self._clock)
 
     def _reader(self, group: str) -> Consumer:
         if group not in self._readers:
@@ -314,23 +315,23 @@ def _answer(future: "Future[T]", limit_s: float) -> T:
         raise
 
 
-def _answers(futures: "Mapping[K, Future[T]]", deadline: float) -> dict[K, T]:
+def _answers(futures: "Mapping[K, Future[T]]", deadline: Deadline) -> dict[K, T]:
     """All answers; a topic that the broker does not know is one that it has not heard of yet."""
     try:
-        return {key: _answer(future, deadline - time.monotonic()) for key, future in futures.items()}
+        return {key: _answer(future, deadline.left_s()) for key, future in futures.items()}
     except KafkaException as exc:
         if unknown_topic(exc.args[0]):
             raise KafkaUnavailable(exc.args[0].str()) from exc
         raise
 
 
-def _described(client: AdminClient, names: list[str], deadline: float) -> dict[str, TopicFacts]:
+def _described(client: AdminClient, names: list[str], deadline: Deadline) -> dict[str, TopicFacts]:
     """The topics that the broker that is asked knows, with the settings that perhaps another one tells."""
     found: dict[str, Any] = {}
-    futures = client.describe_topics(TopicCollection(names), request_timeout=deadline - time.monotonic())
+    futures = client.describe_topics(TopicCollection(names), request_timeout=deadline.left_s())
     for name, future in futures.items():
         try:
-            found[name] = _answer(future, deadline - time.monotonic())
+            found[name] = _answer(future, deadline.left_s())
         except KafkaException as exc:
             if not unknown_topic(exc.args[0]):
                 raise
@@ -340,15 +341,15 @@ def _described(client: AdminClient, names: list[str], deadline: float) -> dict[s
     if not found:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in found]
-    limit_s = max(0.001, deadline - time.monotonic())
+    limit_s = max(0.001, deadline.left_s())
     configs = _answers(client.describe_configs(resources, request_timeout=limit_s), deadline)
     settings = {one.name: {key: str(entry.value) for key, entry in configs[one].items()} for one in resources}
     return {n: TopicFacts(str(d.topic_id), len(d.partitions), settings[n]) for n, d in found.items()}
 
 
-def _created(name: str, future: "Future[Any]", deadline: float) -> None:
+def _created(name: str, future: "Future[Any]", deadline: Deadline) -> None:
     try:
-        _answer(future, deadline - time.monotonic())
+        _answer(future, deadline.left_s())
     except KafkaException as exc:
         error = exc.args[0]
         if error.code() == KafkaError.INVALID_REPLICATION_FACTOR:
@@ -383,8 +384,9 @@ def _offset(partition: TopicPartition) -> tuple[int, str] | None:
 
 
 def wait_stable(
-    cluster: Cluster, partitions: Sequence[TP], say: Callable[[str], None], *, also: Sequence[TP] = ()
-) -> dict[TP, LogEnds]:
+    cluster: Cluster, partitions: Sequence[TP], say: Callable[[str], None], *, also: Sequence[TP] = (),
+    clock: Clock = time,
+) -> dict[TP, LogEnds]:  # fmt: skip
     """Log ends once nothing is pending: after the fence the last stable offset must be the high watermark.
 
     `also` are asked in the same round, pending or not.
@@ -392,7 +394,7 @@ def wait_stable(
     Raises:
         KafkaUnavailable: a foreign transaction hangs; its partition is named (point 8).
     """
-    deadline = time.monotonic() + HANGING_S
+    deadline = Deadline(clock, HANGING_S)
     said, said_at = "", 0.0
     while True:
         ends = cluster.log_ends([*partitions, *also])
@@ -400,9 +402,9 @@ def wait_stable(
         hanging = ", ".join(f"{topic}-{number} at {ends[topic, number].stable}" for topic, number in pending)
         if not hanging:
             return ends
-        if time.monotonic() > deadline:
+        if deadline.left_s() < 0:
             raise KafkaUnavailable(f"an open transaction of another producer blocks {hanging}")
-        if hanging != said or time.monotonic() > said_at + SAY_EVERY_S:
-            said, said_at = hanging, time.monotonic()
+        if hanging != said or clock.monotonic() > said_at + SAY_EVERY_S:
+            said, said_at = hanging, clock.monotonic()
             say(f"waiting for an open transaction on {hanging}")
-        time.sleep(0.05)
+        clock.sleep(0.05)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -44,6 +43,7 @@ class CommitLoop:
         self._owner = owner
         self._committer = committer
         self._executor = executor
+        self._clock = owner.options.environment.clock
         self._in_doubt = False
         self._most_units = owner.options.max_units_per_commit
         self._committing = asyncio.Lock()
@@ -78,16 +78,16 @@ class CommitLoop:
             batch = self._choose() if self._task.is_open and not self._in_doubt else None
             if batch is None:
                 return 0.0
-            started = time.monotonic()
+            started = self._clock.monotonic()
             self._in_doubt = True
             committed = await self._commit_or_narrow(batch)
             self._in_doubt = False
             if committed and self._task.is_open:
                 self._release(batch)
-            took = time.monotonic() - started
+            took = self._clock.monotonic() - started
         if committed:
             records = len(batch.records) + sum(len(changes) for changes in batch.changes.values())
-            self._task.counts.committed(len(batch.units), records, took)
+            self._task.counts.committed(len(batch.units), records, took, self._clock.time())
         moved = any(source.idle_position() is not None for source in self._task.sources.values())
         if moved or self._waits() or len(batch.units) >= self._owner.options.max_units_per_commit:
             self._task.wake.set()

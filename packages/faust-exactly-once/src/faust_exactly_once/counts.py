@@ -1,6 +1,5 @@
 """What became of a partition's commits and task epochs in this process, counted once a commit."""
 
-import time
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
@@ -45,15 +44,15 @@ class Counts:
     failures: Counter[str] = field(default_factory=Counter)
     last_failure: str = ""
 
-    def committed(self, units: int, records: int, took_s: float) -> None:
-        """Count a commit."""
+    def committed(self, units: int, records: int, took_s: float, at_s: float) -> None:
+        """Count a commit that took so long, and was over at `at_s`, seconds since the epoch."""
         self.commits += 1
         self.units += units
         self.records += records
         self.seconds += took_s
         self.in_bucket[bisect_left(BUCKETS_S, took_s)] += 1
         if units:
-            self.last_commit_at, self.last_commit_s = time.time(), took_s
+            self.last_commit_at, self.last_commit_s = at_s, took_s
             self.last_commit_units, self.last_commit_records = units, records
 
     def aborted(self, exc: BaseException) -> None:

@@ -1,7 +1,5 @@
 """Whether Kafka answers, as a whole and broker by broker; what is said of it in the log."""
 
-import time
-
 from .connectivity import MOVES_S, Brokers, Connectivity
 from .operator_log import KafkaLines, log_broker_changes
 from .state import State
@@ -13,10 +11,12 @@ class Health:
     """Looks at Kafka about once a second."""
 
     def __init__(self, state: State) -> None:
-        self.connectivity = Connectivity(self._kafka_answers)
-        self.brokers = Brokers()
+        options = state.options
+        self._clock = options.environment.clock
+        self.connectivity = Connectivity(self._kafka_answers, self._clock.time)
+        self.brokers = Brokers(self._clock.time)
         self.lines = KafkaLines(
-            self.connectivity, state.options.held_back_lines, event_word=state.options.event_word
+            self.connectivity, options.held_back_lines, self._clock.time, options.event_word
         )
         self._state = state
         self._contact_lost_at: float | None = None
@@ -24,7 +24,7 @@ class Health:
     def look(self) -> None:
         """Look whether Kafka and each of its brokers answer, say what has changed; about once a second."""
         changes = self.brokers.look({} if self._state.member is None else self._state.member.brokers())
-        lost_at = time.monotonic() if self._contact_lost_at is None else self._contact_lost_at
+        lost_at = self._clock.monotonic() if self._contact_lost_at is None else self._contact_lost_at
         self._contact_lost_at = None if self._state.has_contact() else lost_at
         self.lines.say(self.connectivity.look())
         if self.brokers.several():  # of a single one the lines about Kafka say it all
@@ -32,7 +32,7 @@ class Health:
 
     def coordinator_moves(self) -> bool:
         """True while other brokers answer, and the group's coordinator is not known for a short time only."""
-        lost_s = 0.0 if self._contact_lost_at is None else time.monotonic() - self._contact_lost_at
+        lost_s = 0.0 if self._contact_lost_at is None else self._clock.monotonic() - self._contact_lost_at
         return self.brokers.several() and self.brokers.any_answers() and lost_s < MOVES_S
 
     def _kafka_answers(self) -> bool:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from .assigned_task import AssignedTask
 from .cluster import Cluster, TopicFacts
@@ -18,6 +17,7 @@ from .state import State
 from .supervisor import Supervisor
 from .watch import Watch
 
+ATTRIBUTE = "exactly_once_layer"  # of the app: the two live as long as each other
 NO_CONTACT = {"state": "blocked", "why": "the broker that coordinates the group does not answer"}
 
 
@@ -34,20 +34,18 @@ class Layer(CommittedState):
         watch: says how each task is.
     """
 
-    _of_app: "WeakKeyDictionary[Any, Layer]" = WeakKeyDictionary()
-
     def __init__(self, app: Any, options: Options) -> None:
         self.app = app
         self.options = options
         self.state = State(options)
         super().__init__(self.state)
-        self.cluster = Cluster(options.client_config, options.request_timeout_s, options.clients)
+        self.cluster = Cluster(options.client_config, options.request_timeout_s, options.environment)
         self.health = Health(self.state)
         self.dispatcher = Dispatcher(self.state)
         self._opening = Opening(app, options, self.cluster, self.state)
         self.supervisor = Supervisor(app, self.state, self._opening)
         self.watch = Watch(self)
-        Layer._of_app[app] = self
+        setattr(app, ATTRIBUTE, self)
 
     @classmethod
     def of(cls, app: Any) -> "Layer":
@@ -56,10 +54,10 @@ class Layer(CommittedState):
         Raises:
             SetupRefused: if `install` was not called for it.
         """
-        try:
-            return cls._of_app[app]
-        except KeyError:
-            raise SetupRefused("call exactly_once.install(app, options) right after making the app") from None
+        found = getattr(app, ATTRIBUTE, None)
+        if not isinstance(found, Layer):
+            raise SetupRefused("call exactly_once.install(app, options) right after making the app")
+        return found
 
     @property
     def assigned_tasks(self) -> dict[int, AssignedTask]:

@@ -2,16 +2,15 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from .answers import CONFIRM_S, START_S, ask_again, pauses
+from .answers import START_S, ask_again, pauses
 from .assigned_task import AssignedTask
 from .cluster import TP, Cluster, LogEnds, TopicFacts, wait_stable
 from .commit import Committer
+from .environment import Deadline
 from .errors import KafkaUnavailable, OffsetsMissing
 from .group import GroupMember
 from .offset_metadata import changelog_tag, is_of_offset, make_metadata, read_reached, read_sources
@@ -60,14 +59,19 @@ class Opening:
         self._owner = owner
         self._cluster_id = ""
         self._epochs = 0
-        self._commits = ThreadPoolExecutor(COMMIT_THREADS, thread_name_prefix="commit")
-        self._openings = ThreadPoolExecutor(OPENING_THREADS, thread_name_prefix="opening")
+        self._environment = options.environment
+        self._clock = options.environment.clock
+        self._commits = self._environment.threads.pool(COMMIT_THREADS, "commit")
+        self._openings = self._environment.threads.pool(OPENING_THREADS, "opening")
 
     async def learn(self, topics: Iterable[str]) -> None:
         """Read ids, partition counts, limits of the topics, once before the first assignment."""
         names = list(topics)
-        self.facts.update(await asyncio.to_thread(_at_start, lambda: self._cluster.topics(names)))
-        self._cluster_id = await asyncio.to_thread(_at_start, self._cluster.id)
+        self.facts.update(await asyncio.to_thread(self._at_start, lambda: self._cluster.topics(names)))
+        self._cluster_id = await asyncio.to_thread(self._at_start, self._cluster.id)
+
+    def _at_start(self, question: Callable[[], T]) -> T:
+        return ask_again(question, START_S, lambda text: logger.warning("%s", text), self._clock)
 
     def stop(self) -> None:
         """End the threads; what still runs in one ends by its own time-out."""
@@ -76,17 +80,15 @@ class Opening:
 
     async def open(self, assigned: AssignedTask, member: GroupMember | None) -> None:
         """Open a task epoch: fence, read offsets, recover, seek; in this order (points 6 to 8)."""
-        started = time.monotonic()
+        started = self._clock.monotonic()
         assigned.state = "fencing"
         producer = ConfluentProducer(self._options, f"{self._app.conf.id}-{GROUP}-{assigned.partition}")
         if member is not None:
             producer.coordinator = member.coordinator
-        stores = TaskStores(
-            {name: PartitionStore(self._path(name, assigned.partition)) for name in self._app.tables}
-        )
+        stores = self._stores(assigned.partition)
         try:
             await self._in_thread(self._fence, producer)
-            fenced = time.monotonic()
+            fenced = self._clock.monotonic()
             assigned.state = "recovering"
             sources = await self._in_thread(self._recover, assigned, producer, stores)
             if assigned.revoked:
@@ -103,12 +105,17 @@ class Opening:
                 assigned.membership, assigned.task.epoch,
             )
         await self._in_thread(lambda: self._options.probe("after_seek"))
-        assigned.opened_in((fenced - started) * 1e3, (time.monotonic() - fenced) * 1e3)
+        assigned.opened_in((fenced - started) * 1e3, (self._clock.monotonic() - fenced) * 1e3)
         logger.info(
             "task %d runs: fenced in %.0f ms, recovered %d records in %.0f ms, from %s", assigned.partition,
             assigned.stages_ms["fence"], assigned.recovery.done if assigned.recovery else 0,
             assigned.stages_ms["recover"], offsets, extra={"task": assigned.partition},
         )  # fmt: skip
+
+    def _stores(self, partition: int) -> TaskStores:
+        paths = {name: self._path(name, partition) for name in self._app.tables}
+        stores = {name: PartitionStore(path, self._environment) for name, path in paths.items()}
+        return TaskStores(stores, self._environment.threads)
 
     def _new_task(
         self, assigned: AssignedTask, producer: ConfluentProducer, stores: TaskStores,
@@ -166,7 +173,7 @@ class Opening:
         offsets = self._cluster.committed_with_metadata(self._app.conf.id, sources)
         self._options.probe("after_offsets")
         committed = {tp: None if at is None else at[0] for tp, at in offsets.items()}
-        ends = wait_stable(self._cluster, changelogs, say, also=sources)
+        ends = wait_stable(self._cluster, changelogs, say, also=sources, clock=self._clock)
         self._options.probe("after_log_ends")
         reached = self._reached(changelogs, offsets)
         self._refuse_a_lagging_leader(changelogs, ends, reached)
@@ -232,9 +239,9 @@ class Opening:
         A leader or coordinator of just now may know less than the one before it; only a fact may stop a task
         for an operator.
         """
-        since, said = time.monotonic(), False
+        confirmed, said = Deadline(self._clock, self._options.confirm_s), False
         for pause in pauses():
-            late = assigned.revoked or time.monotonic() > since + CONFIRM_S
+            late = assigned.revoked or confirmed.left_s() < 0
             try:
                 found = look()
                 if not found.stale or late:
@@ -248,7 +255,7 @@ class Opening:
                 say(f"asking Kafka again{why}")
             said = True
             self._cluster.start_afresh()
-            time.sleep(pause)
+            self._clock.sleep(pause)
         raise AssertionError("pauses never end")
 
     def _confirmed_plans(
@@ -256,11 +263,11 @@ class Opening:
         ends: Mapping[TP, LogEnds], say: Callable[[str], None],
     ) -> list[Plan]:  # fmt: skip
         """What is to be read; that a changelog is not its database's is believed after 5 s."""
-        since, said = time.monotonic(), False
+        confirmed, said = Deadline(self._clock, self._options.confirm_s), False
         for pause in pauses():
             plans = self._plans(stores, changelogs, ends)
             contradicted = [item.changelog for item in plans if contradicts(item)]
-            if not contradicted or assigned.revoked or time.monotonic() > since + CONFIRM_S:
+            if not contradicted or assigned.revoked or confirmed.left_s() < 0:
                 return plans
             if not said:
                 say(
@@ -269,8 +276,9 @@ class Opening:
                 )
             said = True
             self._cluster.start_afresh()
-            time.sleep(pause)
-            ends = {**ends, **wait_stable(self._cluster, contradicted, say)}
+            self._clock.sleep(pause)
+            now = wait_stable(self._cluster, contradicted, say, clock=self._clock)
+            ends = {**ends, **now}
         raise AssertionError("pauses never end")
 
     def _begin_at(self, assigned: AssignedTask, producer: ConfluentProducer, found: Found) -> None:
@@ -297,14 +305,11 @@ class Opening:
         return str(self._app.tables[table].changelog_topic_name)
 
     def _path(self, table: str, partition: int) -> Path:
-        return Path(self._app.tables[table].data.path(partition))
+        path: Path = self._app.tables[table].data.path(partition)
+        return path
 
     def _in_thread(self, call: Callable[..., Any], *args: Any) -> Awaitable[Any]:
         return asyncio.get_running_loop().run_in_executor(self._openings, call, *args)
-
-
-def _at_start(question: Callable[[], T]) -> T:
-    return ask_again(question, START_S, lambda text: logger.warning("%s", text))
 
 
 def _close(producer: ConfluentProducer, stores: TaskStores) -> None:

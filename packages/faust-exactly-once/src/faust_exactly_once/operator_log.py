@@ -7,6 +7,7 @@ from typing import Final
 
 from .assigned_task import AssignedTask
 from .connectivity import BrokerChange, Change, Connectivity
+from .environment import Clock
 
 logger = logging.getLogger(__package__)
 
@@ -27,16 +28,17 @@ def ranges(partitions: Iterable[int]) -> str:
 class AssignmentLines:
     """Says what each rebalance has changed, and when the worker is ready after it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = time) -> None:
+        self._clock = clock
         self._has: frozenset[int] = frozenset()
-        self._since = time.monotonic()
+        self._since = self._clock.monotonic()
         self._was_ready = False
 
     def changed(self, has: Collection[int]) -> None:
         """A rebalance is over; `has` are the partitions of this worker from now on."""
         gained, lost = set(has) - self._has, self._has - set(has)
         if self._was_ready:
-            self._since = time.monotonic()
+            self._since = self._clock.monotonic()
         self._has = frozenset(has)
         logger.info(
             "partitions gained: %s; lost: %s; now here: %s", ranges(gained), ranges(lost), ranges(has),
@@ -45,7 +47,7 @@ class AssignmentLines:
 
     def settled(self, assigned_tasks: Collection[AssignedTask], of: int) -> None:
         """Every task of this worker runs, or is known to be blocked; `of` tasks there are in all."""
-        took_s = time.monotonic() - self._since
+        took_s = self._clock.monotonic() - self._since
         blocked = [assigned.partition for assigned in assigned_tasks if assigned.state != "running"]
         runs = [assigned.partition for assigned in assigned_tasks if assigned.state == "running"]
         since = "after the rebalance" if self._was_ready else "after the start"

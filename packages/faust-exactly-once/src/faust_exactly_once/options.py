@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import InitVar, dataclass, field
 from typing import Any
 
-from .clients import LIBRDKAFKA, Clients
+from .answers import CONFIRM_S
+from .environment import REAL, Environment
 
 SCHEME = "exactly-once"
 
@@ -40,6 +41,8 @@ class Options:
         handler_tries: how often a raising handler is run before `on_handler_failure` decides (point 9e).
         transaction_timeout_ms: after this the broker aborts a transaction nobody ends.
         request_timeout_s: bound of one blocking call to the broker.
+        confirm_s: how long Kafka's answer must stay so before it stops a task for an operator, or has a
+            database rebuilt.
         on_handler_failure: called with (event, exception) inside the emptied unit after the last try;
             returning acknowledges the event with what it sent; raising stops the worker.
         session_advice: what an operator can do if the broker refuses the session time-out.
@@ -59,7 +62,7 @@ class Options:
         group_advice: what an operator can do while members of another format are in the group.
         owns_process: the worker is alone in its process: the garbage collector looks seldom, and the exit
             waits only 2 s for threads that wait for Kafka. False: both are left as they are.
-        clients: how Kafka's clients are made; a simulation gives its own.
+        environment: Kafka's clients, clock, threads, disk; a simulation gives its own.
         probe: called with the name of each point of an opening or a commit, in the thread that does it.
         tell_committed, gap_alarm_s: what `on_committed` and `head_of_line_alarm_s` were called before 0.1.
     """
@@ -75,6 +78,7 @@ class Options:
     handler_tries: int = 3
     transaction_timeout_ms: int = 15_000
     request_timeout_s: float = 10.0
+    confirm_s: float = CONFIRM_S
     max_record_bytes: int = 4 * 1024 * 1024
     on_handler_failure: Callable[[Any, Exception], Awaitable[None]] | None = None
     session_advice: str = "choose another session_timeout_s"
@@ -90,7 +94,7 @@ class Options:
     group_format: int = 1
     group_advice: str = "stop all workers of the other release first"
     owns_process: bool = True
-    clients: Clients = LIBRDKAFKA
+    environment: Environment = REAL
     probe: Callable[[str], None] = field(default=no_probe)
     tell_committed: InitVar[Callable[[Any, tuple[Any, ...]], None] | None] = None
     gap_alarm_s: InitVar[float | None] = None

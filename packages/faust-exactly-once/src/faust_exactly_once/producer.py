@@ -1,17 +1,15 @@
 """The transactional producer of one task, with librdkafka's errors mapped to what the catcher does."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from .answers import UNKNOWN_TOPIC_S, unknown_topic
+from .environment import Deadline, Environment
 from .errors import (
     ExactlyOnceError,
     KafkaUnavailable,
@@ -144,13 +142,14 @@ class ConfluentProducer:
         self._fenced = ""  # how that was learned
         self.timeout_s = options.request_timeout_s
         self._config = _config(options, transactional_id)
-        self._clients = options.clients
+        self._environment = options.environment
+        self._clock = options.environment.clock
         self._producer: Producer | None = None
         self._deliveries = Deliveries()
 
     def init_transactions(self) -> None:
         """Fence earlier producers of the id, ending their transaction (InitProducerId)."""
-        self._producer, self._fenced = self._clients.producer(self._config), ""
+        self._producer, self._fenced = self._environment.clients.producer(self._config), ""
         with self._mapped_errors(KafkaUnavailable):
             # a connection first: without one librdkafka looks for the coordinator again only after 500 ms
             self._producer.list_topics(timeout=self.timeout_s)
@@ -226,8 +225,8 @@ class ConfluentProducer:
         # librdkafka forgets the time-out while the group's coordinator is away (its issue 5456), and waits
         # for the broker that it knows as such, wherever that has moved: the member knows better
         before = self.coordinator() if self._last_coordinator is None else self._last_coordinator
-        moved = CoordinatorMoved(before, self.coordinator)
-        _bounded(add_offsets, self.timeout_s + ADD_OFFSETS_EXTRA_S, moved)
+        moved = CoordinatorMoved(before, self.coordinator, self._clock.monotonic)
+        _bounded(add_offsets, self.timeout_s + ADD_OFFSETS_EXTRA_S, moved, self._environment)
         self._last_coordinator = self.coordinator()
 
     def commit_transaction(self) -> None:
@@ -358,13 +357,13 @@ class ConfluentProducer:
         """Refused for good; a topic that a broker does not know only once it has stayed unknown."""
         if not unknown_topic(error):
             return RecordRefused(where)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         for_good = now - self._unknown_since.setdefault(topic, now) >= UNKNOWN_TOPIC_S
         return RecordRefused(where) if for_good else TopicUnknown(where)
 
     def _until_done(self, call: Callable[[], None]) -> None:
         """Run a transactional call, resuming it while librdkafka says it may be resumed."""
-        deadline = time.monotonic() + self.timeout_s
+        deadline = Deadline(self._clock, self.timeout_s)
         with self._mapped_errors(OutcomeUnknown):
             while True:
                 try:
@@ -376,7 +375,7 @@ class ConfluentProducer:
                             if error.code() not in FENCED:  # whoever fenced it has aborted the transaction
                                 self.abort_transaction()
                             raise
-                    if not error.retriable() or time.monotonic() > deadline:
+                    if not error.retriable() or deadline.left_s() < 0:
                         raise
 
 
@@ -458,13 +457,15 @@ class CoordinatorMoved:
         return f"the group's coordinator is broker {now} now, the commit waits for broker {self._before}"
 
 
-def _bounded(call: Callable[[], None], limit_s: float, moved: CoordinatorMoved) -> None:
+def _bounded(
+    call: Callable[[], None], limit_s: float, moved: CoordinatorMoved, environment: Environment
+) -> None:
     """Run a call in a thread of its own; one that never returns keeps that thread with its producer.
 
     Raises:
         OutcomeUnknown: it did not return in time, or waits in vain. Whatever `call` raises.
     """
-    ended: Future[None] = Future()
+    ended = environment.threads.future()
 
     def run() -> None:
         try:
@@ -473,14 +474,14 @@ def _bounded(call: Callable[[], None], limit_s: float, moved: CoordinatorMoved) 
         except BaseException as exc:
             ended.set_exception(exc)
 
-    # a daemon: it must not hold up the exit
-    threading.Thread(target=run, name="add-offsets", daemon=True).start()
-    deadline = time.monotonic() + limit_s
+    environment.threads.start(run, "add-offsets")
+    deadline = Deadline(environment.clock, limit_s)
     while True:
-        left_s = deadline - time.monotonic()
+        left_s = deadline.left_s()
         try:
-            return ended.result(max(0.0, min(LOOK_S, left_s)))
-        except FutureTimeout:
+            ended.result(max(0.0, min(LOOK_S, left_s)))
+            return
+        except TimeoutError:
             if ended.done():
                 raise  # the call's own
             in_vain = moved.in_vain()

@@ -1,7 +1,6 @@
 """Bringing a task's databases to the last stable offset of their changelogs."""
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +77,8 @@ class Recovery:
 
     def __init__(self, options: Options, say: Callable[[str], None]) -> None:
         self._options = options
+        self._environment = options.environment
+        self._clock = options.environment.clock
         self._say = say
         self.done = 0
         self.total = 0
@@ -102,10 +103,10 @@ class Recovery:
             KafkaUnavailable: not read to the end within 30 s.
         """
         left = {log for log, ends in changelogs.items() if ends.start < ends.stable}
-        reader = self._options.clients.consumer(self._reader_config())
+        reader = self._environment.clients.consumer(self._reader_config())
         try:
             reader.assign([TopicPartition(*log, changelogs[log].start) for log in left])
-            deadline = time.monotonic() + STALL_S
+            deadline = self._clock.monotonic() + STALL_S
             while left:
                 message = reader.poll(0.2)
                 error = None if message is None else message.error()
@@ -115,14 +116,14 @@ class Recovery:
                     log = message.topic() or "", message.partition() or 0
                     if (message.offset() or 0) >= changelogs[log].stable:  # else of a leader that lags
                         left.discard(log)
-                elif time.monotonic() > deadline:
+                elif self._clock.monotonic() > deadline:
                     raise KafkaUnavailable(f"{sorted(left)} was not read to its end in {STALL_S:.0f} s")
         finally:
             reader.close()
         return False
 
     def _prepare(self, item: Plan) -> None:
-        reason = why_not_a_prefix(item, int(time.time() * 1000))
+        reason = why_not_a_prefix(item, int(self._clock.time() * 1000))
         if reason is not None:
             if reason != NO_STATE:
                 self._say(f"table {item.table} partition {item.changelog[1]} is rebuilt from empty: {reason}")
@@ -131,18 +132,18 @@ class Recovery:
 
     def _read(self, behind: list[Plan], cancelled: Callable[[], bool]) -> None:
         by_topic = {item.changelog[0]: item for item in behind}
-        reader = self._options.clients.consumer(self._reader_config())
+        reader = self._environment.clients.consumer(self._reader_config())
         try:
             reader.assign([TopicPartition(*item.changelog, _first_offset(item)) for item in behind])
-            last_progress = said_at = time.monotonic()
+            last_progress = said_at = self._clock.monotonic()
             while by_topic and not cancelled():
                 if self._apply(reader.consume(CHUNK, 0.02), by_topic):
-                    last_progress = time.monotonic()
+                    last_progress = self._clock.monotonic()
                     self._options.probe("during_recovery")
                     if last_progress - said_at >= PROGRESS_EVERY_S:
                         said_at = last_progress
                         self._log_progress(behind[0].changelog[1])
-                elif time.monotonic() - last_progress > STALL_S:
+                elif self._clock.monotonic() - last_progress > STALL_S:
                     raise KafkaUnavailable(f"no changelog record of {sorted(by_topic)} for {STALL_S:.0f} s")
         finally:
             reader.close()

@@ -2,21 +2,20 @@
 
 import logging
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain, islice, takewhile
 from pathlib import Path
-from threading import Lock
 from typing import Any, cast
 from weakref import WeakSet
 
 import orjson
 from faust.stores.base import Store as FaustStore
-from rocksdict import AccessType, Rdict, WriteBatch
+from rocksdict import AccessType, Rdict
 from rocksdict import Options as RocksOptions
 
 from .commit import Changes
+from .environment import REAL, Environment, Threads
 from .errors import StoreFailed, StoreInUse
 
 logger = logging.getLogger(__name__)
@@ -53,8 +52,9 @@ class PartitionStore:
     process. After a power cut RocksDB comes back with an earlier prefix, which recovery tops up.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, environment: Environment = REAL) -> None:
         self.path = path
+        self._disk, self._clock = environment.disk, environment.clock
         self.identity: Identity | None = None
         self.reached = Reached(0, 0)
         self._db: Rdict | None = None
@@ -73,11 +73,11 @@ class PartitionStore:
         reason = NO_STATE if not self.path.exists() else None
         if self._mark.exists():
             reason = "damaged files (found while running)"
-            shutil.rmtree(self.path, ignore_errors=True)
+            self._disk.remove(self.path)
             self._mark.unlink()
         is_new = not self.path.exists()
         try:
-            self._db = _open(self.path)
+            self._db = self._disk.open(self.path)
             self._read_meta()
             self._is_new = is_new
         except Exception as exc:
@@ -90,8 +90,8 @@ class PartitionStore:
         if self._is_new:
             return
         self.close()
-        shutil.rmtree(self.path, ignore_errors=True)
-        self._db, self._is_new = _open(self.path), True
+        self._disk.remove(self.path)
+        self._db, self._is_new = self._disk.open(self.path), True
         self.identity, self.reached = None, Reached(0, 0)
 
     def adopt(self, identity: Identity) -> None:
@@ -114,14 +114,14 @@ class PartitionStore:
 
     def apply(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
         """Write values and the changelog offset they reach in one WriteBatch."""
-        self._write(changes, Reached(position, int(time.time() * 1000)))
+        self._write(changes, Reached(position, int(self._clock.time() * 1000)))
 
     def top_up(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
         """Write a part of what is missing: the content stays as old as it was, deletions may be unread."""
         self._write(changes, Reached(position, self.reached.at_ms))
 
     def _write(self, changes: Mapping[bytes, bytes | None], reached: Reached) -> None:
-        batch = WriteBatch(raw_mode=True)
+        batch = self._disk.batch()
         for key, value in changes.items():
             if value is None:
                 batch.delete(key)
@@ -209,16 +209,6 @@ class PartitionStore:
         return self._db
 
 
-def _open(path: Path) -> Rdict:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    options = RocksOptions(raw_mode=True)
-    options.create_if_missing(True)
-    options.set_write_buffer_size(4 * 1024 * 1024)  # times tables times partitions
-    options.set_max_open_files(256)
-    options.set_keep_log_file_num(2)
-    return Rdict(str(path), options)
-
-
 def read_database(path: Path) -> tuple[int, dict[bytes, bytes]]:
     """The changelog offset that a database on disk has reached, and its keys and values; changes nothing.
 
@@ -278,8 +268,8 @@ class View:
     rocksdict's own `Snapshot` do not.)
     """
 
-    def __init__(self, walks: Mapping[str, Walk]) -> None:
-        self._lock = Lock()
+    def __init__(self, walks: Mapping[str, Walk], threads: Threads = REAL.threads) -> None:
+        self._lock = threads.lock()
         self._walks: Mapping[str, Walk] | None = walks
 
     def take(self, table: str, most: int) -> list[tuple[bytes, bytes]]:
@@ -302,9 +292,10 @@ class View:
 class TaskStores:
     """The databases of one task, one per table; writes stop once the epoch is over."""
 
-    def __init__(self, stores: Mapping[str, PartitionStore]) -> None:
+    def __init__(self, stores: Mapping[str, PartitionStore], threads: Threads = REAL.threads) -> None:
         self.tables = stores
-        self._lock = Lock()
+        self._threads = threads
+        self._lock = threads.lock()
         self._open = True
         self._views: WeakSet[View] = WeakSet()
 
@@ -332,7 +323,7 @@ class TaskStores:
         with self._lock:
             if not self._open:
                 raise StoreFailed("the task has been stopped")
-            view = View({table: Walk(self.tables[table]) for table in tables})
+            view = View({table: Walk(self.tables[table]) for table in tables}, self._threads)
             self._views.add(view)
             return view
 

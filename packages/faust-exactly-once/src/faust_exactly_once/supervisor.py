@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -44,14 +43,15 @@ class Supervisor:
         self._app = app
         self._state = state
         self._opening = opening
-        self._assignment_lines = AssignmentLines()
+        self._clock = state.options.environment.clock
+        self._assignment_lines = AssignmentLines(self._clock)
         self._owners: set[asyncio.Task[None]] = set()
         self._ready_waiters: set[asyncio.Task[None]] = set()
         self._leaving: dict[int, AssignedTask] = {}
 
     async def assigned(self, partitions: Mapping[int, frozenset[str]], membership: Membership) -> None:
         """Open a new epoch of each assigned task, retained ones included (point 7)."""
-        stages = self.rebalances.assigned(time.monotonic())
+        stages = self.rebalances.assigned(self._clock.monotonic())
         logger.info(
             "rebalance %d: generation %d, tasks %s, stages in ms %s", self.rebalances.total,
             membership.generation, sorted(partitions), {name: round(ms) for name, ms in stages.items()},
@@ -59,7 +59,9 @@ class Supervisor:
         for partition, topics in partitions.items():
             before = self._state.assigned_tasks.get(partition) or self._leaving.pop(partition, None)
             counts = self.counts.setdefault(partition, Counts())
-            assigned = AssignedTask(partition, topics, membership, counts=counts, stages_ms=dict(stages))
+            assigned = AssignedTask(
+                partition, topics, membership, counts=counts, stages_ms=dict(stages), clock=self._clock
+            )
             self._state.assigned_tasks[partition] = assigned
             owner = asyncio.get_running_loop().create_task(self._own(assigned, before))
             self._owners.add(owner)
@@ -84,7 +86,7 @@ class Supervisor:
 
     async def revoke(self) -> None:
         """End every epoch: grace, last commit, cancel (point 7); bounded."""
-        self.rebalances.revoking(time.monotonic())
+        self.rebalances.revoking(self._clock.monotonic())
         ending = [assigned for assigned in self._state.assigned_tasks.values() if not assigned.revoked]
         for assigned in ending:
             assigned.revoked = True
@@ -96,7 +98,7 @@ class Supervisor:
         for assigned in ending:
             assigned.changed.set()
             assigned.settled.set()
-        self.rebalances.revoked(time.monotonic())
+        self.rebalances.revoked(self._clock.monotonic())
         for failure in failures:
             if isinstance(failure, BaseException):
                 logger.error("stopping a task failed", exc_info=failure)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from typing import Protocol
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from .commit import Committer
 from .commit_loop import CommitLoop
@@ -37,7 +37,7 @@ class Task:
         self.uncommitted: dict[TableKey, Change] = {}
         self.is_open = True
         self.counts = counts or Counts()
-        self.followers: WeakSet[Follower] = WeakSet()
+        self.followers: WeakKeyDictionary[Follower, None] = WeakKeyDictionary()  # in their order
         self.accepting = True  # False once the epoch ends: batches of it are dropped
         self.wake = asyncio.Event()
         self.queues = KeyQueues(self, owner)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -61,9 +60,10 @@ class Watched(Protocol):
 class Watch:
     """Writes one line per task when there is something to say; looks only, so nothing waits for it."""
 
-    def __init__(self, layer: Watched, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, layer: Watched, clock: Callable[[], float] | None = None) -> None:
         self._layer = layer
-        self._clock = clock
+        self._clock = clock or layer.options.environment.clock.monotonic
+        self._wall_clock = layer.options.environment.clock.time
         self._partitions: dict[int, Partition] = {}
 
     async def run(self) -> None:
@@ -126,7 +126,8 @@ class Watch:
         return level, self._text(status, blocker, alarm)
 
     def _text(self, status: Status, blocker: Blocker | None, alarm: str) -> str:
-        return line(status, blocker, alarm, self._clock(), time.time(), self._layer.options.key_text)
+        key_text = self._layer.options.key_text
+        return line(status, blocker, alarm, self._clock(), self._wall_clock(), key_text)
 
     def _of(self, number: int) -> Partition:
         if number not in self._partitions:

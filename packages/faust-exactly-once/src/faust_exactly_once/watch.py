@@ -96,7 +96,7 @@ class Watch:
         """The lines that are to be said now."""
         found: list[Line] = []
         if self._layer.health.connectivity.lost_ms is not None:
-            return found  # Kafka is away: one line says it for all tasks (speaking.py)
+            return found  # Kafka is away: one line says it for all tasks (operator_log.py)
         every = self._layer.status()
         for status in every:
             found += self._lines(self._of(status["partition"]), status)

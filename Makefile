@@ -26,7 +26,7 @@ up: install ## the same system, left running until Ctrl-C; what dies is started 
 	$(BIN)/python -m showcase up
 
 unit: install ## the tests that need neither Java nor a broker, in a minute and a half
-	$(BIN)/python -m pytest $(CI_RUN) $(SIDE_BY_SIDE) tests/unit tests/simulation
+	$(BIN)/python -m pytest $(CI_RUN) $(SIDE_BY_SIDE) tests/unit packages/faust-exactly-once/tests
 
 test: lint ## set up, lint, then the tests of a CI run, against a real Kafka (docs/testing.md)
 	$(BIN)/python -m pytest $(CI_RUN) $(SIDE_BY_SIDE)

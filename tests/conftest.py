@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
 
-NEEDS_NO_SYSTEM = ("unit", "simulation", "gateways")
+NEEDS_NO_SYSTEM = ("unit", "faust-exactly-once", "gateways")
 """Folders that come last: small pieces fill the time that the long ones leave."""
 TOGETHER = {
     "tests/cluster/": "cluster",  # share `cluster`: four processes, two gigabytes
@@ -67,7 +67,7 @@ def _file(nodeid: str) -> str:
 
 
 def _folder(item: pytest.Item) -> str:
-    """`unit` of tests/unit/reconciliation/test_matching.py."""
+    """`unit` of tests/unit/reconciliation/test_matching.py, `faust-exactly-once` of the layer's."""
     return item.nodeid.split("/")[1]
 
 

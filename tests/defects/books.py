@@ -18,7 +18,7 @@ from defects.inside import Plain
 from defects.kit import Trouble
 from faust.transport.drivers.aiokafka import Consumer
 from faust.types import TP, ConsumerMessage
-from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
+from layer_kit.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
 
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.commit import Committer

@@ -1,6 +1,6 @@
 """The cells of the failure matrix that a real broker can be made to show: real errors, mapped to the layer's.
 
-What the worker makes of them stands in `tests/unit/exactly_once/test_failure_matrix.py`.
+What the worker makes of them stands in `packages/faust-exactly-once/tests/unit/test_failure_matrix.py`.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from typing import Any
 
 import orjson
 import pytest
-from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
-from support.virtual_time import Inline, VirtualTimeLoop
+from layer_kit.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
+from layer_kit.virtual_time import Inline, VirtualTimeLoop
 
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.commit import Committer

@@ -38,8 +38,8 @@ WORD: Final = re.compile(r"[A-Za-z][\w-]*")
 def sources(root: Path = ROOT) -> Iterator[ast.Module]:
     """The modules of the product."""
     for path in sorted(root.rglob("*.py")):
-        first, *_ = path.relative_to(root).parts
-        if first not in NO_PRODUCT and not first.startswith("."):
+        first, *more = path.relative_to(root).parts
+        if first not in NO_PRODUCT and not first.startswith(".") and "tests" not in more:
             yield ast.parse(path.read_text(encoding="utf-8"))
 
 

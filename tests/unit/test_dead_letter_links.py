@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from layer_kit.memory_kafka import Record
 from support.asked_gateway import AskedGateway
-from support.memory_kafka import Record
 from support.one_task import OneTask
 
 from streamsocial_billing.operations.dead_letters import Letter, Replay, failed_again

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from layer_kit.virtual_time import VirtualTimeLoop
 from support.scripted_gateway import ScriptedGateway
-from support.virtual_time import VirtualTimeLoop
 
 from streamsocial_billing.domain.gateway_calls import (
     NOT_CALLED,

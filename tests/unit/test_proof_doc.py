@@ -23,7 +23,7 @@ def test_the_claims_of_the_readme_are_the_chapters_of_the_proof() -> None:
 
 def test_every_named_test_exists() -> None:
     """File and function."""
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
+    named = re.findall(r"`((?:packages/[\w-]+/)?tests/[\w/]+\.py)::(\w+)`", PAGE)
     assert len(named) > 15
     for path, function in named:
         assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{function}"

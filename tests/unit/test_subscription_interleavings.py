@@ -19,8 +19,8 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from layer_kit.memory_kafka import ENDINGS
 from support.asked_gateway import HOUR_S, AskedGateway
-from support.memory_kafka import ENDINGS
 from support.one_task import OneTask
 
 from streamsocial_billing.domain.events import Nudge, PaymentEvent

@@ -2,9 +2,9 @@
 
 
 import pytest
+from layer_kit.memory_kafka import MemoryStore
 from msgspec.structs import replace
 from support.asked_gateway import HOUR_S, AskedGateway
-from support.memory_kafka import MemoryStore
 from support.one_task import OneTask
 
 from faust_exactly_once.errors import StoreFailed

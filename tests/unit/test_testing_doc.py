@@ -8,6 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "testing.md").read_text()
+FOLDERS = (ROOT / "tests", ROOT / "packages/faust-exactly-once/tests")
+TESTS = sorted(path for folder in FOLDERS for path in folder.rglob("test_*.py"))
 
 
 def slow(node: ast.AST) -> bool:
@@ -17,7 +19,7 @@ def slow(node: ast.AST) -> bool:
 
 def slow_tests() -> Iterator[tuple[str, str]]:
     """Path below tests/, name of each function that is marked, in whole or for some parameters."""
-    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+    for path in TESTS:
         tree = ast.parse(path.read_text())
         marks = [node for node in tree.body if isinstance(node, ast.Assign) and slow(node)]
         names = {target.id for node in marks for target in node.targets if isinstance(target, ast.Name)}
@@ -26,7 +28,7 @@ def slow_tests() -> Iterator[tuple[str, str]]:
                 parts = [part for one in node.decorator_list for part in ast.walk(one)]
                 used = {part.id for part in parts if isinstance(part, ast.Name)}
                 if "pytestmark" in names or used & names or any(map(slow, node.decorator_list)):
-                    yield path.relative_to(ROOT / "tests").as_posix(), node.name
+                    yield path.relative_to(ROOT).as_posix().removeprefix("tests/"), node.name
 
 
 def test_each_test_that_a_ci_run_leaves_out_is_listed_with_its_reason() -> None:
@@ -39,9 +41,9 @@ def test_each_test_that_a_ci_run_leaves_out_is_listed_with_its_reason() -> None:
 
 def test_no_test_is_listed_that_is_not_there() -> None:
     """Each name of a test that the page says is defined somewhere."""
-    text = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    text = "".join(path.read_text() for path in TESTS)
     names = {word for word in PAGE.split("`") if word.startswith("test_") and not word.endswith(".py")}
     assert [] == [name for name in sorted(names) if f"def {name}(" not in text]
     files = {word.rpartition("/")[2] for word in PAGE.split("`") if word.endswith(".py") and " " not in word}
-    there = {path.name for path in (ROOT / "tests").rglob("*.py")}
+    there = {path.name for folder in FOLDERS for path in folder.rglob("*.py")}
     assert [] == sorted(files - there)

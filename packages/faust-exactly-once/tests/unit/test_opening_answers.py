@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, Message
 from hypothesis import given
 from hypothesis import strategies as st
-from support.scripted_worker import CHANGELOG, EVENTS, ScriptedCluster, World
+from layer_kit.scripted_worker import CHANGELOG, EVENTS, ScriptedCluster, World
 
 from faust_exactly_once import recovery
 from faust_exactly_once.clients import Clients

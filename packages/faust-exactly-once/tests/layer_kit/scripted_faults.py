@@ -1,7 +1,7 @@
 """What may go wrong at a call of a scripted Kafka's world: each a step of its script."""
 
-from support.scripted_librdkafka import FENCED
-from support.scripted_worker import Crash, Step, World
+from layer_kit.scripted_librdkafka import FENCED
+from layer_kit.scripted_worker import Crash, Step, World
 
 
 def raises(code: int, **flags: bool) -> Step:

@@ -29,7 +29,7 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from support.memory_kafka import (
+from layer_kit.memory_kafka import (
     ENDINGS,
     MemoryDisk,
     MemoryKafka,
@@ -38,7 +38,7 @@ from support.memory_kafka import (
     Record,
     Transaction,
 )
-from support.virtual_time import Held, VirtualTimeLoop
+from layer_kit.virtual_time import Held, VirtualTimeLoop
 
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.batch import Batch

@@ -8,8 +8,8 @@ import faust
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.memory_kafka import Record
-from support.virtual_time import VirtualTimeLoop
+from layer_kit.memory_kafka import Record
+from layer_kit.virtual_time import VirtualTimeLoop
 
 import faust_exactly_once as exactly_once
 from faust_exactly_once import Counters, NoUnit, Options

@@ -1,4 +1,4 @@
-"""Each row of docs/kafka-questions.md that `Cluster` answers, on scripted answers of a changing cluster."""
+"""Each question that `Cluster` answers, on scripted answers of a changing cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError
 from confluent_kafka.admin import NewTopic
 from hypothesis import given
 from hypothesis import strategies as st
-from support.scripted_answers import HANGS, Answer, ByName, ScriptedAnswers, end, topic
+from layer_kit.scripted_answers import HANGS, Answer, ByName, ScriptedAnswers, end, topic
 
 from faust_exactly_once import KafkaUnavailable, SetupRefused
 from faust_exactly_once import cluster as cluster_module

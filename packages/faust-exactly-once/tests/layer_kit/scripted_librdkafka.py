@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
-from support.memory_kafka import MemoryKafka, Transaction
 
 from faust_exactly_once.cluster import TP
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.units import Outgoing
+from layer_kit.memory_kafka import MemoryKafka, Transaction
 
 OnDelivery = Callable[[KafkaError | None, Message], None]
 FENCED = KafkaError._FENCED  # noqa: SLF001 - librdkafka's public names for its local errors

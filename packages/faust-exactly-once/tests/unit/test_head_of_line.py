@@ -13,7 +13,7 @@ ALARM_S = 60.0
 class Partition:
     """A source partition whose first uncommitted event is where the test says; None: there is none."""
 
-    topic: str = "payments"
+    topic: str = "orders"
     committed: int | None = None
     first: int | None = None
     held_by: str = "handler"
@@ -96,13 +96,13 @@ def test_offsets_that_were_set_back_begin_a_new_blocker() -> None:
 def test_each_source_of_a_task_has_its_own_blocker() -> None:
     """Both are reported; the one that lasts longest is shown."""
     blockers = Blockers(ALARM_S)
-    blockers.see([Partition("payments", first=7)], 0.0)
-    blockers.see([Partition("payments", first=7), Partition("retry", first=2)], 10.0)
+    blockers.see([Partition("orders", first=7)], 0.0)
+    blockers.see([Partition("orders", first=7), Partition("retry", first=2)], 10.0)
     oldest = blockers.oldest()
     assert oldest is not None
-    assert "payments" == oldest.event.topic
+    assert "orders" == oldest.event.topic
     assert [(BEGINS, 7), (BEGINS, 2)] == reported(blockers, 70.0)
-    blockers.see([Partition("payments", committed=8), Partition("retry", first=2)], 71.0)
+    blockers.see([Partition("orders", committed=8), Partition("retry", first=2)], 71.0)
     assert [(OVER, 7)] == reported(blockers, 71.0)
 
 
@@ -122,7 +122,7 @@ def test_everybody_may_see_the_event_but_not_its_key() -> None:
     blockers.see([Partition(first=7)], 0.0)
     oldest = blockers.oldest()
     assert oldest is not None
-    expected = {"topic": "payments", "offset": 7, "at_ms": 0, "held_by": "handler", "gap_s": 5.0}
+    expected = {"topic": "orders", "offset": 7, "at_ms": 0, "held_by": "handler", "gap_s": 5.0}
     assert expected == oldest.status(5.0)
 
 

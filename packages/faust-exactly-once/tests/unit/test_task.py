@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
-from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
-from support.virtual_time import Held, VirtualTimeLoop
+from layer_kit.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
+from layer_kit.virtual_time import Held, VirtualTimeLoop
 
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.batch import Batch, BatchSkipped

@@ -13,9 +13,6 @@ from typing import Any
 
 import pytest
 from rocksdict import DbClosedError, WriteBatch
-from support.memory_kafka import Record
-from support.scripted_librdkafka import ScriptedConsumer, ScriptedKafka, ScriptedProducer
-from support.virtual_time import Held, Inline, VirtualTimeLoop
 
 from faust_exactly_once import layer, producer
 from faust_exactly_once.answers import CONFIRM_S
@@ -31,6 +28,9 @@ from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.units import Outgoing, current_unit
+from layer_kit.memory_kafka import Record
+from layer_kit.scripted_librdkafka import ScriptedConsumer, ScriptedKafka, ScriptedProducer
+from layer_kit.virtual_time import Held, Inline, VirtualTimeLoop
 
 EVENTS: TP = ("events", 0)
 TABLE, CHANGELOG = "counts", "app-counts-changelog"

@@ -96,7 +96,7 @@ def test_a_failed_delivery_names_its_record(code: int, expected: Expected) -> No
 
 
 def test_a_topic_that_a_broker_has_not_heard_of_is_refused_only_once_it_stays_so() -> None:
-    """Ten seconds of the same answer are a fact (docs/kafka-questions.md); one delivery begins anew."""
+    """Ten seconds of the same answer are a fact; one delivery begins anew."""
     now = [1000.0]
     clock: Any = SimpleNamespace(monotonic=lambda: now[0])
     message: Any = Message()

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from support.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
-from support.virtual_time import Held, VirtualTimeLoop
+from layer_kit.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
+from layer_kit.virtual_time import Held, VirtualTimeLoop
 
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.commit import Committer
@@ -78,7 +78,7 @@ def bench() -> Iterator[Bench]:
 
 
 async def tells(event: Record) -> None:
-    current_unit().report("charged", 5)
+    current_unit().report("done", 5)
 
 
 def test_it_is_told_after_the_commit_with_its_event(bench: Bench) -> None:
@@ -86,7 +86,7 @@ def test_it_is_told_after_the_commit_with_its_event(bench: Bench) -> None:
     bench.handle(tells, b"a", b"b")
     assert [] == bench.reported
     bench.commit()
-    assert [(0, "charged", 5), (1, "charged", 5)] == bench.reported
+    assert [(0, "done", 5), (1, "done", 5)] == bench.reported
 
 
 @pytest.mark.parametrize("ending", ["is fenced", "loses the membership"])
@@ -121,7 +121,7 @@ def test_a_log_that_is_broken_undoes_no_commit(bench: Bench) -> None:
     bench.breaks = False
     bench.handle(tells, b"b")
     bench.commit()
-    assert [(1, "charged", 5)] == bench.reported
+    assert [(1, "done", 5)] == bench.reported
     assert bench.task.is_open
 
 

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import pytest
 from confluent_kafka import KafkaError
-from support.scripted_faults import (
+from layer_kit.scripted_faults import (
     arrives,
     crash,
     disk_full,
@@ -47,8 +47,8 @@ from support.scripted_faults import (
     sent_then,
     unconfirmed,
 )
-from support.scripted_librdkafka import CONFLICT, FENCED, TIMED_OUT
-from support.scripted_worker import CHANGELOG, CHANGELOG_OF_SUMS, EVENTS, SUMS, TABLE, Step, World
+from layer_kit.scripted_librdkafka import CONFLICT, FENCED, TIMED_OUT
+from layer_kit.scripted_worker import CHANGELOG, CHANGELOG_OF_SUMS, EVENTS, SUMS, TABLE, Step, World
 
 from faust_exactly_once.counters import RECORD
 from faust_exactly_once.errors import RecordRefused, StoreFailed

@@ -1,4 +1,4 @@
-"""A simulated world: workers, a broker, a gateway on one clock; a seed decides everything."""
+"""A simulated world: workers, a broker, a service on one clock; a seed decides everything."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from faust_exactly_once.cluster import TP
 from faust_exactly_once.router import partition_of
 from faust_exactly_once.units import Unit
 
-from .application import OUTPUTS, TABLES, Gateway, state_key
+from .application import OUTPUTS, TABLES, Service, state_key
 from .broker import Broker
 from .clock import Clock, running
 from .disk import Disk, MemoryPath
@@ -42,7 +42,7 @@ class World:
             self.clock, topics, plan.partitions, epoch_per_transaction=plan.epoch_per_transaction
         )
         self.network = Network(self.clock, self.broker, in_order=plan.in_order)
-        self.gateway = Gateway(self.clock.rng)
+        self.service = Service(self.clock.rng)
         self.faults = Faults(self)
         self.properties = Properties(self)
         self.broker.decided = self.properties.decided

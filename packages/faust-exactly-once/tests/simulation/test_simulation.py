@@ -2,8 +2,8 @@
 
 `properties.py` states what must hold, `plan.py` what goes wrong. More seeds, or one with its whole trace:
 
-    SIMULATION_SEEDS=20000 pytest tests/simulation -k no_schedule
-    SIMULATION_SEED=4711 pytest tests/simulation -k no_schedule -s
+    SIMULATION_SEEDS=20000 pytest packages/faust-exactly-once/tests/simulation -k no_schedule
+    SIMULATION_SEED=4711 pytest packages/faust-exactly-once/tests/simulation -k no_schedule -s
 """
 
 import gc
@@ -54,7 +54,7 @@ def report(seed: int) -> str:
     world = play(seed, keep_trace=True)
     trace = world.clock.trace or []
     lines = [*world.plan.lines(), "...", *trace[-LONGEST_TRACE:], *world.clock.failures]
-    again = f"SIMULATION_SEED={seed} .venv/bin/python -m pytest tests/simulation -k no_schedule -s"
+    again = f"SIMULATION_SEED={seed} .venv/bin/python -m pytest {Path(__file__).parent} -k no_schedule -s"
     return "\n".join([f"seed {seed} breaks a property", *lines, f"again: {again}"])
 
 
@@ -102,12 +102,12 @@ def test_a_failing_seed_is_shown_with_its_plan_and_the_way_to_play_it_again() ->
 
 def test_a_seed_replays_in_another_process() -> None:
     """Neither addresses nor the order of sets decide anything."""
-    root = Path(__file__).parents[2]
+    tests = Path(__file__).parents[1]
     program = "from simulation.test_simulation import digest; print(*map(digest, range(20, 35)))"
     found = [
         subprocess.run(
             [sys.executable, "-P", "-c", program], check=True, capture_output=True, text=True,
-            env={**os.environ, "PYTHONHASHSEED": hashes, "PYTHONPATH": f"{root}:{root / 'tests'}"},
+            env={**os.environ, "PYTHONHASHSEED": hashes, "PYTHONPATH": str(tests)},
         ).stdout
         for hashes in ("1", "2")
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from faust_exactly_once.transport import counts_of
 
 BROKERS = [(number, f"k{number}", 9092, None) for number in (1, 2, 3)]
 PLACES = [(0, partition, partition + 1, [1, 2, 3], [1, 2, 3]) for partition in (0, 1, 2)]
-TOPICS = [(0, "payments", False, PLACES)]
+TOPICS = [(0, "orders", False, PLACES)]
 
 
 class Connection:
@@ -128,7 +128,7 @@ def test_a_partition_without_a_leader_waits_for_the_one_it_had() -> None:
     """Kafka says -1 while it chooses another."""
     watch = watching(Client(at_once))
     watch._heard_at = 0.0  # noqa: SLF001 - a look later
-    watch.heard(BROKERS[:2], [(0, "payments", False, [(5, 2, -1, [1, 2, 3], [3])])])
+    watch.heard(BROKERS[:2], [(0, "orders", False, [(5, 2, -1, [1, 2, 3], [3])])])
     assert {1: True, 2: True, 3: False} == asyncio.run(looks(watch))
     assert frozenset([2]) == watch.seen[3].leads
 
@@ -199,21 +199,21 @@ def test_a_frozen_broker_at_the_head_of_the_list_is_passed_by_quickly(
 @pytest.mark.parametrize(
     "topics",
     [
-        [(3, "payments", False, [])],
+        [(3, "orders", False, [])],
         [],
-        [(5, "payments", False, [(5, 0, -1, [], [])])],
+        [(5, "orders", False, [(5, 0, -1, [], [])])],
     ],
 )
 def test_a_topic_that_the_broker_does_not_know_is_no_count(topics: list[Any]) -> None:
     """It is asked again: a broker that is behind must not hide that a topic has grown."""
     with pytest.raises(KafkaError):
-        counts_of(topics, ["payments"])
+        counts_of(topics, ["orders"])
 
 
 def test_a_known_topic_has_a_count() -> None:
     """Also while a partition of it has no leader."""
-    topics = [(0, "payments", False, [(5, 0, -1, [1], []), (0, 1, 2, [2], [2])])]
-    assert {"payments": 2} == counts_of(topics, ["payments"])
+    topics = [(0, "orders", False, [(5, 0, -1, [1], []), (0, 1, 2, [2], [2])])]
+    assert {"orders": 2} == counts_of(topics, ["orders"])
 
 
 def test_an_error_of_the_connection_is_no_answer() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import faust
 import pytest
-from support.memory_kafka import Record
+from layer_kit.memory_kafka import Record
 
 import faust_exactly_once as exactly_once
 from faust_exactly_once import ForeignKey, NoUnit, Options, RecordTooLarge, Table, Topic

@@ -1,4 +1,4 @@
-"""What the simulated workers run: handlers that read, call the gateway, write, send; agents of both kinds."""
+"""What the simulated workers run: handlers that read, call the service, write, send; agents of both kinds."""
 
 import asyncio
 from collections import Counter
@@ -42,26 +42,26 @@ class Left(Exception):
     """Raised to leave a plain agent's loop amid an event."""
 
 
-class Gateway:
-    """Charges once per key, whoever calls how often; its answers take a while, or get lost."""
+class Service:
+    """Does its work once per key, whoever calls how often; its answers take a while, or get lost."""
 
     def __init__(self, rng: Random) -> None:
         self.calls: Counter[bytes] = Counter()
-        self.charged: set[bytes] = set()
+        self.done: set[bytes] = set()
         self._rng = rng
 
-    async def charge(self, key: bytes) -> None:
-        """Charge.
+    async def call(self, key: bytes) -> None:
+        """Do the work of a key.
 
         Raises:
-            Failed: the answer is lost; the charge happened or not.
+            Failed: the answer is lost; the work is done or not.
         """
         self.calls[key] += 1
         fate = self._rng.random()
         await asyncio.sleep(self._rng.choice((0, 0.003, 0.05, 0.4)))
         if fate < 0.02:
-            raise Failed("error before the charge")
-        self.charged.add(key)
+            raise Failed("error before the work")
+        self.done.add(key)
         if fate < 0.04:
             raise Failed("the answer is lost")
 
@@ -97,23 +97,23 @@ class Application:
             await batch.each(self.handle)
 
     async def handle(self, event: Any) -> None:
-        """Count, charge, write, send; fail amid it where the seed wants it."""
+        """Count, call, write, send; fail amid it where the seed wants it."""
         unit = current_unit()
         key_queue = (unit.task, event.key)
         self._world.handler_begins(self._worker, unit, key_queue in self._busy)
         self._busy[key_queue] = None
         try:
-            await self._charge_and_write(event, unit)
+            await self._call_and_write(event, unit)
         finally:
             self._busy.pop(key_queue, None)
 
-    async def _charge_and_write(self, event: Any, unit: Unit) -> None:
+    async def _call_and_write(self, event: Any, unit: Unit) -> None:
         unit.count("sums", "events", 1)
         key = state_key(event)
         count = int(unit.read("counts", key) or 0)
         if (unit.read("odd", key) is not None) != (count % 2 == 1):
             self._world.clock.fail(f"1: {event}: the tables disagree about {key!r}: {count}")
-        await self._world.gateway.charge(event.value)
+        await self._world.service.call(event.value)
         way = self._world.way_to_fail(event)
         if way is not None:
             self._half_the_work(unit, key, count, event)

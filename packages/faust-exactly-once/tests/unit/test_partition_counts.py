@@ -18,7 +18,7 @@ from faust_exactly_once.membership import Membership
 from faust_exactly_once.transport import ConsumerThread
 
 Answer: TypeAlias = dict[str, int] | KafkaError
-HAD, GROWN = {"payments": 4}, {"payments": 5}
+HAD, GROWN = {"orders": 4}, {"orders": 5}
 
 
 class App:
@@ -74,7 +74,7 @@ def test_the_count_that_the_tasks_have_is_asked_for_once() -> None:
     assert 1 == watch(HAD)
 
 
-@pytest.mark.parametrize("behind", [{"payments": 3}, GROWN, UnknownTopicOrPartitionError("not heard of")])
+@pytest.mark.parametrize("behind", [{"orders": 3}, GROWN, UnknownTopicOrPartitionError("not heard of")])
 def test_an_answer_of_a_broker_that_is_behind_refuses_nothing(
     monkeypatch: pytest.MonkeyPatch, behind: Answer
 ) -> None:
@@ -85,7 +85,7 @@ def test_an_answer_of_a_broker_that_is_behind_refuses_nothing(
 
 def test_a_count_that_stays_changed_stops_the_worker_before_anything_is_handled() -> None:
     """Each answer says so for as long as it takes to be sure."""
-    with pytest.raises(SetupRefused, match="payments has 5 partitions, its tables were made for 4"):
+    with pytest.raises(SetupRefused, match="orders has 5 partitions, its tables were made for 4"):
         watch(GROWN)
 
 
@@ -121,7 +121,7 @@ class Bench:
         member: Any = self.member
         self.layer.state.member = member
         self.layer.assigned_tasks[0] = AssignedTask(
-            0, frozenset(["payments"]), Membership("g", 1, "m"), "running"
+            0, frozenset(["orders"]), Membership("g", 1, "m"), "running"
         )
         self.look(1)
 

@@ -101,7 +101,7 @@ def test_names_of_releases_before_0_1_go_on_working() -> None:
     assert exactly_once.Nudger is exactly_once.TriggerWriter
     task: Any = None
     unit = Unit(task, SimpleNamespace(value=None), 1, None, first_delivery=True)
-    unit.tell("charged", 5)
-    assert (unit.surely_first, unit.reports) == (True, (("charged", 5),))
+    unit.tell("done", 5)
+    assert (unit.surely_first, unit.reports) == (True, (("done", 5),))
     layer = Layer(faust.App("earlier", **exactly_once.settings(["kafka://127.0.0.1:1"])), options)
     assert layer.slots is layer.assigned_tasks

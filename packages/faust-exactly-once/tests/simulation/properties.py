@@ -25,7 +25,7 @@ At the end of a worker:
 
 Once everything is quiet:
 
-9. each event has exactly one outcome; what it was charged for, the gateway charged once
+9. each event has exactly one outcome; the service has worked for it, once
 10. offsets are at the ends of the logs, markers included: lag 0; no transaction is open
 11. no worker holds a unit, an uncommitted value, a byte; its tables are the fold of the outcomes
 """
@@ -194,8 +194,8 @@ class Properties:
         """Everything is committed."""
         world = self._world
         self.expect({name: 1 for name in world.events()}, dict(self.outcomes), "9: outcomes of the events")
-        uncharged = set(self.outcomes) - self.dead - world.gateway.charged
-        self.expect(set(), uncharged, "9: results without a charge")
+        undone = set(self.outcomes) - self.dead - world.service.done
+        self.expect(set(), undone, "9: results without the service's work")
         self.expect([], world.lag(), "10: lag")
         self.expect(True, world.broker.nothing_open(), "10: no transaction is open")
         for worker in world.alive():

@@ -10,7 +10,8 @@ from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicP
 from confluent_kafka.admin import AdminClient
 
 import tables
-from faust_exactly_once.cluster import TP, Cluster
+from faust_exactly_once.cluster import Cluster
+from faust_exactly_once.facts import TP
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import RESULTS, SOURCES
 from torture.asking import again

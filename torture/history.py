@@ -11,7 +11,8 @@ from typing import Any, Final
 import orjson
 
 import tables
-from faust_exactly_once.cluster import TP, Cluster
+from faust_exactly_once.cluster import Cluster
+from faust_exactly_once.facts import TP
 from streamsocial_billing.audit.books import Books
 from streamsocial_billing.audit.checks import Problem
 from streamsocial_billing.audit.disk import tables_on_disk

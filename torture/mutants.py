@@ -16,10 +16,11 @@ from confluent_kafka import Producer
 from faust_exactly_once import commit_loop, opening
 from faust_exactly_once.commit import CommitBatch, make_commit_batch
 from faust_exactly_once.commit_loop import CommitLoop
+from faust_exactly_once.database import PartitionStore
 from faust_exactly_once.key_queues import KeyQueues
 from faust_exactly_once.producer import ConfluentProducer
 from faust_exactly_once.recovery import Recovery, start_offsets
-from faust_exactly_once.store import PartitionStore, TaskStores
+from faust_exactly_once.task_stores import TaskStores
 from faust_exactly_once.units import Outgoing, Unit
 
 LATE_S: Final = 0.3

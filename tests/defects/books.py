@@ -27,8 +27,8 @@ from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.source import Source
-from faust_exactly_once.store import TaskStores
 from faust_exactly_once.task import Task
+from faust_exactly_once.task_stores import TaskStores
 
 SOURCE = TP("events", 0)
 

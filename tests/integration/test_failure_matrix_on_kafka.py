@@ -23,6 +23,7 @@ from broker import LocalBroker
 from faust_exactly_once import producer
 from faust_exactly_once.cluster import Cluster
 from faust_exactly_once.commit import Changes, CommitBatch, Committer
+from faust_exactly_once.database import PartitionStore
 from faust_exactly_once.errors import (
     KafkaUnavailable,
     MembershipLost,
@@ -34,7 +35,7 @@ from faust_exactly_once.errors import (
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.producer import ConfluentProducer
-from faust_exactly_once.store import PartitionStore, TaskStores
+from faust_exactly_once.task_stores import TaskStores
 from faust_exactly_once.units import Outgoing
 
 EVENTS, RESULTS, SMALL, CHANGELOG = "events", "results", "small", "changelog"

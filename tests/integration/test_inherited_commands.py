@@ -16,7 +16,7 @@ import faust.cli.faust
 import pytest
 from support.many_commands import run_many
 
-from faust_exactly_once.start import folder_of_its_own
+from faust_exactly_once.worker_folder import folder_of_its_own
 from streamsocial_billing import __version__
 from streamsocial_billing.cli.inherited import REFUSED
 

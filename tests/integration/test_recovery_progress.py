@@ -12,8 +12,8 @@ from confluent_kafka.admin import NewTopic
 
 from faust_exactly_once import Options, recovery
 from faust_exactly_once.cluster import Cluster
+from faust_exactly_once.database import PartitionStore
 from faust_exactly_once.recovery import Recovery, plan
-from faust_exactly_once.store import PartitionStore
 
 KEYS = 20_000
 LINE = re.compile(r"task 0 recovers: (\d+) of (\d+) records, (\d+) %")

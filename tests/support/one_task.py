@@ -17,13 +17,14 @@ from layer_kit.virtual_time import Inline, VirtualTimeLoop
 
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.commit import Committer
+from faust_exactly_once.database import Identity
 from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.recovery import start_offsets
 from faust_exactly_once.source import Source
-from faust_exactly_once.store import Identity, TaskStores
 from faust_exactly_once.task import Task
+from faust_exactly_once.task_stores import TaskStores
 from streamsocial_billing.app import GATEKEEPERS, create_app
 from streamsocial_billing.domain import times
 from streamsocial_billing.domain.events import Nudge, PaymentEvent

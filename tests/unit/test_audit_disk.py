@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from faust_exactly_once.store import Identity, PartitionStore
+from faust_exactly_once.database import Identity, PartitionStore
 from streamsocial_billing.audit.disk import Change, Copy, copies_problems, databases, read_copy
 
 CHANGES = [Change(0, b"a", b"1"), Change(1, b"b", b"1"), Change(3, b"a", b"2"), Change(4, b"b", None)]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from faust_exactly_once.commit import Committer
-from faust_exactly_once.producer import TransactionalProducer
+from faust_exactly_once.commit import Committer, TransactionalProducer
 
 VERBS = ["begin_transaction", "send", "send_changes", "confirm", "add_offsets", "commit_transaction"]
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,9 +11,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from faust_exactly_once.answers import TRANSIENT
-from faust_exactly_once.cluster import LogEnds, TopicFacts
 from faust_exactly_once.errors import KafkaUnavailable
-from faust_exactly_once.producer import REFUSED as REFUSED_IN_THE_LAYER
+from faust_exactly_once.facts import LogEnds, TopicFacts
+from faust_exactly_once.librdkafka_errors import REFUSED as REFUSED_IN_THE_LAYER
 from streamsocial_billing.kafka import committed
 from streamsocial_billing.kafka.answering_brokers import advice
 from streamsocial_billing.kafka.committed import FACTS, CommittedLog, KafkaProblem

@@ -12,7 +12,7 @@ import faust
 import pytest
 
 import faust_exactly_once
-from faust_exactly_once import start
+from faust_exactly_once import declarations
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "packages/faust-exactly-once"
@@ -93,5 +93,5 @@ def test_the_app_on_the_page_is_one_that_starts() -> None:
     names: dict[str, Any] = {"__name__": "layer_page"}
     exec(compile(code, "README.md", "exec"), names)  # noqa: S102 - our own page
     app: faust.App = names["app"]
-    start._refuse_what_breaks_the_contract(app)  # noqa: SLF001
+    declarations.refuse_what_breaks_the_contract(app)
     assert {"said", "forget"} == {topic for agent in app.agents.values() for topic in agent.channel.topics}

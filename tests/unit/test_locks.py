@@ -49,4 +49,4 @@ def test_there_is_one_way_to_lock_a_file() -> None:
         for file in files()
         if file.suffix == ".py" and "tests" not in file.parts and "fcntl.flock" in (ROOT / file).read_text()
     }
-    assert {"locks.py", "start.py"} == users
+    assert {"locks.py", "worker_folder.py"} == users

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from faust_exactly_once import SetupRefused
-from faust_exactly_once.cluster import TopicFacts
+from faust_exactly_once.facts import TopicFacts
 from streamsocial_billing.kafka.topics import DAY_MS, PLANS, check_topics, create_topics
 from streamsocial_billing.settings import (
     ANSWERS,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from faust_exactly_once.store import Identity, PartitionStore
+from faust_exactly_once.database import Identity, PartitionStore
 from torture.disk_faults import spoil
 from torture.faults import ACTIONS, CLUSTER_ACTIONS
 from torture.orders import Orders

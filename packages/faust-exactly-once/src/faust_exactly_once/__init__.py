@@ -20,9 +20,10 @@ from typing import Any
 
 from .answers import is_offset
 from .batch import Batch
-from .cluster import AS_BROKERS, Cluster, TopicFacts
+from .cluster import AS_BROKERS, Cluster
 from .counters import read as read_counters
 from .counters_table import Counters, counters
+from .database import read_database
 from .errors import (
     ExactlyOnceError,
     ForeignKey,
@@ -32,16 +33,20 @@ from .errors import (
     SetupRefused,
     StoreFailed,
 )
+from .facts import TopicFacts
 from .layer import Layer
 from .metrics import CONTENT_TYPE, Metrics
 from .options import SCHEME, Options
 from .router import HOP_HEADER, NOT_PASSED_BACK, Passed, Router, partition_of
-from .start import Worker, before_start, folder_of_its_own, prepare, take_port
-from .store import View, read_database
+from .start import before_start, prepare
 from .table import Table
+from .task_stores import View
 from .topic import Topic, batched, output
 from .triggers import Nudger, TriggerWriter
 from .units import Event, Unit, current_unit, find_unit
+from .web_port import take_port
+from .worker import Worker
+from .worker_folder import folder_of_its_own
 
 __version__ = "0.1.0"
 __all__ = [
@@ -82,7 +87,7 @@ def settings(brokers: Iterable[str], *, session_timeout_s: float = 10.0) -> dict
         "Topic": f"{here}.topic:Topic",
         "PartitionAssignor": f"{here}.assignor:TaskAssignor",
         "Router": f"{here}.router:Router",
-        "Worker": f"{here}.start:Worker",
+        "Worker": f"{here}.worker:Worker",
     }
 
 

@@ -3,76 +3,33 @@
 Which answers are facts, which are asked for again: `answers.py`.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from confluent_kafka import (
-    OFFSET_INVALID,
-    Consumer,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    TopicCollection,
-    TopicPartition,
-)
-from confluent_kafka.admin import (
-    AdminClient,
-    ConfigResource,
-    NewTopic,
-    OffsetSpec,
-    ResourceType,
-)
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
-from .answers import START_S, ask_again, is_offset, is_transient, unknown_topic
-from .environment import REAL, Clock, Deadline, Environment
+from .answers import START_S, ask_again
+from .cluster_answers import (
+    NoAnswer,
+    NotHeardOf,
+    T,
+    TooFewBrokers,
+    answer_of,
+    answers_of,
+    check_created,
+    committed_offset,
+    described_topics,
+    log_ends_of,
+)
+from .environment import REAL, Deadline, Environment
 from .errors import KafkaUnavailable, SetupRefused
+from .facts import TP, LogEnds, TopicFacts
 
-T = TypeVar("T")
-K = TypeVar("K")
-TP = tuple[str, int]
 RETIRED = 8
 FIRST_TRY = 1 / 6  # of a question's time-out: a broker that hangs costs no more, the next try asks anew
 AS_BROKERS = -1  # the replication of a new topic: the brokers' default.replication.factor (KIP-464)
-NO_TOPIC_ID = "AAAAAAAAAAAAAAAAAAAAAA"
-NONE_COMMITTED = (OFFSET_INVALID, -1)
-HANGING_S = 30.0  # how long one opening of a task waits for a foreign transaction before it begins anew
-SAY_EVERY_S = 5.0
-DEFAULT_MAX_MESSAGE_BYTES = 1_048_588  # Kafka's own default of max.message.bytes
-
-
-@dataclass(frozen=True, slots=True)
-class LogEnds:
-    """One partition's log: first offset, last stable offset (read_committed end), high watermark."""
-
-    start: int
-    stable: int
-    high: int
-
-
-@dataclass(frozen=True, slots=True)
-class TopicFacts:
-    """A topic's id, partition count and the settings that the layer depends on."""
-
-    topic_id: str
-    partitions: int
-    config: Mapping[str, str]
-
-    @property
-    def max_message_bytes(self) -> int:
-        """The largest record batch the topic takes."""
-        return int(self.config.get("max.message.bytes", DEFAULT_MAX_MESSAGE_BYTES))
-
-
-class NotHeardOf(KafkaUnavailable):
-    """Raised when the broker that was asked does not know a topic that must exist."""
-
-
-class TooFewBrokers(KafkaUnavailable):
-    """Raised when there are fewer brokers than a new topic is to have replicas."""
 
 
 class Cluster:
@@ -97,7 +54,7 @@ class Cluster:
         """The cluster id."""
 
         def question(client: AdminClient, limit_s: float) -> str:
-            found = _answer(client.describe_cluster(request_timeout=limit_s), limit_s).cluster_id
+            found = answer_of(client.describe_cluster(request_timeout=limit_s), limit_s).cluster_id
             if not found:
                 raise KafkaUnavailable("the broker does not know its cluster's id yet")
             return str(found)
@@ -111,13 +68,13 @@ class Cluster:
             KafkaUnavailable: no broker says so.
             KafkaException: we may not ask.
         """
-        nodes = self._put(lambda client, s: _answer(client.describe_cluster(request_timeout=s), s).nodes)
+        nodes = self._put(lambda client, s: answer_of(client.describe_cluster(request_timeout=s), s).nodes)
         limit_s = self._timeout_s / max(1, len(nodes))
         for node in nodes:
             broker = ConfigResource(ResourceType.BROKER, str(node.id))
             futures = self._admin().describe_configs([broker], request_timeout=limit_s)
             try:
-                config = _answer(futures[broker], limit_s)
+                config = answer_of(futures[broker], limit_s)
             except KafkaUnavailable:
                 continue  # it may be dead: each broker is asked about itself
             low, high = (config[f"group.{end}.session.timeout.ms"].value for end in ("min", "max"))
@@ -145,10 +102,10 @@ class Cluster:
             ]  # fmt: skip
             deadline = Deadline(self._clock, limit_s)
             start, stable, high = (
-                {(tp.topic, tp.partition): found for tp, found in _answers(futures, deadline).items()}
+                {(tp.topic, tp.partition): found for tp, found in answers_of(futures, deadline).items()}
                 for futures in asked
             )
-            return {tp: _ends(tp, start[tp], stable[tp], high[tp]) for tp in tps}
+            return {tp: log_ends_of(tp, start[tp], stable[tp], high[tp]) for tp in tps}
 
         return self._put(question)
 
@@ -170,7 +127,7 @@ class Cluster:
         def question(reader: Consumer, limit_s: float) -> dict[TP, tuple[int, str] | None]:
             try:
                 answer = reader.committed(wanted, limit_s)
-                found = {(t.topic, t.partition): _offset(t) for t in answer}
+                found = {(t.topic, t.partition): committed_offset(t) for t in answer}
             except KafkaException as exc:
                 raise KafkaUnavailable(f"committed offsets of {group}: {exc.args[0].str()}") from exc
             missing = sorted(set(partitions) - found.keys())
@@ -193,7 +150,7 @@ class Cluster:
         def question(client: AdminClient, limit_s: float) -> None:
             deadline = Deadline(self._clock, limit_s)
             found.clear()
-            found.update(_described(client, wanted, deadline))
+            found.update(described_topics(client, wanted, deadline))
             self._known.update(found)
             missing = sorted((set(expected) | self._known) & set(wanted) - found.keys())
             if missing:
@@ -238,7 +195,7 @@ class Cluster:
             futures = client.create_topics(list(topics), operation_timeout=limit_s, request_timeout=limit_s)
             deadline = Deadline(self._clock, limit_s)
             for name, future in futures.items():
-                _created(name, future, deadline)
+                check_created(name, future, deadline)
 
         try:
             self._put(question, within_s=max(START_S, self._timeout_s), say=say)
@@ -264,7 +221,7 @@ class Cluster:
             gone_s, asked = self._clock.monotonic() - began, (client or self._admin)()
             try:
                 return question(asked, min(limit_s - gone_s, max(limit_s * FIRST_TRY, 2 * gone_s)))
-            except _NoAnswer as exc:
+            except NoAnswer as exc:
                 self._retire(asked)
                 raise KafkaUnavailable(f"the broker did not answer in {limit_s} s") from exc
             except KafkaUnavailable:
@@ -298,113 +255,3 @@ class Cluster:
             if asked is reader:
                 del self._readers[group]
                 self._retired.append(asked)
-
-
-class _NoAnswer(KafkaUnavailable):
-    """Raised when one try has taken its time."""
-
-
-def _answer(future: "Future[T]", limit_s: float) -> T:
-    try:
-        return future.result(max(0.0, limit_s))
-    except TimeoutError as exc:
-        raise _NoAnswer from exc
-    except KafkaException as exc:
-        if is_transient(exc.args[0]):
-            raise KafkaUnavailable(exc.args[0].str()) from exc
-        raise
-
-
-def _answers(futures: "Mapping[K, Future[T]]", deadline: Deadline) -> dict[K, T]:
-    """All answers; a topic that the broker does not know is one that it has not heard of yet."""
-    try:
-        return {key: _answer(future, deadline.left_s()) for key, future in futures.items()}
-    except KafkaException as exc:
-        if unknown_topic(exc.args[0]):
-            raise KafkaUnavailable(exc.args[0].str()) from exc
-        raise
-
-
-def _described(client: AdminClient, names: list[str], deadline: Deadline) -> dict[str, TopicFacts]:
-    """The topics that the broker that is asked knows, with the settings that perhaps another one tells."""
-    found: dict[str, Any] = {}
-    futures = client.describe_topics(TopicCollection(names), request_timeout=deadline.left_s())
-    for name, future in futures.items():
-        try:
-            found[name] = _answer(future, deadline.left_s())
-        except KafkaException as exc:
-            if not unknown_topic(exc.args[0]):
-                raise
-        else:
-            if str(found[name].topic_id) in ("", NO_TOPIC_ID) or not found[name].partitions:
-                raise KafkaUnavailable(f"the broker does not know topic {name} in full yet")
-    if not found:
-        return {}
-    resources = [ConfigResource(ResourceType.TOPIC, name) for name in found]
-    limit_s = max(0.001, deadline.left_s())
-    configs = _answers(client.describe_configs(resources, request_timeout=limit_s), deadline)
-    settings = {one.name: {key: str(entry.value) for key, entry in configs[one].items()} for one in resources}
-    return {n: TopicFacts(str(d.topic_id), len(d.partitions), settings[n]) for n, d in found.items()}
-
-
-def _created(name: str, future: "Future[Any]", deadline: Deadline) -> None:
-    try:
-        _answer(future, deadline.left_s())
-    except KafkaException as exc:
-        error = exc.args[0]
-        if error.code() == KafkaError.INVALID_REPLICATION_FACTOR:
-            raise TooFewBrokers(f"cannot create topic {name}: {error.str()}") from exc
-        if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise SetupRefused(f"cannot create topic {name}: {error.str()}") from exc
-
-
-def _ends(tp: TP, start: Any, stable: Any, high: Any) -> LogEnds:
-    """The ends as three answers give them, perhaps of different leaders.
-
-    Raises:
-        KafkaUnavailable: an answer has no offset, or they cannot be true together.
-    """
-    found = LogEnds(start.offset, stable.offset, high.offset)
-    where = f"the ends of {tp[0]}-{tp[1]}"
-    if not all(is_offset(offset) for offset in (found.start, found.stable, found.high)):
-        raise KafkaUnavailable(f"{where} are not known to its leader yet")
-    if not found.start <= found.stable <= found.high or stable.leader_epoch != high.leader_epoch:
-        raise KafkaUnavailable(f"{where} were told by different leaders ({found})")
-    return found
-
-
-def _offset(partition: TopicPartition) -> tuple[int, str] | None:
-    if partition.error is not None:
-        raise KafkaException(partition.error)
-    if partition.offset in NONE_COMMITTED:
-        return None
-    if not is_offset(partition.offset):
-        raise KafkaException(KafkaError(KafkaError._NO_OFFSET))  # noqa: SLF001 - librdkafka's public name
-    return int(partition.offset), partition.metadata or ""
-
-
-def wait_stable(
-    cluster: Cluster, partitions: Sequence[TP], say: Callable[[str], None], *, also: Sequence[TP] = (),
-    clock: Clock = time,
-) -> dict[TP, LogEnds]:  # fmt: skip
-    """Log ends once nothing is pending: after the fence the last stable offset must be the high watermark.
-
-    `also` are asked in the same round, pending or not.
-
-    Raises:
-        KafkaUnavailable: a foreign transaction hangs; its partition is named (point 8).
-    """
-    deadline = Deadline(clock, HANGING_S)
-    said, said_at = "", 0.0
-    while True:
-        ends = cluster.log_ends([*partitions, *also])
-        pending = [tp for tp in partitions if ends[tp].stable != ends[tp].high]
-        hanging = ", ".join(f"{topic}-{number} at {ends[topic, number].stable}" for topic, number in pending)
-        if not hanging:
-            return ends
-        if deadline.left_s() < 0:
-            raise KafkaUnavailable(f"an open transaction of another producer blocks {hanging}")
-        if hanging != said or clock.monotonic() > said_at + SAY_EVERY_S:
-            said, said_at = hanging, clock.monotonic()
-            say(f"waiting for an open transaction on {hanging}")
-        clock.sleep(0.05)

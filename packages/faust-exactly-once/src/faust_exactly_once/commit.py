@@ -1,18 +1,51 @@
 """The commit of a task: the one place where its order stands."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from .counters import RECORD, summed
 from .membership import Membership
 from .options import Options
-from .producer import TransactionalProducer
 from .units import Outgoing, Unit
 
 Changes = dict[str, dict[bytes, bytes | None]]
 CommittedValue = Callable[[str, bytes], bytes | None]
+
+
+class TransactionalProducer(Protocol):
+    """What the commit needs of a producer; every call blocks, so it belongs in a thread.
+
+    The numbers are the steps of `Committer.commit`.
+    """
+
+    def init_transactions(self) -> None:
+        """Fence earlier producers of the id, ending their transaction (InitProducerId)."""
+
+    def begin_transaction(self) -> None:
+        """1: begin a transaction."""
+
+    def send(self, records: Iterable[Outgoing]) -> None:
+        """2: queue records."""
+
+    def send_changes(self, topic: str, partition: int, changes: Mapping[bytes, bytes | None]) -> None:
+        """3: queue one changelog record per key."""
+
+    def confirm(self) -> dict[str, int]:
+        """4: wait for every delivery; per changelog topic the offset after its last record."""
+
+    def add_offsets(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
+        """5: add the offsets under the member's generation."""
+
+    def commit_transaction(self) -> None:
+        """6: commit the transaction."""
+
+    def abort_transaction(self) -> None:
+        """Abort the transaction."""
+
+    def close(self) -> None:
+        """End the producer without touching a transaction."""
 
 
 class Stores(Protocol):

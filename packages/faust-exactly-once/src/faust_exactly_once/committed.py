@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from .errors import StoreFailed
 from .source import Waiting
 from .state import State
-from .store import View
 from .task import Task
+from .task_stores import View
 
 
 class CommittedState:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from .batch import Batch, BatchSkipped
-from .cluster import TP
 from .counts import reason
 from .errors import ExactlyOnceError, FetchFailed
+from .facts import TP
 from .state import State
 from .task import Task
 

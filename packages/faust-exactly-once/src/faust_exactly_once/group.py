@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from .brokers import BrokerState
-from .cluster import TP
+from .facts import TP
 from .membership import Membership
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .assigned_task import AssignedTask
-from .cluster import Cluster, TopicFacts
+from .cluster import Cluster
 from .committed import CommittedState
 from .connectivity import Connectivity
 from .dispatcher import Dispatcher
 from .errors import SetupRefused
+from .facts import TopicFacts
 from .health import Health
 from .opening import Opening
 from .options import Options

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from .answers import START_S, ask_again, pauses
 from .assigned_task import AssignedTask
-from .cluster import TP, Cluster, LogEnds, TopicFacts, wait_stable
+from .cluster import Cluster
 from .commit import Committer
+from .database import NO_STATE, PartitionStore
 from .environment import Deadline
 from .errors import KafkaUnavailable, OffsetsMissing
+from .facts import TP, LogEnds, TopicFacts
 from .group import GroupMember
 from .offset_metadata import changelog_tag, is_of_offset, make_metadata, read_reached, read_sources
 from .options import Options
@@ -19,8 +21,9 @@ from .owner import Owner
 from .producer import ConfluentProducer
 from .recovery import Plan, Recovery, contradicts, plan, start_offsets
 from .source import Source
-from .store import NO_STATE, PartitionStore, TaskStores
+from .stable_ends import wait_stable
 from .task import Task
+from .task_stores import TaskStores
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -1,131 +1,32 @@
-"""The transactional producer of one task, with librdkafka's errors mapped to what the catcher does."""
+"""The transactional producer of one task, on librdkafka."""
 
-import logging
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from .answers import UNKNOWN_TOPIC_S, unknown_topic
-from .environment import Deadline, Environment
+from .coordinator_call import CoordinatorMoved, bounded
+from .deliveries import Deliveries
+from .environment import Deadline
 from .errors import (
     ExactlyOnceError,
     KafkaUnavailable,
-    MembershipLost,
     OutcomeUnknown,
     RecordRefused,
     TaskFenced,
     TopicUnknown,
     TransactionAborted,
 )
+from .librdkafka_errors import FENCED, REFUSED, fatal_error, mapped
 from .membership import Membership
 from .offset_metadata import at_offset, with_reached
 from .options import Options
+from .producer_config import producer_config
 from .units import Outgoing
 
 ADD_OFFSETS_EXTRA_S = 2.0  # beyond librdkafka's own time-out, which it mostly keeps
-# How long a producer waits for one answer before it takes the broker for dead. Two fit into a record's time:
-# the request to a frozen leader, then one for metadata, which may go to the frozen broker, too.
-REQUEST_MS = 4000
-LOOK_S = 0.1  # how often a call that waits for the group's coordinator looks where that is now
-MOVED_S = 1.0  # how long librdkafka gets to follow a coordinator that is another broker now ...
-RETURNED_S = 2.0  # ... or the same one again: longer than its pause before it connects anew
-librdkafka_logger = logging.getLogger("librdkafka")
-librdkafka_logger.setLevel(logging.ERROR)  # its warnings announce retries that it makes by itself
-
-FENCED = frozenset({
-    KafkaError._FENCED,  # noqa: SLF001 - librdkafka's public names for its local errors
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.TRANSACTION_COORDINATOR_FENCED,
-    KafkaError.INVALID_PRODUCER_ID_MAPPING,
-    KafkaError.UNKNOWN_PRODUCER_ID,
-})  # fmt: skip
-MEMBERSHIP = frozenset({
-    KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID,
-})  # fmt: skip
-REFUSED = frozenset({
-    KafkaError.MSG_SIZE_TOO_LARGE,
-    KafkaError.RECORD_LIST_TOO_LARGE,
-    KafkaError.INVALID_TIMESTAMP,
-    KafkaError.INVALID_RECORD,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-})  # fmt: skip
-
-
-class TransactionalProducer(Protocol):
-    """What the commit needs of a producer; every call blocks, so it belongs in a thread.
-
-    The numbers are the steps of `Committer.commit`.
-    """
-
-    def init_transactions(self) -> None:
-        """Fence earlier producers of the id, ending their transaction (InitProducerId)."""
-
-    def begin_transaction(self) -> None:
-        """1: begin a transaction."""
-
-    def send(self, records: Iterable[Outgoing]) -> None:
-        """2: queue records."""
-
-    def send_changes(self, topic: str, partition: int, changes: Mapping[bytes, bytes | None]) -> None:
-        """3: queue one changelog record per key."""
-
-    def confirm(self) -> dict[str, int]:
-        """4: wait for every delivery; per changelog topic the offset after its last record."""
-
-    def add_offsets(self, offsets: Mapping[tuple[str, int], int], membership: Membership) -> None:
-        """5: add the offsets under the member's generation."""
-
-    def commit_transaction(self) -> None:
-        """6: commit the transaction."""
-
-    def abort_transaction(self) -> None:
-        """Abort the transaction."""
-
-    def close(self) -> None:
-        """End the producer without touching a transaction."""
-
-
-class Deliveries:
-    """What became of one transaction's records.
-
-    Each transaction has its own: reports of records that an abort purged may come during the next one.
-    """
-
-    def __init__(self) -> None:
-        self.queued = 0
-        self.confirmed = 0
-        self.refused: list[tuple[KafkaError, Message]] = []
-        self.reached: dict[str, int] = {}
-
-    def on_record(self, error: KafkaError | None, message: Message) -> None:
-        """A record was delivered, or not."""
-        if error is None:
-            self.confirmed += 1
-        else:
-            self.refused.append((error, message))
-
-    def on_change(self, error: KafkaError | None, message: Message) -> None:
-        """A changelog record was delivered, or not."""
-        if error is None:
-            self.reached[message.topic() or ""] = (message.offset() or 0) + 1
-        self.on_record(error, message)
-
-    def in_doubt(self) -> int:
-        """How many records may yet get into the log: neither confirmed nor refused for what they are."""
-        definite = sum(1 for error, _ in self.refused if error.code() in REFUSED)
-        return self.queued - self.confirmed - definite
-
-    def worst(self) -> tuple[KafkaError, Message] | None:
-        """The failed record that decides: librdkafka purges what is queued beside a refused one."""
-        for codes in (FENCED, REFUSED):
-            found = next((one for one in self.refused if one[0].code() in codes), None)
-            if found is not None:
-                return found
-        return self.refused[0] if self.refused else None
 
 
 class ConfluentProducer:
@@ -141,7 +42,7 @@ class ConfluentProducer:
         self._unknown_since: dict[str, float] = {}
         self._fenced = ""  # how that was learned
         self.timeout_s = options.request_timeout_s
-        self._config = _config(options, transactional_id)
+        self._config = producer_config(options, transactional_id)
         self._environment = options.environment
         self._clock = options.environment.clock
         self._producer: Producer | None = None
@@ -226,7 +127,7 @@ class ConfluentProducer:
         # for the broker that it knows as such, wherever that has moved: the member knows better
         before = self.coordinator() if self._last_coordinator is None else self._last_coordinator
         moved = CoordinatorMoved(before, self.coordinator, self._clock.monotonic)
-        _bounded(add_offsets, self.timeout_s + ADD_OFFSETS_EXTRA_S, moved, self._environment)
+        bounded(add_offsets, self.timeout_s + ADD_OFFSETS_EXTRA_S, moved, self._environment)
         self._last_coordinator = self.coordinator()
 
     def commit_transaction(self) -> None:
@@ -283,7 +184,7 @@ class ConfluentProducer:
         try:
             yield
         except (KafkaException, SystemError) as exc:
-            failure = mapped(_fatal(exc), otherwise)
+            failure = mapped(fatal_error(exc), otherwise)
             if isinstance(failure, TaskFenced):
                 self._fenced = str(failure)
             raise failure from exc
@@ -379,125 +280,5 @@ class ConfluentProducer:
                         raise
 
 
-def _config(options: Options, transactional_id: str) -> dict[str, Any]:
-    return {
-        **options.client_config,
-        "transactional.id": transactional_id,
-        "transaction.timeout.ms": options.transaction_timeout_ms,
-        "message.timeout.ms": int(options.request_timeout_s * 1000),
-        "partitioner": "murmur2_random",  # librdkafka's default would put a key elsewhere than Java or Faust
-        "linger.ms": 2,
-        "retry.backoff.ms": 5,  # the first produce after a commit is always retried: the default costs 100 ms
-        "retry.backoff.max.ms": 100,
-        "reconnect.backoff.ms": 20,
-        "reconnect.backoff.max.ms": 1000,
-        # librdkafka's own bounds, 10 to 60 s, are how long one frozen broker would hold up a commit
-        "socket.connection.setup.timeout.ms": 3000,
-        "api.version.request.timeout.ms": 3000,
-        # librdkafka refuses one above the transaction's
-        "socket.timeout.ms": min(REQUEST_MS, options.transaction_timeout_ms),
-        "queue.buffering.max.messages": 1_000_000,
-        "message.max.bytes": options.max_record_bytes,
-        "error_cb": _ignore,
-        "logger": librdkafka_logger,
-        "log_level": 4,
-    }
-
-
-def _ignore(error: KafkaError) -> None:
-    """Nothing: the call that meets the error raises it."""
-
-
-def _fatal(exc: BaseException) -> KafkaException:
-    """The fatal error that confluent-kafka raised in a delivery callback, there disguised as SystemError.
-
-    A further callback may hide it altogether ("returned NULL without setting an exception"): then it has no
-    cause, yet the producer is just as dead.
-    """
-    if isinstance(exc, KafkaException):
-        return exc
-    if isinstance(exc.__cause__, KafkaException):
-        return exc.__cause__
-    return KafkaException(KafkaError(KafkaError._FATAL, f"in a delivery callback: {exc}", True))  # noqa: SLF001
-
-
 def _not_known() -> None:
     """Where no member says who coordinates the group."""
-
-
-class CoordinatorMoved:
-    """Knows whether a call waits for a broker that coordinates the group no longer, as its member sees it.
-
-    Args:
-        before: the coordinator that the call goes to, as far as is known.
-        now: the one that the member knows, None while it knows none.
-    """
-
-    def __init__(
-        self, before: int | None, now: Callable[[], int | None], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._before = before
-        self._now = now
-        self._clock = clock
-        self._was_lost = False
-        self._there_since: float | None = None
-
-    def in_vain(self) -> str | None:
-        """Why to wait no longer: the member has long found the coordinator where the call does not look."""
-        now, now_s = self._now(), self._clock()
-        if now is None:
-            self._was_lost, self._there_since = True, None
-            return None
-        another = self._before is not None and now != self._before
-        if not (another or self._was_lost):
-            return None
-        self._there_since = now_s if self._there_since is None else self._there_since
-        if now_s - self._there_since < (MOVED_S if another else RETURNED_S):
-            return None
-        return f"the group's coordinator is broker {now} now, the commit waits for broker {self._before}"
-
-
-def _bounded(
-    call: Callable[[], None], limit_s: float, moved: CoordinatorMoved, environment: Environment
-) -> None:
-    """Run a call in a thread of its own; one that never returns keeps that thread with its producer.
-
-    Raises:
-        OutcomeUnknown: it did not return in time, or waits in vain. Whatever `call` raises.
-    """
-    ended = environment.threads.future()
-
-    def run() -> None:
-        try:
-            call()
-            ended.set_result(None)
-        except BaseException as exc:
-            ended.set_exception(exc)
-
-    environment.threads.start(run, "add-offsets")
-    deadline = Deadline(environment.clock, limit_s)
-    while True:
-        left_s = deadline.left_s()
-        try:
-            ended.result(max(0.0, min(LOOK_S, left_s)))
-            return
-        except TimeoutError:
-            if ended.done():
-                raise  # the call's own
-            in_vain = moved.in_vain()
-            if in_vain is not None or left_s <= LOOK_S:
-                why = in_vain or f"the group's coordinator was not found in {limit_s:.0f} s"
-                raise OutcomeUnknown(why) from None
-
-
-def mapped(exc: KafkaException, otherwise: type[ExactlyOnceError]) -> ExactlyOnceError:
-    """The layer's error for a librdkafka error: fenced, membership lost, or `otherwise`."""
-    error = exc.args[0]
-    text = f"{error.name()}: {error.str()}"
-    if error.code() in FENCED:
-        return TaskFenced(text)
-    if error.code() in MEMBERSHIP:
-        return MembershipLost(text)
-    if error.fatal():
-        return OutcomeUnknown(text)
-    return otherwise(text)

@@ -8,10 +8,10 @@ from typing import Any
 from confluent_kafka import KafkaError, TopicPartition
 
 from .answers import is_transient
-from .cluster import TP, LogEnds, TopicFacts
+from .database import NO_STATE, Identity, PartitionStore
 from .errors import KafkaUnavailable, OffsetsMissing
+from .facts import TP, LogEnds, TopicFacts
 from .options import Options
-from .store import NO_STATE, Identity, PartitionStore
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from .errors import StoreFailed
 from .key_queues import KeyQueues
 from .owner import Owner
 from .source import Source
-from .store import TaskStores, View
+from .task_stores import TaskStores, View
 from .units import Change, TableKey
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faust_exactly_once.cluster import TP, LogEnds
+from faust_exactly_once.database import PartitionStore, Reached
 from faust_exactly_once.errors import (
     MembershipLost,
     OutcomeUnknown,
@@ -14,8 +14,8 @@ from faust_exactly_once.errors import (
     TopicUnknown,
     TransactionAborted,
 )
+from faust_exactly_once.facts import TP, LogEnds
 from faust_exactly_once.membership import Membership
-from faust_exactly_once.store import PartitionStore, Reached
 from faust_exactly_once.units import Headers, Outgoing
 
 ENDINGS = (

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from faust_exactly_once.cluster import TP
+from faust_exactly_once.facts import TP
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.units import Outgoing
 from layer_kit.memory_kafka import MemoryKafka, Transaction

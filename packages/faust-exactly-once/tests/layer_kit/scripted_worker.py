@@ -19,11 +19,11 @@ from faust_exactly_once.answers import CONFIRM_S
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.brokers import BrokerState
 from faust_exactly_once.clients import Clients
-from faust_exactly_once.cluster import TP, LogEnds, TopicFacts
 from faust_exactly_once.disk import Disk, open_database
 from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.environment import Environment, Threads
 from faust_exactly_once.errors import KafkaUnavailable
+from faust_exactly_once.facts import TP, LogEnds, TopicFacts
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options

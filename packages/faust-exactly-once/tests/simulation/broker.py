@@ -6,7 +6,7 @@ from functools import partial
 
 from confluent_kafka import KafkaError
 
-from faust_exactly_once.cluster import TP
+from faust_exactly_once.facts import TP
 
 from .clock import Clock
 from .group import Group

@@ -15,7 +15,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import ConfigResource, OffsetSpec
 
-from faust_exactly_once.cluster import TP
+from faust_exactly_once.facts import TP
 
 from .clock import clock
 from .fibers import Outcome

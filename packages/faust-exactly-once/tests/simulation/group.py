@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError
 
 from faust_exactly_once.assignor import share_out
-from faust_exactly_once.cluster import TP
+from faust_exactly_once.facts import TP
 
 from .clock import Clock, Timer
 from .log import OK, StoredOffset, Transaction

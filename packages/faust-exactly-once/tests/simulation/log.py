@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from confluent_kafka import OFFSET_INVALID, KafkaError
 
-from faust_exactly_once.cluster import TP
+from faust_exactly_once.facts import TP
 from faust_exactly_once.units import Headers
 
 OK = 0

@@ -9,8 +9,8 @@ from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 from confluent_kafka import KafkaError
 
 from faust_exactly_once.brokers import BrokerState
-from faust_exactly_once.cluster import TP
 from faust_exactly_once.dispatcher import Fetched
+from faust_exactly_once.facts import TP
 from faust_exactly_once.membership import Membership
 
 from .application import Record

@@ -9,19 +9,21 @@ from unittest.mock import patch
 
 from faust_exactly_once import commit, commit_loop, opening, recovery, selection
 from faust_exactly_once.batch import Batch
-from faust_exactly_once.cluster import Cluster, LogEnds
+from faust_exactly_once.cluster import Cluster
 from faust_exactly_once.commit import CommitBatch, Committer
 from faust_exactly_once.commit_loop import CommitLoop
 from faust_exactly_once.counters import RECORD
+from faust_exactly_once.database import NO_STATE
 from faust_exactly_once.dispatcher import Dispatcher
 from faust_exactly_once.errors import OutcomeUnknown, TransactionAborted
+from faust_exactly_once.facts import LogEnds
 from faust_exactly_once.key_queues import KeyQueues
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.opening import Opening
 from faust_exactly_once.producer import ConfluentProducer
 from faust_exactly_once.recovery import Recovery
 from faust_exactly_once.source import Source
-from faust_exactly_once.store import NO_STATE, TaskStores
+from faust_exactly_once.task_stores import TaskStores
 from faust_exactly_once.units import Unit
 
 Patch = tuple[Any, str, Any]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from faust_exactly_once.cluster import TP
+from faust_exactly_once.facts import TP
 from faust_exactly_once.router import partition_of
 
 from .clock import clock

@@ -34,10 +34,10 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from faust_exactly_once.cluster import TP
 from faust_exactly_once.counters import RECORD, read
+from faust_exactly_once.database import META_KEY
 from faust_exactly_once.errors import ExactlyOnceError
-from faust_exactly_once.store import META_KEY
+from faust_exactly_once.facts import TP
 
 from .application import TABLES
 from .log import Content, Transaction, Values

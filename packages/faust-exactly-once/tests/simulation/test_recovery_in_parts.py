@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from faust_exactly_once.cluster import LogEnds, TopicFacts
+from faust_exactly_once.database import PartitionStore
+from faust_exactly_once.facts import LogEnds, TopicFacts
 from faust_exactly_once.options import Options
 from faust_exactly_once.recovery import Recovery, plan
-from faust_exactly_once.store import PartitionStore
 
 from .clock import running
 from .disk import Disk, MemoryPath

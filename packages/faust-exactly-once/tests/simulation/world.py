@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from faust_exactly_once.cluster import TP
+from faust_exactly_once.facts import TP
 from faust_exactly_once.router import partition_of
 from faust_exactly_once.units import Unit
 

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError
 
 from faust_exactly_once import brokers
 from faust_exactly_once.brokers import BrokerWatch, bound_connecting
-from faust_exactly_once.transport import counts_of
+from faust_exactly_once.partition_counts import counts_of
 
 BROKERS = [(number, f"k{number}", 9092, None) for number in (1, 2, 3)]
 PLACES = [(0, partition, partition + 1, [1, 2, 3], [1, 2, 3]) for partition in (0, 1, 2)]

@@ -15,7 +15,7 @@ from layer_kit.scripted_answers import HANGS, Answer, ByName, ScriptedAnswers, e
 from faust_exactly_once import KafkaUnavailable, SetupRefused
 from faust_exactly_once import cluster as cluster_module
 from faust_exactly_once.answers import TRANSIENT, UNKNOWN_TOPIC
-from faust_exactly_once.cluster import LogEnds
+from faust_exactly_once.facts import LogEnds
 
 LOG = ("log", 0)
 SHORT_S = 0.2  # where no answer ever becomes a fact

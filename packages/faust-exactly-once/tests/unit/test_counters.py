@@ -16,9 +16,10 @@ from faust_exactly_once import Counters, NoUnit, Options
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.commit import make_commit_batch
 from faust_exactly_once.counters import RECORD, read, summed
+from faust_exactly_once.database import Identity, PartitionStore
 from faust_exactly_once.errors import StoreFailed
 from faust_exactly_once.membership import Membership
-from faust_exactly_once.store import Identity, PartitionStore, TaskStores, View
+from faust_exactly_once.task_stores import TaskStores, View
 from faust_exactly_once.units import Unit, set_current_unit
 
 NAMES = st.sampled_from(["events", "results", "money/EUR"])

@@ -11,9 +11,9 @@ import pytest
 from faust.types import TP
 
 import faust_exactly_once as exactly_once
-from faust_exactly_once import KafkaUnavailable, Layer, Options, SetupRefused
-from faust_exactly_once import cluster as cluster_module
-from faust_exactly_once.cluster import LogEnds, wait_stable
+from faust_exactly_once import KafkaUnavailable, Layer, Options, SetupRefused, stable_ends
+from faust_exactly_once.facts import LogEnds
+from faust_exactly_once.stable_ends import wait_stable
 from faust_exactly_once.units import Unit
 
 STABLE = LogEnds(0, 9, 9)
@@ -55,7 +55,7 @@ def test_a_further_foreign_transaction_is_named_too() -> None:
 
 def test_a_wait_for_a_foreign_transaction_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the opening begins anew, from the fence."""
-    monkeypatch.setattr(cluster_module, "HANGING_S", 0.1)
+    monkeypatch.setattr(stable_ends, "HANGING_S", 0.1)
     with pytest.raises(KafkaUnavailable, match="an open transaction of another producer blocks log-3 at 5"):
         waited([PENDING])
 

@@ -15,12 +15,12 @@ from layer_kit.scripted_worker import CHANGELOG, EVENTS, ScriptedCluster, World
 
 from faust_exactly_once import recovery
 from faust_exactly_once.clients import Clients
-from faust_exactly_once.cluster import TP, LogEnds
+from faust_exactly_once.database import FORMAT, Identity
 from faust_exactly_once.environment import Environment
 from faust_exactly_once.errors import KafkaUnavailable
+from faust_exactly_once.facts import TP, LogEnds
 from faust_exactly_once.options import Options
 from faust_exactly_once.recovery import Plan, Recovery, contradicts
-from faust_exactly_once.store import FORMAT, Identity
 
 EOF = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's public names for its local errors
 LOG: TP = (CHANGELOG, 0)

@@ -9,13 +9,13 @@ from typing import Any, TypeAlias
 import pytest
 from aiokafka.errors import KafkaError, UnknownTopicOrPartitionError
 
-from faust_exactly_once import Layer, Options, SetupRefused, transport
+from faust_exactly_once import Layer, Options, SetupRefused, partition_counts
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.brokers import BrokerState
 from faust_exactly_once.environment import Environment
 from faust_exactly_once.layer import NO_CONTACT
 from faust_exactly_once.membership import Membership
-from faust_exactly_once.transport import ConsumerThread
+from faust_exactly_once.partition_counts import PartitionCounts
 
 Answer: TypeAlias = dict[str, int] | KafkaError
 HAD, GROWN = {"orders": 4}, {"orders": 5}
@@ -25,29 +25,19 @@ class App:
     """What a layer needs of an app: to be there."""
 
 
-class Thread:
-    """What `watch_partitions` needs of its thread; the answers are the test's, the last one for ever."""
+class Counts(PartitionCounts):
+    """The answers are the test's, the last one for ever."""
 
     def __init__(self, *answers: Answer) -> None:
-        self.app = App()
-        self.layer = Layer(self.app, Options(client_config={}))
+        nothing: Any = None
+        super().__init__(App(), nothing, nothing, lambda: None)
+        self.layer = Layer(self._app, Options(client_config={}))
         self.layer.partitions = 4
         self.answers = list(answers)
         self.asked = 0
-        self._counted_at = 0.0
 
-    @property
-    def thread_loop(self) -> asyncio.AbstractEventLoop:
-        """The test's."""
-        return asyncio.get_running_loop()
-
-    def check_health(self) -> None:
-        """All is well."""
-
-    def _say_uncounted(self, exc: KafkaError) -> None:
-        """A line."""
-
-    async def _partition_counts(self) -> dict[str, int]:
+    async def ask(self) -> dict[str, int]:
+        """The next one."""
         self.asked += 1
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, KafkaError):
@@ -58,15 +48,15 @@ class Thread:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of a second to be sure, not five."""
-    monkeypatch.setattr(transport, "COUNT_CONFIRM_S", 0.1)
-    monkeypatch.setattr(transport, "RETRY_S", 0.005)
+    monkeypatch.setattr(partition_counts, "COUNT_CONFIRM_S", 0.1)
+    monkeypatch.setattr(partition_counts, "RETRY_S", 0.005)
 
 
 def watch(*answers: Answer) -> int:
     """How often the count was asked for until what was fetched may be handled; or SetupRefused."""
-    thread: Any = Thread(*answers)
-    asyncio.run(ConsumerThread.watch_partitions(thread, now=True))
-    return int(thread.asked)
+    counts = Counts(*answers)
+    asyncio.run(counts.watch(now=True))
+    return counts.asked
 
 
 def test_the_count_that_the_tasks_have_is_asked_for_once() -> None:
@@ -79,7 +69,7 @@ def test_an_answer_of_a_broker_that_is_behind_refuses_nothing(
     monkeypatch: pytest.MonkeyPatch, behind: Answer
 ) -> None:
     """Another count, or none, is asked again; what was fetched waits, then goes on."""
-    monkeypatch.setattr(transport, "COUNT_CONFIRM_S", 60.0)  # however busy the machine is
+    monkeypatch.setattr(partition_counts, "COUNT_CONFIRM_S", 60.0)  # however busy the machine is
     assert 4 == watch(behind, behind, behind, HAD)
 
 

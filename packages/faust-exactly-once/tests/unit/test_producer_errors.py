@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from faust_exactly_once.coordinator_call import MOVED_S, RETURNED_S, CoordinatorMoved
 from faust_exactly_once.environment import Environment
 from faust_exactly_once.errors import (
     ExactlyOnceError,
@@ -16,16 +17,11 @@ from faust_exactly_once.errors import (
     TaskFenced,
     TopicUnknown,
 )
+from faust_exactly_once.librdkafka_errors import mapped
 from faust_exactly_once.membership import Membership, check_layout
 from faust_exactly_once.options import Options
-from faust_exactly_once.producer import (
-    MOVED_S,
-    RETURNED_S,
-    ConfluentProducer,
-    CoordinatorMoved,
-    _config,
-    mapped,
-)
+from faust_exactly_once.producer import ConfluentProducer
+from faust_exactly_once.producer_config import producer_config
 from faust_exactly_once.units import Outgoing
 
 Expected = type[ExactlyOnceError]
@@ -222,10 +218,10 @@ def test_librdkafka_takes_the_settings_with_any_transaction_timeout(transaction_
         client_config={"bootstrap.servers": "127.0.0.1:1"}, transaction_timeout_ms=transaction_timeout_ms,
         request_timeout_s=min(10.0, transaction_timeout_ms / 1000),
     )  # fmt: skip
-    Producer(_config(options, "one"))
+    Producer(producer_config(options, "one"))
 
 
 def test_two_requests_fit_into_a_record_s_time() -> None:
     """One to a frozen leader, one for metadata that goes to the frozen broker, too."""
-    config = _config(Options(client_config={}), "id")
+    config = producer_config(Options(client_config={}), "id")
     assert 2 * config["socket.timeout.ms"] < config["message.timeout.ms"]

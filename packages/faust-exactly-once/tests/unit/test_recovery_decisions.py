@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from faust_exactly_once.cluster import TP, LogEnds, TopicFacts
+from faust_exactly_once.database import FORMAT, NO_STATE, Identity, PartitionStore, Reached
 from faust_exactly_once.errors import OffsetsMissing
+from faust_exactly_once.facts import TP, LogEnds, TopicFacts
 from faust_exactly_once.offset_metadata import (
     METADATA_BYTES,
     at_offset,
@@ -19,7 +20,6 @@ from faust_exactly_once.offset_metadata import (
     with_reached,
 )
 from faust_exactly_once.recovery import plan, start_offsets, why_not_a_prefix
-from faust_exactly_once.store import FORMAT, NO_STATE, Identity, PartitionStore, Reached
 
 NOW_MS = 10_000_000_000
 KEPT_MS = 1_000_000

@@ -11,7 +11,7 @@ from faust.types import TP
 
 import faust_exactly_once as exactly_once
 from faust_exactly_once import Layer, Options, SetupRefused, answers, batched, start
-from faust_exactly_once.cluster import TopicFacts
+from faust_exactly_once.facts import TopicFacts
 from faust_exactly_once.start import prepare
 from faust_exactly_once.table_manager import whole_tasks
 

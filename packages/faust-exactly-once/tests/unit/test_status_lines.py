@@ -19,8 +19,8 @@ from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.source import Source, Waiting
-from faust_exactly_once.store import TaskStores
 from faust_exactly_once.task import Task
+from faust_exactly_once.task_stores import TaskStores
 from faust_exactly_once.units import Unit
 from faust_exactly_once.watch import Watch
 

@@ -20,8 +20,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from faust_exactly_once.database import NO_STATE, Identity, PartitionStore
 from faust_exactly_once.errors import StoreFailed, StoreInUse
-from faust_exactly_once.store import NO_STATE, Identity, PartitionStore, TaskStores
+from faust_exactly_once.task_stores import TaskStores
 
 IDENTITY = Identity("cluster", "topic", 3)
 KEYS = st.sampled_from([b"", b"a", b"a/1", b"a/2", b"b", b"__faust", b"\xff", b"zz"])

@@ -12,10 +12,10 @@ from layer_kit.memory_kafka import Record
 import faust_exactly_once as exactly_once
 from faust_exactly_once import ForeignKey, NoUnit, Options, RecordTooLarge, Table, Topic
 from faust_exactly_once.assigned_task import AssignedTask
-from faust_exactly_once.cluster import TopicFacts
+from faust_exactly_once.database import Identity, PartitionStore
+from faust_exactly_once.facts import TopicFacts
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
-from faust_exactly_once.store import Identity, PartitionStore
 from faust_exactly_once.units import Change, Outgoing, Unit, set_current_unit
 
 OTHER_KEYS = ["", "other", "/ann", "annabel/1", " ann/1", "ann "]

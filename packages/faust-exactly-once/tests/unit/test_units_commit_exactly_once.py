@@ -42,17 +42,18 @@ from layer_kit.virtual_time import Held, VirtualTimeLoop
 
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.batch import Batch
-from faust_exactly_once.cluster import TP
 from faust_exactly_once.commit import Committer
 from faust_exactly_once.counters import RECORD, read, summed
+from faust_exactly_once.database import Identity, PartitionStore
 from faust_exactly_once.dispatcher import Fetched
+from faust_exactly_once.facts import TP
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
 from faust_exactly_once.recovery import start_offsets
 from faust_exactly_once.source import Source
-from faust_exactly_once.store import Identity, PartitionStore, TaskStores
 from faust_exactly_once.task import Task
+from faust_exactly_once.task_stores import TaskStores
 from faust_exactly_once.units import Outgoing, current_unit
 
 SOURCES: list[TP] = [("events", 0), ("again", 0)]

@@ -13,7 +13,7 @@ import pytest
 
 import faust_exactly_once as exactly_once
 from faust_exactly_once import Options
-from faust_exactly_once.start import Worker
+from faust_exactly_once.worker import Worker
 
 
 @pytest.fixture

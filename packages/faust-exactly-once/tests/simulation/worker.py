@@ -125,7 +125,7 @@ class Worker(Process):
             self.clock.fiber.sleep(self.clock.rng.random() * 0.01)
 
     def may_hang(self) -> bool:
-        """See librdkafka's issue 5456 in `producer.py`."""
+        """See librdkafka's issue 5456 in `ConfluentProducer.add_offsets`."""
         return not self.network.broker.up
 
     def written(self, database: str, values: dict[bytes, bytes]) -> None:

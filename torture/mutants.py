@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from confluent_kafka import Producer
 
-from faust_exactly_once import commit_loop, opening
+from faust_exactly_once import commit_loop, task_facts
 from faust_exactly_once.commit import CommitBatch, make_commit_batch
 from faust_exactly_once.commit_loop import CommitLoop
 from faust_exactly_once.database import PartitionStore
@@ -147,7 +147,7 @@ def last_event_again() -> None:
     def one_too_early(*args: Any, **kwargs: Any) -> Any:
         return {tp: max(0, at - 1) for tp, at in start_offsets(*args, **kwargs).items()}
 
-    _replace(opening, "start_offsets", one_too_early)
+    _replace(task_facts, "start_offsets", one_too_early)
 
 
 def commit_past_a_gap() -> None:

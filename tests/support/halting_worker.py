@@ -44,7 +44,7 @@ def halting_probe(folder: Path) -> Callable[[str], None]:
 def partition_of(frame: FrameType | None) -> int:
     """The task whose commit or opening a frame belongs to; the probe is told the point only."""
     while frame is not None:
-        for name in ("self", "slot"):
+        for name in ("self", "assigned"):
             found = getattr(frame.f_locals.get(name), "partition", None)
             if isinstance(found, int):
                 return found

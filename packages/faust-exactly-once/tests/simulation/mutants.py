@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from faust_exactly_once import commit, commit_loop, opening, recovery, selection
+from faust_exactly_once import commit, commit_loop, recovery, selection, task_facts
 from faust_exactly_once.batch import Batch
 from faust_exactly_once.cluster import Cluster
 from faust_exactly_once.commit import CommitBatch, Committer
@@ -23,6 +23,7 @@ from faust_exactly_once.opening import Opening
 from faust_exactly_once.producer import ConfluentProducer
 from faust_exactly_once.recovery import Recovery
 from faust_exactly_once.source import Source
+from faust_exactly_once.task_facts import TaskFacts
 from faust_exactly_once.task_stores import TaskStores
 from faust_exactly_once.units import Unit
 
@@ -163,8 +164,8 @@ def ends_before_fence() -> list[Patch]:
         now: dict[Any, LogEnds] = cluster.log_ends([*partitions, *also])
         return now | early[cluster, partitions[0][1]]
 
-    believed = (Opening, "_refuse_a_lagging_leader", lambda *_: None)
-    return [(Opening, "open", open_late), (opening, "wait_stable", known), believed]
+    believed = (TaskFacts, "_refuse_a_lagging_leader", lambda *_: None)
+    return [(Opening, "open", open_late), (task_facts, "wait_stable", known), believed]
 
 
 def unstable_offsets() -> list[Patch]:
@@ -175,7 +176,7 @@ def unstable_offsets() -> list[Patch]:
         found.asks_for_stable = False
         return found
 
-    believed = (Opening, "_are_stale", lambda *_: False)  # what the changelogs say of them is not looked at
+    believed = (TaskFacts, "_are_stale", lambda *_: False)  # what the changelogs say of them is not looked at
     return [(Cluster, "_reader", reader), believed]
 
 
@@ -226,7 +227,7 @@ def read_to_the_end() -> list[Patch]:
         ends: Mapping[Any, LogEnds] = cluster.log_ends([*partitions, *also])
         return {tp: LogEnds(one.start, one.high, one.high) for tp, one in ends.items()}
 
-    return [(Recovery, "_reader_config", config), (opening, "wait_stable", known)]
+    return [(Recovery, "_reader_config", config), (task_facts, "wait_stable", known)]
 
 
 def not_cut() -> list[Patch]:

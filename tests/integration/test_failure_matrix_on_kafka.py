@@ -195,7 +195,7 @@ def line(place: Place, tmp_path: Path, unique_name: str) -> Iterator[Line]:
 def test_a_commit_during_which_another_producer_opens_is_fenced(point: str, line: Line) -> None:
     """Wherever it has come to, nothing of it is ever seen.
 
-    OutcomeUnknown where confluent-kafka hides which fatal error came amid a delivery report (`_fatal`).
+    OutcomeUnknown where confluent-kafka hides which fatal error came amid a delivery report (`fatal_error`).
     """
     line.at[point] = line.open
     with pytest.raises((TaskFenced, OutcomeUnknown)):

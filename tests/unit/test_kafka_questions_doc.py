@@ -38,7 +38,7 @@ QUESTIONS: Final = (
     Question("committed offsets", "faust_exactly_once/cluster.py"),
     Question("start of a worker", "faust_exactly_once/start.py", START_S),
     Question("fence", "faust_exactly_once/producer.py"),
-    Question("changelog has the last commit", "faust_exactly_once/opening.py"),
+    Question("changelog has the last commit", "faust_exactly_once/task_facts.py"),
     Question("offsets of the last commit", "faust_exactly_once/task_facts.py", CONFIRM_S),
     Question("where a task starts", "faust_exactly_once/task_facts.py", CONFIRM_S),
     Question("changelog behind its database", "faust_exactly_once/opening.py", CONFIRM_S),

@@ -1,6 +1,7 @@
 """Whether Kafka answers, as a whole and broker by broker; what is said of it in the log."""
 
-from .connectivity import MOVES_S, Brokers, Connectivity
+from .broker_absences import Brokers
+from .connectivity import MOVES_S, Connectivity
 from .operator_log import KafkaLines, log_broker_changes
 from .state import State
 

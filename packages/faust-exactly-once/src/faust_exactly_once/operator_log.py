@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from .assigned_task import AssignedTask
-from .connectivity import BrokerChange, Change, Connectivity
+from .broker_absences import BrokerChange
+from .connectivity import Change, Connectivity
 from .environment import Clock
 
 logger = logging.getLogger(__package__)

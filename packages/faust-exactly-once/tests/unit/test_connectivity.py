@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from faust_exactly_once.broker_absences import Brokers
 from faust_exactly_once.brokers import BrokerState
-from faust_exactly_once.connectivity import AWAY_AFTER_S, Brokers, Connectivity
+from faust_exactly_once.connectivity import AWAY_AFTER_S, Connectivity
 
 START_S = 1_700_000_000.0
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from faust_exactly_once.connectivity import BrokerChange, Connectivity
+from faust_exactly_once.broker_absences import BrokerChange
+from faust_exactly_once.connectivity import Connectivity
 from faust_exactly_once.operator_log import (
     STILL_EVERY_S,
     AssignmentLines,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from faust_exactly_once import commit, commit_loop, recovery, selection, task_facts
+from faust_exactly_once import commit, commit_loop, opening, recovery, selection, task_facts
 from faust_exactly_once.batch import Batch
 from faust_exactly_once.cluster import Cluster
 from faust_exactly_once.commit import CommitBatch, Committer
@@ -56,6 +56,11 @@ class Mutant:
             for owner, name, stand_in in self.put_in():
                 stack.enter_context(patch.object(owner, name, stand_in, create=True))
             yield
+
+
+def everywhere(name: str, stand_in: Any) -> list[Patch]:
+    """What both modules of an opening import."""
+    return [(module, name, stand_in) for module in (opening, task_facts)]
 
 
 def failure_acknowledges() -> list[Patch]:
@@ -165,7 +170,7 @@ def ends_before_fence() -> list[Patch]:
         return now | early[cluster, partitions[0][1]]
 
     believed = (TaskFacts, "_refuse_a_lagging_leader", lambda *_: None)
-    return [(Opening, "open", open_late), (task_facts, "wait_stable", known), believed]
+    return [(Opening, "open", open_late), *everywhere("wait_stable", known), believed]
 
 
 def unstable_offsets() -> list[Patch]:
@@ -227,7 +232,7 @@ def read_to_the_end() -> list[Patch]:
         ends: Mapping[Any, LogEnds] = cluster.log_ends([*partitions, *also])
         return {tp: LogEnds(one.start, one.high, one.high) for tp, one in ends.items()}
 
-    return [(Recovery, "_reader_config", config), (task_facts, "wait_stable", known)]
+    return [(Recovery, "_reader_config", config), *everywhere("wait_stable", known)]
 
 
 def not_cut() -> list[Patch]:

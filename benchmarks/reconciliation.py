@@ -18,7 +18,8 @@ from confluent_kafka.admin import NewTopic
 
 from faust_exactly_once import Cluster
 from processes.simulator import Simulator
-from streamsocial_billing.domain.events import charge_result, gateway_key_of
+from streamsocial_billing.domain.payment_identity import gateway_key_of
+from streamsocial_billing.domain.results import charge_result
 from streamsocial_billing.gateways.simulator.ledger import Ledger
 from streamsocial_billing.reconciliation.settlement.simple import HEADER
 from streamsocial_billing.settings import RESULTS, Settings

@@ -13,8 +13,9 @@ from msgspec.json import schema
 
 import tables
 from streamsocial_billing import settings
-from streamsocial_billing.domain.events import END, ChargeResult, Nudge, PaymentEvent, PaymentMetric
+from streamsocial_billing.domain.events import END, Nudge, PaymentEvent
 from streamsocial_billing.domain.gateway_events import GatewayEvent
+from streamsocial_billing.domain.results import ChargeResult, PaymentMetric
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.operations.dead_letters import ReplayMarker
 from streamsocial_billing.operations.replies import Answer

@@ -40,9 +40,9 @@ class PaymentEntry(TypedDict):
     fingerprint: str
     """Hex SHA-256 of what a re-sent event must have in common with the first."""
     fingerprint_version: int
-    """Format of `fingerprint`; `events.FINGERPRINT_VERSION` when the entry was made."""
+    """Format of `fingerprint`; `payment_identity.FINGERPRINT_VERSION` when the entry was made."""
     key_version: int
-    """Format of the gateway's idempotency key; `events.KEY_VERSION` when the entry was made."""
+    """Format of the gateway's idempotency key; `payment_identity.KEY_VERSION` when the entry was made."""
     action: str
     """`charge` or `refund`."""
     product: str

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from streamsocial_billing.domain.events import PaymentEvent, requested_metric
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.results import requested_metric
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown, PaymentProducer

@@ -28,10 +28,12 @@ from streamsocial_billing.domain.decision import (
     decide,
     first_entry,
 )
-from streamsocial_billing.domain.events import BadInput, PaymentEvent, charge_result, payment_metric
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.domain.gateway_calls import ChargeRequest
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict, verdict
+from streamsocial_billing.domain.results import charge_result, payment_metric
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import charge_until
 from streamsocial_billing.gateways.simulated import SimulatedGateway

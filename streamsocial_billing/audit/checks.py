@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from streamsocial_billing.audit.books import Books, LedgerCharge, LedgerRefund, Result, Source
-from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.domain.statuses import FINAL, NOT_STORED
 
 TABLE_PAYMENTS: Final = "payments changelog fold differs"

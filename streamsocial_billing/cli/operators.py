@@ -7,7 +7,8 @@ from faust.cli.faust import cli as faust_cli
 
 from streamsocial_billing.cli.ordering import carry_out, ordering
 from streamsocial_billing.cli.shared import GATEWAY_NAME, one_line_errors, the_settings
-from streamsocial_billing.domain.events import GATEWAYS, BadInput, is_id
+from streamsocial_billing.domain.events import GATEWAYS
+from streamsocial_billing.domain.foreign_fields import BadInput, is_id
 from streamsocial_billing.domain.statuses import BY_HAND
 from streamsocial_billing.domain.times import utc
 from streamsocial_billing.gateways.routing import gateways_set_up

@@ -11,7 +11,7 @@ from faust.cli.faust import cli as faust_cli
 
 from streamsocial_billing.cli.ordering import carry_out, ordering, tell_answers
 from streamsocial_billing.cli.shared import GATEWAY_NAME, give_up, one_line_errors, the_settings
-from streamsocial_billing.domain.events import BadInput, is_id
+from streamsocial_billing.domain.foreign_fields import BadInput, is_id
 from streamsocial_billing.operations.client import NOT_ANSWERED, Became
 from streamsocial_billing.subscriptions.orders import charge_text, subscription_order, subscriptions_of
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from streamsocial_billing.domain.events import (
-    FINGERPRINT_VERSION,
-    KEY_VERSION,
-    PaymentEvent,
-    fingerprint,
-    gateway_key,
-)
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import Traits
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.newer_fields import keeping
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.payment_identity import (
+    FINGERPRINT_VERSION,
+    KEY_VERSION,
+    fingerprint,
+    gateway_key,
+)
 from streamsocial_billing.domain.statuses import FINAL, OPEN
 from tables.charges import ChargeState, Money, RefundsApart
 from tables.payments import (

@@ -17,14 +17,13 @@ from streamsocial_billing.domain.events import (
     ENCODER,
     GATEWAYS,
     Amount,
-    BadInput,
     Currency,
     GatewayName,
     Id,
     Ms,
-    json_object,
     one_of,
 )
+from streamsocial_billing.domain.foreign_fields import BadInput, json_object
 from streamsocial_billing.domain.money import CURRENCIES, is_amount
 
 KINDS: Final = frozenset({"charge", "refund", "dispute"})

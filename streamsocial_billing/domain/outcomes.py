@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import (
     NOT_CALLED,
     Absent,
@@ -20,6 +19,7 @@ from streamsocial_billing.domain.gateway_calls import (
     Query,
     Succeeded,
 )
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from tables.payments import PaymentEntry
 
 

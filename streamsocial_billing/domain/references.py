@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final, TypeGuard
 
-from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 
 _REFERENCE: Final = r"ss1_[0-9a-f]{56}"
 """As `gateway_key_of` makes it, in every version of the key that was ever released: so far one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from streamsocial_billing.domain.events import BadInput
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.settings import Settings
 
 NEEDED: Final = {

@@ -13,7 +13,9 @@ from typing import Any, Final, Protocol
 from msgspec.structs import asdict
 
 from streamsocial_billing.domain.decision import Decision, Open, Reject, Replay
-from streamsocial_billing.domain.events import BadInput, PaymentEvent, fingerprint, json_object
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.foreign_fields import BadInput, json_object
+from streamsocial_billing.domain.payment_identity import fingerprint
 from streamsocial_billing.gateways.routing import with_gateway
 from streamsocial_billing.intake.http_replies import Reply, later, refusal
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown

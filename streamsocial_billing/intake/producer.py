@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from streamsocial_billing.domain.events import PaymentEvent, requested_metric
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.results import requested_metric
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.intake.identity import IntakeError, IntakeIdentity
 from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem

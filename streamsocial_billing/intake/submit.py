@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from streamsocial_billing.domain.events import BadInput, PaymentEvent, json_object
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.foreign_fields import BadInput, json_object
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.routing import with_gateway
 from streamsocial_billing.intake.identity import IntakeError

@@ -14,7 +14,8 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from streamsocial_billing.domain.card_numbers import is_card, mask_text
-from streamsocial_billing.domain.events import ENCODER, BadInput, is_id, json_object
+from streamsocial_billing.domain.events import ENCODER
+from streamsocial_billing.domain.foreign_fields import BadInput, is_id, json_object
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.kafka.transactions import OutcomeUnknown, RecordRefused, TransactionalWriter

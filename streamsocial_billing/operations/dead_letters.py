@@ -17,7 +17,8 @@ from msgspec import Struct
 from msgspec.json import Decoder
 
 from streamsocial_billing.domain.card_numbers import mask_card_numbers
-from streamsocial_billing.domain.events import ENCODER, BadInput, PaymentEvent
+from streamsocial_billing.domain.events import ENCODER, PaymentEvent
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.routing import with_gateway
 from streamsocial_billing.kafka.committed import STALL_S, CommittedLog, KafkaProblem, Place

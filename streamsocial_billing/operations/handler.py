@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from faust_exactly_once import Event
-from streamsocial_billing.domain.events import BadInput
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.operations.replies import Answers

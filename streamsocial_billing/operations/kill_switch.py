@@ -9,7 +9,8 @@ from typing import Any, Final, cast
 import orjson
 
 from faust_exactly_once import Event
-from streamsocial_billing.domain.events import GATEWAYS, BadInput
+from streamsocial_billing.domain.events import GATEWAYS
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.domain.newer_fields import keeping
 from streamsocial_billing.domain.times import now_ms, utc
 from streamsocial_billing.kafka.committed import CommittedLog

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from faust_exactly_once import Event
 from streamsocial_billing.domain.card_numbers import mask_text
-from streamsocial_billing.domain.events import BadInput
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.domain.gateway_calls import Absent, Found, Query
 from streamsocial_billing.domain.gateway_calls import Answer as GatewayAnswer
 from streamsocial_billing.domain.outcomes import Called, Verdict, account_forbids, question

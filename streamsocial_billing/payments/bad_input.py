@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 import orjson
 
 from faust_exactly_once import Event, RecordTooLarge, Topic, partition_of
-from streamsocial_billing.domain.events import BadInput, mask_card_numbers
+from streamsocial_billing.domain.card_numbers import mask_card_numbers
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.payments.record_outcome import named
 from tables.task_counters import DEAD_LETTERS, EVENTS
 

@@ -16,10 +16,10 @@ from prometheus_client import Counter
 
 from faust_exactly_once import Event
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.domain.known import Known
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import Gateway

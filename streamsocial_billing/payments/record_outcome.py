@@ -22,9 +22,9 @@ from streamsocial_billing.domain.decision import (
     first_entry,
     holds,
 )
-from streamsocial_billing.domain.events import charge_result, payment_metric
 from streamsocial_billing.domain.known import Known, Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.results import charge_result, payment_metric
 from streamsocial_billing.domain.statuses import FINAL, OPEN
 from tables.business_refs import business_key, naming
 from tables.charges import ChargeState

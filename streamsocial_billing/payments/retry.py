@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from faust_exactly_once import Event, current_unit
 from streamsocial_billing.domain.decision import is_due
-from streamsocial_billing.domain.events import BadInput, Nudge, gateway_key_of
+from streamsocial_billing.domain.events import Nudge
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.domain.gateway_calls import ChargeRequest, RefundRequest
 from streamsocial_billing.domain.known import Known
 from streamsocial_billing.domain.next_step import (
@@ -22,6 +23,7 @@ from streamsocial_billing.domain.next_step import (
     next_step,
 )
 from streamsocial_billing.domain.outcomes import INTERNAL_ERROR, Called, Verdict, question, verdict_of_answer
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.payments.bad_input import Reader

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import orjson
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import Found, Query
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.reconciliation.breaks import TIMING, break_id

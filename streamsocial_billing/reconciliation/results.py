@@ -16,7 +16,7 @@ import orjson
 from confluent_kafka import Message
 
 from faust_exactly_once import partition_of
-from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.domain.statuses import NOT_STORED, OPEN
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.errors import InputRefused

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.domain.money import CURRENCIES, is_amount
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.reconciliation.breaks import break_id
 
 DAY_MS: Final = 86_400_000

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from faust_exactly_once import Event, Topic
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.domain.events import MAX_AHEAD_MS, BadInput, requested_metric
+from streamsocial_billing.domain.events import MAX_AHEAD_MS
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.domain.money import format_minor
+from streamsocial_billing.domain.results import requested_metric
 from streamsocial_billing.domain.times import now_ms, utc
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.operations.commands import Command

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from streamsocial_billing.domain.events import BadInput, Nudge, PaymentEvent
+from streamsocial_billing.domain.events import Nudge, PaymentEvent
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.subscriptions.periods import INTERVALS, first_from, start_of
 from tables.subscriptions import Subscription

@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry, Counter
 from yarl import URL
 
 from faust_exactly_once import HOP_HEADER, NOT_PASSED_BACK, Router
-from streamsocial_billing.domain.events import BadInput, PaymentEvent, json_object
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.foreign_fields import BadInput, json_object
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.intake.http import REFUSALS, HttpIntake, read_payment
 from streamsocial_billing.intake.http_replies import JSON, PROBLEM, Reply, later, no_access, refusal

@@ -11,8 +11,9 @@ import pytest
 from confluent_kafka import Producer
 from support.system import System, payment
 
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_events import GatewayEvent
+from streamsocial_billing.domain.payment_identity import gateway_key
 from streamsocial_billing.settings import GATEWAY_EVENTS
 
 USERS = [f"user-{number}" for number in range(12)]

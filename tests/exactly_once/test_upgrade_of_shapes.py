@@ -12,7 +12,8 @@ from support.paypal_server import MOST, PayPalServer
 from support.system import System, payment
 
 from processes import ROOT
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.payment_identity import gateway_key
 
 OLDER = (sys.executable, "-P", str(ROOT / "tests/support/older_worker.py"))
 USERS = [str(uuid.UUID(int=number)) for number in range(1, 9)]

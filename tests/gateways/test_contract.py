@@ -11,7 +11,6 @@ import pytest
 from support.stripe_server import StripeServer
 
 from processes.simulator import Simulator
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import (
     Absent,
     ChargeRequest,
@@ -24,6 +23,7 @@ from streamsocial_billing.domain.gateway_calls import (
     RefundRequest,
     Succeeded,
 )
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from streamsocial_billing.gateways.stripe.client import StripeGateway

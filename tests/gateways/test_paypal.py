@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from support.wiremock_server import WireMock
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
@@ -26,6 +25,7 @@ from streamsocial_billing.domain.gateway_calls import (
     RefundRequest,
     Succeeded,
 )
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.paypal.amounts import decimal_text, minor_of
 from streamsocial_billing.gateways.paypal.client import PayPalGateway
 from streamsocial_billing.gateways.paypal.replies import outcome_of_reply

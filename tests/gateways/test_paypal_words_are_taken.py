@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from support.paypal_server import MOST, PayPalServer
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import (
     ChargeRequest,
     KeyMismatch,
@@ -15,6 +14,7 @@ from streamsocial_billing.domain.gateway_calls import (
     RefundRequest,
     Succeeded,
 )
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.paypal.client import PayPalGateway
 from streamsocial_billing.gateways.provider_event import Whose, whose

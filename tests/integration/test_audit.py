@@ -21,7 +21,9 @@ from processes.simulator import Simulator
 from streamsocial_billing.audit import run_audit
 from streamsocial_billing.cli.results import follow_results
 from streamsocial_billing.domain.decision import charge_state_after
-from streamsocial_billing.domain.events import PaymentEvent, charge_result, gateway_key, payment_metric
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.payment_identity import gateway_key
+from streamsocial_billing.domain.results import charge_result, payment_metric
 from streamsocial_billing.intake.submit import submit_lines
 from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, Settings

@@ -22,8 +22,9 @@ from support.system import Payments, System, payment
 from support.web_client import get
 
 from processes import ROOT
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import ChargeRequest, Succeeded
+from streamsocial_billing.domain.payment_identity import gateway_key
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.configured import configured_gateways
 from streamsocial_billing.gateways.simulated import SimulatedGateway

@@ -6,7 +6,7 @@ from typing import Any
 
 from streamsocial_billing.audit.books import Books, Entry, LedgerCharge, LedgerRefund, Result, Sent
 from streamsocial_billing.domain.decision import charge_state_after
-from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 
 
 def result(payment: str, offset: int, status: str = "succeeded", **other: object) -> Result:

@@ -8,7 +8,8 @@ from typing import Any
 
 from support.system import System
 
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.payment_identity import gateway_key
 
 
 def charge_beside_us(system: System, event: PaymentEvent, **changes: Any) -> str:

@@ -5,8 +5,8 @@ from typing import Any
 
 from support.one_task import OneTask
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_events import GatewayEvent
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.settings import GATEWAY_EVENTS
 
 _numbers = count(1)

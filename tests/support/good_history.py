@@ -20,7 +20,8 @@ from streamsocial_billing.audit.books import (
     fold_entry,
     fold_state,
 )
-from streamsocial_billing.domain.events import charge_result, gateway_key_of, payment_metric
+from streamsocial_billing.domain.payment_identity import gateway_key_of
+from streamsocial_billing.domain.results import charge_result, payment_metric
 from torture.checker import History, Sending
 from torture.segments import OFFSETS, Written
 

@@ -21,9 +21,10 @@ from support.one_task import OneTask
 from support.scripted_gateway import ScriptedGateway
 from support.small_books import found_in
 
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import Owner
 from streamsocial_billing.domain.money import EXPONENTS, exponent_of
+from streamsocial_billing.domain.payment_identity import gateway_key
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.provider_event import gateway_events, whose, whose_by_charge

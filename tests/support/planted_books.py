@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import orjson
 
-from streamsocial_billing.domain.events import charge_result, gateway_key_of
 from streamsocial_billing.domain.gateway_calls import Movement
+from streamsocial_billing.domain.payment_identity import gateway_key_of
+from streamsocial_billing.domain.results import charge_result
 from streamsocial_billing.domain.statuses import OPEN
 
 AS_OF: Final = int(datetime(2026, 3, 6, 12, tzinfo=UTC).timestamp() * 1000)

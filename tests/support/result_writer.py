@@ -12,7 +12,7 @@ from typing import Any
 from confluent_kafka import Producer
 
 from lab.analytics.movements import METRICS, MINUTE_MS, RESULTS
-from streamsocial_billing.domain.events import charge_result, payment_metric
+from streamsocial_billing.domain.results import charge_result, payment_metric
 
 FIRST_MS = 1_764_600_000_000  # 2025-12-01T14:40:00Z
 Key = tuple[int, str, str]

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 from support.planted_books import AS_OF, DAY
 
-from streamsocial_billing.domain.events import charge_result
 from streamsocial_billing.domain.gateway_calls import Movement
+from streamsocial_billing.domain.results import charge_result
 from streamsocial_billing.gateways.settlement_lines import Line
 from streamsocial_billing.reconciliation.bridge import Bridge, bridges
 from streamsocial_billing.reconciliation.findings import between_books_and_lists

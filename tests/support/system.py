@@ -31,7 +31,8 @@ from processes.simulator import Simulator
 from streamsocial_billing.audit import AuditReport, run_audit
 from streamsocial_billing.audit.disk import tables_on_disk
 from streamsocial_billing.audit.outcomes import breakdown
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.payment_identity import gateway_key
 from streamsocial_billing.intake.producer import PaymentProducer
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.kafka.topics import create_topics

@@ -7,7 +7,7 @@ from typing import Any
 
 import stripe
 
-from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 
 SECRET = "whsec_first"
 USER, PAID, BACK = "alice", "p-1", "r-1"

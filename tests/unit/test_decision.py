@@ -32,9 +32,10 @@ from streamsocial_billing.domain.decision import (
     is_due,
     settles,
 )
-from streamsocial_billing.domain.events import PaymentEvent, fingerprint, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.payment_identity import fingerprint, gateway_key
 from streamsocial_billing.domain.statuses import FINAL
 from tables.charges import ChargeState
 from tables.payments import PaymentEntry, SettledBy

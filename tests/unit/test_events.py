@@ -19,21 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from faust_exactly_once import partition_of
-from streamsocial_billing.domain.card_numbers import holds_card, is_card
-from streamsocial_billing.domain.events import (
-    BadInput,
-    Nudge,
-    PaymentEvent,
-    _checked,
-    _object,
-    _read_at_once,
-    charge_result,
-    fingerprint,
-    gateway_key,
-    mask_card_numbers,
-    payment_metric,
-    requested_metric,
-)
+from streamsocial_billing.domain.card_numbers import holds_card, is_card, mask_card_numbers
+from streamsocial_billing.domain.events import Nudge, PaymentEvent, _checked, _read_at_once
+from streamsocial_billing.domain.foreign_fields import BadInput, object_of
+from streamsocial_billing.domain.payment_identity import fingerprint, gateway_key
+from streamsocial_billing.domain.results import charge_result, payment_metric, requested_metric
 
 NOW = 1_764_600_000_000
 DEFAULTED = ("action", "business_ref", "refund_of")
@@ -322,7 +312,7 @@ def test_what_is_read_at_once_is_what_every_check_lets_pass(
         value[place % len(value)] = byte
     quick = _read_at_once(bytes(value), NOW)
     try:
-        slow = _checked(_object(bytes(value)), NOW)
+        slow = _checked(object_of(bytes(value)), NOW)
     except BadInput:
         slow = None
 

@@ -23,7 +23,7 @@ from support.one_task import OneTask
 from support.orders import resolve, switch
 from support.scripted_gateway import ScriptedGateway
 
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
@@ -37,6 +37,7 @@ from streamsocial_billing.domain.gateway_calls import (
     RefundRequest,
     Succeeded,
 )
+from streamsocial_billing.domain.payment_identity import gateway_key
 from streamsocial_billing.domain.statuses import FINAL
 from streamsocial_billing.settings import PAYMENTS
 

@@ -14,8 +14,9 @@ import pytest
 from msgspec.json import Decoder
 
 from faust_exactly_once.counters import summed
-from streamsocial_billing.domain.events import ENCODER, ChargeResult, Nudge, PaymentEvent, PaymentMetric
+from streamsocial_billing.domain.events import ENCODER, Nudge, PaymentEvent
 from streamsocial_billing.domain.gateway_events import GatewayEvent
+from streamsocial_billing.domain.results import ChargeResult, PaymentMetric
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.operations.dead_letters import ReplayMarker, _letter
 from streamsocial_billing.operations.replies import Answer

@@ -14,7 +14,7 @@ from streamsocial_billing.intake.http import REFUSALS
 from streamsocial_billing.intake.webhooks.receiver import OUTCOMES
 from streamsocial_billing.web.payments_in import UNCHECKED
 
-CODE_AT: Final = {"refusal": 1, "later": 0, "BadInput": 0, "_one_of": 3, "_id": 2}
+CODE_AT: Final = {"refusal": 1, "later": 0, "BadInput": 0, "word_in": 3, "id_in": 2}
 """Which argument is the code."""
 ON_TOPICS_ONLY: Final = {"empty", "unknown_kind"}
 HTTP, GATEWAYS, OPERATIONS = (
@@ -42,7 +42,7 @@ def codes_of(path: Path) -> set[str]:
 def test_every_code_of_a_refusal_is_explained() -> None:
     """Whatever refuses over HTTP: pages, webhooks, the rules for bad input."""
     app = ROOT / "streamsocial_billing"
-    files = [app / "domain/events.py", app / "gateways/routing.py"]
+    files = [app / "domain/events.py", app / "domain/foreign_fields.py", app / "gateways/routing.py"]
     files += [*(app / "intake").rglob("*.py"), *(app / "web").rglob("*.py")]
     codes = set().union(*map(codes_of, files)) - ON_TOPICS_ONLY
     assert {"bad_id", "too_large", "not_found", "busy", "unknown_product"} < codes

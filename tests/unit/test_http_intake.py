@@ -10,7 +10,8 @@ import pytest
 from support.system import payment
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS, decide, first_entry
-from streamsocial_billing.domain.events import BadInput, PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
 from streamsocial_billing.intake import http

@@ -9,9 +9,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from support.system import payment
 
 from streamsocial_billing.domain.decision import charge_state_after, first_entry
-from streamsocial_billing.domain.events import charge_result
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.results import charge_result
 from streamsocial_billing.domain.times import iso, with_iso
 from streamsocial_billing.intake.http_replies import Reply, later, no_access, owner_unavailable, refusal
 from streamsocial_billing.intake.public_fields import PAYMENT_FIELDS, charge_state, stored_payment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.domain.references import is_our_reference, kind_of_reference, our_reference
 
 KEY = gateway_key_of("ann", "charge", "p-1")

@@ -9,7 +9,7 @@ from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     Declined,
@@ -19,6 +19,7 @@ from streamsocial_billing.domain.gateway_calls import (
     NotSent,
     Outcome,
 )
+from streamsocial_billing.domain.payment_identity import gateway_key
 from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.settings import PAYMENTS
 from tables.payments import ObservedEntry

@@ -10,8 +10,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import Absent, Ambiguous, Found, Query
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.base import ListFailed
 from streamsocial_billing.gateways.paypal.client import PayPalGateway
 from streamsocial_billing.gateways.paypal.search import LEAST_S, REACH_S, TooLarge, search

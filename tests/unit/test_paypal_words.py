@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import Owner
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.paypal.own_fields import MOST, custom_ids, words_of
 
 IDS = st.text("abcXYZ019_-", min_size=1, max_size=64) | st.text("qW7_-", min_size=60, max_size=64)

@@ -19,8 +19,9 @@ from support.webhook_payloads import (
     stripe_refund,
 )
 
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key_of
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import Ambiguous, Owner
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.paypal.own_fields import custom_ids
 from streamsocial_billing.gateways.provider_event import gateway_events, whose, whose_by_charge

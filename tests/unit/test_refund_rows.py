@@ -8,7 +8,7 @@ from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
@@ -20,6 +20,7 @@ from streamsocial_billing.domain.gateway_calls import (
     Outcome,
     RefundRequest,
 )
+from streamsocial_billing.domain.payment_identity import gateway_key
 from streamsocial_billing.payments.waiting_refunds import CHARGE_MAY_COME_MS
 
 MAY_COME_S = CHARGE_MAY_COME_MS // 1000

@@ -10,8 +10,9 @@ from support.asked_gateway import AskedGateway
 from support.one_task import OneTask
 from support.orders import answers, resolve, switch
 
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key_of
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import Absent, Ambiguous, Answer, Found, NotSent
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.settings import COMMANDS
 

@@ -13,7 +13,8 @@ from support.asked_gateway import AskedGateway
 from support.one_task import OneTask
 from support.scripted_gateway import ScriptedGateway
 
-from streamsocial_billing.domain.events import GATEWAYS, BadInput, PaymentEvent
+from streamsocial_billing.domain.events import GATEWAYS, PaymentEvent
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.gateways.configured import configured_gateways
 from streamsocial_billing.gateways.routing import (
     NEEDED,

@@ -24,8 +24,8 @@ from support.webhook_payloads import (
     stripe_refund,
 )
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import Owner
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.paypal.own_fields import custom_ids
 from streamsocial_billing.gateways.provider_event import (

@@ -26,7 +26,8 @@ from support.webhook_payloads import SECRET, stripe_charge, stripe_event, stripe
 
 from broker import LocalBroker
 from faust_exactly_once import partition_of
-from streamsocial_billing.domain.events import PaymentEvent, gateway_key
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.payment_identity import gateway_key
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import GATEWAY_EVENTS, METRICS, PAYMENTS
 from streamsocial_billing.web.payments_in import QUESTIONS

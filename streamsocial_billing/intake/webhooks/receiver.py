@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import orjson
 
-from streamsocial_billing.domain.events import BadInput
+from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.domain.gateway_calls import Absent, Ambiguous, NotSent, Owner
 from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.gateways.paypal import webhook as paypal

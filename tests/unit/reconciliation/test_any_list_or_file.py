@@ -23,7 +23,7 @@ from support.listed_books import ListedBooks, ListedPayPal, ListedStripe
 from support.planted_books import AS_OF, DAY
 from support.small_books import OLD, result
 
-from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.settlement_lines import Reading
 from streamsocial_billing.reconciliation import InputRefused, Wish

@@ -7,8 +7,8 @@ import sqlite3
 from support.listed_gateway import ListedGateway
 from support.small_books import OLD, RULES, classes, filled, result
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import Movement
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.reconciliation.asking import ask
 from streamsocial_billing.reconciliation.findings import between_books_and_lists
 from streamsocial_billing.reconciliation.matching import index_for_proposals, match

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from support.small_books import OLD, filled, found_in, result
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import Movement
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.provider_event import Unreadable
 from streamsocial_billing.gateways.stripe import webhook as stripe

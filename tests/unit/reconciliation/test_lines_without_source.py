@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from support.small_books import OLD, filled, found_in, result
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import Movement
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.reconciliation.bridge import bridges
 from streamsocial_billing.reconciliation.settlement.importing import load
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from support.planted_books import AS_OF, DAY, PlantedBooks
 from support.small_books import OLD, RULES, as_text, classes, reconciled, result
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import Movement
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.settlement_lines import Line
 from streamsocial_billing.reconciliation.rules import Rules, business_days_later
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from support.small_books import OLD, classes, reconciled, result
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import Movement
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.base import ListFailed
 from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.paypal.search import movement_of

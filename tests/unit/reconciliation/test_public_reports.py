@@ -13,8 +13,8 @@ import pytest
 from support.planted_books import AS_OF, DAY
 from support.small_books import OLD, classes, filled, found_in, reconciled, result
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import Movement
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.base import ListFailed
 from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.paypal.search import movement_of as paypal_row

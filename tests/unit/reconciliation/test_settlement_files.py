@@ -10,7 +10,7 @@ from support.planted_books import PlantedBooks
 from support.planted_output import write_files
 
 from processes import ROOT
-from streamsocial_billing.domain.events import gateway_key_of
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.paypal.settlement import kind_of
 from streamsocial_billing.gateways.settlement_lines import KINDS, BadLine, minor_units

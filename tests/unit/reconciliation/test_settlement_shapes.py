@@ -11,8 +11,8 @@ import pytest
 from support.planted_books import AS_OF
 from support.small_books import OLD, filled, found_in, reconciled, result
 
-from streamsocial_billing.domain.events import gateway_key_of
 from streamsocial_billing.domain.gateway_calls import Movement
+from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.settlement_lines import Line, Reading
 from streamsocial_billing.gateways.settlement_parts import PartsMissing

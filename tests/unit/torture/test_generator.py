@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from streamsocial_billing.domain.events import BadInput, PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.foreign_fields import BadInput
 from torture.generator import CHANGED, MALFORMED, RESENT, IntakeLog, Item, Payments, read_log
 
 NOW_MS = 4_000_000_000_000

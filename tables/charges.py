@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 import faust
+
+from tables.rows import reader_of
 
 
 class Money(TypedDict):
@@ -49,6 +51,9 @@ class ChargeState(RefundsApart):
     under `unknown`, then once more under its final status. Charges and refunds together."""
     last_payment: LastPayment | None
     """None while there were only replays."""
+
+
+read_charge_state: Final = reader_of("a charge state", ChargeState)
 
 
 def declare_charges(app: faust.App, **options: Any) -> Any:

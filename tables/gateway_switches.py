@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 import faust
+
+from tables.rows import reader_of
 
 
 class SwitchOrder(TypedDict):
@@ -36,6 +38,9 @@ class GatewaySwitch(TypedDict):
     first: NotRequired[SwitchOrder]
     """The order that brought the present state, where the newest one only repeated it. Missing: the newest
     one did, or a release that did not keep it wrote the row. Read it with `first_order`."""
+
+
+read_switch: Final = reader_of("a gateway's switch", GatewaySwitch)
 
 
 def first_order(switch: GatewaySwitch) -> SwitchOrder:

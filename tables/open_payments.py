@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 import faust
+
+from tables.rows import reader_of
 
 
 class OpenPayment(TypedDict):
@@ -29,6 +31,9 @@ class OpenPayment(TypedDict):
     """Minor units of `currency`."""
     currency: NotRequired[str]
     """ISO 4217, upper-case."""
+
+
+read_open_payment: Final = reader_of("an open payment", OpenPayment)
 
 
 def declare_open_payments(app: faust.App, **options: Any) -> Any:

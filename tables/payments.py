@@ -7,7 +7,7 @@ from typing import Any, Final, NotRequired, TypedDict, TypeGuard, cast, final
 
 import faust
 
-from tables.rows import checked, kind_of_rows
+from tables.rows import InvalidRow, checked, decoded, kind_of_rows
 
 
 class Source(TypedDict):
@@ -210,6 +210,14 @@ def read_entry(value: Any) -> Entry | None:
         for name, default in _ADDED.items():
             filled.setdefault(name, default)
     return cast(PaymentEntry, filled)
+
+
+def entry_of(value: bytes) -> Entry:
+    """The entry that a row's bytes hold, on a disk or a changelog; raises InvalidRow."""
+    entry = read_entry(decoded("a payment", value))
+    if entry is None:
+        raise InvalidRow("a payment cannot be read: it is null")
+    return entry
 
 
 _ADDED: Final = {

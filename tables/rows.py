@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, NotRequired, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Collection
+from typing import Any, NotRequired, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
+
+Row = TypeVar("Row")
 
 
 class InvalidRow(ValueError):
@@ -39,6 +41,27 @@ def kind_of_rows(row: type, left_out: Collection[str] = ()) -> type:
         else:
             needed.append((name, hint))
     return msgspec.defstruct(row.__name__, [*needed, *other], gc=False)
+
+
+def reader_of(name: str, row: type[Row]) -> Callable[[bytes], Row]:
+    """Reads rows of a table from their bytes, on a disk or a changelog, as the table's own rows are read.
+
+    `name` is for people. The reader raises InvalidRow.
+    """
+    kind = kind_of_rows(row)
+
+    def read(value: bytes) -> Row:
+        return checked(name, decoded(name, value), kind)  # type: ignore[no-any-return]
+
+    return read
+
+
+def decoded(name: str, value: bytes) -> Any:
+    """What a row's bytes hold as JSON; raises InvalidRow."""
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.DecodeError as error:
+        raise InvalidRow(f"{name} cannot be read: {error}") from None
 
 
 class Rows:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
 import faust
+
+from tables.rows import reader_of
 
 
 class Pending(TypedDict):
@@ -74,6 +76,9 @@ class Subscription(TypedDict):
     """Hex SHA-256 of what was ordered at first: the same order again is no second subscription."""
     created_at: int
     changed_at: int
+
+
+read_subscription: Final = reader_of("a subscription", Subscription)
 
 
 def subscription_key(user_id: str, subscription_id: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Final
+
+from streamsocial_billing.domain.results import ChargeResult, PaymentMetric
 
 RESULTS: Final = "charge-results"
 METRICS: Final = "payment-metrics"
 MINUTE_MS: Final = 60_000
-_TIME_OF: Final = {RESULTS: "processed_at", METRICS: "at"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,16 @@ def movement(topic: str, value: bytes | None) -> Movement | None:
     Money moved = `succeeded`, not `replayed`. A replay repeats what was counted before; a record that
     `resolves` an open payment is the first one that is `succeeded`; `requested` is no outcome.
     """
-    record = json.loads(value or b"{}")
-    if record.get("status") != "succeeded" or record["replayed"]:
+    if value is None:
         return None
-    at = record[_TIME_OF[topic]]
-    return Movement(
-        at - at % MINUTE_MS, record["product"], record["currency"], record["action"], record["amount_minor"]
-    )
+    if topic == RESULTS:
+        result = ChargeResult.from_bytes(value)
+        return _moved(result, result.processed_at)
+    metric = PaymentMetric.from_bytes(value)
+    return _moved(metric, metric.at)
+
+
+def _moved(one: ChargeResult | PaymentMetric, at: int) -> Movement | None:
+    if one.status != "succeeded" or one.replayed:
+        return None
+    return Movement(at - at % MINUTE_MS, one.product, one.currency, one.action, one.amount_minor)

@@ -9,7 +9,11 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from streamsocial_billing.domain.results import ChargeResult, NotARecord, PaymentMetric
 from streamsocial_billing.domain.statuses import OPEN
+from tables.charges import read_charge_state
+from tables.payments import entry_of
+from tables.rows import InvalidRow
 
 Source = tuple[int, int]
 """Partition, offset of an event on `payments`."""
@@ -156,37 +160,36 @@ def add_event(books: Books, source: Source, value: bytes | None) -> None:
 
 def add_result(books: Books, topic: str, place: str, value: bytes | None) -> None:
     """Keep a charge result; `topic` is the full name of `payments`."""
-    data = _mapping(value)
     try:
-        source = data["source"]
-        ours = source is not None and source["topic"] == topic
-        if not ours and data.get("origin", "event") == "event":
-            books.strangers.append(place)
-        books.results.append(
-            Result(
-                payment=f"{data['user_id']}/{data['payment_id']}", status=data["status"],
-                reason=data["reason"], replayed=data["replayed"], resolves=data["resolves"],
-                action=data["action"], amount_minor=data["amount_minor"], currency=data["currency"],
-                gateway_ref=data["gateway_ref"],
-                source=(source["partition"], source["offset"]) if ours else None,
-                refund_of=data.get("refund_of"), external=data.get("origin", "event") == "external",
-                gateway=data.get("gateway", "simulated"),
-            )  # fmt: skip
-        )
-    except (KeyError, TypeError):
+        one = ChargeResult.from_bytes(value)
+    except NotARecord:
         books.unreadable.append(place)
+        return
+    at = one.source if one.source is not None and one.source["topic"] == topic else None
+    if at is None and one.origin == "event":
+        books.strangers.append(place)
+    books.results.append(
+        Result(
+            payment=f"{one.user_id}/{one.payment_id}", status=one.status, reason=one.reason,
+            replayed=one.replayed, resolves=one.resolves, action=one.action, amount_minor=one.amount_minor,
+            currency=one.currency, gateway_ref=one.gateway_ref,
+            source=None if at is None else (at["partition"], at["offset"]), refund_of=one.refund_of,
+            external=one.origin == "external", gateway=one.gateway,
+        )  # fmt: skip
+    )
 
 
 def add_metric(books: Books, place: str, value: bytes | None) -> None:
     """Count a metric."""
-    data = _mapping(value)
     try:
-        if data["status"] == "requested":
-            books.requested += 1
-        else:
-            books.metrics[data["payment_id"], data["status"], data["replayed"]] += 1
-    except (KeyError, TypeError):
+        one = PaymentMetric.from_bytes(value)
+    except NotARecord:
         books.unreadable.append(place)
+        return
+    if one.status == "requested":
+        books.requested += 1
+    else:
+        books.metrics[one.payment_id, one.status, one.replayed] += 1
 
 
 def add_dead_letter(books: Books, topic: str, headers: Mapping[str, bytes]) -> None:
@@ -204,16 +207,17 @@ def fold_entry(books: Books, place: str, key: bytes | None, value: bytes | None)
     if value is None:
         books.entries.pop(payment, None)
         return
-    data = _mapping(value)
     try:
-        books.entries[payment] = Entry(
-            status=data["status"], amount_minor=data["amount_minor"], currency=data["currency"],
-            gateway_ref=data["gateway_ref"], refunded_minor=data.get("refunded_minor", 0),
-            external=data.get("origin") == "external", gateway=data.get("gateway", "simulated"),
-            reason=data.get("reason"), last_error=data.get("last_error"), since=data.get("first_seen_at"),
-        )  # fmt: skip
-    except KeyError:
+        entry: Mapping[str, Any] = entry_of(value)
+    except InvalidRow:
         books.unreadable.append(place)
+        return
+    books.entries[payment] = Entry(
+        status=entry["status"], amount_minor=entry["amount_minor"], currency=entry["currency"],
+        gateway_ref=entry["gateway_ref"], refunded_minor=entry.get("refunded_minor", 0),
+        external=entry.get("origin") == "external", gateway=entry["gateway"], reason=entry["reason"],
+        last_error=entry.get("last_error"), since=entry.get("first_seen_at"),
+    )  # fmt: skip
 
 
 def fold_state(books: Books, place: str, key: bytes | None, value: bytes | None) -> None:
@@ -222,10 +226,9 @@ def fold_state(books: Books, place: str, key: bytes | None, value: bytes | None)
     if value is None:
         books.states.pop(user, None)
         return
-    data = _mapping(value)
-    if isinstance(data.get("money"), dict) and isinstance(data.get("counts"), dict):
-        books.states[user] = data
-    else:
+    try:
+        books.states[user] = read_charge_state(value)
+    except InvalidRow:
         books.unreadable.append(place)
 
 

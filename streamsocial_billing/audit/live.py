@@ -18,11 +18,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
-
-import orjson
+from typing import Final, NamedTuple
 
 from streamsocial_billing.audit.outcomes import Numbers, answered, breakdown, by_rest, still_open
+from tables.charges import ChargeState, read_charge_state
+from tables.open_payments import read_open_payment
+from tables.rows import InvalidRow
 from tables.task_counters import CHARGED, FINAL_RESULTS, FIRST_RESULTS, REFUNDED
 
 INVARIANTS: Final = ("answered", "open", "results", "charged", "refunded", "outcomes", "readable")
@@ -60,19 +61,19 @@ class Rows:
         """Rows of `charges`."""
         for value in values:
             try:
-                self._add_state(orjson.loads(value))
-            except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+                self._add_state(read_charge_state(value))
+            except InvalidRow:
                 self.unreadable += 1
 
     def add_open(self, values: Iterable[bytes]) -> None:
         """Rows of `open_payments`."""
         for value in values:
             try:
-                self.open[orjson.loads(value).get("status", "unknown")] += 1
-            except (orjson.JSONDecodeError, TypeError, AttributeError):
+                self.open[read_open_payment(value).get("status", "unknown")] += 1
+            except InvalidRow:
                 self.unreadable += 1
 
-    def _add_state(self, state: Any) -> None:
+    def _add_state(self, state: ChargeState) -> None:
         results = sum(state["counts"].values())
         for currency, money in state["money"].items():
             self.charged[currency] += money["charged_minor"]

@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
-import orjson
 from confluent_kafka import Message
 
 from faust_exactly_once import partition_of
+from streamsocial_billing.domain.results import ChargeResult, NotARecord
 from streamsocial_billing.kafka.committed import CommittedLog, Place
 from streamsocial_billing.settings import RESULTS, Settings
 
@@ -36,15 +36,15 @@ class Wanted:
     since: int | None = None
     until: int | None = None
 
-    def takes(self, result: Mapping[str, Any]) -> bool:
-        """True for a ChargeResult that is to be printed."""
-        at = result["processed_at"]
+    def takes(self, result: ChargeResult) -> bool:
+        """True for one that is to be printed."""
+        at = result.processed_at
         if (self.since is not None and at < self.since) or (self.until is not None and at >= self.until):
             return False
-        if self.statuses and result["status"] not in self.statuses:
+        if self.statuses and result.status not in self.statuses:
             return False
         named = ("user_id", "payment_id", "gateway", "product")
-        return all(getattr(self, name) in (None, result[name]) for name in named)
+        return all(getattr(self, name) in (None, getattr(result, name)) for name in named)
 
 
 EVERYTHING: Final = Wanted()
@@ -71,7 +71,7 @@ def follow_results(
                 continue
             shown.read(message)
             value = message.value()
-            if value is not None and (wanted is EVERYTHING or wanted.takes(orjson.loads(value))):
+            if value is not None and (wanted is EVERYTHING or _takes(wanted, value)):
                 shown.make_room()
                 out.write(value.decode(errors="replace") + "\n")
                 printed += 1
@@ -81,6 +81,14 @@ def follow_results(
         if out is sys.stdout:  # else Python reports the same pipe again when it flushes at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return printed
+
+
+def _takes(wanted: Wanted, value: bytes) -> bool:
+    """What is no ChargeResult has none of the fields that could be wanted."""
+    try:
+        return wanted.takes(ChargeResult.from_bytes(value))
+    except NotARecord:
+        return False
 
 
 def _places(log: CommittedLog, settings: Settings, user_id: str | None) -> list[Place]:

@@ -43,11 +43,11 @@ def _tell(became: Became, user: str, subscription_id: str, wait_s: float) -> int
         return tell_answers(became)
     (answer,) = became.answers
     if became.charge_is_open() or became.charge is None:
-        status = "has no result" if became.charge is None else f"is {became.charge['status']}"
+        status = "has no result" if became.charge is None else f"is {became.charge.status}"
         click.echo(f"{answer.why}; its payment {payment_id} {status} after {wait_s:g} s", err=True)
         return NOT_ANSWERED
     sub = subscriptions_of(the_settings(), user).get(subscription_id)
-    paid = became.charge["status"] == "succeeded" or (sub is not None and sub["state"] == "active")
+    paid = became.charge.status == "succeeded" or (sub is not None and sub["state"] == "active")
     click.echo(f"{answer.why}; {charge_text(became.charge, sub)}", err=not paid)
     return 0 if paid else 1
 

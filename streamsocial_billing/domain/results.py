@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, TypeVar
 
-from msgspec import Struct
+from msgspec import DecodeError, Struct
+from msgspec.json import Decoder
 
 from streamsocial_billing.domain.events import ENCODER, Action, PaymentEvent, Product, one_of
 from streamsocial_billing.domain.statuses import STATUSES
 from tables.payments import Source
 
 Status = Annotated[str, one_of(frozenset(STATUSES))]
+
+
+class NotARecord(ValueError):
+    """Raised when bytes are not the record that their topic holds: somebody else wrote them."""
 
 
 class ChargeResult(Struct, frozen=True, kw_only=True):
@@ -45,6 +50,11 @@ class ChargeResult(Struct, frozen=True, kw_only=True):
     conflicts_with: str | None = None
     origin: Annotated[str, one_of(frozenset({"event", "external"}))] = "event"
 
+    @classmethod
+    def from_bytes(cls, value: bytes | None) -> ChargeResult:
+        """Read a record of `charge-results`, of a newer release too; raises NotARecord."""
+        return _read(_RESULTS, value)
+
 
 class PaymentMetric(Struct, frozen=True, kw_only=True):
     """A record of `payment-metrics` (key = product): one for each ChargeResult, in its transaction.
@@ -64,6 +74,23 @@ class PaymentMetric(Struct, frozen=True, kw_only=True):
     gateway: str
     gateway_ms: int | None
     at: int
+
+    @classmethod
+    def from_bytes(cls, value: bytes | None) -> PaymentMetric:
+        """Read a record of `payment-metrics`, of a newer release too; raises NotARecord."""
+        return _read(_METRICS, value)
+
+
+_RESULTS: Final = Decoder(ChargeResult)
+_METRICS: Final = Decoder(PaymentMetric)
+Record = TypeVar("Record")
+
+
+def _read(decoder: Decoder[Record], value: bytes | None) -> Record:
+    try:
+        return decoder.decode(value or b"")
+    except DecodeError as error:
+        raise NotARecord(str(error)) from None
 
 
 def charge_result(**fields: Any) -> bytes:

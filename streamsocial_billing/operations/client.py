@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import orjson
 from confluent_kafka import Message
 
 from faust_exactly_once import partition_of
+from streamsocial_billing.domain.results import ChargeResult
 from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.kafka.committed import CommittedLog, KafkaProblem, Place
 from streamsocial_billing.operations.commands import Command, append_command
@@ -36,7 +36,7 @@ class Became:
     """
 
     answers: list[Answer]
-    charge: Mapping[str, Any] | None = None
+    charge: ChargeResult | None = None
 
     def done(self) -> bool:
         """True if every task has done it."""
@@ -48,7 +48,7 @@ class Became:
 
     def charge_is_open(self) -> bool:
         """True while the payment that it sent has no final result."""
-        return self.payment_id() is not None and (self.charge is None or self.charge["status"] in OPEN)
+        return self.payment_id() is not None and (self.charge is None or self.charge.status in OPEN)
 
 
 def order(settings: Settings, command: Command, wait_s: float) -> Became:
@@ -104,13 +104,13 @@ def _answered(
 
 def _settled(
     settings: Settings, log: CommittedLog, payment_id: str, starts: Mapping[Place, int], deadline: float
-) -> dict[str, Any] | None:
+) -> ChargeResult | None:
     newest = None
     for message in _until(log, settings.topic(RESULTS), starts, deadline):
-        result = orjson.loads(message.value() or b"{}")
-        if result.get("payment_id") == payment_id:
+        result = ChargeResult.from_bytes(message.value())
+        if result.payment_id == payment_id:
             newest = result
-            if result["status"] not in OPEN:
+            if result.status not in OPEN:
                 break
     return newest
 

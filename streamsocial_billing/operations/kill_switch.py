@@ -6,8 +6,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
-import orjson
-
 from faust_exactly_once import Event
 from streamsocial_billing.domain.events import GATEWAYS
 from streamsocial_billing.domain.foreign_fields import BadInput
@@ -18,7 +16,7 @@ from streamsocial_billing.operations.commands import Command, key_of_every_task
 from streamsocial_billing.operations.handler import Done, Refused
 from streamsocial_billing.payments.gateway_availability import TABLE, is_newer
 from streamsocial_billing.settings import Settings
-from tables.gateway_switches import GatewaySwitch, first_order, switch_key
+from tables.gateway_switches import GatewaySwitch, first_order, read_switch, switch_key
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +95,7 @@ def switches_now(settings: Settings) -> dict[str, list[GatewaySwitch]]:
     places = [(topic, partition) for partition in range(log.partitions([topic])[topic])]
     rows: dict[bytes, GatewaySwitch] = {}
     for message in log.read(log.ends(places)):
-        rows[message.key() or b""] = orjson.loads(message.value() or b"")
+        rows[message.key() or b""] = read_switch(message.value() or b"")
     found: dict[str, list[GatewaySwitch]] = {}
     for row in rows.values():
         found.setdefault(row["gateway"], []).append(row)

@@ -10,19 +10,25 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-import orjson
+import msgspec
 from confluent_kafka import Message
 
 from faust_exactly_once import partition_of
+from streamsocial_billing.domain.foreign_fields import BadInput
+from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.domain.payment_identity import gateway_key_of
+from streamsocial_billing.domain.results import ChargeResult, NotARecord
 from streamsocial_billing.domain.statuses import NOT_STORED, OPEN
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.kafka.committed import CommittedLog, Place
 from streamsocial_billing.reconciliation.store import ADD_A, insert_many
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, PAYMENTS, RESULTS, Settings
+from tables.open_payments import read_open_payment
+from tables.payments import entry_of, is_observed
+from tables.rows import InvalidRow
 
 DISPUTE: Final = "dispute"
 DISPUTE_WON: Final = "dispute_won"
@@ -31,6 +37,7 @@ REFUND_FAILED: Final = "refund_failed"
 money of a refund that failed after it had succeeded."""
 CLOCK_SKEW_MS: Final = 2000
 """How far a gateway's clock, in whole seconds at Stripe, may lie before ours."""
+Row = TypeVar("Row")
 Tick = Callable[[int], None]
 Span = dict[Place, tuple[int, int]]
 
@@ -121,11 +128,13 @@ class OurBooks:
     def _observed(self, db: sqlite3.Connection, _: Cut, message: Message) -> None:
         """The changelog of `payments`: only entries that the gateway told of and no event has adopted."""
         key, value = (message.key() or b"").decode(errors="replace"), message.value()
-        entry = orjson.loads(value) if value is not None and b'"observed"' in value else {}
-        if entry.get("status") == "observed":
+        entry = _row(entry_of, message) if value is not None and b'"observed"' in value else None
+        if is_observed(entry):
             user, payment = key.split("/", 1)
-            named = ("gateway", "gateway_ref", "action", "seen", "amount_minor", "currency", "observed_at")
-            row = (key, user, payment, *(entry[name] for name in named))
+            row = (
+                key, user, payment, entry["gateway"], entry["gateway_ref"], entry["action"], entry["seen"],
+                entry["amount_minor"], entry["currency"], entry["observed_at"],
+            )  # fmt: skip
             db.execute("INSERT OR REPLACE INTO observed VALUES (?,?,?,?,?,?,?,?,?,?)", row)
             self._kept["observed"] += 1
         elif self._kept["observed"]:  # else there is nothing to take out: nearly every record of a million
@@ -134,7 +143,7 @@ class OurBooks:
     def _parked(self, db: sqlite3.Connection, _: Cut, message: Message) -> None:
         """The changelog of `open_payments`: going from unknown to parked writes no result."""
         key, value = (message.key() or b"").decode(errors="replace"), message.value()
-        if value is not None and orjson.loads(value).get("status") == "parked":
+        if value is not None and _row(read_open_payment, message).get("status") == "parked":
             db.execute("INSERT OR IGNORE INTO parked VALUES (?)", (key,))
             self._kept["parked"] += 1
         elif self._kept["parked"]:
@@ -147,22 +156,22 @@ def result_row(value: bytes | None, place: str) -> tuple[Any, ...] | None:
     Raises InputRefused for a record that is not ours: a book that cannot be read proves nothing.
     """
     try:
-        one = orjson.loads(value or b"")
-        if one["replayed"] or (one["status"] == "rejected" and one["reason"] in NOT_STORED):
-            return None
-        user, payment, action = one["user_id"], one["payment_id"], one["action"]
-        external = one.get("origin", "event") == "external"
-        if external and one["reason"] in (DISPUTE, DISPUTE_WON, REFUND_FAILED):
-            action = one["reason"]  # booked as a refund, and as a charge when it came back
-        return (
-            f"{user}/{payment}", user, payment, action, one["gateway"], one["status"], one["reason"],
-            one["amount_minor"], one["currency"], one["gateway_ref"],
-            None if external else gateway_key_of(user, action, payment),
-            one["processed_at"], int(one["status"] == "succeeded"),
-            "external" if external else "event", one.get("refund_of"),
-        )  # fmt: skip
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        one = ChargeResult.from_bytes(value)
+    except NotARecord:
         raise InputRefused(f"{place}: not a charge result: who writes to this topic?") from None
+    if one.replayed or (one.status == "rejected" and one.reason in NOT_STORED):
+        return None
+    user, payment, action = one.user_id, one.payment_id, one.action
+    external = one.origin == "external"
+    if external and one.reason in (DISPUTE, DISPUTE_WON, REFUND_FAILED):
+        action = one.reason  # booked as a refund, and as a charge when it came back
+    return (
+        f"{user}/{payment}", user, payment, action, one.gateway, one.status, one.reason,
+        one.amount_minor, one.currency, one.gateway_ref,
+        None if external else gateway_key_of(user, action, payment),
+        one.processed_at, int(one.status == "succeeded"),
+        "external" if external else "event", one.refund_of,
+    )  # fmt: skip
 
 
 # a dispute that moved money several times has a result for each: one row, with what it took in all
@@ -218,23 +227,37 @@ def _unhandled(_: sqlite3.Connection, cut: Cut, message: Message) -> None:
     """An event that no worker has committed: what it will have charged is not missing."""
     cut.unhandled += 1
     try:
-        at = orjson.loads(message.value() or b"")["requested_at"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        at = _WHEN.decode(message.value() or b"").requested_at
+    except msgspec.DecodeError:
         return  # it becomes a dead letter and charges nothing
-    if type(at) is int:
-        part = message.partition() or 0
-        cut.oldest[part] = min(at, cut.oldest.get(part, at))
+    part = message.partition() or 0
+    cut.oldest[part] = min(at, cut.oldest.get(part, at))
 
 
 def _told(db: sqlite3.Connection, _: Cut, message: Message) -> None:
     """A webhook that is not handled yet; an earlier repair is no excuse for the break it repairs."""
     try:
-        event = orjson.loads(message.value() or b"")
-        if event.get("via") != "reconciliation":
-            row = event["gateway"], event["gateway_ref"]
-            db.execute("INSERT OR IGNORE INTO told VALUES (?, ?)", row)
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, sqlite3.Error):
-        return  # a record that no agent will take either
+        event = GatewayEvent.from_bytes(message.value(), key=message.key())
+    except BadInput:
+        return  # no agent will take it either
+    if event.via != "reconciliation":
+        db.execute("INSERT OR IGNORE INTO told VALUES (?, ?)", (event.gateway, event.gateway_ref))
+
+
+class _When(msgspec.Struct):
+    """Of an event what is asked here, whatever else a newer release has in it."""
+
+    requested_at: int
+
+
+_WHEN: Final = msgspec.json.Decoder(_When)
+
+
+def _row(read: Callable[[bytes], Row], message: Message) -> Row:
+    try:
+        return read(message.value() or b"")
+    except InvalidRow as error:
+        raise InputRefused(f"{_place(message)}: {error}") from None
 
 
 def _place(message: Message) -> str:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 from faust_exactly_once import partition_of
 from streamsocial_billing.domain.money import format_minor
+from streamsocial_billing.domain.results import ChargeResult
 from streamsocial_billing.domain.times import utc
 from streamsocial_billing.gateways.routing import with_gateway
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.operations.commands import Command, ordered_now
 from streamsocial_billing.settings import Settings
 from streamsocial_billing.subscriptions.terms import check_order
-from tables.subscriptions import Subscription
+from tables.subscriptions import Subscription, read_subscription
 
 
 def subscription_order(
@@ -33,16 +31,16 @@ def subscription_order(
     return ordered
 
 
-def charge_text(charge: Mapping[str, Any], sub: Subscription | None) -> str:
+def charge_text(charge: ChargeResult, sub: Subscription | None) -> str:
     """What became of the payment that an order sent, and of the subscription by it.
 
     `charge` is its final ChargeResult, `sub` the subscription after it.
     """
-    amount = format_minor(charge["amount_minor"], charge["currency"])
-    said = f"charge of {amount} {charge['status']}"
-    if charge["reason"] is not None:
-        said += f": {_words(charge['reason'])}"
-    if charge["status"] == "succeeded" or sub is None:
+    amount = format_minor(charge.amount_minor, charge.currency)
+    said = f"charge of {amount} {charge.status}"
+    if charge.reason is not None:
+        said += f": {_words(charge.reason)}"
+    if charge.status == "succeeded" or sub is None:
         return said
     said += f"; the subscription is {_words(sub['state'])}"
     if sub["state"] == "past_due" and sub["next_at"] is not None:
@@ -67,5 +65,5 @@ def subscriptions_of(settings: Settings, user_id: str) -> dict[str, Subscription
     for message in log.read(log.ends([place])):
         key_user, _, subscription_id = (message.key() or b"").decode().partition("/")
         if key_user == user_id and message.value() is not None:
-            found[subscription_id] = orjson.loads(message.value() or b"")
+            found[subscription_id] = read_subscription(message.value() or b"")
     return found

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final
-
-import orjson
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Final
 
 from faust_exactly_once import Layer, Nudger
 from streamsocial_billing.payments.open_payments import Census
 from streamsocial_billing.timers.table_scan import Row, TableScan
+from tables.open_payments import OpenPayment, read_open_payment
 
 NUDGES_PER_LOOK: Final = 500
 """Per task: a long outage must not flood the source topic."""
@@ -43,7 +42,7 @@ class DueTimer(TableScan):
 
     def due(self, partition: int, rows: Sequence[Row], at_ms: int) -> list[str]:
         """What is due and was not nudged a moment ago, up to the room at its gateway."""
-        listed = [(key, orjson.loads(value)) for key, value in rows]
+        listed = [(key, read_open_payment(value)) for key, value in rows]
         self._census.saw(partition, (row for _, row in listed), whole=len(rows) < self.rows_per_look)
         due: list[str] = []
         for key, row in listed:
@@ -58,6 +57,6 @@ class DueTimer(TableScan):
         return due
 
 
-def _is_due(listed: Mapping[str, Any], at_ms: int) -> bool:
+def _is_due(listed: OpenPayment, at_ms: int) -> bool:
     due_at = listed["next_try_at"]
     return due_at is not None and due_at <= at_ms

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-import orjson
-
 from streamsocial_billing.subscriptions.renewal import is_due
 from streamsocial_billing.timers.table_scan import Row, TableScan
+from tables.subscriptions import read_subscription
 
 NUDGES_PER_LOOK: Final = 50
 """Per task: the renewals of the first of a month must overrun neither a gateway nor those who pay then."""
@@ -33,7 +32,7 @@ class RenewalTimer(TableScan):
         """Walk on until the look's measure is full, of what was looked at or of what is due."""
         due: list[str] = []
         for key, value in rows:
-            if not self.was_nudged(key) and is_due(orjson.loads(value), at_ms):
+            if not self.was_nudged(key) and is_due(read_subscription(value), at_ms):
                 due.append(key)
                 if len(due) == NUDGES_PER_LOOK:
                     self.go_on_after(partition, key)

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-import orjson
-
 from faust_exactly_once import Layer, Nudger
 from streamsocial_billing.payments.retention import is_over
 from streamsocial_billing.timers.table_scan import Row, TableScan
-from tables.payments import read_entry
+from tables.payments import entry_of
 
 
 def _is_over(value: bytes, at_ms: int) -> bool:
-    entry = read_entry(orjson.loads(value))
-    return entry is not None and is_over(entry, at_ms)
+    return is_over(entry_of(value), at_ms)
 
 
 class RetentionTimer(TableScan):

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from support.stored import stored_payment
 from support.topics import committed, make_topics
 
 from processes.loopback import ask
@@ -87,7 +88,7 @@ class Scribe:
         if not replayed:
             self.first[key] = post_charge(self.settings.simulator_url, event)
         ref = self.first[key]["id"]
-        source = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+        source: Any = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
         names: dict[str, Any] = {
             "payment_id": event.payment_id, "product": event.product, "action": "charge",
             "status": "succeeded", "replayed": replayed, "amount_minor": event.amount_minor,
@@ -103,11 +104,8 @@ class Scribe:
             self.states.get(event.user_id), event.user_id, "succeeded", event.amount_minor, event.currency,
             replayed, event.payment_id, NOW_MS,
         )  # fmt: skip
-        entry = {"status": "succeeded", "gateway_ref": ref} | {
-            name: names[name] for name in ("amount_minor", "currency")
-        }
         self.log("charges", event.user_id, state)
-        self.log("payments", key, entry)
+        self.log("payments", key, stored_payment(event, source, ref, NOW_MS))
 
     def send(self, name: str, key: Any, value: Any, headers: dict[str, bytes] | None = None) -> None:
         """One record."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from support.stored import stored_payment
 
 from streamsocial_billing.audit.books import (
     Books,
@@ -20,8 +21,10 @@ from streamsocial_billing.audit.books import (
     fold_entry,
     fold_state,
 )
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.domain.results import charge_result, payment_metric
+from tables.payments import Source
 from torture.checker import History, Sending
 from torture.segments import OFFSETS, Written
 
@@ -110,12 +113,12 @@ class GoodRun:
         user, name, amount = paid["user_id"], paid["payment_id"], paid["amount_minor"]
         payment = f"{user}/{name}"
         replayed = payment in self._entries
-        entry = self._entries.setdefault(payment, self._charge(user, name, amount))
+        source: Source = {"topic": PAYMENTS, "partition": partition, "offset": offset}
+        entry = self._entries.setdefault(payment, self._charge(user, name, amount, source))
         common: Any = {
             "payment_id": name, "action": "charge", "product": "gift", "status": "succeeded",
             "replayed": replayed, "amount_minor": amount, "currency": "EUR", "gateway": "simulated",
         }  # fmt: skip
-        source = {"topic": PAYMENTS, "partition": partition, "offset": offset}
         self._write("charge-results", partition, user.encode(), charge_result(
             **common, user_id=user, reason=None, gateway_ref=entry["gateway_ref"], attempt=1,
             requested_at=1, processed_at=2, source=source,
@@ -125,20 +128,25 @@ class GoodRun:
             changed["payments", payment] = entry
         changed["charges", user] = self._state(user, name, amount, replayed)
 
-    def _charge(self, user: str, name: str, amount: int) -> dict[str, Any]:
+    def _charge(self, user: str, name: str, amount: int, source: Source) -> dict[str, Any]:
         if f"{user}/{name}" not in self._entries:
             ref = gateway_key_of(user, "charge", name)
             self.ledger.append(LedgerCharge(f"ch_{name}", f"{user}/{name}", ref, "succeeded", amount, "EUR"))
-        return {"status": "succeeded", "amount_minor": amount, "currency": "EUR", "gateway_ref": f"ch_{name}"}
+        event = PaymentEvent(
+            payment_id=name, user_id=user, product="gift", amount_minor=amount, currency="EUR",
+            payment_method="pm_card_visa", gateway="simulated", requested_at=1,
+        )  # fmt: skip
+        return stored_payment(event, source, f"ch_{name}", 2)
 
     def _state(self, user: str, name: str, amount: int, replayed: bool) -> dict[str, Any]:
-        fresh: dict[str, Any] = {"money": {"EUR": {"charged_minor": 0}}, "counts": {}, "last_payment": None}
+        money = {"EUR": {"charged_minor": 0, "refunded_minor": 0}}
+        fresh: dict[str, Any] = {"user_id": user, "money": money, "counts": {}, "last_payment": None}
         state: dict[str, Any] = orjson.loads(orjson.dumps(self._states.get(user, fresh)))
         counted = "replayed" if replayed else "succeeded"
         state["counts"][counted] = state["counts"].get(counted, 0) + 1
         if not replayed:
             state["money"]["EUR"]["charged_minor"] += amount
-            state["last_payment"] = {"payment_id": name, "status": "succeeded"}
+            state["last_payment"] = {"payment_id": name, "status": "succeeded", "at": 2}
         self._states[user] = state
         return state
 

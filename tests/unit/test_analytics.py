@@ -24,6 +24,8 @@ def record(**fields: Any) -> bytes:
     filled = {
         "product": "gift", "currency": "USD", "action": "charge", "amount_minor": 999, "status": "succeeded",
         "replayed": False, "resolves": False, "processed_at": MINUTE + 30_000, "at": MINUTE + 30_000,
+        "payment_id": "p1", "user_id": "u1", "reason": None, "gateway": "simulated", "gateway_ref": "ch_1",
+        "attempt": 1, "requested_at": MINUTE, "source": None, "gateway_ms": 3, "of_a_newer_release": {},
     }  # fmt: skip
     return json.dumps(filled | fields).encode()
 

@@ -31,6 +31,9 @@ GOOD = {
 }  # fmt: skip
 
 
+READABLE = b'{"user_id":"u1","counts":{"succeeded":2},"money":{},"last_payment":null,"of_a_newer_release":1}'
+
+
 def rows() -> Rows:
     """What agrees with GOOD."""
     by_status = Counter(succeeded=3, replayed=1, unknown=2, parked=1)
@@ -84,7 +87,7 @@ def test_every_invariant_has_a_side_that_breaks_it() -> None:
 def test_a_row_that_cannot_be_read_is_counted_not_raised(value: bytes) -> None:
     """The audit goes on with the next row."""
     found = Rows()
-    found.add_charges([value, b'{"counts":{"succeeded":2},"money":{}}'])
+    found.add_charges([value, READABLE])
     assert (1, 2, 1) == (found.unreadable, found.results, found.users)
 
 
@@ -233,7 +236,10 @@ def test_a_break_is_an_error_in_the_log_once(audited: Lab, caplog: pytest.LogCap
 def test_a_walk_takes_as_many_looks_as_it_needs(audited: Lab) -> None:
     """Rows are compared when all of them were seen, as they were when the walk began."""
     lab = audited.lab
-    state = {"counts": {"succeeded": 1}, "money": {"EUR": {"charged_minor": 1, "refunded_minor": 0}}}
+    state = {
+        "user_id": "u", "counts": {"succeeded": 1}, "last_payment": None,
+        "money": {"EUR": {"charged_minor": 1, "refunded_minor": 0}},
+    }  # fmt: skip
     for number in range(2 * ROWS_PER_LOOK):
         lab.put("charges", f"u{number:05}", state)
     assert None is audited.look(1).rows
@@ -255,7 +261,7 @@ def test_the_timer_ends_with_its_walks_closed(audited: Lab) -> None:
     """Cancelled amid a walk, it lets go of the databases."""
     lab = audited.lab
     for number in range(2 * ROWS_PER_LOOK):
-        lab.put("charges", f"u{number:05}", {"counts": {}, "money": {}})
+        lab.put("charges", f"u{number:05}", {"user_id": "u", "counts": {}, "money": {}, "last_payment": None})
     running = lab.loop.create_task(audited.live.run())
     lab.loop.settle(1.5)
     (walk,) = audited.live._walks.values()  # noqa: SLF001

@@ -26,19 +26,25 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from streamsocial_billing.audit.books import Books, LedgerCharge, LedgerRefund, Result, Source
-from streamsocial_billing.domain.payment_identity import gateway_key_of
+from streamsocial_billing.audit.money import (
+    DISPUTES,
+    came_back,
+    charged,
+    failed_later,
+    given_back_by_charge,
+    money_of,
+    money_per_currency,
+    moved_ahead,
+    not_compared,
+    reference_of,
+    refunded,
+)
 from streamsocial_billing.domain.statuses import FINAL, NOT_STORED
 
 TABLE_PAYMENTS: Final = "payments changelog fold differs"
 TABLE_CHARGES: Final = "charges changelog fold differs"
 SUMS: Final = frozenset({"money differs", "refunded money differs", "figures do not add up"})
 """Kinds of problems that are about sums, which change while workers are at work."""
-DISPUTES: Final = frozenset({"dispute", "dispute_won"})
-"""Reasons of results that are of the gateway's making, yet in none of its lists."""
-REFUND_FAILED: Final = "refund_failed"
-"""Reason of the result that brings back what a refund took which failed after it had succeeded."""
-
-
 class Problem(NamedTuple):
     """One thing that is not as it must be: its kind, what it is about, what was found."""
 
@@ -147,7 +153,7 @@ def no_payment_moves_twice(books: Books) -> Iterator[Problem]:
             yield Problem(f"{kind} twice in the results", payment, ", ".join(statuses))
         elif len(statuses) > 1:
             yield Problem("two final outcomes", payment, ", ".join(statuses))
-    for kind, moved in (("charged", list(_charged(books))), ("refunded", list(_refunded(books)))):
+    for kind, moved in (("charged", list(charged(books))), ("refunded", list(refunded(books)))):
         by_ref: dict[str, list[LedgerCharge | LedgerRefund]] = defaultdict(list)
         for row in moved:
             if row.ref is not None:
@@ -161,23 +167,23 @@ def no_payment_moves_twice(books: Books) -> Iterator[Problem]:
 def every_charge_has_its_result(books: Books) -> Iterator[Problem]:
     """Check 5 of charges."""
     results = [one for one in books.results if one.moved and one.action == "charge"]
-    kept = [one for one in results if not _came_back(one)]
-    yield from _pairs("charge", books, kept, list(_charged(books)))
+    kept = [one for one in results if not came_back(one)]
+    yield from _pairs("charge", books, kept, list(charged(books)))
 
 
 def every_refund_has_its_result(books: Books) -> Iterator[Problem]:
     """Check 5 of refunds."""
     results = [one for one in books.results if one.moved and one.action == "refund"]
-    failed = _failed_later(books)
+    failed = failed_later(books)
     kept = [one for one in results if one.gateway_ref not in failed]
-    yield from _pairs("refund", books, kept, list(_refunded(books)))
+    yield from _pairs("refund", books, kept, list(refunded(books)))
 
 
 def every_refund_that_failed_had_succeeded(books: Books) -> Iterator[Problem]:
     """Check 5 of refunds that failed afterwards: they had succeeded, the gateway has them as failed."""
     refunds = {one.gateway_ref: one for one in books.results if one.moved and one.action == "refund"}
     at_gateway = {row.id: row for row in books.refunds}
-    for one in filter(_came_back, books.results):
+    for one in filter(came_back, books.results):
         refund, row = refunds.get(one.gateway_ref), at_gateway.get(one.gateway_ref or "")
         if refund is None:
             yield Problem("failure without refund", one.payment, f"{one.gateway_ref} had not succeeded")
@@ -197,7 +203,7 @@ def _pairs(
     results = [one for one in moved if one.gateway in books.listed]
     pending = books.pending()
     told = {one.gateway_ref: one for one in results if one.external}
-    succeeded = {_key(one): one for one in results if not one.external}
+    succeeded = {reference_of(one): one for one in results if not one.external}
     by_ref = {row.ref: row for row in rows}
     for row in rows:
         result = succeeded.get(row.ref or "") or told.get(row.id)
@@ -258,7 +264,7 @@ def table_charges_is_the_fold(books: Books) -> Iterator[Problem]:
             yield Problem(TABLE_CHARGES, user, "no state")
             continue
         expected = dict(money[user]), dict(counts[user]), last.get(user)
-        got = _money_of(state), dict(state["counts"]), _last_of(state)
+        got = money_of(state), dict(state["counts"]), _last_of(state)
         if got != expected:
             yield Problem(TABLE_CHARGES, user, f"table {got}, fold of the results {expected}")
 
@@ -274,56 +280,18 @@ def money_is_the_same_everywhere(books: Books) -> Iterator[Problem]:
                 yield Problem(f"{what} differs", currency, detail)
 
 
-def not_compared(books: Books, action: str) -> Counter[str]:
-    """Minor units by currency that results say moved at gateways whose lists were not read."""
-    moved: Counter[str] = Counter()
-    for one in books.results:
-        if one.moved and one.action == action and one.gateway not in books.listed:
-            moved[one.currency] += one.amount_minor
-    return moved
-
-
-def moved_ahead(books: Books, action: str) -> Counter[str]:
-    """Minor units by currency that a gateway moved for payments that wait for their result or are open."""
-    pending, moved = books.pending(), Counter[str]()
-    known = {_key(one) for one in books.results if one.moved}
-    for row in _charged(books) if action == "charge" else _refunded(books):
-        if row.payment in pending and row.ref not in known:
-            moved[row.currency] += row.amount_minor
-    return moved
-
-
-def money_per_currency(books: Books, action: str = "charge") -> dict[str, tuple[int, int, int]]:
-    """Minor units charged (or, `action` refund, given back) by results, the gateway's ledger, the tables."""
-    sides: tuple[Counter[str], Counter[str], Counter[str]] = Counter(), Counter(), Counter()
-    failed = _failed_later(books)
-    for one in books.results:
-        if one.moved and one.action == action:
-            sides[0][one.currency] += one.amount_minor
-            disputed = one.external and one.reason in DISPUTES and one.gateway in books.listed
-            if disputed or (one.gateway_ref in failed and (action == "refund" or _came_back(one))):
-                sides[1][one.currency] += one.amount_minor
-    for row in _charged(books) if action == "charge" else _refunded(books):
-        sides[1][row.currency] += row.amount_minor
-    for state in books.states.values():
-        moved = _money_of(state)
-        sides[2].update({currency: amount for (currency, of), amount in moved.items() if of == action})
-    currencies = sorted({currency for side in sides for currency in side})
-    return {one: (sides[0][one], sides[1][one], sides[2][one]) for one in currencies}
-
-
 def no_charge_gives_back_more_than_it_captured(books: Books) -> Iterator[Problem]:
     """Check 9; a charge whose result is not there is a problem of another check."""
-    captured = {row.id: row.amount_minor for row in _charged(books)}
+    captured = {row.id: row.amount_minor for row in charged(books)}
     at_gateway: Counter[str] = Counter()
-    for row in _refunded(books):
+    for row in refunded(books):
         at_gateway[row.charge] += row.amount_minor
     for charge, amount in at_gateway.items():
         if amount > captured.get(charge, amount):
             detail = f"{amount} of {captured[charge]}"
             yield Problem("refunded above the charge at the gateway", charge, detail)
     charges = {one.payment: one for one in books.results if one.moved and one.action == "charge"}
-    given_back = _given_back(books)
+    given_back = given_back_by_charge(books)
     for payment, one in charges.items():
         back, entry = given_back[payment], books.entries.get(payment)
         if back > one.amount_minor:
@@ -333,53 +301,9 @@ def no_charge_gives_back_more_than_it_captured(books: Books) -> Iterator[Problem
             yield Problem(TABLE_PAYMENTS, payment, detail)
 
 
-def _given_back(books: Books) -> Counter[str]:
-    """By the charge (user_id/payment_id), minor units that went back for good."""
-    back: Counter[str] = Counter()
-    for one in books.results:
-        if one.moved and one.refund_of is not None:
-            charge = f"{one.payment.partition('/')[0]}/{one.refund_of}"
-            back[charge] += one.amount_minor if one.action == "refund" else -one.amount_minor
-    return back
-
-
-def _came_back(one: Result) -> bool:
-    """True for what a refund brought back that failed after it had succeeded."""
-    return one.external and one.moved and one.reason == REFUND_FAILED
-
-
-def _failed_later(books: Books) -> set[str | None]:
-    """The gateway's ids of the refunds that failed after they had succeeded, if the gateway says so too."""
-    succeeded = {row.id for row in _refunded(books)}
-    came_back = (one for one in books.results if _came_back(one) and one.gateway in books.listed)
-    return {one.gateway_ref for one in came_back} - succeeded
-
-
-def _charged(books: Books) -> Iterator[LedgerCharge]:
-    return (charge for charge in books.ledger if charge.status == "succeeded")
-
-
-def _refunded(books: Books) -> Iterator[LedgerRefund]:
-    return (refund for refund in books.refunds if refund.status == "succeeded")
-
-
-def _money_of(state: Any) -> dict[tuple[str, str], int]:
-    """What the table says of a user: minor units by currency, action."""
-    moved = {}
-    for currency, one in state["money"].items():
-        moved[currency, "charge"] = one["charged_minor"]
-        moved[currency, "refund"] = one.get("refunded_minor", 0)
-    return {which: amount for which, amount in moved.items() if amount}
-
-
 def _last_of(state: Any) -> tuple[str, str] | None:
     last = state.get("last_payment")
     return None if last is None else (last["payment_id"], last["status"])
-
-
-def _key(result: Result) -> str:
-    user_id, _, payment_id = result.payment.partition("/")
-    return gateway_key_of(user_id, result.action, payment_id)
 
 
 def _payment_id(payment: str) -> str:

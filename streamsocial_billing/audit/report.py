@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Final
 
 from streamsocial_billing.audit.books import Books
-from streamsocial_billing.audit.checks import Problem, money_per_currency, moved_ahead, not_compared
+from streamsocial_billing.audit.checks import Problem
+from streamsocial_billing.audit.money import money_per_currency, moved_ahead, not_compared
 from streamsocial_billing.audit.tally import OpenGroup, open_groups, tally
 
 MAX_PROBLEMS: Final = 50

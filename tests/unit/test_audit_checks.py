@@ -10,7 +10,8 @@ import pytest
 from support.audit_books import books_with_refunds, charge, good_books, refund, result
 
 from streamsocial_billing.audit.books import Books, Entry, Sent, changelog_key
-from streamsocial_billing.audit.checks import Problem, money_per_currency, problems_of
+from streamsocial_billing.audit.checks import Problem, problems_of
+from streamsocial_billing.audit.money import money_per_currency
 from streamsocial_billing.audit.report import MAX_PROBLEMS, AuditReport, report_of
 from streamsocial_billing.audit.showing import report_to
 from streamsocial_billing.domain.decision import charge_state_after

@@ -5,7 +5,7 @@ import runpy
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MADE: dict[str, bytes] = runpy.run_path(str(ROOT / "docs/schemas.py"))["schemas"]()
 
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from faust_exactly_once.answers import CONFIRM_S, START_S, UNKNOWN_TOPIC_S
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/kafka-questions.md").read_text(encoding="utf-8")
 BELOW = {"torture": ROOT, "faust_exactly_once": ROOT / "packages/faust-exactly-once/src"}
 

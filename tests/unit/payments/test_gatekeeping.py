@@ -26,7 +26,7 @@ from streamsocial_billing.payments.gateway_availability import ALL_STATES, NOT_C
 from streamsocial_billing.payments.open_payments import Census
 from streamsocial_billing.web.payment_metrics import PaymentMetrics
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 RULES: list[dict[str, Any]] = [
     rule

@@ -158,8 +158,8 @@ def test_every_name_of_code_that_is_quoted_exists() -> None:
     [
         (_files, "see docs/interface.md"), (_files, "as in gone/decision.py says"),
         (_headings, "payments.md#no-such-heading"), (_headings, 'payments.md, "No Such Heading"'),
-        (_tests, "tests/unit/test_references.py::test_that_is_gone"), (_decisions, "decision 0999"),
-        (_points, "(point 14)"), (_points, "(point 4a)"),
+        (_tests, "tests/unit/repository/test_references.py::test_that_is_gone"),
+        (_decisions, "decision 0999"), (_points, "(point 14)"), (_points, "(point 4a)"),
         (_names, "`no_such_function(row)`"), (_names, "`Books.no_such_method`"),
     ],
 )  # fmt: skip

@@ -22,7 +22,7 @@ from streamsocial_billing.operations.dead_letters import ReplayMarker, _letter
 from streamsocial_billing.operations.replies import Answer
 from tables.payments import read_entry, written
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 EXAMPLES = [
     pytest.param(json.loads(line), id=f"{path.stem}-{number}")
     for path in sorted(GOLDEN.glob("*.jsonl"))

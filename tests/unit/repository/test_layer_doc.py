@@ -14,7 +14,7 @@ import pytest
 import faust_exactly_once
 from faust_exactly_once import declarations
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGE = ROOT / "packages/faust-exactly-once"
 LAYER = PACKAGE / "src/faust_exactly_once"
 PAGE = (PACKAGE / "README.md").read_text(encoding="utf-8")

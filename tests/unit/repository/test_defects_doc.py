@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ROWS = re.findall(r"^\| (\d+) \|(.*)$", (ROOT / "docs" / "defects.md").read_text(), re.MULTILINE)
 
 

@@ -23,7 +23,7 @@ from streamsocial_billing.settings import COMMANDS, PAYMENTS
 from streamsocial_billing.web.audit import AuditMetrics, summary
 from tables.charges import Money
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GOOD = {
     "events/payments": 7, "first_results/payments": 6, "dead_letters/payments": 1, "events/payments-retry": 9,
     "opened": 3, "final_results": 1, "charged/EUR": 700, "charged/JPY": 5, "refunded/EUR": 200,

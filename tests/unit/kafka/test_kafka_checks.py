@@ -9,7 +9,7 @@ import pytest
 
 from streamsocial_billing.kafka.production_checks import ClusterSeen, TopicSeen, problems
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/operations.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[3] / "docs/operations.md").read_text(encoding="utf-8")
 SAFE = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false", "retention.bytes": "-1"}
 PAYMENTS = TopicSeen("payments", 3, SAFE)
 OFFSETS = TopicSeen("__consumer_offsets", 3, SAFE)

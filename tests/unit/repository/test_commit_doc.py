@@ -8,7 +8,7 @@ from pathlib import Path
 from faust_exactly_once.commit import Committer, TransactionalProducer
 
 VERBS = ["begin_transaction", "send", "send_changes", "confirm", "add_offsets", "commit_transaction"]
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "packages/faust-exactly-once"
 CONTRACT = (PACKAGE / "docs/contract.md").read_text(encoding="utf-8")
 DOC = (ROOT / "docs/exactly-once.md").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "testing.md").read_text()
 FOLDERS = (ROOT / "tests", ROOT / "packages/faust-exactly-once/tests")
 TESTS = sorted(path for folder in FOLDERS for path in folder.rglob("test_*.py"))

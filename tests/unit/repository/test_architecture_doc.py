@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[2]
+ROOT: Final = Path(__file__).parents[3]
 DOCS: Final = ROOT / "docs"
 PAGE: Final = (DOCS / "architecture.md").read_text(encoding="utf-8")
 PRODUCT: Final = ROOT / "streamsocial_billing"

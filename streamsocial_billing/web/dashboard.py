@@ -12,7 +12,7 @@ from faust.web import Request, View
 from streamsocial_billing.domain.english import counted
 from streamsocial_billing.web.audit import everywhere_now
 from streamsocial_billing.web.html import page, script
-from streamsocial_billing.web.status.findings import CRITICAL, OK, WARNING
+from streamsocial_billing.web.status.finding import CRITICAL, OK, WARNING
 from streamsocial_billing.web.status.overview import Overview, Seen
 from streamsocial_billing.web.status.state import (
     NO_WORKER,

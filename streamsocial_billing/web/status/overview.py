@@ -7,7 +7,8 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from streamsocial_billing.web.status.findings import OK, Finding, findings
+from streamsocial_billing.web.status.finding import OK, Finding
+from streamsocial_billing.web.status.findings import findings
 from streamsocial_billing.web.status.merging import merged, newest_assignment, newest_books, newest_open
 from streamsocial_billing.web.status.peers import Peers
 from streamsocial_billing.web.status.report import Report, Reporter

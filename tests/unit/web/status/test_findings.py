@@ -15,17 +15,8 @@ from hypothesis import strategies as st
 from processes import ROOT
 from streamsocial_billing.audit.live import INVARIANTS, Break
 from streamsocial_billing.cli import main as main  # registers the commands
-from streamsocial_billing.web.status.findings import (
-    BACKLOG_LATE_S,
-    CODES,
-    CRITICAL,
-    OK,
-    OPEN_LATE_S,
-    SEVERITIES,
-    WARNING,
-    Finding,
-    findings,
-)
+from streamsocial_billing.web.status.finding import CRITICAL, OK, SEVERITIES, WARNING, Finding
+from streamsocial_billing.web.status.findings import BACKLOG_LATE_S, CODES, OPEN_LATE_S, findings
 from streamsocial_billing.web.status.state import (
     CALLABLE,
     NO_WORKER,
@@ -333,7 +324,8 @@ OPERANDS = {"USER/PAYMENT": "alice/demo-1", "STATUS": "declined", "ACCOUNT": "ac
 
 def test_every_command_that_a_finding_names_is_complete() -> None:
     """Who copies it from the page at night, and fills in the capitals, gets no usage error."""
-    text = (ROOT / "streamsocial_billing/web/status/findings.py").read_text()
+    files = sorted((ROOT / "streamsocial_billing/web/status").glob("finding*.py"))
+    text = "".join(file.read_text() for file in files)
     named = NAMED_COMMAND.findall(re.sub(r"[\"\']\n\s+f?[\"\']", "", text).replace("{one.name}", "stripe"))
     assert {"audit", "gateways start", "resolve"} == {re.split(r" [A-Z-]| stripe", one)[0] for one in named}
     for command in named:

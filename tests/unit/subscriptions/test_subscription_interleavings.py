@@ -54,13 +54,17 @@ class MoodyGateway(AskedGateway):
     def __init__(self) -> None:
         super().__init__()
         self.moods: list[str] = []
+        self.declined: set[str] = set()
 
     async def _scripted(
         self, request: ChargeRequest | RefundRequest, call: Callable[..., Any], timeout_s: float
     ) -> Outcome:
-        mood = self.moods.pop(0) if self.moods else "charge"
-        if mood == "soft" and request.idempotency_key in self.charges:
+        mood, key = self.moods.pop(0) if self.moods else "charge", request.idempotency_key
+        if mood == "soft" and key in self.charges:
             mood = "charge"  # a gateway keeps its word: the same key brings the same outcome
+        elif mood == "soft" or key in self.declined:
+            mood = "soft"
+            self.declined.add(key)
         if mood not in MOODS or mood.startswith("charged"):
             done: Outcome = await super()._scripted(request, call, timeout_s)
         else:

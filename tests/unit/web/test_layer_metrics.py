@@ -27,7 +27,7 @@ from faust_exactly_once.options import Options
 from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD
 from streamsocial_billing.web.reconciliation import metrics_of
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 RULES: list[dict[str, Any]] = [
     rule

@@ -1,10 +1,13 @@
 """Writes docs/schemas: a JSON Schema (2020-12) of each topic's record, of each table's row.
 
-`make schemas` after a record has changed; a test compares. The structs of the code are the only source.
+In docs/openapi.yaml it writes `NewPayment`, the same of the payment that is sent. `make schemas` after a
+record has changed; a test compares. The structs of the code are the only source.
 """
 
 from __future__ import annotations
 
+import re
+from inspect import getdoc
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +42,12 @@ RECORDS: Final[dict[str, type]] = {
 """By topic. The records of `payments-dlq` are the original bytes: what is said of them is in headers."""
 ENTRIES: Final[dict[str, type]] = {"": PaymentEntry, ".archived": SmallEntry, ".reported": ObservedEntry}
 COUNTERS: Final = dict[str, int]
+OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
+NEW_PAYMENT: Final = re.compile(r"(?<=\n    NewPayment:\n).*?(?=\n    Payment:\n)", re.DOTALL)
+FILLED: Final = {"payment_id", "action", "gateway", "requested_at"}
+"""What a sender over HTTP may leave out, or set to null, of what an event has always."""
+MANY_WORDS: Final = 20
+"""More of them (the currencies) are no help to who reads."""
 
 
 def schemas() -> dict[str, bytes]:
@@ -80,6 +89,34 @@ def _for_readers(part: Any) -> Any:
     return part.replace(END, "$") if isinstance(part, str) else part
 
 
+def openapi() -> str:
+    """docs/openapi.yaml with the fields of a new payment."""
+    made = _schema(PaymentEvent)
+    lines = (f"        {name}: {orjson.dumps(one).decode()}" for name, one in _new_payment(made).items())
+    required = ", ".join(name for name in made["required"] if name not in FILLED)
+    text = "\n".join(["      type: object", f"      required: [{required}]", "      properties:", *lines])
+    return NEW_PAYMENT.sub(lambda _: text, OPENAPI.read_text(encoding="utf-8"))
+
+
+def _new_payment(made: dict[str, Any]) -> dict[str, Any]:
+    """By field its type and what the event's docstring says of it."""
+    said = dict(re.findall(r"^(\w+)  +(.+)$", str(getdoc(PaymentEvent)), re.MULTILINE))
+    fields: dict[str, Any] = {}
+    for name, one in made["properties"].items():
+        types = one.get("anyOf", [one])  # of one that may be null: its type, then null
+        field = {**types[0], "description": said[name]}
+        if field["type"] == "integer":
+            field["format"] = "int64"
+        if name in FILLED or len(types) > 1 or name not in made["required"]:
+            field["type"] = [field["type"], "null"]
+        if "enum" in field:
+            field |= {"enum": [*field["enum"], *[None] * isinstance(field["type"], list)]}
+            if len(field["enum"]) > MANY_WORDS:
+                del field["enum"]
+        fields[name] = field
+    return fields
+
+
 def main() -> None:
     """Write all, remove what is of nothing any more."""
     FOLDER.mkdir(exist_ok=True)
@@ -89,6 +126,7 @@ def main() -> None:
             path.unlink()
     for name, content in made.items():
         (FOLDER / name).write_bytes(content)
+    OPENAPI.write_text(openapi(), encoding="utf-8")
 
 
 if __name__ == "__main__":

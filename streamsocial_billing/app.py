@@ -66,7 +66,7 @@ from streamsocial_billing.web.status.peers import Peers, asking
 from streamsocial_billing.web.status.report import Reporter
 from streamsocial_billing.web.subscriptions import page_of_subscriptions
 from streamsocial_billing.web.webhooks_in import page_of_webhooks, webhook_counter
-from tables import declare_all
+from tables import as_declared, declare_all
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +100,8 @@ def create_app(
     # tables
     table = declare_all(app, exactly_once.counters)
     counters, subscribed = table["task_counters"], table["subscriptions"]
-    books = Books(results, metrics, table, counters)
-    reader = Reader(dead_letters, counters, lambda: layer.partitions)
+    books = Books(results, metrics, table, as_declared(table), counters)
+    reader = Reader(dead_letters, counters, layer)
 
     # rooms: what is done with a record
     gatekeeper = GATEKEEPERS[app] = Gatekeeper(layer, gateways, settings, breaker or Rules())

@@ -42,6 +42,11 @@ ALL: Final = (*ROWS, COUNTERS)
 """The names of all tables: whatever looks at each of them derives from this list."""
 
 
+def as_declared(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables that `declare_all` gave, without the check of what is read: for who writes only."""
+    return {name: one.table if isinstance(one, Rows) else one for name, one in tables.items()}
+
+
 def declare_all(app: faust.App, make_counters: Callable[..., Any]) -> dict[str, Any]:
     """Declare every table of ALL, by its name; `make_counters` as `declare_task_counters` takes it."""
     declared = {name: declare(app) for name, declare in ROWS.items()}

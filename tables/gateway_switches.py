@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, NotRequired, TypedDict
 
 import faust
@@ -58,6 +59,7 @@ def newest_order(switch: GatewaySwitch) -> SwitchOrder:
     return {"actor": switch["actor"], "reason": switch["reason"], "at": switch["at"]}
 
 
+@lru_cache(maxsize=10_000)
 def switch_key(partition: int, gateway: str) -> str:
     """The key of a task's row about a gateway; its owner is the key of the command's copy for that task."""
     return f"every:{partition}/{gateway}"

@@ -96,7 +96,7 @@ class PaymentEntry(TypedDict):
     processed_at: int
     """When `status` was last decided."""
     step: int
-    """Which pause of `decision.SCHEDULE_S` runs before the next try; only for unknown."""
+    """Which pause of `payment_entry.SCHEDULE_S` runs before the next try; only for unknown."""
     due_at: int | None
     """When that pause ends. Re-sent events bring `next_try_at` forward, not this."""
     not_before: int | None
@@ -175,9 +175,9 @@ def written(entry: Entry) -> dict[str, Any]:
 
     Most payments end at once; without this each record on the changelog was a quarter larger.
     """
-    if not is_full(entry):
-        return dict(entry)
     value: dict[str, Any] = dict(entry)
+    if "small" in entry or "fingerprint" not in entry:
+        return value
     if _added_of(entry) == _DEFAULTS:  # the quick way of nearly every payment
         for name in _ADDED:
             del value[name]

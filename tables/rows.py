@@ -78,7 +78,13 @@ class Rows:
     def get(self, key: str, default: Any = None) -> Any:
         """The row, or the default; raises InvalidRow, else as the table does."""
         row = self.table.get(key)
-        return default if row is None else self._checked(key, row)
+        if row is None:
+            return default
+        try:
+            msgspec.convert(row, self._kind)
+        except msgspec.ValidationError:
+            self._checked(key, row)  # says it
+        return row
 
     def __getitem__(self, key: str) -> Any:
         return self._checked(key, self.table[key])

@@ -18,24 +18,24 @@ from typing import Any, Final
 import faust
 
 from streamsocial_billing.cli.main import the_settings
+from streamsocial_billing.domain.charge_state import charge_state_after
 from streamsocial_billing.domain.decision import (
     DEDUP_RETENTION_MS,
-    Charge,
     Decision,
+    Execute,
     Reject,
     Replay,
-    charge_state_after,
     decide,
-    first_entry,
 )
-from streamsocial_billing.domain.events import PaymentEvent
+from streamsocial_billing.domain.events import ENCODER, PaymentEvent
 from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.domain.gateway_calls import ChargeRequest
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict, verdict
-from streamsocial_billing.domain.results import charge_result, payment_metric
+from streamsocial_billing.domain.payment_entry import first_entry
+from streamsocial_billing.domain.results import ChargeResult, payment_metric
 from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.gateways.base import charge_until
+from streamsocial_billing.gateways.base import call_until
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from streamsocial_billing.settings import DEAD_LETTERS, METRICS, PAYMENTS, RESULTS, Settings
 from tables.payments import payment_key
@@ -91,7 +91,7 @@ class Plain:
         self, payment: PaymentEvent, decision: Decision, source: Mapping[str, Any], at_ms: int
     ) -> None:
         replayed, attempts = False, 0
-        if isinstance(decision, Charge):
+        if isinstance(decision, Execute):
             found, attempts = await self._charge(payment, decision)
             called = Called(found, self._gateway.account, attempts)
             received = Received(payment, dict(source), at_ms)  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ class Plain:
             payment, found, replayed=replayed, attempts=attempts, source=source, at_ms=at_ms
         )
 
-    async def _charge(self, payment: PaymentEvent, decision: Charge) -> tuple[Verdict, int]:
+    async def _charge(self, payment: PaymentEvent, decision: Execute) -> tuple[Verdict, int]:
         """Call until the outcome is known."""
         request = ChargeRequest(
             idempotency_key=decision.idempotency_key, user_id=payment.user_id, payment_id=payment.payment_id,
@@ -119,8 +119,8 @@ class Plain:
         await self._gateway.start()
         made = 0
         while True:
-            outcome, attempts, _ = await charge_until(
-                self._gateway, request, deadline_s=self._settings.gateway_deadline_s,
+            outcome, attempts, _ = await call_until(
+                self._gateway.charge, request, deadline_s=self._settings.gateway_deadline_s,
                 clock=time.monotonic, sleep=asyncio.sleep,
             )  # fmt: skip
             made, found = made + attempts, verdict(outcome)
@@ -132,18 +132,15 @@ class Plain:
         self, payment: PaymentEvent, found: Verdict, *, replayed: bool, attempts: int,
         source: Mapping[str, Any], at_ms: int,
     ) -> None:  # fmt: skip
-        self._charges[payment.user_id] = charge_state_after(
-            state=self._charges.get(payment.user_id), user_id=payment.user_id, status=found.status,
-            amount_minor=payment.amount_minor, currency=payment.currency, replayed=replayed,
-            payment_id=payment.payment_id, at_ms=at_ms,
-        )  # fmt: skip
-        await self._results.send(key=payment.user_id.encode(), value=charge_result(
+        result = ChargeResult(
             payment_id=payment.payment_id, user_id=payment.user_id, action=payment.action,
             product=payment.product, status=found.status, reason=found.reason, replayed=replayed,
             amount_minor=payment.amount_minor, currency=payment.currency, gateway=payment.gateway,
             gateway_ref=found.gateway_ref, attempt=attempts, requested_at=payment.requested_at,
-            processed_at=at_ms, source=source,
-        ))  # fmt: skip
+            processed_at=at_ms, source=dict(source),  # type: ignore[arg-type]
+        )  # fmt: skip
+        self._charges[payment.user_id] = charge_state_after(self._charges.get(payment.user_id), result)
+        await self._results.send(key=payment.user_id.encode(), value=ENCODER.encode(result))
         await self._metrics.send(key=payment.product.encode(), value=payment_metric(
             payment_id=payment.payment_id, product=payment.product, action=payment.action,
             status=found.status, replayed=replayed, amount_minor=payment.amount_minor,

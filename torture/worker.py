@@ -19,7 +19,7 @@ from faust_exactly_once.producer import ConfluentProducer
 from faust_exactly_once.units import Outgoing
 from streamsocial_billing.app import create_app
 from streamsocial_billing.cli.main import the_settings
-from streamsocial_billing.domain import decision
+from streamsocial_billing.domain import payment_entry
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from streamsocial_billing.payments.unit_writer import Books
 from torture.orders import Orders
@@ -118,7 +118,7 @@ def main() -> None:
     if spec.stumbles:
         dice = random.Random()  # noqa: S311 - any moment will do
         Books.answer = stumbling(Books.answer, spec.stumbles, dice)  # type: ignore[method-assign]
-    decision.SCHEDULE_S = SCHEDULE_S  # type: ignore[misc]
+    payment_entry.SCHEDULE_S = SCHEDULE_S  # type: ignore[misc]
     settings = the_settings()
     gateway = SimulatedGateway(settings.simulator_url, max_connections=max(1, settings.max_in_flight // 2))
     app = create_app(

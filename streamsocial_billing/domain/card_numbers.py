@@ -18,7 +18,8 @@ from collections.abc import Iterator
 
 ANY_LEAD = b"0123456789"
 CARD_LEAD = b"23456"
-_RUN = re.compile(r"[0-9](?:[ -]*[0-9]){12}")  # the quick look: nearly every string ends here
+LIKE_A_CARD = re.compile(r"[0-9](?:[ -]*[0-9]){12}")
+"""The quick look: nearly every string has no such run of digits, so it holds no card number."""
 _BRANDS = re.compile(
     r"(?:4[0-9]{3}|5[1-5][0-9]{2}|222[1-9]|22[3-9][0-9]|2[3-6][0-9]{2}|27[01][0-9]|2720|6011|64[4-9][0-9]"
     r"|65[0-9]{2})(?:-?[0-9]{4}){3}|3[47][0-9]{2}-?[0-9]{6}-?[0-9]{5}"
@@ -39,7 +40,7 @@ def is_card(text: str) -> bool:
 
 def holds_card(text: str, leads: bytes = CARD_LEAD) -> bool:
     """True if somewhere in `text` stands a card number whose first digit is one of `leads`."""
-    return bool(_RUN.search(text)) and any(_card_places(text.encode("ascii", "replace"), leads))
+    return bool(LIKE_A_CARD.search(text)) and any(_card_places(text.encode("ascii", "replace"), leads))
 
 
 def mask_text(text: str) -> str:

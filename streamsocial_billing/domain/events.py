@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from msgspec import DecodeError, Meta, Struct
 from msgspec.json import Decoder, Encoder
 
-from streamsocial_billing.domain.card_numbers import ANY_LEAD, holds_card, is_card
+from streamsocial_billing.domain.card_numbers import ANY_LEAD, LIKE_A_CARD, holds_card, is_card
 from streamsocial_billing.domain.foreign_fields import (
     BadInput,
     id_in,
@@ -133,14 +133,19 @@ def _read_at_once(value: bytes | None, now_ms: int) -> PaymentEvent | None:
         and (event.refund_of is None) == (event.action == "charge")
         and event.requested_at <= now_ms + MAX_AHEAD_MS
     )
-    cards = right and (
+    if not right:
+        return None
+    texts = f"{event.payment_method}\n{ref}\n{event.payment_id}\n{event.user_id}\n{event.refund_of}"
+    if not LIKE_A_CARD.search(texts):  # nearly always; no run of digits goes over a line's end
+        return event
+    cards = (
         holds_card(event.payment_method, ANY_LEAD)
         or (ref is not None and holds_card(ref))
         or is_card(event.payment_id)
         or is_card(event.user_id)
         or (event.refund_of is not None and is_card(event.refund_of))
     )
-    return event if right and not cards else None
+    return None if cards else event
 
 
 class Nudge(Struct, frozen=True, omit_defaults=True):

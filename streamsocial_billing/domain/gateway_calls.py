@@ -153,6 +153,10 @@ class Traits:
     max_minor: dict[str, int] = field(default_factory=dict)
     list_reach_s: float | None = None
 
+    def past_window(self, window_from: int, now_ms: int) -> bool:
+        """True if the gateway may have forgotten our key since: only asking by reference is safe."""
+        return now_ms - window_from > self.key_safe_window_s * 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from streamsocial_billing.domain.events import PaymentEvent
+from tables.awaited_charges import AwaitedCharge
+from tables.business_refs import BusinessRef
 from tables.charges import ChargeState
 from tables.open_payments import OpenPayment
 from tables.payments import Entry, Source
 
 
-class Received(NamedTuple):
+class Received(Struct, frozen=True):
     """A payment as its event brought it.
 
     source       where the event stands; None: no event asked for it, the gateway made it
@@ -22,18 +24,24 @@ class Received(NamedTuple):
     appended_ms: int
 
 
-class Known(NamedTuple):
+class Known(Struct, frozen=True):
     """What the tables say of a payment, in one look.
 
+    key      of its rows
     entry    its own; None: nothing
-    listed   its row among the open payments, where the entry is open
     state    the user's charge state
-    held_by  payment_id of another charge that holds its business_ref; asked of new charges only
+    listed   its row among the open payments, where the entry is open
+    waiting  what waits for its outcome, where it is a charge that has none
+    named    the row of its business_ref; asked of new charges only
+    held_by  payment_id of another charge that holds it
     """
 
     user_id: str
     payment_id: str
+    key: str
     entry: Entry | None
-    listed: OpenPayment | None
     state: ChargeState | None
+    listed: OpenPayment | None = None
+    waiting: AwaitedCharge | None = None
+    named: BusinessRef | None = None
     held_by: str | None = None

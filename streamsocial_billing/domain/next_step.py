@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from streamsocial_billing.domain.decision import gives_up, past_window, proven_absent
+from msgspec.structs import replace
+
+from streamsocial_billing.domain.decision import gives_up, proven_absent
 from streamsocial_billing.domain.gateway_calls import Traits
 from streamsocial_billing.domain.outcomes import Verdict
 from streamsocial_billing.domain.refund_rules import EXCEEDS_CHARGE
@@ -66,7 +68,7 @@ class Terms(NamedTuple):
 
 def next_step(entry: PaymentEntry, tried: Tried, terms: Terms) -> Step:
     """The next step of a try: at most one call, one question, then an end."""
-    old = past_window(entry["window_from"], terms.now_ms, terms.traits)
+    old = terms.traits.past_window(entry["window_from"], terms.now_ms)
     if old or entry["ask_only"]:
         return _asking_first(entry, tried, terms, old)
     return _repeating_first(entry, tried, terms)
@@ -86,7 +88,7 @@ def _repeating_first(entry: PaymentEntry, tried: Tried, terms: Terms) -> Step:
         return Wait(found if asked.status == "unknown" else asked)
     if proven_absent(entry, terms.now_ms, terms.traits):
         return GiveUp()
-    return Wait(_absent_so_far(entry, found._replace(absent=True), terms))
+    return Wait(_absent_so_far(entry, replace(found, absent=True), terms))
 
 
 def _asking_first(entry: PaymentEntry, tried: Tried, terms: Terms, old: bool) -> Step:
@@ -108,7 +110,7 @@ def _asking_first(entry: PaymentEntry, tried: Tried, terms: Terms, old: bool) ->
         return Wait(found)
     if _may_give_up(entry, found, terms):
         return GiveUp()
-    return Wait(found._replace(window_from=terms.now_ms))
+    return Wait(replace(found, window_from=terms.now_ms))
 
 
 def _may_give_up(entry: PaymentEntry, found: Verdict, terms: Terms) -> bool:
@@ -121,7 +123,7 @@ def _absent_so_far(entry: PaymentEntry, found: Verdict, terms: Terms) -> Verdict
     """Absent, but not for long enough: what was charged a moment ago may not be findable yet."""
     since_ms = terms.now_ms - (entry["absent_at"] or terms.now_ms)
     left_s = terms.traits.consistency_delay_s - since_ms / 1000
-    return found._replace(again_after_s=max(left_s, 0.0))
+    return replace(found, again_after_s=max(left_s, 0.0))
 
 
 def after_doubt(entry: PaymentEntry, found: Verdict) -> Verdict:

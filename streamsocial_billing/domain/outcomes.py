@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
+from msgspec.structs import replace
 
 from streamsocial_billing.domain.gateway_calls import (
     NOT_CALLED,
@@ -23,7 +24,7 @@ from streamsocial_billing.domain.payment_identity import gateway_key_of
 from tables.payments import PaymentEntry
 
 
-class Verdict(NamedTuple):
+class Verdict(Struct, frozen=True):
     """A status with its reason.
 
     ambiguous      a call may have been executed unseen
@@ -53,7 +54,7 @@ class Verdict(NamedTuple):
     window_from: int | None = None
 
 
-class Called(NamedTuple):
+class Called(Struct, frozen=True):
     """What came of a payment's call; where nobody was called, what is known of it without that.
 
     account     at the gateway, which was called or is to be called; empty: it is not known
@@ -72,7 +73,7 @@ class Called(NamedTuple):
         """The same where an earlier delivery may have called, too, though nothing of that is stored."""
         if not doubt or self.found.ambiguous:
             return self
-        return self._replace(found=self.found._replace(ambiguous=True))
+        return replace(self, found=replace(self.found, ambiguous=True))
 
 
 def verdict(outcome: Outcome) -> Verdict:

@@ -39,6 +39,11 @@ def fingerprint(event: PaymentEvent, version: int = FINGERPRINT_VERSION) -> str:
     return hashlib.sha256(b"fingerprint:1:" + canonical).hexdigest()
 
 
+def identity(event: PaymentEvent) -> tuple[str, str]:
+    """The idempotency key of the event's call, its fingerprint."""
+    return gateway_key_of(event.user_id, event.action, event.payment_id), fingerprint(event)
+
+
 def gateway_key(event: PaymentEvent) -> str:
     """The idempotency key of the event's call: see gateway_key_of."""
     return gateway_key_of(event.user_id, event.action, event.payment_id)

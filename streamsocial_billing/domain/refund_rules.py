@@ -89,21 +89,13 @@ def left(charge: Charged) -> int:
     return max(charge["amount_minor"] - charge["refunded_minor"] - charge["reserved_minor"], 0)
 
 
-def with_reserved(charge: Charged, amount_minor: int) -> Charged:
-    """The charge after an open refund took hold of so much of it."""
-    changed = charge.copy()
-    changed["reserved_minor"] = charge["reserved_minor"] + amount_minor
-    return changed
-
-
-def after_end(charge: Charged, *, freed_minor: int, refunded_minor: int) -> Charged:
-    """The charge after a refund that held `freed_minor` of it ended, `refunded_minor` of it having gone back.
+def moved(charge: Charged, *, held_minor: int = 0, back_minor: int = 0) -> Charged:
+    """The charge after open refunds hold so much more of it, so much more of it went back; less: negative.
 
     All that went back counts, were it more than was captured: a dispute and a refund may both take the same
     money, and when the dispute is won only its own part comes back.
     """
     changed = charge.copy()
-    changed["reserved_minor"] = charge["reserved_minor"] - freed_minor
-    changed["refunded_minor"] = charge["refunded_minor"] + refunded_minor
+    changed["reserved_minor"] = charge["reserved_minor"] + held_minor
+    changed["refunded_minor"] = charge["refunded_minor"] + back_minor
     return changed
-

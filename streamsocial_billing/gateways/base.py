@@ -95,7 +95,8 @@ class Gateway(Protocol):
 
 
 async def call_until(
-    call: Callable[[float], Awaitable[Outcome]],
+    call: Callable[..., Awaitable[Outcome]],
+    request: ChargeRequest | RefundRequest,
     *,
     deadline_s: float,
     clock: Callable[[], float],
@@ -103,10 +104,10 @@ async def call_until(
 ) -> tuple[Outcome, int, int]:
     """Repeat a charge or refund under the same key until it is settled or `deadline_s` seconds have passed.
 
-    `call(timeout_s)` makes one try. The deadline covers all tries, waits and parsing; a wait that would not
-    leave time for a try is not begun. `clock` gives seconds and never runs backwards. Returns the outcome,
-    the calls made and the milliseconds spent inside them. Without time for one call: NotSent("deadline")
-    after 0 calls.
+    `call(request, timeout_s=...)` makes one try: a gateway's `charge` or `refund`. The deadline covers all
+    tries, waits and parsing; a wait that would not leave time for a try is not begun. `clock` gives seconds
+    and never runs backwards. Returns the outcome, the calls made and the milliseconds spent inside them.
+    Without time for one call: NotSent("deadline") after 0 calls.
     """
     ends = clock() + deadline_s
     outcome: Outcome = NotSent("deadline")
@@ -114,7 +115,8 @@ async def call_until(
     attempts, in_calls_s = 0, 0.0
     while (left_s := ends - clock()) >= MIN_TRY_S:
         called_at = clock()
-        outcome = await call(_try_timeout_s(left_s))
+        # half of what is left, at least a second: one hung connection must leave time for a repeat
+        outcome = await call(request, timeout_s=min(left_s, max(left_s / 2, 1.0)))
         in_calls_s += clock() - called_at
         if isinstance(outcome, NotSent) and outcome.reason in NOT_CALLED:
             break  # a handler that waited here for the breaker would hold its place for nothing
@@ -127,28 +129,8 @@ async def call_until(
         if ends - clock() - pause_s < MIN_TRY_S:
             break
         await sleep(pause_s)
-    return _in_doubt_of(outcome, doubt), attempts, round(in_calls_s * 1000)
-
-
-async def charge_until(
-    gateway: Gateway,
-    request: ChargeRequest,
-    *,
-    deadline_s: float,
-    clock: Callable[[], float],
-    sleep: Callable[[float], Awaitable[object]],
-) -> tuple[Outcome, int, int]:
-    """`call_until` of one charge."""
-
-    def call(timeout_s: float) -> Awaitable[Outcome]:
-        return gateway.charge(request, timeout_s=timeout_s)
-
-    return await call_until(call, deadline_s=deadline_s, clock=clock, sleep=sleep)
-
-
-def _try_timeout_s(left_s: float) -> float:
-    """Half of what is left, at least a second: one hung connection must leave time for a repeat."""
-    return min(left_s, max(left_s / 2, 1.0))
+    said = outcome if doubt is None else _in_doubt_of(outcome, doubt)
+    return said, attempts, round(in_calls_s * 1000)
 
 
 def _pause_s(attempts: int, outcome: Outcome) -> float:
@@ -158,12 +140,10 @@ def _pause_s(attempts: int, outcome: Outcome) -> float:
     return max(growing_s, wished_s or 0.0)
 
 
-def _in_doubt_of(outcome: Outcome, doubt: Ambiguous | None) -> Outcome:
+def _in_doubt_of(outcome: Outcome, doubt: Ambiguous) -> Outcome:
     """An earlier ambiguous try is not outweighed by a later one that proves only its own harmlessness.
 
     Success, decline and mismatch are the gateway's word on the key; "unsent" and "invalid" speak of one
     call alone.
     """
-    if doubt is not None and isinstance(outcome, NotSent | Invalid):
-        return doubt
-    return outcome
+    return doubt if isinstance(outcome, NotSent | Invalid) else outcome

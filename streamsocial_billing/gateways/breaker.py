@@ -66,9 +66,9 @@ class Breaker:
 
     def admit(self, now: float) -> int | None:
         """Admit a call, or None; who is admitted must say how the call `ended`, with this number."""
-        if not self.takes(now):
-            return None
-        if self.state == "open":
+        if self.state != "closed":
+            if not self.takes(now):
+                return None
             self._enter("half_open")
         return self._period
 

@@ -22,7 +22,6 @@ from streamsocial_billing.domain.gateway_calls import (
     Outcome,
     Query,
     RefundRequest,
-    Traits,
 )
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.breaker import Breaker, Rules
@@ -49,6 +48,8 @@ class Guarded:
         may_hang: Callable[[], bool] = lambda: True,
     ) -> None:  # fmt: skip
         self.unguarded = gateway
+        self.name = gateway.name
+        self.traits = gateway.traits
         self.breaker = Breaker(rules)
         self._why_not = why_not
         self._may_hang = may_hang
@@ -58,19 +59,9 @@ class Guarded:
         return str(self.unguarded)
 
     @property
-    def name(self) -> str:
-        """See `Gateway.name`."""
-        return self.unguarded.name
-
-    @property
     def account(self) -> str:
         """See `Gateway.account`."""
         return self.unguarded.account
-
-    @property
-    def traits(self) -> Traits:
-        """See `Gateway.traits`."""
-        return self.unguarded.traits
 
     def takes(self) -> float:
         """How many calls the breaker would admit now: math.inf, 1, 0."""
@@ -91,34 +82,28 @@ class Guarded:
         await self.unguarded.close()
 
     async def charge(self, request: ChargeRequest, *, timeout_s: float) -> Outcome:
-        """See `Gateway.charge`."""
+        """See `Gateway.charge`; starts it, too, once it may be called: who compares no account did not."""
+        return await self._guard(self._start_and_charge, request, timeout_s)
 
-        def call(left_s: float) -> Awaitable[Outcome]:
-            return self.unguarded.charge(request, timeout_s=left_s)
-
-        return await self._guard(request.idempotency_key, timeout_s, call)
+    async def _start_and_charge(self, request: ChargeRequest, *, timeout_s: float) -> Outcome:
+        await self.unguarded.start()
+        return await self.unguarded.charge(request, timeout_s=timeout_s)
 
     async def refund(self, request: RefundRequest, *, timeout_s: float) -> Outcome:
         """See `Gateway.refund`."""
-
-        def call(left_s: float) -> Awaitable[Outcome]:
-            return self.unguarded.refund(request, timeout_s=left_s)
-
-        return await self._guard(request.idempotency_key, timeout_s, call)
+        return await self._guard(self.unguarded.refund, request, timeout_s)
 
     async def find(self, query: Query, *, timeout_s: float) -> Answer:
         """See `Gateway.find`."""
-
-        def ask(left_s: float) -> Awaitable[Answer]:
-            return self.unguarded.find(query, timeout_s=left_s)
-
-        return await self._guard(query.idempotency_key, timeout_s, ask)
+        return await self._guard(self.unguarded.find, query, timeout_s)
 
     def movements(self, since_ms: int, until_ms: int) -> AsyncIterator[Movement]:
         """See `Gateway.movements`."""
         return self.unguarded.movements(since_ms, until_ms)
 
-    async def _guard(self, key: str, timeout_s: float, call: Callable[[float], Awaitable[T]]) -> T | NotSent:
+    async def _guard(
+        self, call: Callable[..., Awaitable[T]], said: ChargeRequest | RefundRequest | Query, timeout_s: float
+    ) -> T | NotSent:
         began = time.monotonic()
         no_permit = await self._get_permit(timeout_s)
         if no_permit is not None:
@@ -129,13 +114,14 @@ class Guarded:
             if period is None:
                 return NotSent(why or "breaker_open")
             well, reason, probing = None, "", self.breaker.state == "half_open"
+            left_s = timeout_s - (time.monotonic() - began)
             try:
-                outcome = await call(timeout_s - (time.monotonic() - began))
+                outcome = await call(said, timeout_s=left_s)
                 well = went_well(outcome)
                 if isinstance(outcome, NotSent | Ambiguous):
                     reason = outcome.reason
             finally:
-                self._ended(period, key, well, reason)
+                self._ended(period, said.idempotency_key, well, reason)
             if probing and isinstance(outcome, NotSent):  # it uses up no try of the payment that went ahead
                 return NotSent("breaker_open", outcome.retry_after_s)
             return outcome
@@ -149,29 +135,30 @@ class Guarded:
         if before != "closed" and self.breaker.failed_probes and not self._may_hang():
             return None
         period = self.breaker.admit(time.monotonic())
-        self._tell(before)
+        if self.breaker.state != before:
+            self._tell(before)
         return period
 
     def _ended(self, period: int, key: str, well: bool | None, reason: str) -> None:
         before = self.breaker.state
         self.breaker.ended(period, key, well, time.monotonic(), reason)
-        self._tell(before)
+        if self.breaker.state != before:
+            self._tell(before)
 
     def _tell(self, before: str) -> None:
         """Log a change."""
         state = self.breaker.state
-        if state != before:
-            level, meaning = CHANGES[before, state]
-            logger.log(
-                level, "gateway %s: breaker %s -> %s: %s", self.name, before, state, meaning,
-                extra={"gateway": self.name, "breaker": state},
-            )  # fmt: skip
+        level, meaning = CHANGES[before, state]
+        logger.log(
+            level, "gateway %s: breaker %s -> %s: %s", self.name, before, state, meaning,
+            extra={"gateway": self.name, "breaker": state},
+        )  # fmt: skip
 
     # -- the bound
 
     async def _get_permit(self, timeout_s: float) -> str | None:
         """Hold a permit, or say why there is none."""
-        if not self.takes():
+        if self.breaker.state != "closed" and not self.takes():
             return "breaker_open"
         if self._permits.locked():
             try:

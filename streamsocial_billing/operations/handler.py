@@ -79,6 +79,6 @@ class Commands:
         self._answers.refused(event, command, why, code)
 
 
-def command_of(event: Event, at_ms: int) -> Command:
+def command_of(value: bytes | None, *, key: bytes | None, now_ms: int) -> Command:
     """What a record of `billing-commands` says; raises BadInput."""
-    return Command.from_bytes(event.value)
+    return Command.from_bytes(value)

@@ -6,9 +6,8 @@ import asyncio
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
@@ -25,23 +24,39 @@ REPLAY_OF = "replay_of"
 _LETTER_ID = re.compile(rb"[0-9]{1,9}-[0-9]{1,19}")
 CUT_BYTES = 64 * 1024  # of a dead letter that would not fit whole
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Parse(Protocol[T_co]):
+    """Reads a record; raises BadInput."""
+
+    def __call__(self, value: bytes | None, *, key: bytes | None, now_ms: int) -> T_co:
+        """What it says; `now_ms` is ms since the epoch."""
+
+
+class Partitioned(Protocol):
+    """Who knows how many partitions the sources have."""
+
+    @property
+    def partitions(self) -> int:
+        """So many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
     """Reads the event of each handler, the same way for all of them.
 
-    `partitions`: how many the sources have. `buried` counts the dead letters of this process by reason; one
+    `buried` counts the dead letters of this process by reason; one
     whose unit comes again counts again.
     """
 
     dead_letters: Topic
     counters: Any
-    partitions: Callable[[], int]
+    sources: Partitioned
     buried: Counter[str] = field(default_factory=Counter)
 
     async def read(
-        self, event: Event, parse: Callable[[Event, int], T], at_ms: int, *, placed: bool = True
+        self, event: Event, parse: Parse[T], at_ms: int, *, placed: bool = True
     ) -> T | None:
         """What an event says, by `parse`; None: it was bad input, and is a dead letter now.
 
@@ -49,7 +64,7 @@ class Reader:
         """
         self.counters.add(named(EVENTS, event.topic), 1)
         try:
-            said = parse(event, at_ms)
+            said = parse(event.value, key=event.key, now_ms=at_ms)
             if placed:
                 self.check_partition(event)
         except BadInput as bad:
@@ -61,7 +76,7 @@ class Reader:
         """Refuse an event that murmur2 of its key puts elsewhere: its user would have two states."""
         if event.key is None:
             return
-        belongs = partition_of(event.key, self.partitions())
+        belongs = partition_of(event.key, self.sources.partitions)
         if belongs != event.partition:
             raise BadInput(
                 "wrong_partition", f"its key belongs to partition {belongs}, it is in {event.partition}"

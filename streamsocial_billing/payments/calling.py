@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from streamsocial_billing.domain.decision import past_window
+from msgspec import Struct
+
 from streamsocial_billing.domain.gateway_calls import Answer, ChargeRequest, Outcome, Query, RefundRequest
 from streamsocial_billing.domain.outcomes import (
     INTERNAL_ERROR,
@@ -24,7 +25,7 @@ from streamsocial_billing.gateways.base import Gateway, call_until
 logger = logging.getLogger(__name__)
 
 
-class Call(NamedTuple):
+class Call(Struct, frozen=True):
     """A call to make.
 
     account      the payment's: nobody is called while the gateway has another one; empty: any will do
@@ -42,26 +43,24 @@ class Call(NamedTuple):
 
 async def call(gateway: Gateway, plan: Call) -> Called:
     """Make the call, or find that it must not be made; whatever goes wrong meanwhile is `unknown`."""
-    request, account, window_from, within_s, once = plan
-
-    def one(timeout_s: float) -> Awaitable[Outcome]:
-        if isinstance(request, ChargeRequest):
-            return gateway.charge(request, timeout_s=timeout_s)
-        return gateway.refund(request, timeout_s=timeout_s)
-
+    request, account = plan.request, plan.account
     try:
-        await gateway.start()  # some know their account only when they have asked for it
-        forbidden = account_forbids(gateway, account) if account else None
-        if forbidden is not None:
-            return Called(forbidden, account, forbidden=True)
-        account = gateway.account
-        if window_from is not None and past_window(window_from, now_ms(), gateway.traits):
+        account = plan.account or gateway.account
+        if plan.account or not account:  # some know theirs only when they have asked for it
+            await gateway.start()
+            forbidden = account_forbids(gateway, plan.account)
+            if forbidden is not None:
+                return Called(forbidden, plan.account, forbidden=True)
+            account = gateway.account
+        if plan.window_from is not None and gateway.traits.past_window(plan.window_from, now_ms()):
             return Called(TOO_OLD_TO_CALL, account)
-        if once:
-            found = verdict(await one(within_s))
+        is_charge = isinstance(request, ChargeRequest)
+        one: Callable[..., Awaitable[Outcome]] = gateway.charge if is_charge else gateway.refund
+        if plan.once:
+            found = verdict(await one(request, timeout_s=plan.within_s))
             return Called(found, account, 0 if found.waits else 1)
         outcome, calls, spent_ms = await call_until(
-            one, deadline_s=within_s, clock=time.monotonic, sleep=asyncio.sleep
+            one, request, deadline_s=plan.within_s, clock=time.monotonic, sleep=asyncio.sleep
         )
         found = verdict(outcome)
     except Exception:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from faust_exactly_once import Event, current_unit
-from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS, Charge, Decision, decide
+from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS, Decision, Execute, decide
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import ChargeRequest
-from streamsocial_billing.domain.known import Known
+from streamsocial_billing.domain.known import Known, Received
 from streamsocial_billing.domain.outcomes import Called
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import Gateway
@@ -18,9 +18,9 @@ from streamsocial_billing.payments.bad_input import Reader
 from streamsocial_billing.payments.calling import Call, call
 from streamsocial_billing.payments.following import Follow
 from streamsocial_billing.payments.record_outcome import record
-from streamsocial_billing.payments.unit_writer import Books, received
+from streamsocial_billing.payments.unit_writer import Books
 from streamsocial_billing.settings import Settings
-from tables.payments import Entry
+from tables.payments import Entry, Source, payment_key
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 class RefundHandler(Protocol):
     """What handles refunds."""
 
-    async def refund(self, event: Event, payment: PaymentEvent) -> None:
-        """One refund on `payments`: exactly one result."""
+    async def refund(self, came: Received, known: Known, decision: Decision, at_ms: int) -> None:
+        """One refund on `payments`, as it was decided: exactly one result."""
 
 
 class Billing:
@@ -50,24 +50,23 @@ class Billing:
     async def charge(self, event: Event) -> None:
         """One record of `payments`: exactly one result or one dead letter."""
         at_ms = now_ms()
-        payment = await self._reader.read(event, payment_of, at_ms)
+        payment = await self._reader.read(event, PaymentEvent.from_bytes, at_ms)
         if payment is None:
             return
-        if payment.action == "refund":
-            await self._refunds.refund(event, payment)
-            return
+        source: Source = {"topic": event.topic, "partition": event.partition, "offset": event.offset}
+        came = Received(payment, source, event.timestamp)
         known = self._books.load(payment)
-        decision = self._decide(payment, known, at_ms, event.timestamp)
+        decision = self._decide(payment, known, at_ms, came.appended_ms)
+        if payment.action == "refund":
+            await self._refunds.refund(came, known, decision, at_ms)
+            return
         called, account = None, ""
-        if isinstance(decision, Charge):
-            called = await self._call(event, payment, decision)
+        if isinstance(decision, Execute):
+            called = await self._call(came, decision)
             at_ms = now_ms()
         elif payment.gateway in self._gateways:
             account = self._gateways[payment.gateway].account
-        change = record(
-            received=received(event, payment), known=known, decision=decision, called=called, at_ms=at_ms,
-            account=account,
-        )  # fmt: skip
+        change = record(came, known, decision, called, at_ms=at_ms, account=account)
         self._books.write(change)
         self._follow(change)
 
@@ -81,16 +80,12 @@ class Billing:
         """
         entry = self.entry(payment.user_id, payment.payment_id)
         held_by = self._books.held_by(payment) if entry is None else None
-        known = Known(
-            user_id=payment.user_id, payment_id=payment.payment_id, entry=entry, listed=None, state=None,
-            held_by=held_by,
-        )  # fmt: skip
+        known = _known(payment, entry, held_by)
         return self._decide(payment, known, at_ms, appended_ms)
 
     def decide_new(self, payment: PaymentEvent, *, at_ms: int) -> Decision:
         """The same for a payment of which nothing is known, by what this worker knows without its owner."""
-        nothing = Known(payment.user_id, payment.payment_id, None, None, None)
-        return self._decide(payment, nothing, at_ms, at_ms)
+        return self._decide(payment, _known(payment, None, None), at_ms, at_ms)
 
     def _decide(self, payment: PaymentEvent, known: Known, at_ms: int, appended_ms: int) -> Decision:
         gateway = self._gateways.get(payment.gateway)
@@ -106,20 +101,21 @@ class Billing:
 
     # ---- the phases
 
-    async def _call(self, event: Event, payment: PaymentEvent, decision: Charge) -> Called:
+    async def _call(self, came: Received, decision: Execute) -> Called:
         """The one call; the event on the log is its durable intent."""
-        doubt = not current_unit().first_delivery
+        payment, doubt = came.payment, not current_unit().first_delivery
         request = ChargeRequest(
             idempotency_key=decision.idempotency_key, user_id=payment.user_id, payment_id=payment.payment_id,
             fingerprint=decision.fingerprint, amount_minor=payment.amount_minor, currency=payment.currency,
             payment_method=payment.payment_method,
         )  # fmt: skip
         called = await call(
-            self._gateways[payment.gateway], Call(request, "", event.timestamp, self._deadline_s)
+            self._gateways[payment.gateway], Call(request, "", came.appended_ms, self._deadline_s)
         )
         return called.in_doubt(doubt) if doubt else called
 
 
-def payment_of(event: Event, at_ms: int) -> PaymentEvent:
-    """What a record of `payments` says; raises BadInput."""
-    return PaymentEvent.from_bytes(event.value, key=event.key, now_ms=at_ms)
+def _known(payment: PaymentEvent, entry: Entry | None, held_by: str | None) -> Known:
+    """What is enough to decide."""
+    key = payment_key(payment.user_id, payment.payment_id)
+    return Known(payment.user_id, payment.payment_id, key, entry, state=None, held_by=held_by)

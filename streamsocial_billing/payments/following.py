@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from streamsocial_billing.domain.refund_rules import after_end
+from streamsocial_billing.domain.refund_rules import moved
 from streamsocial_billing.domain.statuses import FINAL
-from streamsocial_billing.payments.record_outcome import Change, Row, entry_row
+from streamsocial_billing.payments.record_outcome import Change, Row, changed_row
 from streamsocial_billing.payments.reported_by_gateway import book_external
 from streamsocial_billing.payments.unit_writer import Books
 from streamsocial_billing.payments.waiting import (
@@ -19,7 +19,7 @@ from streamsocial_billing.payments.waiting import (
 )
 from streamsocial_billing.payments.waiting_refunds import charge_of, look_again
 from tables.awaited_charges import AwaitedCharge
-from tables.payments import PaymentEntry, SmallEntry, is_full, is_small
+from tables.payments import Entry, PaymentEntry, SmallEntry, is_full, is_small
 
 logger = logging.getLogger(__name__)
 
@@ -49,12 +49,12 @@ class Following:
         if entry["status"] == "parked":
             _alarm(change, entry)
         if entry["action"] == "charge":
-            waiting = self._books.awaited(user_id, payment_id)
-            if waiting is not None:  # hardly ever
-                self._charge_known(user_id, payment_id, waiting, at_ms)
+            if change.waiting is not None:  # hardly ever
+                self._charge_known(user_id, payment_id, change.waiting, at_ms)
         elif entry["status"] in FINAL:
             self._refund_ended(change, entry)
-        self._subscriptions(user_id, payment_id, entry, at_ms)
+        if entry["business_ref"] is not None:  # a subscription's payment has one
+            self._subscriptions(user_id, payment_id, entry, at_ms)
 
     # ---- a charge has an outcome: what waits for it goes on
 
@@ -77,7 +77,8 @@ class Following:
         left = without_money(waiting)
         rows = [awaited_row(user_id, charge_id, left)]
         if refunded:
-            rows.append(self._given_back(user_id, charge_id, left, 0, refunded))
+            charge = self._books.entry(user_id, charge_id)
+            rows.append(self._given_back(user_id, charge_id, charge, left, back_minor=refunded))
         self._books.write(Change(user_id, charge_id, at_ms, tuple(rows)))
 
     def look_again(self, user_id: str, refund_id: str, at_ms: int) -> None:
@@ -103,31 +104,34 @@ class Following:
             if left is not None:
                 rows.append(awaited_row(user_id, charge_id, left))
         if refunded or freed:
-            rows.append(self._given_back(user_id, charge_id, left, freed, refunded))
+            charge = change.charge or self._books.entry(user_id, charge_id)
+            rows.append(
+                self._given_back(user_id, charge_id, charge, left, held_minor=-freed, back_minor=refunded)
+            )
         if freed:
             ended = entry.copy()
             ended["reserved_minor"] = 0
-            rows.append(entry_row(user_id, change.payment_id, ended))
+            rows.append(changed_row(user_id, change.payment_id, ended))
         if rows:
             self._books.write(Change(user_id, change.payment_id, change.at_ms, tuple(rows)))
 
     def _given_back(
-        self, user_id: str, charge_id: str, left: AwaitedCharge | None, freed_minor: int, refunded_minor: int
-    ) -> Row:
+        self, user_id: str, charge_id: str, charge: Entry | None, left: AwaitedCharge | None,
+        *, back_minor: int, held_minor: int = 0,
+    ) -> Row:  # fmt: skip
         """A refund ended: what it held is free, what it gave back counts, now or when the charge comes.
 
         `left`: what waits for the charge now, where that has changed in this step.
         """
-        charge = self._books.entry(user_id, charge_id)
         if not (is_full(charge) or is_small(charge)):
             waiting = self._books.awaited(user_id, charge_id) if left is None else left
-            return awaited_row(user_id, charge_id, with_refunded(waiting, refunded_minor))
-        if charge["refunded_minor"] + refunded_minor > charge["amount_minor"]:
+            return awaited_row(user_id, charge_id, with_refunded(waiting, back_minor))
+        if charge["refunded_minor"] + back_minor > charge["amount_minor"]:
             logger.error(
                 "%s/%s: more went back than was captured", user_id, charge_id, extra={"payment_id": charge_id}
             )
-        changed = after_end(charge, freed_minor=freed_minor, refunded_minor=refunded_minor)
-        return entry_row(user_id, charge_id, changed)
+        changed = moved(charge, held_minor=held_minor, back_minor=back_minor)
+        return changed_row(user_id, charge_id, changed)
 
 
 def _alarm(change: Change, entry: PaymentEntry) -> None:

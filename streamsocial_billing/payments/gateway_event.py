@@ -69,7 +69,7 @@ class Observer:
         if self._books.reported_before(seen):
             effect = "repeated"
         else:
-            self._put(told.user_id, told.payment_id, at_ms, ("gateway_events", seen, {"at": at_ms}))
+            self._put(told.user_id, told.payment_id, at_ms, Row("gateway_events", seen, {"at": at_ms}, None))
             effect = self._effect(told, at_ms)
         GATEWAY_TOLD.labels(told.gateway, effect).inc()
 
@@ -81,7 +81,7 @@ class Observer:
         key = f"{user_id}/{name}"
         seen = self._books.reported_before(key)
         if seen is not None and _is_forgettable(seen, at_ms):
-            self._put(user_id, None, at_ms, ("gateway_events", key, None))
+            self._put(user_id, None, at_ms, Row("gateway_events", key, None))
 
     def _effect(self, told: GatewayEvent, at_ms: int) -> str:
         payment_id = told.payment_id
@@ -181,9 +181,9 @@ class Observer:
         return "parked" if found.status == "parked" else "settled"
 
 
-def told_of(event: Event, at_ms: int) -> GatewayEvent:
+def told_of(value: bytes | None, *, key: bytes | None, now_ms: int) -> GatewayEvent:
     """What a record of `gateway-events` says; raises BadInput."""
-    return GatewayEvent.from_bytes(event.value, key=event.key)
+    return GatewayEvent.from_bytes(value, key=key)
 
 
 def is_forgettable(value: bytes, at_ms: int) -> bool:

@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Final
+from typing import Final
 
-from faust_exactly_once import Event, current_unit
+from faust_exactly_once import Event
+from streamsocial_billing.domain.results import ChargeResult
 
-logger: Final = logging.getLogger("streamsocial_billing.outcome")
+OUTCOMES: Final = logging.getLogger("streamsocial_billing.outcome")
+LEVEL: Final = logging.INFO
 
 
-def note(facts: tuple[Any, ...]) -> None:
-    """Have the outcome logged when the running unit commits; nothing of it if that level is switched off.
+def tell(event: Event, told: tuple[ChargeResult]) -> None:
+    """Log a committed outcome, the one that is told; what `Options.on_committed` calls.
 
-    `facts`: payment_id, user_id, action, status, reason, attempt, replayed, resolves, offset. Never the
-    payment method, never an amount: the log is read by more people than the books.
+    Never the payment method, never an amount: the log is read by more people than the books. The record is
+    made by hand, as a copy: to make a new one, or to look for the calling line, costs twice as much as all
+    the rest.
     """
-    if logger.isEnabledFor(logging.INFO):
-        current_unit().report(*facts)
-
-
-def tell(event: Event, facts: tuple[Any, ...]) -> None:
-    """Log a committed outcome; what `Options.on_committed` calls.
-
-    The record is made by hand, as a copy: to make a new one, or to look for the calling line, costs twice as
-    much as all the rest.
-    """
-    payment_id, user_id, action, status, reason, attempt, replayed, resolves, offset = facts
-    at_s = time.time()
+    (result,), at_s = told, time.time()
     record = logging.LogRecord.__new__(logging.LogRecord)
     record.__dict__.update(
-        _LIKE, msg=f"{action} {status}", created=at_s, msecs=at_s * 1000 % 1000,
-        payment_id=payment_id, user_id=user_id, action=action, status=status, reason=reason,
-        task=event.partition, offset=event.offset if offset is None else offset, attempt=attempt,
-        replayed=replayed or None, resolves=resolves or None,
+        _LIKE, msg=f"{result.action} {result.status}", created=at_s, msecs=at_s * 1000 % 1000,
+        payment_id=result.payment_id, user_id=result.user_id, action=result.action, status=result.status,
+        reason=result.reason, task=event.partition,
+        offset=event.offset if result.source is None else result.source["offset"], attempt=result.attempt,
+        replayed=result.replayed or None, resolves=result.resolves or None,
     )  # fmt: skip
-    logger.handle(record)
+    OUTCOMES.handle(record)
 
 
-_LIKE: Final = logging.LogRecord(logger.name, logging.INFO, "", 0, "", None, None).__dict__
+_LIKE: Final = logging.LogRecord(OUTCOMES.name, LEVEL, "", 0, "", None, None).__dict__
 """What all of these records have in common."""

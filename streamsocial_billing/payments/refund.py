@@ -11,26 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from faust_exactly_once import Event, current_unit
-from streamsocial_billing.domain.decision import (
-    DEDUP_RETENTION_MS,
-    Adopt,
-    Refund,
-    decide,
-    first_entry,
-)
-from streamsocial_billing.domain.events import PaymentEvent
+from msgspec.structs import replace
+
+from faust_exactly_once import current_unit
+from streamsocial_billing.domain.decision import Adopt, Decision, Execute
 from streamsocial_billing.domain.gateway_calls import RefundRequest
 from streamsocial_billing.domain.known import Known, Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
-from streamsocial_billing.domain.refund_rules import Allowed, Held, Refused, judge, wish_of, with_reserved
+from streamsocial_billing.domain.payment_entry import first_entry
+from streamsocial_billing.domain.refund_rules import Allowed, Held, Refused, judge, moved, wish_of
 from streamsocial_billing.domain.statuses import FINAL
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.payments.calling import Call, call
 from streamsocial_billing.payments.following import Follow
-from streamsocial_billing.payments.record_outcome import Change, entry_row, record, record_first
-from streamsocial_billing.payments.unit_writer import Books, received
+from streamsocial_billing.payments.record_outcome import Change, changed_row, record, record_first
+from streamsocial_billing.payments.unit_writer import Books
 from streamsocial_billing.payments.waiting_refunds import (
     asked_entry,
     charge_of,
@@ -50,18 +46,12 @@ class Refunds:
         self._deadline_s = settings.gateway_deadline_s
         self._books = books
         self._gateways = gateways
-        self._configured = frozenset(gateways)
         self._follow = follow
 
-    async def refund(self, event: Event, payment: PaymentEvent) -> None:
-        """One refund on `payments`: exactly one result."""
-        at_ms, came, known = now_ms(), received(event, payment), self._books.load(payment)
-        decision = decide(
-            payment, known.entry, now_ms=at_ms, appended_ms=event.timestamp,
-            dedup_retention_ms=DEDUP_RETENTION_MS, configured_gateways=self._configured,
-        )  # fmt: skip
+    async def refund(self, came: Received, known: Known, decision: Decision, at_ms: int) -> None:
+        """One refund on `payments`, as it was decided: exactly one result."""
         match decision:
-            case Refund():
+            case Execute():
                 change = await self._new(came, known, decision, at_ms)
             case Adopt(found, account):
                 self._adopt(came, known, Called(found, account), at_ms)
@@ -71,7 +61,7 @@ class Refunds:
         self._books.write(change)
         self._follow(change)
 
-    async def _new(self, came: Received, known: Known, decision: Refund, at_ms: int) -> Change:
+    async def _new(self, came: Received, known: Known, decision: Execute, at_ms: int) -> Change:
         """By the charge: call, wait or refuse; always one first result."""
         user_id, charge_id = known.user_id, charge_of(came.payment.refund_of)
         doubt = not current_unit().first_delivery
@@ -80,13 +70,14 @@ class Refunds:
                 called = (await self._call(came, decision, allowed)).in_doubt(doubt)
                 entry = first_entry(came, called, now_ms(), decision.fingerprint)
                 entry["charge_ref"], entry["reserved_minor"] = allowed.charge_ref, came.payment.amount_minor
-                charge = with_reserved(allowed.charge, came.payment.amount_minor)
-                return record_first(came, known, entry, called, entry_row(user_id, charge_id, charge))
+                charge = moved(allowed.charge, held_minor=came.payment.amount_minor)
+                held = changed_row(user_id, charge_id, charge)
+                return replace(record_first(came, known, entry, called, held), charge=charge)
             case Held(reason):
                 called = Called(Verdict("unknown", reason, ambiguous=doubt))
-                held = held_entry(first_entry(came, called, at_ms), reason, at_ms)
+                waits = held_entry(first_entry(came, called, at_ms), reason, at_ms)
                 waiting = self._books.awaited(user_id, charge_id)
-                return record_first(came, known, held, called, *listed(known, held, waiting))
+                return record_first(came, known, waits, called, *listed(known, waits, waiting))
             case Refused(reason, full) if full is not None and doubt:
                 called = Called(Verdict("unknown", reason, ambiguous=True))
                 asked = asked_entry(first_entry(came, called, at_ms), full, at_ms)
@@ -95,7 +86,7 @@ class Refunds:
                 called = Called(Verdict("rejected", reason))
                 return record_first(came, known, first_entry(came, called, at_ms), called)
 
-    async def _call(self, came: Received, decision: Refund, allowed: Allowed) -> Called:
+    async def _call(self, came: Received, decision: Execute, allowed: Allowed) -> Called:
         """The one call; the event on the log is its durable intent."""
         payment = came.payment
         request = RefundRequest(
@@ -121,7 +112,8 @@ class Refunds:
             return
         held = entry.copy()  # it has begun there: it only needs its charge, to be asked for
         held["held_since"] = at_ms
-        waiting, known = self._books.awaited(user_id, charge_id), self._books.look_up(*known[:2])
+        waiting = self._books.awaited(user_id, charge_id)
+        known = self._books.look_up(user_id, known.payment_id)
         change = look_again(known, held, charge, waiting, at_ms)
         self._books.write(change)
         self._follow(change)

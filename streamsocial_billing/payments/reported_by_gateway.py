@@ -10,14 +10,14 @@ from typing import Final
 import orjson
 from msgspec.structs import replace
 
-from streamsocial_billing.domain.decision import first_entry
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
-from streamsocial_billing.domain.refund_rules import Charged, after_end
+from streamsocial_billing.domain.payment_entry import first_entry
+from streamsocial_billing.domain.refund_rules import Charged, moved
 from streamsocial_billing.domain.statuses import WITHOUT_MONEY
-from streamsocial_billing.payments.record_outcome import Change, Row, about, answered, entry_row
+from streamsocial_billing.payments.record_outcome import Change, Row, answered, entry_row, result_of_entry
 from streamsocial_billing.payments.unit_writer import Books
 from streamsocial_billing.payments.waiting import awaited_row, with_refunded
 from tables.payments import ObservedEntry, PaymentEntry, is_full, is_small
@@ -178,7 +178,7 @@ class _Booking:
             )  # fmt: skip
         used, rows = amount_minor if counts else 0, list[Row]()
         if used:
-            changed = after_end(charge, freed_minor=0, refunded_minor=used)
+            changed = moved(charge, back_minor=used)
             rows.append(entry_row(told.user_id, self.charge_id, changed))
         reason = DISPUTE if told.kind == "dispute" else None
         entry = _entry(
@@ -210,7 +210,7 @@ def _given_back(books: Books, user_id: str, charge_id: str, amount_minor: int) -
         if waiting is None or not waiting["refunded_minor"]:
             return []  # the charge is not waited for any more
         return [awaited_row(user_id, charge_id, with_refunded(waiting, -amount_minor))]
-    changed = after_end(charge, freed_minor=0, refunded_minor=-amount_minor)
+    changed = moved(charge, back_minor=-amount_minor)
     held, other = books.held_again(user_id, charge_id, changed)
     if other is not None:
         logger.error(
@@ -255,10 +255,6 @@ def _write(
     books: Books, user_id: str, payment_id: str, entry: PaymentEntry, at_ms: int, *rows: Row
 ) -> None:
     """One external payment with its result, beside what it changes; nothing follows from it."""
-    called = Called(Verdict("succeeded", entry["reason"], entry["gateway_ref"]))
-    answer = answered(
-        about=about(entry), user_id=user_id, payment_id=payment_id, state=books.state(user_id),
-        called=called, at_ms=at_ms,
-    )  # fmt: skip
+    answer = answered(result_of_entry(user_id, payment_id, entry, at_ms), books.state(user_id))
     changed = (*rows, entry_row(user_id, payment_id, entry))
     books.write(Change(user_id, payment_id, at_ms, changed, answer))

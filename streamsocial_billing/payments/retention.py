@@ -32,8 +32,8 @@ def swept(
         return ()
     key = payment_key(user_id, payment_id)
     if is_full(entry):
-        return (("payments", key, smaller(entry)),)
-    gone: Row = ("payments", key, None)
+        return (Row("payments", key, smaller(entry), entry),)
+    gone = Row("payments", key, None)
     if is_small(entry) and entry["business_ref"] is not None and named is not None:
         return (*_let_go(business_key(user_id, entry["business_ref"]), named, payment_id), gone)
     return (gone,)
@@ -45,7 +45,7 @@ def _let_go(key: str, named: BusinessRef, payment_id: str) -> tuple[Row, ...]:
     left = [one for one in charges if one != payment_id]
     if left == charges:
         return ()
-    return (("business_refs", key, naming(*left) if left else None),)
+    return (Row("business_refs", key, naming(*left) if left else None, named),)
 
 
 def is_over(entry: Entry, at_ms: int) -> bool:

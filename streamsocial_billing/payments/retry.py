@@ -104,10 +104,10 @@ class Resolver:
         return called.in_doubt(terms.in_doubt)
 
 
-def nudge_of(event: Event, at_ms: int) -> Nudge:
+def nudge_of(value: bytes | None, *, key: bytes | None, now_ms: int) -> Nudge:
     """What a record of `payments-retry` says; raises BadInput."""
-    nudge = Nudge.from_bytes(event.value)
-    if event.key != nudge.user_id.encode():
+    nudge = Nudge.from_bytes(value)
+    if key != nudge.user_id.encode():
         raise BadInput("key_mismatch", "the record key is not the nudge's user_id")
     return nudge
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from faust_exactly_once import Event, Topic
+from msgspec import UNSET
+
+from faust_exactly_once import Topic, current_unit
 from streamsocial_billing.domain.decision import holds
-from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.domain.known import Known, Received
+from streamsocial_billing.domain.events import ENCODER, PaymentEvent
+from streamsocial_billing.domain.known import Known
 from streamsocial_billing.domain.newer_fields import keeping
 from streamsocial_billing.domain.statuses import OPEN
-from streamsocial_billing.payments.outcome_lines import note
+from streamsocial_billing.payments.outcome_lines import LEVEL, OUTCOMES
 from streamsocial_billing.payments.record_outcome import Answer, Change, Row
 from tables.awaited_charges import AwaitedCharge
 from tables.business_refs import BusinessRef, business_key, charges_of, naming
@@ -33,36 +35,54 @@ from tables.payments import (
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """The topics and tables of a payment's unit; `tables` by their names. Each call is inside the unit."""
+    """The topics and tables of a payment's unit; each call is inside the unit.
+
+    `tables` by their names; `rows` are the same, whose rows are checked when they are read.
+    """
 
     results: Topic
     metrics: Topic
+    rows: Mapping[str, Any]
     tables: Mapping[str, Any]
     counters: Any
 
     # ---- reading
 
     def load(self, payment: PaymentEvent) -> Known:
-        """What is known of an event's payment before it is decided."""
+        """What is known of an event's payment before it is decided: each row that its unit needs, once."""
         user_id, payment_id = payment.user_id, payment.payment_id
-        entry = self.entry(user_id, payment_id)
-        if entry is not None:
-            return self._known(user_id, payment_id, entry)
-        held_by = None if payment.business_ref is None else self.held_by(payment)
+        key = payment_key(user_id, payment_id)
+        value, state = self.tables["payments"].get(key), self.rows["charges"].get(user_id)
+        entry = None if value is None else read_entry(value)
+        if entry is not None and "seen" not in entry:
+            return self._known(user_id, payment_id, key, entry, state)
+        waiting = named = held_by = None
+        if payment.action == "charge":
+            if self.tables["awaited_charges"].get(key) is not None:  # hardly ever
+                waiting = self.rows["awaited_charges"].get(key)
+            if payment.business_ref is not None:
+                named = self.rows["business_refs"].get(business_key(user_id, payment.business_ref))
+                if named is not None and entry is None:
+                    held_by = self._first_holder(user_id, named, payment_id)
         return Known(
-            user_id=user_id, payment_id=payment_id, entry=None, listed=None,
-            state=self.tables["charges"].get(user_id), held_by=held_by,
+            user_id, payment_id, key, entry, state, waiting=waiting, named=named, held_by=held_by
         )  # fmt: skip
 
     def look_up(self, user_id: str, payment_id: str) -> Known:
         """What is known of a payment, whoever asks."""
-        return self._known(user_id, payment_id, self.entry(user_id, payment_id))
+        key = payment_key(user_id, payment_id)
+        entry, state = read_entry(self.tables["payments"].get(key)), self.rows["charges"].get(user_id)
+        return self._known(user_id, payment_id, key, entry, state)
 
-    def _known(self, user_id: str, payment_id: str, entry: Entry | None) -> Known:
-        listed = None
-        if is_full(entry) and entry["status"] in OPEN:
-            listed = self.tables["open_payments"].get(payment_key(user_id, payment_id))
-        return Known(user_id, payment_id, entry, listed, self.tables["charges"].get(user_id))
+    def _known(
+        self, user_id: str, payment_id: str, key: str, entry: Entry | None, state: ChargeState | None
+    ) -> Known:
+        if not is_full(entry) or entry["status"] not in OPEN:
+            return Known(user_id, payment_id, key, entry, state)
+        return Known(
+            user_id, payment_id, key, entry, state, listed=self.rows["open_payments"].get(key),
+            waiting=self.rows["awaited_charges"].get(key) if entry["action"] == "charge" else None,
+        )  # fmt: skip
 
     def entry(self, user_id: str, payment_id: str) -> Entry | None:
         """A payment's entry; outside a unit the committed one. Raises LookupError there, as tables do."""
@@ -70,24 +90,22 @@ class Books:
 
     def state(self, user_id: str) -> ChargeState | None:
         """A user's charge state."""
-        found: ChargeState | None = self.tables["charges"].get(user_id)
+        found: ChargeState | None = self.rows["charges"].get(user_id)
         return found
 
     def held_by(self, event: PaymentEvent) -> str | None:
         """The payment_id of another charge that holds the event's business_ref now."""
         if event.business_ref is None or event.action != "charge":
             return None
-        named = self.tables["business_refs"].get(business_key(event.user_id, event.business_ref))
-        if named is None:
-            return None
-        return next(iter(self._holders(event.user_id, named, event.payment_id)), None)
+        named = self.rows["business_refs"].get(business_key(event.user_id, event.business_ref))
+        return None if named is None else self._first_holder(event.user_id, named, event.payment_id)
 
     def named(self, user_id: str, entry: Entry | None) -> BusinessRef | None:
         """The row of the business_ref of what is left of a payment."""
         if not is_small(entry) or entry["business_ref"] is None:
             return None
         key = business_key(user_id, entry["business_ref"])
-        found: BusinessRef | None = self.tables["business_refs"].get(key)
+        found: BusinessRef | None = self.rows["business_refs"].get(key)
         return found
 
     def held_again(
@@ -101,23 +119,26 @@ class Books:
         if charge["business_ref"] is None or not holds(charge):
             return (), None
         key = business_key(user_id, charge["business_ref"])
-        named = self.tables["business_refs"].get(key)
+        named = self.rows["business_refs"].get(key)
         others = [] if named is None else self._holders(user_id, named, payment_id)
-        row: Row = ("business_refs", key, naming(*others, payment_id))
+        row = Row("business_refs", key, naming(*others, payment_id), named)
         return (row,), others[0] if others else None
 
     def _holders(self, user_id: str, named: BusinessRef, but: str) -> list[str]:
         """The charges of a row that hold its business_ref now, all `but` one."""
         return [one for one in charges_of(named) if one != but and holds(self.entry(user_id, one))]
 
+    def _first_holder(self, user_id: str, named: BusinessRef, but: str) -> str | None:
+        return next(iter(self._holders(user_id, named, but)), None)
+
     def awaited(self, user_id: str, charge_id: str) -> AwaitedCharge | None:
         """What waits for a charge; None: nothing does."""
-        found: AwaitedCharge | None = self.tables["awaited_charges"].get(payment_key(user_id, charge_id))
+        found: AwaitedCharge | None = self.rows["awaited_charges"].get(payment_key(user_id, charge_id))
         return found
 
     def reported_before(self, key: str) -> SeenEvent | None:
         """The row of a gateway's message; None: it was not handled yet."""
-        found: SeenEvent | None = self.tables["gateway_events"].get(key)
+        found: SeenEvent | None = self.rows["gateway_events"].get(key)
         return found
 
     # ---- writing
@@ -127,12 +148,13 @@ class Books:
 
         Here fields of a newer release are kept, whatever the step knew of the row.
         """
-        for table, key, value in change.rows:
+        for row in change.rows:
+            table, value = self.tables[row.table], row.value
             if value is None:
-                del self.tables[table][key]
-            else:
-                before = None if key == change.fresh else self.tables[table].get(key)
-                self.tables[table][key] = keeping(before, value, *_KNOWN[table])
+                del table[row.key]
+                continue
+            before = table.get(row.key) if row.before is UNSET else row.before
+            table[row.key] = value if before is None else keeping(before, value, *_KNOWN[row.table])
         for name, number in change.counts:
             self.counters.add(name, number)
         if change.answer is not None:
@@ -140,10 +162,12 @@ class Books:
 
     def answer(self, answer: Answer) -> None:
         """One ChargeResult, its metric, the user's charge state: always these three together."""
-        self.results.put_into_unit(answer.user_id.encode(), answer.result)
-        self.metrics.put_into_unit(answer.product.encode(), answer.metric)
-        self.tables["charges"][answer.user_id] = answer.state
-        note(answer.facts)
+        result = answer.result
+        self.results.put_into_unit(result.user_id.encode(), ENCODER.encode(result))
+        self.metrics.put_into_unit(result.product.encode(), ENCODER.encode(answer.metric))
+        self.tables["charges"][result.user_id] = answer.state
+        if OUTCOMES.isEnabledFor(LEVEL):  # else nothing of it has to be kept until the commit
+            current_unit().report(result)
         for name, number in answer.counts:
             self.counters.add(name, number)
 
@@ -155,9 +179,3 @@ _KNOWN: Final[Mapping[str, tuple[type, ...]]] = {
     "awaited_charges": (AwaitedCharge,),
     "gateway_events": (SeenEvent,),
 }
-
-
-def received(event: Event, payment: PaymentEvent) -> Received:
-    """A payment with the place of its event."""
-    source: Any = {"topic": event.topic, "partition": event.partition, "offset": event.offset}
-    return Received(payment, source, event.timestamp)

@@ -25,7 +25,7 @@ def awaited_row(user_id: str, charge_id: str, waiting: AwaitedCharge) -> Row:
     """The row; where nothing waits any more there is none."""
     newer = waiting.keys() - AwaitedCharge.__annotations__  # of a release that lets more things wait
     anything = waiting["refunds"] or waiting["told"] or waiting["refunded_minor"] or newer
-    return "awaited_charges", payment_key(user_id, charge_id), waiting if anything else None
+    return Row("awaited_charges", payment_key(user_id, charge_id), waiting if anything else None)
 
 
 def with_refund(waiting: AwaitedCharge | None, payment_id: str) -> AwaitedCharge | None:

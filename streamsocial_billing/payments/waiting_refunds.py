@@ -20,10 +20,10 @@ from streamsocial_billing.domain.refund_rules import (
     Held,
     Refused,
     judge,
+    moved,
     wish_of,
-    with_reserved,
 )
-from streamsocial_billing.payments.record_outcome import Change, Row, entry_row, record_again, record_kept
+from streamsocial_billing.payments.record_outcome import Change, Row, changed_row, record_again, record_kept
 from streamsocial_billing.payments.waiting import awaited_row, with_refund, without_refund
 from tables.awaited_charges import AwaitedCharge
 from tables.payments import Entry, PaymentEntry
@@ -78,8 +78,9 @@ def _release(
     released["reserved_minor"] = amount
     if not entry["ever_ambiguous"]:  # else a delivery that was lost may have called since it was appended
         released["window_from"] = at_ms
-    charge = entry_row(known.user_id, charge_of(entry["refund_of"]), with_reserved(allowed.charge, amount))
-    return record_kept(known, released, at_ms, charge, *_not_listed(known, released, waiting))
+    charge_id, charge = charge_of(entry["refund_of"]), moved(allowed.charge, held_minor=amount)
+    row = changed_row(known.user_id, charge_id, charge)
+    return record_kept(known, released, at_ms, row, *_not_listed(known, released, waiting))
 
 
 def held_entry(entry: PaymentEntry, reason: str, at_ms: int) -> PaymentEntry:

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from support.charge_states import after
 from support.stored import stored_payment
 from support.topics import committed, make_topics
 
@@ -21,7 +22,6 @@ from processes.loopback import ask
 from processes.simulator import Simulator
 from streamsocial_billing.audit import run_audit
 from streamsocial_billing.cli.results import follow_results
-from streamsocial_billing.domain.decision import charge_state_after
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.payment_identity import gateway_key
 from streamsocial_billing.domain.results import charge_result, payment_metric
@@ -100,9 +100,9 @@ class Scribe:
         )  # fmt: skip
         self.send(RESULTS, message.key(), result)
         self.send(METRICS, event.product.encode(), payment_metric(**names, gateway_ms=1, at=NOW_MS))
-        state = self.states[event.user_id] = charge_state_after(
-            self.states.get(event.user_id), event.user_id, "succeeded", event.amount_minor, event.currency,
-            replayed, event.payment_id, NOW_MS,
+        state = self.states[event.user_id] = after(
+            self.states.get(event.user_id), user_id=event.user_id, amount_minor=event.amount_minor,
+            currency=event.currency, replayed=replayed, payment_id=event.payment_id, processed_at=NOW_MS,
         )  # fmt: skip
         self.log("charges", event.user_id, state)
         self.log("payments", key, stored_payment(event, source, ref, NOW_MS))

@@ -21,7 +21,7 @@ from streamsocial_billing.domain.gateway_calls import (
     Outcome,
     Succeeded,
 )
-from streamsocial_billing.gateways.base import charge_until
+from streamsocial_billing.gateways.base import call_until
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 REQUEST = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "pm_card_visa")
@@ -118,8 +118,8 @@ async def test_faults_of_all_kinds_never_charge_twice(
         for _ in range(20):
             if not outcome.repeatable:
                 break
-            outcome, _, _ = await charge_until(
-                gateway, asked, deadline_s=8, clock=time.monotonic, sleep=asyncio.sleep
+            outcome, _, _ = await call_until(
+                gateway.charge, asked, deadline_s=8, clock=time.monotonic, sleep=asyncio.sleep
             )
         return asked.idempotency_key, outcome
 

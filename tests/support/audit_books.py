@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from support.charge_states import after
+
 from streamsocial_billing.audit.books import Books, Entry, LedgerCharge, LedgerRefund, Result, Sent
-from streamsocial_billing.domain.decision import charge_state_after
 from streamsocial_billing.domain.payment_identity import gateway_key_of
 
 
@@ -45,9 +46,9 @@ def good_books() -> Books:
     for one in books.results:
         user, _, payment_id = one.payment.partition("/")
         books.metrics[payment_id, one.status, one.replayed] += 1
-        books.states[user] = charge_state_after(
-            books.states.get(user),  # type: ignore[arg-type]
-            user, one.status, one.amount_minor, one.currency, one.replayed, payment_id, 1,
+        books.states[user] = after(
+            books.states.get(user), user_id=user, status=one.status, amount_minor=one.amount_minor,
+            currency=one.currency, replayed=one.replayed, payment_id=payment_id,
         )  # fmt: skip
         if not one.replayed:
             books.entries[one.payment] = Entry(one.status, 500, "USD", one.gateway_ref)
@@ -95,9 +96,9 @@ def books_with_refunds() -> Books:
     for one in books.results:
         user, _, payment_id = one.payment.partition("/")
         books.metrics[payment_id, one.status, one.replayed] += 1
-        books.states[user] = charge_state_after(
-            books.states.get(user),  # type: ignore[arg-type]
-            user, one.status, one.amount_minor, one.currency, one.replayed, payment_id, 1, one.action,
+        books.states[user] = after(
+            books.states.get(user), user_id=user, status=one.status, amount_minor=one.amount_minor,
+            currency=one.currency, replayed=one.replayed, payment_id=payment_id, action=one.action,
         )  # fmt: skip
         refunded = 300 if one.payment == "u1/p1" else 0
         books.entries[one.payment] = Entry(one.status, one.amount_minor, "USD", one.gateway_ref, refunded)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamsocial_billing.domain.decision import first_entry
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.payment_entry import first_entry
 from tables.payments import Source, written
 
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import orjson
 import pytest
 from support.audit_books import books_with_refunds, charge, good_books, refund, result
+from support.charge_states import after
 
 from streamsocial_billing.audit.books import Books, Entry, Sent, changelog_key
 from streamsocial_billing.audit.checks import Problem, problems_of
 from streamsocial_billing.audit.money import money_per_currency
 from streamsocial_billing.audit.report import MAX_PROBLEMS, AuditReport, report_of
 from streamsocial_billing.audit.showing import report_to
-from streamsocial_billing.domain.decision import charge_state_after
 from streamsocial_billing.domain.money import shown_amount
 
 
@@ -37,9 +37,9 @@ def books_with_a_failed_refund() -> Books:
     books.refunds[0] = refund("u1/r1", 200, status="failed")
     one = books.results[-1]
     books.metrics["x1_f", one.status, False] += 1
-    books.states["u1"] = charge_state_after(
-        books.states["u1"], "u1", one.status, 200, "USD", False, "x1_f", 1, "charge"  # type: ignore[arg-type]
-    )  # fmt: skip
+    books.states["u1"] = after(
+        books.states["u1"], status=one.status, amount_minor=200, payment_id="x1_f"
+    )
     books.entries["u1/x1_f"] = Entry(one.status, 200, "USD", one.gateway_ref)
     books.entries["u1/p1"] = books.entries["u1/p1"]._replace(refunded_minor=100)
     return books

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 import yaml
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from support.asked_gateway import AskedGateway
 from support.one_task import START_MS, OneTask
@@ -198,7 +199,7 @@ def test_a_second_answer_is_double(audited: Lab, monkeypatch: pytest.MonkeyPatch
     def twice(self: Books, one: Answer) -> None:
         answer(self, one)
         money = {"EUR": Money(charged_minor=2 * 999, refunded_minor=0)}
-        answer(self, one._replace(state=one.state | {"counts": {"succeeded": 2}, "money": money}))
+        answer(self, replace(one, state=one.state | {"counts": {"succeeded": 2}, "money": money}))
 
     monkeypatch.setattr(Books, "answer", twice)
     audited.lab.send(payment("u1", "p1"))

@@ -15,19 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from support.charge_states import after
 
 from streamsocial_billing.domain.decision import (
     DEDUP_RETENTION_MS,
-    Charge,
     Decision,
+    Execute,
     Open,
-    Refund,
     Reject,
     Replay,
-    after_retry,
-    charge_state_after,
     decide,
-    first_entry,
     gives_up,
     is_due,
     settles,
@@ -35,6 +32,7 @@ from streamsocial_billing.domain.decision import (
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.payment_entry import after_retry, first_entry
 from streamsocial_billing.domain.payment_identity import fingerprint, gateway_key
 from streamsocial_billing.domain.statuses import FINAL
 from tables.charges import ChargeState
@@ -85,7 +83,7 @@ def stored(
 
 def test_a_new_payment_is_charged_with_its_own_key() -> None:
     """The key is a function of the event, so a redelivery makes the same call."""
-    assert Charge(gateway_key(EVENT), fingerprint(EVENT)) == decided()
+    assert Execute(gateway_key(EVENT), fingerprint(EVENT)) == decided()
 
 
 @pytest.mark.parametrize("status", sorted(FINAL))
@@ -157,7 +155,7 @@ def test_an_event_older_than_the_memory_is_never_charged(
     decision = decided(replace(EVENT, requested_at=requested_at), appended_ms=appended_ms)
 
     assert expired == (Reject("expired", stored=False) == decision)
-    assert expired != isinstance(decision, Charge)
+    assert expired != isinstance(decision, Execute)
 
 
 def test_an_old_event_with_an_entry_is_replayed() -> None:
@@ -170,7 +168,7 @@ def test_unsupported_action_is_not_stored() -> None:
     refund = replace(EVENT, action="refund", refund_of="p0")
 
     assert Reject("unsupported_action", stored=False) == decided(refund, actions=frozenset({"charge"}))
-    assert Refund(gateway_key(refund), fingerprint(refund)) == decided(refund)
+    assert Execute(gateway_key(refund), fingerprint(refund)) == decided(refund)
 
 
 def test_a_gateway_that_is_not_configured_is_never_called() -> None:
@@ -178,7 +176,7 @@ def test_a_gateway_that_is_not_configured_is_never_called() -> None:
     event = replace(EVENT, gateway="stripe")
 
     assert Reject("gateway_not_configured", stored=False) == decided(event)
-    assert isinstance(decided(event, configured_gateways=frozenset({"stripe"})), Charge)
+    assert isinstance(decided(event, configured_gateways=frozenset({"stripe"})), Execute)
 
 
 def test_a_known_payment_is_replayed_though_its_gateway_is_gone() -> None:
@@ -322,13 +320,13 @@ def test_a_state_begins_with_the_first_result() -> None:
         "counts": {"succeeded": 1},
         "refund_counts": {},
         "last_payment": {"payment_id": "p1", "status": "succeeded", "at": 5},
-    } == charge_state_after(None, "u1", "succeeded", 500, "USD", False, "p1", 5)
+    } == after(None, processed_at=5)
 
 
 def test_replays_are_counted_apart_and_move_nothing() -> None:
     """Money, last payment and the other counts stay as they were."""
-    first = charge_state_after(None, "u1", "succeeded", 500, "USD", False, "p1", 5)
-    again = charge_state_after(first, "u1", "succeeded", 500, "USD", True, "p1", 6)
+    first = after(None, processed_at=5)
+    again = after(first, replayed=True, processed_at=6)
 
     assert first | {"counts": {"succeeded": 1, "replayed": 1}} == again
 
@@ -336,7 +334,7 @@ def test_replays_are_counted_apart_and_move_nothing() -> None:
 @pytest.mark.parametrize("status", ["declined", "failed", "rejected", "unknown", "parked"])
 def test_only_success_moves_money(status: str) -> None:
     """Other outcomes are counted."""
-    state = charge_state_after(None, "u1", status, 500, "USD", False, "p1", 5)
+    state = after(None, status=status, processed_at=5)
 
     assert ({}, {status: 1}) == (state["money"], state["counts"])
 
@@ -365,7 +363,9 @@ class World:
 
     def emit(self, payment_id: str, status: str, amount: int, replayed: bool) -> None:
         before = copy.deepcopy(self.state)
-        state = charge_state_after(self.state, "u1", status, amount, "USD", replayed, payment_id, 1)
+        state = after(
+            self.state, status=status, amount_minor=amount, replayed=replayed, payment_id=payment_id
+        )
         assert before == self.state
         self.state = state
         self.results.append((payment_id, status, amount, replayed))
@@ -375,7 +375,7 @@ class World:
         before = copy.deepcopy(entry)
         decision = decided(event, entry)
         assert before == entry
-        if isinstance(decision, Charge):
+        if isinstance(decision, Execute):
             assert entry is None
             self.called(event.payment_id, outcome)
             self.entries[event.payment_id] = stored(outcome, event)

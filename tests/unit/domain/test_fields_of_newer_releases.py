@@ -21,7 +21,7 @@ from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import Ambiguous
 from streamsocial_billing.settings import GATEWAY_EVENTS
 
-NEWER = "tax_minor"
+NEWER = "of_a_newer_release"
 COUNTERS = "task_counters"
 Step = Callable[[OneTask, AskedGateway], None]
 

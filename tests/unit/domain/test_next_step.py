@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from streamsocial_billing.domain.decision import first_entry
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import Traits
 from streamsocial_billing.domain.known import Received
@@ -21,6 +21,7 @@ from streamsocial_billing.domain.next_step import (
     next_step,
 )
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.payment_entry import first_entry
 from tables.payments import PaymentEntry
 
 NOW = 1_790_000_000_000
@@ -30,7 +31,7 @@ TRAITS = Traits(key_safe_window_s=18 * 3_600, consistency_delay_s=60)
 SUCCEEDED = Verdict("succeeded", None, "ch_1")
 LOST = Verdict("unknown", "outcome_unknown", ambiguous=True)
 UNSENT = Verdict("unknown", "gateway_unavailable", error="unreachable")
-HELD_BACK = UNSENT._replace(waits=True)
+HELD_BACK = replace(UNSENT, waits=True)
 ABSENT = Verdict("unknown", "outcome_unknown", absent=True)
 UNANSWERED = Verdict("unknown", "outcome_unknown", error="timeout")
 
@@ -98,9 +99,9 @@ def test_before_it_is_given_up_the_gateway_is_asked_twice() -> None:
     assert Ask() == step(OVERDUE, repeated=UNSENT)
     assert Wait(SUCCEEDED) == step(OVERDUE, repeated=UNSENT, asked=SUCCEEDED)
     assert Wait(UNSENT) == step(OVERDUE, repeated=UNSENT, asked=UNANSWERED)
-    later = UNSENT._replace(absent=True, again_after_s=60.0)
+    later = replace(UNSENT, absent=True, again_after_s=60.0)
     assert Wait(later) == step(OVERDUE, repeated=UNSENT, asked=ABSENT)
-    sooner = later._replace(again_after_s=40.0)
+    sooner = replace(later, again_after_s=40.0)
     assert Wait(sooner) == step(just_seen, repeated=UNSENT, asked=ABSENT)  # type: ignore[arg-type]
     assert GiveUp() == step(seen_absent, repeated=UNSENT, asked=ABSENT)  # type: ignore[arg-type]
 
@@ -116,9 +117,9 @@ def test_past_the_window_absence_has_to_be_proven() -> None:
     old = entry(age_h=19)
     proven = entry(age_h=19, absent_at=NOW - 60_000)
 
-    assert Wait(ABSENT._replace(again_after_s=60.0)) == step(old, asked=ABSENT)
+    assert Wait(replace(ABSENT, again_after_s=60.0)) == step(old, asked=ABSENT)
     assert Repeat() == step(proven, asked=ABSENT)
-    assert Wait(LOST._replace(window_from=NOW)) == step(proven, asked=ABSENT, repeated=LOST)
+    assert Wait(replace(LOST, window_from=NOW)) == step(proven, asked=ABSENT, repeated=LOST)
     assert Wait(HELD_BACK) == step(proven, asked=ABSENT, repeated=HELD_BACK)
     assert GiveUp() == step(entry(age_h=25, absent_at=NOW - 60_000), asked=ABSENT, repeated=UNSENT)
 

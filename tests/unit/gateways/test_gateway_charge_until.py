@@ -17,7 +17,7 @@ from streamsocial_billing.domain.gateway_calls import (
     Outcome,
     Succeeded,
 )
-from streamsocial_billing.gateways.base import charge_until
+from streamsocial_billing.gateways.base import call_until
 from streamsocial_billing.gateways.instant import InstantGateway
 
 REQUEST = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "pm_card_visa")
@@ -51,8 +51,7 @@ class Play:
         self.pauses.now_s += seconds
 
     async def run(self) -> tuple[Outcome, int, int]:
-        return await charge_until(
-            self.gateway,
+        return await call_until(self.gateway.charge,
             self.request,
             deadline_s=self.deadline_s,
             clock=self.pauses.clock,

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from support.system import payment
 
-from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS, decide, first_entry
+from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS, decide
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.payment_entry import first_entry
 from streamsocial_billing.intake import http
 from streamsocial_billing.intake.http import REMEMBER_S, HttpIntake, read_payment
 from streamsocial_billing.intake.http_replies import Reply

@@ -6,7 +6,6 @@ import pytest
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 
-from streamsocial_billing.domain.decision import SCHEDULE_S
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import (
     Absent,
@@ -20,6 +19,7 @@ from streamsocial_billing.domain.gateway_calls import (
     Succeeded,
     Traits,
 )
+from streamsocial_billing.domain.payment_entry import SCHEDULE_S
 from streamsocial_billing.settings import RETRY, Settings
 
 DAY_S = 24 * HOUR_S
@@ -58,7 +58,7 @@ def test_row_tries_follow_the_schedule_then_it_is_parked(
     gateway: AskedGateway, lab: OneTask, caplog: pytest.LogCaptureFixture
 ) -> None:
     """5 s, 30 s, 2 m, 10 m, 1 h, 6 h, daily five times; then parked with an alarm, without any result."""
-    gateway.traits = Traits(key_safe_window_s=99 * DAY_S, consistency_delay_s=60)
+    lab.gatekeeper.guarded["simulated"].traits = Traits(key_safe_window_s=99 * DAY_S, consistency_delay_s=60)
     gateway.script = LOST.copy()
     lab.send(payment(lab))
     pauses, before = [], lab.entry("u1", "p1")["processed_at"]
@@ -271,7 +271,7 @@ def test_row_not_sent_becomes_failed_only_after_the_time_to_give_up(
 
 def test_row_not_sent_but_found_is_adopted_instead_of_given_up(gateway: AskedGateway, lab: OneTask) -> None:
     """A worker that was frozen may have called unseen: the gateway's word counts."""
-    gateway.traits = Traits(key_safe_window_s=99 * DAY_S, consistency_delay_s=60)
+    lab.gatekeeper.guarded["simulated"].traits = Traits(key_safe_window_s=99 * DAY_S, consistency_delay_s=60)
     gateway.script = UNSENT.copy()
     lab.send(payment(lab))
     lab.wait(25 * HOUR_S)

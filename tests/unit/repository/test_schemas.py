@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
-MADE: dict[str, bytes] = runpy.run_path(str(ROOT / "docs/schemas.py"))["schemas"]()
+MAKING = runpy.run_path(str(ROOT / "docs/schemas.py"))
+MADE: dict[str, bytes] = MAKING["schemas"]()
 
 
 def test_the_schemas_are_those_of_the_code() -> None:
     """`make schemas` was run after the last change of a record or row."""
     assert {path.name: path.read_bytes() for path in (ROOT / "docs/schemas").glob("*.json")} == MADE
+
+
+def test_a_new_payment_is_described_as_the_event_that_it_becomes() -> None:
+    """`make schemas` writes that part of docs/openapi.yaml, too."""
+    assert (ROOT / "docs/openapi.yaml").read_text(encoding="utf-8") == MAKING["openapi"]()
 
 
 def test_every_field_that_earlier_releases_wrote_is_described() -> None:

@@ -6,11 +6,12 @@ import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from support.charge_states import after
 from support.system import payment
 
-from streamsocial_billing.domain.decision import charge_state_after, first_entry
 from streamsocial_billing.domain.known import Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
+from streamsocial_billing.domain.payment_entry import first_entry
 from streamsocial_billing.domain.results import charge_result
 from streamsocial_billing.domain.times import iso, with_iso
 from streamsocial_billing.intake.http_replies import Reply, later, no_access, owner_unavailable, refusal
@@ -92,7 +93,7 @@ def test_the_fields_of_a_payment_are_those_of_a_result() -> None:
 
 
 def _after(state: ChargeState | None, action: str, status: str, *, replayed: bool = False) -> ChargeState:
-    return charge_state_after(state, "u1", status, 500, "USD", replayed, "p1", AT, action)
+    return after(state, status=status, replayed=replayed, processed_at=AT, action=action)
 
 
 def test_refunds_are_counted_apart_from_charges() -> None:

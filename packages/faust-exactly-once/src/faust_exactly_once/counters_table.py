@@ -27,7 +27,8 @@ class Counters(Table):
         """
         if type(number) is not int or type(name) is not str:
             raise TypeError(f"{self.name} counts whole numbers under names: {name!r}, {number!r}")
-        current_unit().count(self.name, name, number)
+        unit = current_unit()
+        unit.counted += (self.name, name, number)
 
     def of(self, partition: int) -> dict[str, int]:
         """The committed numbers of a task; names that were never added to are left out.

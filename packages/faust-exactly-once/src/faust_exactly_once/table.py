@@ -54,7 +54,8 @@ class Table(faust.Table):  # type: ignore[type-arg]
         return isinstance(key, str) and self._read(key) is not None
 
     def __setitem__(self, key: str, value: Any) -> None:
-        unit, raw_key, raw = self._unit_for(key, "write"), key.encode(), orjson.dumps(value)
+        unit, raw_key = self._unit_for(key, "write")
+        raw = orjson.dumps(value)
         if self._limit is None:
             self._limit = self._the_layer().record_limit(self.changelog_topic_name)
         if len(raw) + len(raw_key) > self._limit:
@@ -63,7 +64,8 @@ class Table(faust.Table):  # type: ignore[type-arg]
         unit.write(self.name, raw_key, raw)
 
     def __delitem__(self, key: str) -> None:
-        self._unit_for(key, "delete").write(self.name, key.encode(), None)
+        unit, raw_key = self._unit_for(key, "delete")
+        unit.write(self.name, raw_key, None)
 
     def __iter__(self) -> Iterator[str]:
         self._refuse()
@@ -90,22 +92,27 @@ class Table(faust.Table):  # type: ignore[type-arg]
         await self.add_runtime_dependency(self.data)
 
     def _read(self, key: str) -> bytes | None:
-        unit = find_unit()
+        unit, raw_key = find_unit(), key.encode()
         if unit is None:
-            return self._the_layer().committed_value(self.partition_of(key), self.name, key.encode())
-        self._check_owner(unit, key)
-        return unit.read(self.name, key.encode())
+            return self._the_layer().committed_value(self.partition_of(key), self.name, raw_key)
+        self._check_owner(unit, key, raw_key)
+        return unit.read(self.name, raw_key)
 
-    def _unit_for(self, key: str, act: str) -> Unit:
-        unit = find_unit()
+    def _unit_for(self, key: str, act: str) -> tuple[Unit, bytes]:
+        """The running unit, the key's bytes."""
+        unit, raw_key = find_unit(), key.encode()
         if unit is None or unit.finished:
             raise NoUnit(f"cannot {act} {self.name}[{key!r}] outside a handler")
-        self._check_owner(unit, key)
-        return unit
+        self._check_owner(unit, key, raw_key)
+        return unit, raw_key
 
-    def _check_owner(self, unit: Unit, key: str) -> None:
+    def _check_owner(self, unit: Unit, key: str, raw_key: bytes) -> None:
         message_key = unit.event.key
-        if message_key is None or self.owner(key).encode() != message_key:
+        if self.owner is before_slash:  # without a call: every read and write of a handler comes here
+            owner = raw_key.partition(b"/")[0]
+        else:
+            owner = self.owner(key).encode()
+        if message_key is None or owner != message_key:
             raise ForeignKey(
                 f"{self.name}[{key!r}] belongs to {self.owner(key)!r}, the event to {message_key!r}"
             )

@@ -67,7 +67,7 @@ class Topic(faust.Topic):
             self._limit = Layer.of(self.app).record_limit(name)
         if size > self._limit:
             raise RecordTooLarge(f"{size} bytes for topic {name}, which takes {self._limit}")
-        unit.send(Outgoing(name, key, value, partition, headers or None, timestamp_ms))
+        unit.sends.append(Outgoing(name, key, value, partition, headers or None, timestamp_ms))
 
     def send_soon(self, **_: Any) -> Any:
         """Refuse: Faust sends this past the transaction manager (point 1)."""

@@ -127,8 +127,11 @@ class Unit:
         Returns:
             the bytes that were added.
         """
-        did = sum(len(record.value) for record in self.sends if record.value is not None)
-        did += sum(len(value) for value in self.writes.values() if value is not None)
+        did = 0
+        for record in self.sends:
+            did += len(record.value or b"")
+        for value in self.writes.values():
+            did += len(value or b"")
         self.size += did
         return did
 
@@ -149,11 +152,8 @@ class Unit:
 
 _current: ContextVar[Unit | None] = ContextVar("exactly_once_unit", default=None)
 set_current_unit = _current.set
-
-
-def find_unit() -> Unit | None:
-    """The unit of the handler that is running, or None outside any handler."""
-    return _current.get()
+find_unit = _current.get
+"""The unit of the handler that is running, or None outside any handler."""
 
 
 def current_unit() -> Unit:

@@ -16,7 +16,7 @@ from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.settings import PAYMENTS
 
 MOST_RETURNS = 8
-MOST_FILES = 19
+MOST_FILES = 20
 MOST_CALLS = 90
 """Python functions of the product and of the layer, from the handler's start to its end."""
 MOST_CALLS_OF_A_REFUND = 140

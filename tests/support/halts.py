@@ -57,7 +57,9 @@ class Halts:
     def wait(self, point: str) -> Halted:
         """Return when a task halts at the point."""
         until(lambda: any(self._halted(point)), f"a task halts at {point}")
-        return next(self._halted(point))
+        halted = next(self._halted(point))
+        assert halted.partition >= 0, f"support.halting_worker does not find whose {point} it is"
+        return halted
 
     def _halted(self, point: str) -> Iterator[Halted]:
         for path in self._folder.glob(f"halted-{point}-*"):

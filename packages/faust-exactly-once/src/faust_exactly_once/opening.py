@@ -73,7 +73,7 @@ class Opening:
             producer.coordinator = member.coordinator
         stores = self._stores(assigned.partition)
         try:
-            await self._in_thread(self._fence, producer)
+            await self._in_thread(self._fence, assigned, producer)
             fenced = self._clock.monotonic()
             assigned.state = "recovering"
             sources = await self._in_thread(self._recover, assigned, producer, stores)
@@ -90,7 +90,7 @@ class Opening:
                 {(t, assigned.partition): o for t, o in offsets.items()},
                 assigned.membership, assigned.task.epoch,
             )
-        await self._in_thread(lambda: self._options.probe("after_seek"))
+        await self._in_thread(self._probe, assigned, "after_seek")
         assigned.opened_in((fenced - started) * 1e3, (self._clock.monotonic() - fenced) * 1e3)
         logger.info(
             "task %d runs: fenced in %.0f ms, recovered %d records in %.0f ms, from %s", assigned.partition,
@@ -117,11 +117,16 @@ class Opening:
             assigned.counts,
         )
 
-    def _fence(self, producer: ConfluentProducer) -> None:
+    def _fence(self, assigned: AssignedTask, producer: ConfluentProducer) -> None:
         """From its return on no older producer of the task commits; in a thread."""
-        self._options.probe("before_fence")
+        self._probe(assigned, "before_fence")
         producer.init_transactions()
-        self._options.probe("after_fence")
+        self._probe(assigned, "after_fence")
+
+    def _probe(self, assigned: AssignedTask, point: str) -> None:
+        """The task is at a point at which tests halt or kill it; in a thread."""
+        logger.debug("task %d: %s", assigned.partition, point)
+        self._options.probe(point)
 
     def _recover(
         self, assigned: AssignedTask, producer: ConfluentProducer, stores: TaskStores

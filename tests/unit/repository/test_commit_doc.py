@@ -51,7 +51,7 @@ def test_the_page_names_every_crash_point() -> None:
     """Each probe of the code has its row among the states that a crash leaves behind."""
     layer = PACKAGE / "src/faust_exactly_once"
     code = "".join(file.read_text(encoding="utf-8") for file in sorted(layer.glob("*.py")))
-    points = set(re.findall(r'probe\("(\w+)"\)', code))
+    points = set(re.findall(r'probe\((?:assigned, )?"(\w+)"\)', code))
     table = section("Every state a crash can leave behind")
     rows = set(re.findall(r"^\| `(\w+)` \|", table, flags=re.MULTILINE))
     assert points == rows

@@ -90,7 +90,7 @@ class Opening:
                 {(t, assigned.partition): o for t, o in offsets.items()},
                 assigned.membership, assigned.task.epoch,
             )
-        await self._in_thread(self._probe, assigned, "after_seek")
+        await self._in_thread(lambda: self._probe(assigned, "after_seek"))
         assigned.opened_in((fenced - started) * 1e3, (self._clock.monotonic() - fenced) * 1e3)
         logger.info(
             "task %d runs: fenced in %.0f ms, recovered %d records in %.0f ms, from %s", assigned.partition,

@@ -41,7 +41,7 @@ class ShopWorker(Worker):
             (folder / "shop" / name).write_text(text)
         path = os.pathsep.join(map(str, (ROOT, ROOT / "tests", folder)))
         self.environment = {**self.environment, "PYTHONPATH": path}
-        self._command = [
+        self.command = [
             sys.executable, "-P", "-m", "shop", bench.layer, bench.name, bench.broker, str(self.datadir),
             "worker", "--without-web", "--loglevel=info",
         ]  # fmt: skip

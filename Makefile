@@ -35,8 +35,8 @@ test-all: lint ## every test, for hours: those of a CI run, more seeds, larger o
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 CI_RUN := -m 'not slow and not plain_faust'
-# a lane more than there are cores is faster, but tests that wait for a time then lose races now and then
-LANES ?= 2
+# most tests wait for Kafka, time-outs, absences: with two lanes a core is idle, with four hardly
+LANES ?= 4
 SIDE_BY_SIDE = -n $(LANES) --durations 25
 
 lint: install ## ruff, mypy, import-linter; changes no file

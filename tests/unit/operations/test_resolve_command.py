@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
+from support import wishes
 from support.asked_gateway import AskedGateway
 from support.one_task import OneTask
 from support.orders import answers, resolve, switch
@@ -21,11 +22,7 @@ FOUND = Found("ch_9", "succeeded", None, 500, "USD", "u1", "p1")
 
 def payment(lab: OneTask, payment_id: str = "p1", **fields: Any) -> PaymentEvent:
     """A payment of the user u1 that is parked at its first call, made now."""
-    filled = {
-        "product": "gift", "amount_minor": 500, "currency": "USD", "payment_method": "mismatch",
-        "user_id": "u1", "payment_id": payment_id,
-    } | fields  # fmt: skip
-    return PaymentEvent.from_mapping(filled, now_ms=lab.now_ms, default_gateway="simulated")
+    return wishes.payment(lab, payment_id, **{"payment_method": "mismatch"} | fields)
 
 
 def parked(lab: OneTask) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from support import wishes
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.audited import breaks
 from support.gateway_said import foreign, ours, say
 from support.one_task import OneTask
+from support.wishes import charge
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.domain.events import PaymentEvent
@@ -29,18 +31,9 @@ def lab(gateway: AskedGateway) -> Iterator[OneTask]:
         assert [] == lab.dead_letters()
 
 
-def payment(lab: OneTask, payment_id: str = "c1", **fields: Any) -> PaymentEvent:
-    """A charge of 5.00 USD, made now."""
-    filled = {
-        "product": "gift", "amount_minor": 500, "currency": "USD", "payment_method": "pm_card_visa",
-        "user_id": "u1", "payment_id": payment_id,
-    } | fields  # fmt: skip
-    return PaymentEvent.from_mapping(filled, now_ms=lab.now_ms, default_gateway="simulated")
-
-
 def refund(lab: OneTask, payment_id: str = "r1", amount: int = 500, charge: str = "c1") -> PaymentEvent:
     """A refund of the whole charge c1."""
-    return payment(lab, payment_id, action="refund", refund_of=charge, amount_minor=amount)
+    return wishes.refund(lab, payment_id, amount, refund_of=charge)
 
 
 def fails(ref: str = "re_scripted_1", amount: int = 500, **fields: Any) -> Any:
@@ -71,7 +64,7 @@ def counted(effect: str) -> float:
 
 def test_row_a_refund_that_fails_after_it_succeeded_is_an_outcome_of_its_own(lab: OneTask) -> None:
     """One external result with its metric; the money, the charge's room are what they were before it."""
-    _, refunded = lab.send(payment(lab), refund(lab))
+    _, refunded = lab.send(charge(lab), refund(lab))
     gone = cap(lab), money(lab)
     (result,) = say(lab, fails())
 
@@ -97,7 +90,7 @@ def test_an_id_of_a_failed_refund_is_pinned() -> None:
 
 def test_row_the_next_refund_of_that_charge_works(lab: OneTask) -> None:
     """It has room again; what came back cannot be refunded itself."""
-    lab.send(payment(lab), refund(lab))
+    lab.send(charge(lab), refund(lab))
     (failed,) = say(lab, fails())
     (again,) = lab.send(refund(lab, "r2"))
     (of_failed,) = lab.send(refund(lab, "r3", 1, charge=failed["payment_id"]))
@@ -109,7 +102,7 @@ def test_row_the_next_refund_of_that_charge_works(lab: OneTask) -> None:
 @pytest.mark.parametrize("again", ["webhook", "reconciliation"])
 def test_row_a_failure_counts_once_whoever_tells_of_it(lab: OneTask, again: str) -> None:
     """Under whatever event_id, however late: webhook, list and repair are one."""
-    lab.send(payment(lab), refund(lab))
+    lab.send(charge(lab), refund(lab))
     (failed,) = say(lab, fails())
     results = say(lab, fails(via=again, charge_id="c1"))
     lab.wait(RETAINED_S)
@@ -123,7 +116,7 @@ def test_row_a_failure_counts_once_whoever_tells_of_it(lab: OneTask, again: str)
 
 def test_row_a_refund_that_is_small_already_can_still_fail(lab: OneTask) -> None:
     """Five weeks later, and the charge is small as well."""
-    lab.send(payment(lab), refund(lab))
+    lab.send(charge(lab), refund(lab))
     lab.wait(RETAINED_S)
     lab.look()
     (result,) = say(lab, fails())
@@ -136,7 +129,7 @@ def test_a_refund_that_an_earlier_release_made_small_fails_with_the_charge_that_
     lab: OneTask,
 ) -> None:
     """Its entry does not say its charge: a webhook alone needs a person, the repair books it."""
-    lab.send(payment(lab), refund(lab))
+    lab.send(charge(lab), refund(lab))
     lab.wait(RETAINED_S)
     lab.look()
     stored = lab.row("payments", "u1/r1")
@@ -154,7 +147,7 @@ def test_row_a_failure_that_is_told_before_the_refund_s_event_leaves_nothing_to_
     lab: OneTask, gateway: AskedGateway
 ) -> None:
     """A delivery lost in a crash had called: nothing moved for good, whatever else was told, in any order."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     calls = len(gateway.calls)
     messages = [fails("re_9", 200), ours("refund", "succeeded", "r1", "re_9", amount_minor=200)]
     say(lab, *messages)
@@ -170,7 +163,7 @@ def test_row_an_open_refund_that_succeeds_and_fails_in_any_order_gives_nothing_b
     lab: OneTask, gateway: AskedGateway, first: str
 ) -> None:
     """Older news of a success is no contradiction to its failure."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     gateway.script = LOST.copy()
     lab.send(refund(lab))
     gateway.script = []
@@ -186,7 +179,7 @@ def test_row_an_open_refund_that_succeeds_and_fails_in_any_order_gives_nothing_b
 
 def test_row_the_failure_of_another_refund_under_our_reference_changes_nothing(lab: OneTask) -> None:
     """A try that failed beside the one that succeeded: the money went back once."""
-    lab.send(payment(lab), refund(lab))
+    lab.send(charge(lab), refund(lab))
     results = say(lab, fails("re_other"))
 
     assert ([], (500, 0), (500, 500)) == (results, cap(lab), money(lab))
@@ -194,7 +187,7 @@ def test_row_the_failure_of_another_refund_under_our_reference_changes_nothing(l
 
 def test_row_a_failure_of_another_amount_needs_a_person(lab: OneTask) -> None:
     """Nothing is booked that nobody understands."""
-    lab.send(payment(lab), refund(lab))
+    lab.send(charge(lab), refund(lab))
     before = counted("contradicts")
     results = say(lab, fails(amount=499))
 
@@ -203,7 +196,7 @@ def test_row_a_failure_of_another_amount_needs_a_person(lab: OneTask) -> None:
 
 def test_a_charge_that_is_told_as_declined_after_it_succeeded_stays(lab: OneTask) -> None:
     """Only a refund fails afterwards; a charge's money comes back as a refund or a dispute."""
-    (paid,) = lab.send(payment(lab))
+    (paid,) = lab.send(charge(lab))
     results = say(lab, ours("charge", "declined", "c1", paid["gateway_ref"]))
 
     assert ([], (500, 0)) == (results, money(lab))
@@ -216,7 +209,7 @@ def test_a_refund_that_failed_before_its_charge_was_known_takes_nothing_of_it(
     say(lab, ours("refund", "succeeded", "r1", "re_9"))
     lab.send(refund(lab))
     say(lab, fails("re_9"))
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     charged, refunded = money(lab)
 
     assert ((0, 0), 500) == (cap(lab), charged - refunded)
@@ -225,7 +218,7 @@ def test_a_refund_that_failed_before_its_charge_was_known_takes_nothing_of_it(
 
 def test_a_crash_amid_a_failure_leaves_nothing_half_done(lab: OneTask) -> None:
     """Money, room, result are one unit."""
-    lab.send(payment(lab), refund(lab))
+    lab.send(charge(lab), refund(lab))
     lab.append("gateway-events", b"u1", fails().to_bytes())
     lab.deliver()
     lab.crash()
@@ -240,7 +233,7 @@ def test_a_crash_amid_a_failure_leaves_nothing_half_done(lab: OneTask) -> None:
 @pytest.mark.parametrize("order", [("succeeded", "declined"), ("declined", "succeeded")])
 def test_row_a_refund_made_at_the_gateway_fails_in_any_order(lab: OneTask, order: tuple[str, str]) -> None:
     """Nothing went back for good; told once more, nothing changes."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     for status in (*order, *order):
         say(lab, foreign("refund", status, "re_x", amount_minor=300))
     charged, refunded = money(lab)
@@ -254,9 +247,9 @@ def test_row_a_refund_made_at_the_gateway_fails_in_any_order(lab: OneTask, order
 
 def test_row_a_charge_whose_refund_came_back_holds_its_business_ref_again(lab: OneTask) -> None:
     """The user has paid for it: a second charge for it would be one too many."""
-    lab.send(payment(lab, business_ref="sub:1"), refund(lab))
+    lab.send(charge(lab, business_ref="sub:1"), refund(lab))
     say(lab, fails())
-    (second,) = lab.send(payment(lab, "c2", business_ref="sub:1"))
+    (second,) = lab.send(charge(lab, "c2", business_ref="sub:1"))
 
     assert ("duplicate_business_ref", "c1") == (second["reason"], second["conflicts_with"])
 
@@ -266,20 +259,20 @@ def test_row_two_charges_that_hold_one_business_ref_are_said_aloud(
     lab: OneTask, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Somebody paid again meanwhile: both stand, and the business_ref is free only when both are."""
-    lab.send(payment(lab, business_ref="sub:1"))
+    lab.send(charge(lab, business_ref="sub:1"))
     if how == "refund_failed":
         lab.send(refund(lab))
         ends = fails()
     else:
         say(lab, foreign("dispute", "succeeded", "dp_1"))
         ends = foreign("dispute", "declined", "dp_1")
-    (second,) = lab.send(payment(lab, "c2", business_ref="sub:1"))
+    (second,) = lab.send(charge(lab, "c2", business_ref="sub:1"))
     say(lab, ends)
-    held = lab.send(payment(lab, "c3", business_ref="sub:1"))[0]["conflicts_with"]
+    held = lab.send(charge(lab, "c3", business_ref="sub:1"))[0]["conflicts_with"]
     lab.send(refund(lab, "r2", charge="c2"))
-    still = lab.send(payment(lab, "c4", business_ref="sub:1"))[0]["conflicts_with"]
+    still = lab.send(charge(lab, "c4", business_ref="sub:1"))[0]["conflicts_with"]
     lab.send(refund(lab, "r3"))
-    (free,) = lab.send(payment(lab, "c5", business_ref="sub:1"))
+    (free,) = lab.send(charge(lab, "c5", business_ref="sub:1"))
 
     assert ("succeeded", "c2", "c1", "succeeded") == (second["status"], held, still, free["status"])
     assert "sub:1 was paid by c1, whose refund came back, and by c2 since" in caplog.text
@@ -287,8 +280,8 @@ def test_row_two_charges_that_hold_one_business_ref_are_said_aloud(
 
 def test_the_row_of_a_business_ref_ends_with_the_last_charge_that_it_names(lab: OneTask) -> None:
     """Each charge takes itself out when its retention is over."""
-    lab.send(payment(lab, business_ref="sub:1"), refund(lab))
-    lab.send(payment(lab, "c2", business_ref="sub:1"))
+    lab.send(charge(lab, business_ref="sub:1"), refund(lab))
+    lab.send(charge(lab, "c2", business_ref="sub:1"))
     say(lab, fails())
     named = lab.row("business_refs", "u1/sub:1")
     for seconds in (RETAINED_S, SMALL_RETENTION_MS / 1000 + HOUR_S):

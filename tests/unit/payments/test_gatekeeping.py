@@ -13,6 +13,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from support import wishes
 from support.asked_gateway import AskedGateway
 from support.one_task import OneTask
 from support.orders import order, switch
@@ -50,11 +51,7 @@ def lab(gateway: AskedGateway) -> Iterator[OneTask]:
 
 def payment(lab: OneTask, payment_id: str = "p1", **fields: Any) -> PaymentEvent:
     """A payment of the user u1, made now."""
-    filled = {
-        "product": "gift", "amount_minor": 500, "currency": "USD", "payment_method": "ambiguous",
-        "user_id": "u1", "payment_id": payment_id,
-    } | fields  # fmt: skip
-    return PaymentEvent.from_mapping(filled, now_ms=lab.now_ms, default_gateway="simulated")
+    return wishes.payment(lab, payment_id, **{"payment_method": "ambiguous"} | fields)
 
 
 def samples(gatekeeper: Gatekeeper, buried: Any = None) -> dict[tuple[str, tuple[str, ...]], float]:

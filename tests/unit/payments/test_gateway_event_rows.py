@@ -9,9 +9,9 @@ from support.asked_gateway import HOUR_S, AskedGateway
 from support.audited import breaks
 from support.gateway_said import foreign, ours, say, told
 from support.one_task import OneTask
+from support.wishes import charge, refund
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import Ambiguous, Found, KeyMismatch, Outcome
 from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD, is_forgettable
 from streamsocial_billing.payments.reported_by_gateway import external_id
@@ -21,24 +21,10 @@ from streamsocial_billing.timers.retention import RetentionTimer
 LOST: list[Outcome | Exception] = [Ambiguous("reset", ask_only=True)] * 99
 
 
-def payment(lab: OneTask, payment_id: str = "c1", **fields: Any) -> PaymentEvent:
-    """A charge of 5.00 USD, made now."""
-    filled = {
-        "product": "gift", "amount_minor": 500, "currency": "USD", "payment_method": "pm_card_visa",
-        "user_id": "u1", "payment_id": payment_id,
-    } | fields  # fmt: skip
-    return PaymentEvent.from_mapping(filled, now_ms=lab.now_ms, default_gateway="simulated")
-
-
-def refund(lab: OneTask, payment_id: str = "r1", amount: int = 200) -> PaymentEvent:
-    """A refund of the charge c1."""
-    return payment(lab, payment_id, action="refund", refund_of="c1", amount_minor=amount)
-
-
 def opened(lab: OneTask, gateway: AskedGateway, *, parked: bool = False) -> None:
     """The charge c1 is open."""
     gateway.script = [KeyMismatch("idempotency_error")] if parked else LOST.copy()
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     gateway.script = []
 
 
@@ -174,7 +160,7 @@ def test_row_monotonic_late_messages_never_lower_succeeded(
     lab: OneTask, late: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No result, the entry stays."""
-    (paid,) = lab.send(payment(lab))
+    (paid,) = lab.send(charge(lab))
     entry = lab.entry("u1", "c1")
     results = say(lab, ours("charge", late, "c1", paid["gateway_ref"], reason="lost_card"))
 
@@ -187,7 +173,7 @@ def test_row_contradiction_changes_nothing_but_is_said_aloud(
     lab: OneTask, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Final without money, yet the gateway says it moved: an error line, a count; reconciliation shows it."""
-    lab.send(payment(lab, **({"amount_minor": 1} if way == "rejected" else {"payment_method": way})))
+    lab.send(charge(lab, **({"amount_minor": 1} if way == "rejected" else {"payment_method": way})))
     entry, before = lab.entry("u1", "c1"), counted("contradicts")
     results = say(lab, ours("charge", "succeeded", "c1", "ch_9", amount_minor=entry["amount_minor"]))
 
@@ -199,7 +185,7 @@ def test_row_contradiction_changes_nothing_but_is_said_aloud(
 @pytest.mark.parametrize("small", [False, True])
 def test_row_a_second_charge_under_our_reference_is_said_aloud(lab: OneTask, small: bool) -> None:
     """Another object of the gateway for the same payment is money twice; the first one told again is not."""
-    (paid,) = lab.send(payment(lab))
+    (paid,) = lab.send(charge(lab))
     if small:
         lab.wait(DEDUP_RETENTION_MS / 1000 + HOUR_S)
         lab.look()
@@ -215,7 +201,7 @@ def test_row_no_entry_but_our_reference_is_observed(lab: OneTask, gateway: Asked
     """Adopted by its event: one first result, nobody is called."""
     results = say(lab, ours("charge", "succeeded", "c1", "ch_9", account="acct_seen"))
     entry = lab.entry("u1", "c1")
-    (adopted,) = lab.send(payment(lab))
+    (adopted,) = lab.send(charge(lab))
 
     assert ([], "observed", "acct_seen") == (results, entry["status"], entry["gateway_account"])
     assert (("succeeded", None, False, False), "ch_9") == (said(adopted), adopted["gateway_ref"])
@@ -234,7 +220,7 @@ def test_row_succeeded_raises_what_was_observed_before(lab: OneTask, first: str)
     """In any order the highest status counts: what moved, moved."""
     say(lab, ours("charge", first, "c1", "ch_9", reason="processing"))
     say(lab, ours("charge", "succeeded", "c1", "ch_9"), ours("charge", first, "c1", "ch_9"))
-    (adopted,) = lab.send(payment(lab))
+    (adopted,) = lab.send(charge(lab))
 
     assert ("succeeded", None, False, False) == said(adopted)
 
@@ -286,7 +272,7 @@ def test_another_kind_under_a_known_id_changes_nothing(lab: OneTask, gateway: As
 
 def lost_refund(lab: OneTask, gateway: AskedGateway) -> None:
     """The refund r1 of 2.00 USD is unknown."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     gateway.script = LOST.copy()
     lab.send(refund(lab))
     gateway.script = []
@@ -306,7 +292,7 @@ def test_row_refund_of_ours_is_settled(
 
 def test_row_refund_of_ours_without_entry_is_observed(lab: OneTask, gateway: AskedGateway) -> None:
     """A delivery that was lost in a crash had called: its event adopts it, the cap knows it."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     calls = len(gateway.calls)
     say(lab, ours("refund", "succeeded", "r1", "re_9", amount_minor=200))
     (adopted,) = lab.send(refund(lab))
@@ -320,7 +306,7 @@ def test_row_pending_refund_of_ours_is_adopted_with_a_reservation(
     lab: OneTask, gateway: AskedGateway
 ) -> None:
     """Open at the gateway: it holds its money until it ends."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     say(lab, ours("refund", "pending", "r1", "re_9", amount_minor=200))
     (adopted,) = lab.send(refund(lab))
     held = cap(lab)
@@ -340,7 +326,7 @@ def test_a_refund_that_has_begun_at_the_gateway_waits_for_its_charge_as_long_as_
     lab.wait(HOUR_S)
     lab.look()
     waiting = lab.entry("u1", "r1")["status"]
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     lab.wait(5)
     lab.look()
 
@@ -352,7 +338,7 @@ def test_a_refund_that_has_begun_though_it_may_not_waits_for_a_person(
     lab: OneTask, gateway: AskedGateway
 ) -> None:
     """The gateway may give the money back: the books do not say that it will not."""
-    lab.send(payment(lab), refund(lab, "r0", 400))
+    lab.send(charge(lab), refund(lab, "r0", 400))
     say(lab, ours("refund", "pending", "r1", "re_9", amount_minor=200))
     lab.send(refund(lab))
     entry = lab.entry("u1", "r1")
@@ -376,7 +362,7 @@ def test_a_held_refund_that_the_gateway_has_is_settled(lab: OneTask, gateway: As
 
 def test_row_refund_made_at_the_gateway_reduces_the_cap(lab: OneTask) -> None:
     """One result `origin: external` without a source, one metric, the user's state, the charge's entry."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     (result,) = say(lab, foreign("refund", "succeeded", "re_x", amount_minor=300))
     (beyond,) = lab.send(refund(lab, "r1", 201))
 
@@ -403,7 +389,7 @@ def test_an_external_id_is_pinned() -> None:
 @pytest.mark.parametrize("again", ["webhook", "reconciliation"])
 def test_row_refund_made_at_the_gateway_counts_once(lab: OneTask, again: str) -> None:
     """Whoever tells of it, under whatever event_id, however late."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     say(lab, foreign("refund", "succeeded", "re_x", amount_minor=100))
     results = say(lab, foreign("refund", "succeeded", "re_x", amount_minor=100, via=again))
     lab.wait(DEDUP_RETENTION_MS / 1000 + HOUR_S)
@@ -417,7 +403,7 @@ def test_row_refund_at_the_gateway_above_the_captured_amount_is_said_aloud(
     lab: OneTask, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The books say what moved, the charge's entry too; there is no room left."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     say(lab, foreign("refund", "succeeded", "re_x", amount_minor=400))
     (result,) = say(lab, foreign("refund", "succeeded", "re_y", amount_minor=400))
 
@@ -429,7 +415,7 @@ def test_row_refund_at_the_gateway_above_the_captured_amount_is_said_aloud(
 
 def test_row_refund_at_the_gateway_that_is_pending_is_not_booked(lab: OneTask) -> None:
     """In any order with its success."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     nothing = say(lab, foreign("refund", "pending", "re_x"))
     say(lab, foreign("refund", "succeeded", "re_x"), foreign("refund", "pending", "re_x"))
 
@@ -438,7 +424,7 @@ def test_row_refund_at_the_gateway_that_is_pending_is_not_booked(lab: OneTask) -
 
 def test_row_refund_at_the_gateway_that_failed_is_not_booked(lab: OneTask) -> None:
     """It failed for good: a success that is told later is older news."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     results = say(lab, foreign("refund", "declined", "re_x"), foreign("refund", "succeeded", "re_x"))
 
     assert ([], (0, 0), (500, 0)) == (results, cap(lab), money(lab))
@@ -447,7 +433,7 @@ def test_row_refund_at_the_gateway_that_failed_is_not_booked(lab: OneTask) -> No
 def test_row_refund_at_the_gateway_of_a_charge_that_is_not_there_yet_waits(lab: OneTask) -> None:
     """Booked in the unit of the charge's own event, behind its result."""
     before = say(lab, foreign("refund", "succeeded", "re_x", amount_minor=100))
-    charged, gone = lab.send(payment(lab))
+    charged, gone = lab.send(charge(lab))
 
     assert [] == before
     assert [("c1", "event"), (external_id("simulated", "re_x"), "external")] == [
@@ -470,7 +456,7 @@ def test_row_refund_at_the_gateway_of_an_open_charge_counts_at_once(
 
 def test_row_refund_at_the_gateway_of_a_small_charge(lab: OneTask) -> None:
     """A year later it is still known which product it was."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     lab.wait(DEDUP_RETENTION_MS / 1000 + HOUR_S)
     lab.look()
     (result,) = say(lab, foreign("refund", "succeeded", "re_x", amount_minor=100))
@@ -480,7 +466,7 @@ def test_row_refund_at_the_gateway_of_a_small_charge(lab: OneTask) -> None:
 
 def test_a_refund_of_another_charge_under_a_known_id_is_foreign(lab: OneTask) -> None:
     """The gateway's own id of the charge has to be ours."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     results = say(lab, foreign("refund", "succeeded", "re_x", charge_ref="ch_of_somebody"))
 
     assert ([], (0, 0)) == (results, cap(lab))
@@ -488,7 +474,7 @@ def test_a_refund_of_another_charge_under_a_known_id_is_foreign(lab: OneTask) ->
 
 def test_row_dispute_takes_money_back(lab: OneTask) -> None:
     """A refund in the books, with the reason `dispute`; it uses up the cap."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     (result,) = say(lab, foreign("dispute", "succeeded", "dp_1", reason="fraudulent"))
     (late,) = lab.send(refund(lab, "r1", 1))
 
@@ -500,7 +486,7 @@ def test_row_dispute_takes_money_back(lab: OneTask) -> None:
 
 def test_row_won_dispute_gives_it_back(lab: OneTask) -> None:
     """A charge of its own in the books: outcomes never change. The cap is as before; told twice, once."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     say(lab, foreign("dispute", "succeeded", "dp_1"))
     (won,) = say(lab, foreign("dispute", "declined", "dp_1"))
     again = say(lab, foreign("dispute", "declined", "dp_1"), foreign("dispute", "succeeded", "dp_1"))
@@ -516,7 +502,7 @@ def test_row_won_dispute_gives_it_back(lab: OneTask) -> None:
 
 def test_row_dispute_that_ends_before_it_took_anything(lab: OneTask) -> None:
     """Won first, opened later: the messages came in the wrong order, nothing is to be booked."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     results = say(lab, foreign("dispute", "declined", "dp_1"), foreign("dispute", "succeeded", "dp_1"))
 
     assert ([], (0, 0), (500, 0)) == (results, cap(lab), money(lab))
@@ -528,7 +514,7 @@ def test_row_a_dispute_counts_what_moved_in_all_so_far(lab: OneTask, order: tupl
     taken = foreign("dispute", "succeeded", "dp_1")
     returned = foreign("dispute", "declined", "dp_1", amount_minor=200)
     messages = [[taken], [taken, returned], [replace(taken, event_id="e1"), replace(returned, event_id="e2")]]
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     for number in (*order, *order):
         say(lab, *messages[number])
     charged, refunded = money(lab)
@@ -542,10 +528,10 @@ def test_row_one_repair_says_what_a_dispute_took_and_what_came_back(lab: OneTask
     """Of a charge that is here, and of one whose event comes later; told again, nothing changes."""
     repair = foreign("dispute", "succeeded", "dp_1", returned_minor=200, via="reconciliation")
     if first == "charge":
-        lab.send(payment(lab))
+        lab.send(charge(lab))
     say(lab, repair)
     kept = lab.row("awaited_charges", "u1/c1")
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     say(lab, replace(repair, event_id="again"), foreign("dispute", "declined", "dp_1", amount_minor=200))
     charged, refunded = money(lab)
 
@@ -568,7 +554,7 @@ def test_row_a_dispute_of_which_more_came_back_than_it_took_is_a_dead_letter(
 
 def test_row_a_dispute_that_moves_money_more_than_once_is_followed(lab: OneTask) -> None:
     """Withdrawn, reinstated, withdrawn again: each difference is a result of its own."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     totals = [("succeeded", 300), ("declined", 100), ("declined", 300), ("succeeded", 600), ("declined", 400)]
     results = [say(lab, foreign("dispute", status, "dp_1", amount_minor=sum_)) for status, sum_ in totals]
 
@@ -579,7 +565,7 @@ def test_row_a_dispute_that_moves_money_more_than_once_is_followed(lab: OneTask)
 
 def test_row_an_inquiry_that_was_closed_and_then_took_money_is_booked(lab: OneTask) -> None:
     """Closed without money it says nothing; what an earlier release noted of it, a repair overrules."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     say(lab, foreign("dispute", "pending", "dp_1"))
     (now,) = say(lab, foreign("dispute", "succeeded", "dp_1", amount_minor=100))
     say(lab, foreign("dispute", "declined", "dp_2"))
@@ -591,7 +577,7 @@ def test_row_an_inquiry_that_was_closed_and_then_took_money_is_booked(lab: OneTa
 
 def test_a_won_dispute_gives_back_what_it_took(lab: OneTask) -> None:
     """Refunded, disputed, won: the refund still counts."""
-    lab.send(payment(lab), refund(lab, "r1", 300))
+    lab.send(charge(lab), refund(lab, "r1", 300))
     say(lab, foreign("dispute", "succeeded", "dp_1"))
     both = cap(lab)
     say(lab, foreign("dispute", "declined", "dp_1"))
@@ -601,7 +587,7 @@ def test_a_won_dispute_gives_back_what_it_took(lab: OneTask) -> None:
 
 def test_an_event_under_an_external_id_is_a_mismatch(lab: OneTask) -> None:
     """Nobody sends what the gateway made."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     (made,) = say(lab, foreign("refund", "succeeded", "re_x"))
     (result,) = lab.send(refund(lab, made["payment_id"], 500))
 
@@ -610,7 +596,7 @@ def test_an_event_under_an_external_id_is_a_mismatch(lab: OneTask) -> None:
 
 def test_a_crash_amid_a_message_leaves_nothing_half_done(lab: OneTask) -> None:
     """Dedup mark, money, result are one unit."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     message = foreign("refund", "succeeded", "re_x", amount_minor=100)
     lab.append(GATEWAY_EVENTS, b"u1", message.to_bytes())
     lab.crash()

@@ -10,8 +10,8 @@ from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 from support.orders import answers, order, switch
 from support.scripted_gateway import ScriptedGateway
+from support.wishes import payment
 
-from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import Ambiguous, NotSent, Outcome
 from streamsocial_billing.domain.times import utc
 from streamsocial_billing.operations.commands import Command, key_of_every_task
@@ -27,15 +27,6 @@ DAY_S = 24 * HOUR_S
 def lab(gateway: AskedGateway) -> Iterator[OneTask]:
     with OneTask(gateway, ScriptedGateway(name="paypal")) as lab:
         yield lab
-
-
-def payment(lab: OneTask, payment_id: str = "p1", **fields: Any) -> PaymentEvent:
-    """A payment of the user u1, made now."""
-    filled = {
-        "product": "gift", "amount_minor": 500, "currency": "USD", "payment_method": "pm_card_visa",
-        "user_id": "u1", "payment_id": payment_id,
-    } | fields  # fmt: skip
-    return PaymentEvent.from_mapping(filled, now_ms=lab.now_ms, default_gateway="simulated")
 
 
 def settled(lab: OneTask) -> list[tuple[str, str | None]]:

@@ -4,7 +4,6 @@ After each test the live audit has to find nothing.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from support.asked_gateway import HOUR_S, AskedGateway
@@ -13,9 +12,9 @@ from support.gateway_said import foreign, ours, say
 from support.one_task import OneTask
 from support.orders import resolve, switch
 from support.subscribed import OURS, days, refs, sub, subscribe
+from support.wishes import charge, refund
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import Absent, Ambiguous, Found, KeyMismatch, Outcome
 from streamsocial_billing.payments.waiting_refunds import CHARGE_MAY_COME_MS
 
@@ -46,21 +45,6 @@ def lab(gateway: Asked) -> Iterator[OneTask]:
         assert [] == breaks(lab)
 
 
-def payment(lab: OneTask, payment_id: str = "c1", **fields: Any) -> PaymentEvent:
-    """A charge of 5.00 USD, made now."""
-    filled = {
-        "product": "gift", "amount_minor": 500, "currency": "USD", "payment_method": "pm_card_visa",
-        "user_id": "u1", "payment_id": payment_id,
-    } | fields  # fmt: skip
-    return PaymentEvent.from_mapping(filled, now_ms=lab.now_ms, default_gateway="simulated")
-
-
-def refund(lab: OneTask, payment_id: str = "r1", amount: int = 200, **fields: Any) -> PaymentEvent:
-    """A refund of 2.00 USD of the charge c1."""
-    about = {"action": "refund", "refund_of": "c1", "amount_minor": amount} | fields
-    return payment(lab, payment_id, **about)
-
-
 def went_back(lab: OneTask, charge: str = "c1") -> tuple[int, int]:
     """What the charge's entry says: refunded, reserved."""
     entry = lab.entry("u1", charge)
@@ -81,7 +65,7 @@ def test_a_won_dispute_gives_no_room_back_that_an_open_refund_took_meanwhile(
     lab: OneTask, gateway: Asked, small: bool
 ) -> None:
     """Both took the whole charge; what comes back with the dispute is gone with the refund."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     if small:
         lab.wait(DEDUP_RETENTION_MS / 1000 + HOUR_S)
         lab.look()
@@ -99,7 +83,7 @@ def test_a_won_dispute_gives_no_room_back_that_an_open_refund_took_meanwhile(
 
 def test_a_won_dispute_gives_no_room_back_that_a_refund_at_the_gateway_took_meanwhile(lab: OneTask) -> None:
     """The same of a refund that somebody made in the gateway's dashboard."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     say(lab, foreign("dispute", "succeeded", "dp_1"))
     say(lab, foreign("refund", "succeeded", "re_x", amount_minor=200))
     say(lab, foreign("dispute", "declined", "dp_1"))
@@ -114,7 +98,7 @@ def test_a_refund_without_a_reservation_is_never_called_whatever_else_it_waited_
     lab: OneTask, gateway: Asked
 ) -> None:
     """An account that was another one for a while gives it no room."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     lab.append("payments", b"u1", refund(lab, "r1", 300).to_bytes())
     gateway.script = LOST.copy()
     lab.deliver()
@@ -141,7 +125,7 @@ def test_a_refund_that_is_sent_again_in_each_of_its_states_is_made_once(
     """Before its charge, held, released, called."""
     event = refund(lab)
     lab.send(event, event)
-    lab.send(payment(lab), event)
+    lab.send(charge(lab), event)
     lab.send(event)
     lab.look()
     lab.send(event)
@@ -166,7 +150,7 @@ def test_a_refund_at_a_gateway_whose_account_is_not_known_yet_waits_like_any(
     lab: OneTask, gateway: Asked
 ) -> None:
     """That is no other account, so no person may settle it: it is called once the gateway is started."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     switch(lab, stop=True)
     gateway.forget()
     (result,) = lab.send(refund(lab))
@@ -186,7 +170,7 @@ def test_a_payment_parked_before_its_account_was_known_is_settled_by_the_gateway
     """Nobody was called for it, so the account that there is now is asked; it can be refunded, too."""
     gateway.forget()
     switch(lab, stop=True)
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     say(lab, ours("charge", "succeeded", "c1", "ch_9", amount_minor=499))
     before = lab.entry("u1", "c1")
     gateway.found = [Found("ch_8", "succeeded", None, 500, "USD", "u1", "c1")]
@@ -204,7 +188,7 @@ def test_a_held_refund_that_a_message_parked_is_settled_by_the_gateways_word(
 ) -> None:
     """It has no account yet, its charge no end; that comes later, nothing waits for it then."""
     gateway.script = LOST.copy()
-    lab.send(payment(lab), refund(lab))
+    lab.send(charge(lab), refund(lab))
     say(lab, ours("refund", "succeeded", "r1", "re_9", amount_minor=199))
     parked = lab.entry("u1", "r1")
     gateway.found = [Found("re_8", "succeeded", None, 200, "USD", "u1")]
@@ -219,7 +203,7 @@ def test_a_held_refund_that_a_message_parked_is_settled_by_the_gateways_word(
 def test_what_waits_through_a_stop_of_days_is_called_once(lab: OneTask, gateway: Asked) -> None:
     """A charge in doubt, its refunds: past the window of their keys they are asked for, then called."""
     gateway.script = LOST.copy()
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     gateway.script = []
     switch(lab, stop=True)
     lab.send(refund(lab), refund(lab, "r2", 100))
@@ -238,7 +222,7 @@ def test_a_refund_adopted_during_a_stop_is_settled_by_the_gateways_message(
     lab: OneTask, gateway: Asked
 ) -> None:
     """It holds its part of the charge until then."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     say(lab, ours("refund", "pending", "r1", "re_9", amount_minor=200))
     switch(lab, stop=True)
     lab.send(refund(lab))
@@ -264,7 +248,7 @@ def test_resolving_a_charge_settles_what_waits_for_it(
 ) -> None:
     """Held refunds go on, share what a refund at the gateway left."""
     gateway.script = [KeyMismatch("idempotency_error")]
-    lab.send(payment(lab), *(refund(lab, name) for name in ("r1", "r2", "r3")))
+    lab.send(charge(lab), *(refund(lab, name) for name in ("r1", "r2", "r3")))
     say(lab, foreign("refund", "succeeded", "re_x", amount_minor=100))
     gateway.found = [Absent()]
     if status == "succeeded":

@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import replace
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
+from support.wishes import payment
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     Declined,
@@ -25,15 +25,6 @@ from streamsocial_billing.settings import PAYMENTS
 from tables.payments import ObservedEntry
 
 DAY_S = 24 * HOUR_S
-
-
-def payment(lab: OneTask, payment_id: str = "p1", **fields: Any) -> PaymentEvent:
-    """A payment of the user u1, made now."""
-    filled = {
-        "product": "gift", "amount_minor": 500, "currency": "USD", "payment_method": "pm_card_visa",
-        "user_id": "u1", "payment_id": payment_id,
-    } | fields  # fmt: skip
-    return PaymentEvent.from_mapping(filled, now_ms=lab.now_ms, default_gateway="simulated")
 
 
 def said(result: dict[str, Any]) -> tuple[str, str | None, bool]:

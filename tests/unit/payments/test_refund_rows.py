@@ -6,9 +6,9 @@ import pytest
 from msgspec.structs import replace
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
+from support.wishes import charge, refund
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
-from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
@@ -25,21 +25,6 @@ from streamsocial_billing.payments.waiting_refunds import CHARGE_MAY_COME_MS
 
 MAY_COME_S = CHARGE_MAY_COME_MS // 1000
 LOST: list[Outcome | Exception] = [Ambiguous("reset", ask_only=True)] * 99
-
-
-def payment(lab: OneTask, payment_id: str = "c1", **fields: Any) -> PaymentEvent:
-    """A charge of 5.00 USD, made now."""
-    filled = {
-        "product": "gift", "amount_minor": 500, "currency": "USD", "payment_method": "pm_card_visa",
-        "user_id": "u1", "payment_id": payment_id,
-    } | fields  # fmt: skip
-    return PaymentEvent.from_mapping(filled, now_ms=lab.now_ms, default_gateway="simulated")
-
-
-def refund(lab: OneTask, payment_id: str = "r1", amount: int = 200, **fields: Any) -> PaymentEvent:
-    """A refund of 2.00 USD of the charge c1."""
-    about = {"action": "refund", "refund_of": "c1", "amount_minor": amount} | fields
-    return payment(lab, payment_id, **about)
 
 
 def said(result: dict[str, Any]) -> tuple[str, str | None, bool]:
@@ -68,7 +53,7 @@ def final(lab: OneTask, payment_id: str) -> list[tuple[str, str | None]]:
 def open_charge(lab: OneTask, gateway: AskedGateway, **fields: Any) -> None:
     """The charge c1, whose outcome nobody knows."""
     gateway.script = LOST.copy()
-    lab.send(payment(lab, **fields))
+    lab.send(charge(lab, **fields))
     gateway.script = []
 
 
@@ -76,7 +61,7 @@ def test_row_refund_goes_to_the_charges_gateway_with_its_own_key(
     lab: OneTask, gateway: AskedGateway
 ) -> None:
     """One call under the refund's key for the charge's reference; result, metric, state, entry agree."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     event = refund(lab)
     (result,) = lab.send(event)
     request = gateway.requests[-1]
@@ -99,7 +84,7 @@ def test_row_refund_goes_to_the_charges_gateway_with_its_own_key(
 
 def test_row_refund_again_is_replayed(lab: OneTask, gateway: AskedGateway) -> None:
     """The stored outcome, no second call, no second money."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     event = refund(lab)
     lab.send(event)
     calls = len(gateway.calls)
@@ -111,7 +96,7 @@ def test_row_refund_again_is_replayed(lab: OneTask, gateway: AskedGateway) -> No
 
 def test_row_refund_with_another_amount_is_a_mismatch(lab: OneTask, gateway: AskedGateway) -> None:
     """The same id for another refund: not stored, no call."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     event = refund(lab)
     lab.send(event)
     calls = len(gateway.calls)
@@ -123,7 +108,7 @@ def test_row_refund_with_another_amount_is_a_mismatch(lab: OneTask, gateway: Ask
 
 def test_row_refund_older_than_the_memory_is_expired(lab: OneTask, gateway: AskedGateway) -> None:
     """As any event."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     (result,) = lab.send(refund(lab, requested_at=lab.now_ms - DEDUP_RETENTION_MS - 1))
 
     assert ("rejected", "expired", False) == said(result)
@@ -132,7 +117,7 @@ def test_row_refund_older_than_the_memory_is_expired(lab: OneTask, gateway: Aske
 
 def test_row_refund_at_a_gateway_that_is_not_configured_is_not_stored(lab: OneTask) -> None:
     """The same event is handled once the gateway is there."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     (result,) = lab.send(refund(lab, gateway="stripe"))
 
     assert ("rejected", "gateway_not_configured", False) == said(result)
@@ -141,7 +126,7 @@ def test_row_refund_at_a_gateway_that_is_not_configured_is_not_stored(lab: OneTa
 
 def test_row_two_equal_partial_refunds_both_pass(lab: OneTask, gateway: AskedGateway) -> None:
     """What makes a refund another one is its id, not its amount."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     results = lab.send(refund(lab, "r1"), refund(lab, "r2"))
 
     assert ["succeeded", "succeeded"] == [one["status"] for one in results]
@@ -150,7 +135,7 @@ def test_row_two_equal_partial_refunds_both_pass(lab: OneTask, gateway: AskedGat
 
 def test_row_partial_refunds_add_up_to_the_captured_amount(lab: OneTask, gateway: AskedGateway) -> None:
     """What would go beyond is refused for good; what still fits passes."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     lab.send(refund(lab, "r1", 300))
     beyond = refund(lab, "r2", 201)
     (refused,), (again,) = lab.send(beyond), lab.send(beyond)
@@ -175,7 +160,7 @@ def test_row_reservation_stays_while_unknown_or_parked(
     lab: OneTask, gateway: AskedGateway, outcome: Outcome | Exception, status: str
 ) -> None:
     """It may have happened: no other refund gets that money."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     gateway.script = [outcome] * 99
     (result,) = lab.send(refund(lab, "r1", 300))
     gateway.script = []
@@ -189,7 +174,7 @@ def test_row_reservation_becomes_refunded_when_it_succeeded_after_all(
     lab: OneTask, gateway: AskedGateway
 ) -> None:
     """A nudge repeats the call under the same key; the money counts once."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     gateway.script = [Ambiguous("timeout")] * 99
     event = refund(lab)
     lab.send(event)
@@ -210,7 +195,7 @@ def test_row_reservation_is_freed_by_declined_or_failed(
     lab: OneTask, gateway: AskedGateway, outcome: Outcome, status: str
 ) -> None:
     """At once or later: then another refund may have the money."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     gateway.script = [outcome, NotSent("auth")]
     (at_once,) = lab.send(refund(lab, "r1", 500))
     gateway.script = [NotSent("unreachable")] * 99
@@ -229,7 +214,7 @@ def test_row_declined_failed_or_rejected_charge_has_nothing_to_refund(
     lab: OneTask, gateway: AskedGateway, way: str
 ) -> None:
     """Final, stored, no call."""
-    lab.send(payment(lab, **({"amount_minor": 1} if way == "rejected" else {"payment_method": way})))
+    lab.send(charge(lab, **({"amount_minor": 1} if way == "rejected" else {"payment_method": way})))
     calls = len(gateway.calls)
     event = refund(lab, amount=1)
     (result,), (again,) = lab.send(event), lab.send(event)
@@ -255,7 +240,7 @@ def test_row_other_gateway_is_a_mismatch(gateway: AskedGateway) -> None:
     other = AskedGateway()
     other.name = "stripe"
     with OneTask(gateway, other) as lab:
-        lab.send(payment(lab))
+        lab.send(charge(lab))
         (result,) = lab.send(refund(lab, gateway="stripe"))
 
         assert ("rejected", "refund_mismatch", False) == said(result)
@@ -266,7 +251,7 @@ def test_row_other_account_waits_with_an_alarm(
     lab: OneTask, gateway: AskedGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Keys and charges belong to an account: it is called at none but the charge's."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     gateway.account = "acct_new"
     (result,) = lab.send(refund(lab))
     calls = len(gateway.calls)
@@ -339,7 +324,7 @@ def test_row_no_such_charge_holds_the_refund_which_may_have_overtaken_it(
     lab.wait(MAY_COME_S - 1)
     lab.look()
     assert [] == final(lab, "r1")
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     assert (0, 200) == went_back(lab)
     lab.look()
 
@@ -354,7 +339,7 @@ def test_row_no_such_charge_for_ten_minutes_is_unknown_charge(lab: OneTask, gate
     lab.wait(MAY_COME_S)
     lab.look()
     (again,) = lab.send(event)
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     lab.look()
 
     assert [("rejected", "unknown_charge")] == final(lab, "r1")
@@ -376,7 +361,7 @@ def test_row_no_such_charge_that_comes_but_is_unknown_holds_on(lab: OneTask, gat
 
 def test_row_charge_without_a_reference_is_refused(lab: OneTask, gateway: AskedGateway) -> None:
     """Nobody can name it to the gateway: what there is to give back is given back there."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     lab.put("payments", "u1/c1", lab.entry("u1", "c1") | {"gateway_ref": None})
     (result,) = lab.send(refund(lab))
 
@@ -387,7 +372,7 @@ def test_row_charge_without_a_reference_is_refused(lab: OneTask, gateway: AskedG
 
 def test_row_a_refund_is_no_charge(lab: OneTask, gateway: AskedGateway) -> None:
     """A refund of a refund, or of itself, is refused; nothing is called for it."""
-    lab.send(payment(lab), refund(lab, "r1"))
+    lab.send(charge(lab), refund(lab, "r1"))
     (result,) = lab.send(refund(lab, "r2", refund_of="r1"))
 
     assert ("rejected", "unknown_charge", False) == said(result)
@@ -453,7 +438,7 @@ def test_a_held_refund_that_a_lost_delivery_may_have_called_is_asked_for_first(
 
 def test_a_refund_past_the_key_window_asks_first(lab: OneTask, gateway: AskedGateway) -> None:
     """With the charge's reference; found: adopted, no second call."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     gateway.script = LOST.copy()
     lab.send(refund(lab))
     calls = len(gateway.calls)
@@ -469,7 +454,7 @@ def test_a_refund_past_the_key_window_asks_first(lab: OneTask, gateway: AskedGat
 
 def test_a_refund_handled_past_the_key_window_is_not_called(lab: OneTask, gateway: AskedGateway) -> None:
     """An earlier delivery may have called under a forgotten key: reserved, then asked for."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     (result,) = lab.send(refund(lab), at_ms=lab.now_ms - 19 * HOUR_S * 1000)
 
     assert ("unknown", "key_window_passed", False) == said(result)
@@ -478,7 +463,7 @@ def test_a_refund_handled_past_the_key_window_is_not_called(lab: OneTask, gatewa
 
 def test_a_late_refund_of_a_charge_whose_entry_is_small_works(lab: OneTask, gateway: AskedGateway) -> None:
     """Account, reference, amounts are all that it needs; the cap holds there too."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     lab.wait(DEDUP_RETENTION_MS / 1000 + HOUR_S)
     lab.look()
     assert "small" in lab.entry("u1", "c1")
@@ -496,18 +481,18 @@ def test_a_late_refund_of_a_charge_whose_entry_is_small_works(lab: OneTask, gate
 
 def test_a_fully_refunded_charge_frees_its_business_ref(lab: OneTask) -> None:
     """Partly refunded it still holds it."""
-    lab.send(payment(lab, business_ref="sub:1"))
+    lab.send(charge(lab, business_ref="sub:1"))
     lab.send(refund(lab, "r1", 499))
-    (held,) = lab.send(payment(lab, "c2", business_ref="sub:1"))
+    (held,) = lab.send(charge(lab, "c2", business_ref="sub:1"))
     lab.send(refund(lab, "r2", 1))
-    (free,) = lab.send(payment(lab, "c3", business_ref="sub:1"))
+    (free,) = lab.send(charge(lab, "c3", business_ref="sub:1"))
 
     assert ("duplicate_business_ref", "succeeded") == (held["reason"], free["status"])
 
 
 def test_a_charge_with_a_reservation_is_never_swept(lab: OneTask, gateway: AskedGateway) -> None:
     """Nor are its refunds, while they are open."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     gateway.script = [KeyMismatch("idempotency_error")]
     lab.send(refund(lab))
     lab.wait(DEDUP_RETENTION_MS / 1000 + HOUR_S)
@@ -519,7 +504,7 @@ def test_a_charge_with_a_reservation_is_never_swept(lab: OneTask, gateway: Asked
 
 def test_a_crash_between_call_and_commit_refunds_once(lab: OneTask, gateway: AskedGateway) -> None:
     """Reservation and outcome are gone with the unit; the event makes the same call again."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     event = refund(lab)
     lab.append("payments", b"u1", event.to_bytes())
     gateway.script = [Ambiguous("reset")] * 3
@@ -538,7 +523,7 @@ def test_a_redelivered_refund_beyond_the_cap_is_asked_for_before_it_is_refused(
     lab: OneTask, gateway: AskedGateway
 ) -> None:
     """Before the crash it may have been called; the room it had then may have gone to the gateway since."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     lab.append("payments", b"u1", refund(lab, "r1", 300).to_bytes())
     gateway.script = LOST.copy()
     lab.deliver()
@@ -566,7 +551,7 @@ def test_a_redelivered_refund_beyond_the_cap_that_had_happened_is_adopted(
     lab: OneTask, gateway: AskedGateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The gateway has it: the books say so, and what is odd is said aloud."""
-    lab.send(payment(lab))
+    lab.send(charge(lab))
     lab.append("payments", b"u1", refund(lab, "r1", 300).to_bytes())
     gateway.script = LOST.copy()
     lab.deliver()

@@ -1,12 +1,11 @@
 """Open payments in virtual time: when they are tried, how they end."""
 
-from typing import Any
 
 import pytest
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
+from support.wishes import payment
 
-from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
@@ -26,15 +25,6 @@ DAY_S = 24 * HOUR_S
 FOUND = Found("ch_9", "succeeded", None, 500, "USD", "u1", "p1")
 LOST: list[Outcome | Exception] = [Ambiguous("reset")] * 999
 UNSENT: list[Outcome | Exception] = [NotSent("unreachable")] * 999
-
-
-def payment(lab: OneTask, payment_id: str = "p1", **fields: Any) -> PaymentEvent:
-    """A payment of the user u1, made now."""
-    filled = {
-        "product": "gift", "amount_minor": 500, "currency": "USD", "payment_method": "pm_card_visa",
-        "user_id": "u1", "payment_id": payment_id,
-    } | fields  # fmt: skip
-    return PaymentEvent.from_mapping(filled, now_ms=lab.now_ms, default_gateway="simulated")
 
 
 def is_open(lab: OneTask) -> bool:

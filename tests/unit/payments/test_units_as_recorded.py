@@ -19,8 +19,8 @@ from support.gateway_said import foreign, ours, say
 from support.one_task import START_MS, OneTask
 from support.orders import resolve
 from support.subscribed import subscribe
+from support.wishes import payment, refund
 
-from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
@@ -43,21 +43,6 @@ def scenario(play: Scenario) -> Scenario:
     """Add it, under its name."""
     SCENARIOS[play.__name__] = play
     return play
-
-
-def payment(lab: OneTask, payment_id: str, **fields: Any) -> PaymentEvent:
-    """5.00 USD of the user u1, now."""
-    filled = {
-        "product": "gift", "amount_minor": 500, "currency": "USD", "payment_method": "pm_card_visa",
-        "user_id": "u1", "payment_id": payment_id,
-    } | fields  # fmt: skip
-    return PaymentEvent.from_mapping(filled, now_ms=lab.now_ms, default_gateway="simulated")
-
-
-def refund(lab: OneTask, payment_id: str, amount: int = 200, **fields: Any) -> PaymentEvent:
-    """A part of the charge c1."""
-    about = {"action": "refund", "refund_of": "c1", "amount_minor": amount} | fields
-    return payment(lab, payment_id, **about)
 
 
 # ---- charges

@@ -19,7 +19,6 @@ Source = tuple[int, int]
 """Partition, offset of an event on `payments`."""
 
 
-
 class Sent(NamedTuple):
     """An event on `payments`; `payment` is None where the record cannot be read."""
 

@@ -19,7 +19,6 @@ LONGEST_WISH_S: Final = 86_400
 """A gateway may ask for patience, but not for more than a day of it."""
 
 
-
 def first_entry(
     received: Received, called: Called, now_ms: int, known_fingerprint: str | None = None
 ) -> PaymentEntry:

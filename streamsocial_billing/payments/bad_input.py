@@ -107,7 +107,6 @@ class Reader:
         )
 
 
-
 async def _masked(value: bytes) -> tuple[bytes, bool]:
     """Mask card numbers; a huge record (a megabyte takes seconds) is searched beside the event loop."""
     if len(value) > CUT_BYTES:

@@ -39,7 +39,7 @@ from .metrics import CONTENT_TYPE, Metrics
 from .options import SCHEME, Options
 from .router import HOP_HEADER, NOT_PASSED_BACK, Passed, Router, partition_of
 from .start import before_start, prepare
-from .table import Table
+from .table import Table, raws
 from .task_stores import View
 from .topic import Topic, batched, output
 from .triggers import Nudger, TriggerWriter
@@ -55,7 +55,7 @@ __all__ = [
     "Metrics", "NoUnit", "Nudger", "Options", "Passed", "RecordTooLarge", "Router", "SetupRefused",
     "StoreFailed", "Table", "Topic", "TopicFacts", "TriggerWriter", "Unit", "View", "Worker",
     "batched", "before_start", "counters", "current_unit", "find_unit", "folder_of_its_own", "install",
-    "is_offset", "output", "partition_of", "prepare", "read_counters", "read_database", "settings",
+    "is_offset", "output", "partition_of", "prepare", "raws", "read_counters", "read_database", "settings",
     "take_port",
 ]  # fmt: skip
 

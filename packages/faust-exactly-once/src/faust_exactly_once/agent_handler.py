@@ -34,10 +34,8 @@ class AgentHandler:
 
     async def run(self, record: Any) -> None:
         """What the queue runs: decode inside the unit, then wait for the agent."""
-        runner = asyncio.current_task()
-        if self.unit is None and runner is not None:
-            runner.add_done_callback(self.end)
         self.unit = current_unit()
+        self.unit.ended = self.end
         self.event = await self._decode(record)
         outcome = self._outcome = asyncio.get_running_loop().create_future()
         self._changed.set()
@@ -49,7 +47,7 @@ class AgentHandler:
                 self._agent.cancel()
             self._outcome = self._agent = None
 
-    def end(self, _: object = None) -> None:
+    def end(self) -> None:
         """Take notice that the unit is finished, or that its epoch is over."""
         self._over = True
         self._changed.set()

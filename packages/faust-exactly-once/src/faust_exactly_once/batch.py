@@ -4,8 +4,8 @@ from typing import Any
 
 from .agent_handler import AgentHandler
 from .errors import ExactlyOnceError
-from .key_queues import Handler
 from .owner import Owner
+from .runners import Handler
 from .source import Source
 from .task import Task
 
@@ -62,7 +62,7 @@ class Batch:
         bounds, queues = owner.bounds, task.queues
         try:
             for event in self.events:
-                if bounds.is_full():
+                if bounds.running >= bounds.most_running:
                     await bounds.room()
                 if not task.accepting:
                     return

@@ -21,6 +21,7 @@ from .cluster_answers import (
     check_created,
     committed_offset,
     described_topics,
+    led,
     log_ends_of,
 )
 from .environment import REAL, Deadline, Environment
@@ -28,6 +29,7 @@ from .errors import KafkaUnavailable, SetupRefused
 from .facts import TP, LogEnds, TopicFacts
 
 RETIRED = 8
+LEADERS_S = 60.0  # so long after a client has learned where leaders are, it is taken to know them still
 FIRST_TRY = 1 / 6  # of a question's time-out: a broker that hangs costs no more, the next try asks anew
 AS_BROKERS = -1  # the replication of a new topic: the brokers' default.replication.factor (KIP-464)
 
@@ -49,6 +51,10 @@ class Cluster:
         self._retired: deque[AdminClient | Consumer] = deque(maxlen=RETIRED)
         self._readers: dict[str, Consumer] = {}
         self._known: set[str] = set()
+        # tasks open side by side, each in a thread: without it each made a client, and all but one were
+        # dropped while their threads began (a worker ended with SIGSEGV just then)
+        self._making = environment.threads.lock()
+        self._leaders: tuple[AdminClient | None, float, frozenset[TP]] = None, 0.0, frozenset()
 
     def id(self) -> str:
         """The cluster id."""
@@ -93,14 +99,15 @@ class Cluster:
                 (OffsetSpec.latest(), IsolationLevel.READ_COMMITTED),
                 (OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED),
             )
+            deadline = Deadline(self._clock, limit_s)
+            self._know_leaders(client, tps, limit_s)
             asked = [
                 client.list_offsets(
                     {TopicPartition(*tp): spec for tp in tps}, isolation_level=isolation,
-                    request_timeout=limit_s,
+                    request_timeout=max(0.001, deadline.left_s()),
                 )
                 for spec, isolation in wanted
             ]  # fmt: skip
-            deadline = Deadline(self._clock, limit_s)
             start, stable, high = (
                 {(tp.topic, tp.partition): found for tp, found in answers_of(futures, deadline).items()}
                 for futures in asked
@@ -220,7 +227,8 @@ class Cluster:
         def one_try() -> T:
             gone_s, asked = self._clock.monotonic() - began, (client or self._admin)()
             try:
-                return question(asked, min(limit_s - gone_s, max(limit_s * FIRST_TRY, 2 * gone_s)))
+                left_s = max(0.001, limit_s - gone_s)  # a pause may last too long, on a machine that is busy
+                return question(asked, min(left_s, max(limit_s * FIRST_TRY, 2 * gone_s)))
             except NoAnswer as exc:
                 self._retire(asked)
                 raise KafkaUnavailable(f"the broker did not answer in {limit_s} s") from exc
@@ -230,17 +238,39 @@ class Cluster:
 
         return ask_again(one_try, limit_s, say, self._clock)
 
+    def _know_leaders(self, client: AdminClient, tps: Sequence[TP], limit_s: float) -> None:
+        """Have the client know the leader of each, before it is asked for offsets.
+
+        librdkafka 2.16 looks for leaders that it does not know in the caller's thread, while its own may do
+        the same with the same memory, and free it, as soon as metadata come in: SIGSEGV, or a broken heap
+        (rdkafka_partition.c, the query of leaders beside a change of the metadata cache).
+
+        Raises:
+            KafkaUnavailable: the broker that is asked knows no leader of one of them.
+        """
+        known_by, at, known = self._leaders
+        now = self._clock.monotonic()
+        if known_by is client and now - at < LEADERS_S and known.issuperset(tps):
+            return
+        leaders = led(client, known.union(tps) if known_by is client else tps, limit_s)
+        self._leaders = client, now, leaders
+        missing = sorted(set(tps) - leaders)
+        if missing:
+            raise KafkaUnavailable(f"no leader is known of {missing}")
+
     def _reader(self, group: str) -> Consumer:
-        if group not in self._readers:
-            only_stable = {"isolation.level": "read_committed", "enable.auto.commit": False}
-            config = {**self._config, **only_stable, "group.id": group}
-            self._readers[group] = self._clients.consumer(config)
-        return self._readers[group]
+        with self._making:
+            if group not in self._readers:
+                only_stable = {"isolation.level": "read_committed", "enable.auto.commit": False}
+                config = {**self._config, **only_stable, "group.id": group}
+                self._readers[group] = self._clients.consumer(config)
+            return self._readers[group]
 
     def _admin(self) -> AdminClient:
-        if self._client is None:
-            self._client = self._clients.admin(self._config)
-        return self._client
+        with self._making:
+            if self._client is None:
+                self._client = self._clients.admin(self._config)
+            return self._client
 
     def _retire(self, asked: AdminClient | Consumer) -> None:
         """Ask with a new client next: an old one may hold on to leaders, epochs or a coordinator for ever.
@@ -248,10 +278,11 @@ class Cluster:
         The old one lives on for a while: other threads may still wait for its answers. One that another
         thread has retired already is not retired twice.
         """
-        if asked is self._client:
-            self._client = None
-            self._retired.append(asked)
-        for group, reader in list(self._readers.items()):
-            if asked is reader:
-                del self._readers[group]
+        with self._making:
+            if asked is self._client:
+                self._client = None
                 self._retired.append(asked)
+            for group, reader in list(self._readers.items()):
+                if asked is reader:
+                    del self._readers[group]
+                    self._retired.append(asked)

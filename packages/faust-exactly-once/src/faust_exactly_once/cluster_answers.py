@@ -1,6 +1,6 @@
 """What one answer of the cluster says, or that it is none."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -58,10 +58,31 @@ def answers_of(futures: "Mapping[K, Future[T]]", deadline: Deadline) -> dict[K, 
         raise
 
 
+def led(client: AdminClient, tps: Iterable[TP], limit_s: float) -> frozenset[TP]:
+    """Those of the partitions whose leader the client knows; it has just asked a broker.
+
+    Of all topics: where it asks for one that does not exist, a broker may make it.
+
+    Raises:
+        KafkaUnavailable: no broker has answered in time. KafkaException: a refusal.
+    """
+    try:
+        topics = client.list_topics(timeout=max(0.001, limit_s)).topics
+    except KafkaException as exc:
+        if is_transient(exc.args[0]):
+            raise KafkaUnavailable(exc.args[0].str()) from exc
+        raise
+    found = {
+        (name, number): topics[name].partitions.get(number) for name, number in tps if name in topics
+    }
+    return frozenset(tp for tp, one in found.items() if one is not None and one.leader >= 0)
+
+
 def described_topics(client: AdminClient, names: list[str], deadline: Deadline) -> dict[str, TopicFacts]:
     """The topics that the broker that is asked knows, with the settings that perhaps another one tells."""
     found: dict[str, Any] = {}
-    futures = client.describe_topics(TopicCollection(names), request_timeout=deadline.left_s())
+    limit_s = max(0.001, deadline.left_s())
+    futures = client.describe_topics(TopicCollection(names), request_timeout=limit_s)
     for name, future in futures.items():
         try:
             found[name] = answer_of(future, deadline.left_s())

@@ -81,24 +81,19 @@ def make_commit_batch(
     same sums. `committed` must be what the commit before this one has left.
     """
     records: list[Outgoing] = []
-    changes: Changes = {}
-    for unit in units:
-        records += unit.sends
-        for (table, key), value in unit.writes.items():
-            changes.setdefault(table, {})[key] = value
-    for table, numbers in _counted(units).items():
-        changes[table] = {RECORD: summed(committed(table, RECORD), numbers)}
-    return CommitBatch(units, records, changes, offsets)
-
-
-def _counted(units: list[Unit]) -> dict[str, dict[str, int]]:
-    """By table, by name, what the units add."""
+    changes: defaultdict[str, dict[bytes, bytes | None]] = defaultdict(dict)
     sums: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for unit in units:
-        flat = iter(unit.counted)
-        for table, name, number in zip(flat, flat, flat, strict=True):
-            sums[table][name] += number
-    return {table: dict(numbers) for table, numbers in sums.items()}
+    for unit in units:  # once: what they hold is no longer in the CPU's cache
+        records += unit.sends
+        for table, key, value in unit.writes:
+            changes[table][key] = value
+        for table, counted in unit.counted:
+            numbers = sums[table]
+            for name, number in counted:
+                numbers[name] += number
+    for table, added in sums.items():
+        changes[table] = {RECORD: summed(committed(table, RECORD), added)}
+    return CommitBatch(units, records, dict(changes), offsets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from .owner import Owner
 from .selection import choose
 from .source import Source
 from .units import Unit, UnitTask
+from .wake import Wake
 
 logger = logging.getLogger(f"{__package__}.task")  # the name under which operators know these lines
 
@@ -29,7 +30,7 @@ class Committing(UnitTask, Protocol):
     sources: Mapping[str, Source]
     counts: Counts
     is_open: bool
-    wake: asyncio.Event
+    wake: Wake
 
 
 class CommitLoop:
@@ -58,14 +59,19 @@ class CommitLoop:
         try:
             while self._task.is_open:
                 await self._task.wake.wait()
-                self._task.wake.clear()
                 took_s = await self.commit_once()
-                if took_s and self._waits():
-                    await asyncio.sleep(min(took_s * PACE, self._owner.options.commit_interval_ms / 1000))
+                if took_s:
+                    await asyncio.sleep(self._pause_s(took_s))
         except asyncio.CancelledError:
             raise
         except BaseException as exc:
             self._owner.task_failed(self._task, exc)
+
+    def _pause_s(self, took_s: float) -> float:
+        """How long nothing is committed after a commit that took so long (point 11)."""
+        options = self._owner.options
+        pace_s = min(took_s * PACE, options.commit_interval_ms / 1000) if self._waits() else 0.0
+        return max(pace_s, options.commit_distance_ms / 1000 - took_s)
 
     async def commit_once(self) -> float:
         """Commit what may commit now.
@@ -159,35 +165,38 @@ class CommitLoop:
 
     def _release(self, batch: CommitBatch) -> None:
         """Step 8 of the commit: forget the units; an uncommitted value leaves only if it is unchanged."""
-        last_of_key, uncommitted = self._queues.last_of_key, self._task.uncommitted
-        size = 0
+        last_of_key, size = self._queues.last_of_key, 0
         for unit in batch.units:
             unit.committed = True
             unit.previous = None
             size += unit.size
-            if last_of_key.get(unit.event.key) is unit:
-                del last_of_key[unit.event.key]
-            for where in unit.writes:
-                change = uncommitted.get(where)
-                if change is not None and change.writer is unit:
-                    del uncommitted[where]
+            key = unit.event.key
+            if key in last_of_key and last_of_key[key] is unit:
+                del last_of_key[key]
+        for table, changes in batch.changes.items():
+            fresh = self._task.uncommitted[table]
+            for key in changes:
+                if key in fresh and fresh[key][1].committed:
+                    del fresh[key]
         for (topic, _), offset in batch.offsets.items():
             source = self._task.sources[topic]
             source.committed = offset
-            while source.run and source.run[0].committed:
-                source.run.popleft()
-        self._owner.bounds.bytes_held(-size)
+            run, leave = source.run, source.run.popleft
+            while run and run[0].committed:
+                leave()
+        self._owner.bounds.held_bytes -= size
         self._report(batch.units)
 
     def _report(self, units: Iterable[Unit]) -> None:
         """Pass on what handlers reported in committed units; a fault in there undoes no commit."""
-        on_committed = self._owner.options.on_committed
-        if on_committed is None:
-            return
+        reports = [(unit.event, facts) for unit in units for facts in unit.reports]
+        on_committed, on_commit = self._owner.options.on_committed, self._owner.options.on_commit
         try:
-            for unit in units:
-                for facts in unit.reports:
-                    on_committed(unit.event, facts)
+            if reports and on_commit is not None:
+                on_commit(reports)
+            elif on_committed is not None:
+                for event, facts in reports:
+                    on_committed(event, facts)
         except Exception:
             with suppress(Exception):  # a log that fails may fail here as well
                 logger.exception("task %d: the log of committed outcomes failed", self._task.partition)

@@ -29,6 +29,10 @@ FETCH_RECORDS = 1000  # of one partition
 NEVER_MS = 2_147_483_647  # 24 days: a worker that fetches nothing (a spare, a blocked one) stays a member
 
 STOP_S = 4.0  # how long leaving the group, then closing the connections may take
+# Events that come one by one would each be fetched alone, by a request that names every partition: that was
+# a fifth of a worker's CPU at 200 a second. So brokers gather while events come, for no longer than this.
+GATHER_MS = 5
+GATHER_BYTES = 64 * 1024
 LONG_POLL_MS = 150  # an outstanding long poll delays the first fetch of a newly opened task by this
 
 
@@ -62,12 +66,20 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         super().__init__(*args, **kwargs)
 
     def take_over(self, assigned: list[TopicPartition]) -> None:
-        """Note the generation; pause every partition until its new epoch has sought it."""
+        """Note the generation; pause every partition until its new epoch has sought it.
+
+        Each is given a position, from which nothing is fetched: aiokafka asks the group for the position of
+        one without. Where the group has none, and is asked again amid the loss of its coordinator, the
+        fetcher dies of the second of two errors that nobody has read.
+        """
         self._epochs.clear()
-        coordinator = self._ensure_consumer()._coordinator
+        consumer = self._ensure_consumer()
+        coordinator = consumer._coordinator
         self.membership = Membership(self.app.conf.id, coordinator.generation, coordinator.member_id)
         self.has_joined = True
-        self._ensure_consumer().pause(*assigned)
+        consumer.pause(*assigned)
+        for partition in assigned:
+            consumer.seek(partition, 0)
         if self._looking is None and self.brokers is not None:
             self._looking = self.thread_loop.create_task(self.brokers.run())
 
@@ -109,7 +121,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             found = self._take(tps)
             left_s = ends - self.thread_loop.time()
             if left_s <= 0 or any(got.end > got.start or got.error for got in found.values()):
-                await self.counts.watch(now=any(got.events for got in found.values()))
+                busy = any(got.events for got in found.values())
+                _gather(fetcher, busy)
+                await self.counts.watch(now=busy)
                 return found
             waiter = fetcher._create_fetch_waiter()
             done, _ = await asyncio.wait([waiter], timeout=left_s)
@@ -259,6 +273,12 @@ def _end_of(task: "asyncio.Task[Any]") -> str:
         return "cancelled"
     error = task.exception()
     return "no reason given" if error is None else reason(error)
+
+
+def _gather(fetcher: Any, busy: bool) -> None:
+    """Say how long brokers gather for the next fetches; the first event after a rest is sent at once."""
+    fetcher._fetch_min_bytes = GATHER_BYTES if busy else 1
+    fetcher._fetch_max_wait_ms = GATHER_MS if busy else LONG_POLL_MS
 
 
 def _without_waiting(coroutine: Any) -> dict[Any, list[Any]]:

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 from .counters import RECORD, read
 from .errors import NoUnit
 from .table import Table
-from .units import current_unit
+from .units import Counted, current_unit, find_unit
 
 
 class Counters(Table):
@@ -25,10 +25,17 @@ class Counters(Table):
             NoUnit: outside a handler.
             TypeError: not a whole number, or a name that is no text: in the commit it would stop the task.
         """
-        if type(number) is not int or type(name) is not str:
-            raise TypeError(f"{self.name} counts whole numbers under names: {name!r}, {number!r}")
-        unit = current_unit()
-        unit.counted += (self.name, name, number)
+        self.add_all(((name, number),))
+
+    def add_all(self, counts: Counted) -> None:
+        """Add to several numbers at once: names with what is added to each; raises as `add`."""
+        for name, number in counts:
+            if type(number) is not int or type(name) is not str:
+                raise TypeError(f"{self.name} counts whole numbers under names: {name!r}, {number!r}")
+        unit = find_unit()
+        if unit is None or unit.finished:
+            unit = current_unit()  # which says why there is none
+        unit.counted += ((self.name, counts),)
 
     def of(self, partition: int) -> dict[str, int]:
         """The committed numbers of a task; names that were never added to are left out.
@@ -42,7 +49,7 @@ class Counters(Table):
         """No key owns a number of the task: a unit cannot read it, nor set it."""
         raise NoUnit(f"{self.name} holds counters: a unit adds to them, `of` reads a task's")
 
-    get = raw = __getitem__ = __setitem__ = __delitem__ = __contains__ = _refuse_keys
+    get = raw = set_raw = __getitem__ = __setitem__ = __delitem__ = __contains__ = _refuse_keys
 
 
 def counters(app: Any, name: str, *, help: str = "", **options: Any) -> Counters:  # noqa: A002 - Faust's name

@@ -1,7 +1,7 @@
 """A RocksDB database that holds committed values only, a proven prefix of its changelog."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain, islice, takewhile
 from pathlib import Path
@@ -20,6 +20,7 @@ FORMAT = 1
 NO_STATE = "no local state"
 META_PREFIX = b"__faust\0"  # Faust's own prefix for what is not table data
 META_KEY = META_PREFIX + b"exactly-once"
+MOST_KEPT = 1000  # rows of a table that is held in memory; one that grows beyond is read from the disk again
 DAMAGE = ("Corruption", "No such file", "Invalid argument")
 
 
@@ -55,6 +56,8 @@ class PartitionStore:
         self.reached = Reached(0, 0)
         self._db: Rdict | None = None
         self._is_new = False
+        self._kept: dict[bytes, bytes] | None = None
+        self.on_failed_read: Callable[[StoreFailed], None] | None = None  # called by `get`, before it raises
 
     def open(self) -> str | None:
         """Open the database; damaged files are removed.
@@ -101,12 +104,28 @@ class PartitionStore:
         Raises:
             StoreFailed: closed, or unreadable; if damaged, the next `open` starts from empty.
         """
-        db = self._live()
+        kept = self._kept  # a commit, in another thread, may replace it meanwhile
+        if kept is not None:
+            return kept.get(key)
         try:
-            value: bytes | None = db.get(key)
+            value: bytes | None = (self._live() if self._db is None else self._db).get(key)
         except Exception as exc:
-            raise self._failed(exc) from exc
+            failure = exc if isinstance(exc, StoreFailed) else self._failed(exc)
+            if self.on_failed_read is not None:
+                self.on_failed_read(failure)
+            raise failure from exc
         return value
+
+    def keep_in_memory(self) -> None:
+        """Answer each `get` from memory from now on, for a table of few rows: as long as there are few.
+
+        Raises:
+            StoreFailed: unreadable.
+        """
+        self._keep(dict(islice(self.items(), MOST_KEPT + 1)))
+
+    def _keep(self, values: dict[bytes, bytes]) -> None:
+        self._kept = values if len(values) <= MOST_KEPT else None
 
     def apply(self, changes: Mapping[bytes, bytes | None], position: int) -> None:
         """Write values and the changelog offset they reach in one WriteBatch."""
@@ -132,6 +151,8 @@ class PartitionStore:
         except Exception as exc:
             raise self._failed(exc) from exc
         self.reached = reached
+        if self._kept is not None:
+            self._keep(_changed(self._kept, changes))
 
     def items(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Committed keys and values whose key starts with the prefix, in key order."""
@@ -173,7 +194,7 @@ class PartitionStore:
 
     def close(self) -> None:
         """Close the files; never fails: what a full disk keeps from them is in RocksDB's log, or in Kafka."""
-        db, self._db, self._is_new = self._db, None, False
+        db, self._db, self._is_new, self._kept = self._db, None, False, None
         if db is not None:
             try:
                 db.close()
@@ -203,6 +224,15 @@ class PartitionStore:
         if self._db is None:
             raise StoreFailed(f"{self.path} is closed")
         return self._db
+
+
+def _changed(values: dict[bytes, bytes], changes: Mapping[bytes, bytes | None]) -> dict[bytes, bytes]:
+    """Another dict, so that who reads in another thread sees all of the changes or none."""
+    values = values | {key: value for key, value in changes.items() if value is not None}
+    for key, value in changes.items():
+        if value is None:
+            values.pop(key, None)
+    return values
 
 
 def read_database(path: Path) -> tuple[int, dict[bytes, bytes]]:

@@ -2,26 +2,24 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from .counts import reason
 from .errors import ExactlyOnceError
 from .owner import Owner
+from .runners import Handler, Runners
 from .source import Source
 from .units import Unit, UnitTask, set_current_unit
+from .wake import Wake
 
 logger = logging.getLogger(f"{__package__}.task")  # the name under which operators know these lines
-
-Handler = Callable[[Any], Awaitable[None]]
-
 
 class Queueing(UnitTask, Protocol):
     """What the queues need of their task; `wake` says that there may be something to commit."""
 
     is_open: bool
     accepting: bool
-    wake: asyncio.Event
+    wake: Wake
 
 
 class KeyQueues:
@@ -29,9 +27,10 @@ class KeyQueues:
 
     def __init__(self, task: Queueing, owner: Owner) -> None:
         self.last_of_key: dict[bytes | None, Unit] = {}
-        self.running: set[asyncio.Task[None]] = set()
         self._task = task
         self._owner = owner
+        self._bounds = owner.bounds
+        self._runners = Runners(self._handle, owner.bounds)
         self._admitted = 0
 
     def admit(self, source: Source, event: Any, handler: Handler) -> bool:
@@ -40,33 +39,24 @@ class KeyQueues:
         Returns:
             False if this epoch had the event before: it is dropped.
         """
-        if event.offset < source.admit_from:
+        offset, key, last = event.offset, event.key, self.last_of_key
+        if offset < source.admit_from:
             return False
-        source.admit_from = event.offset + 1
+        source.admit_from = offset + 1
         self._admitted += 1
-        before = self.last_of_key.get(event.key)
-        unit = Unit(self._task, event, self._admitted, before, event.offset >= source.end_at_open)
+        before = last[key] if key in last else None
+        unit = Unit(self._task, event, self._admitted, before, offset >= source.end_at_open)
         source.run.append(unit)
-        self.last_of_key[event.key] = unit
-        self._owner.bounds.bytes_held(unit.size)
+        last[key] = unit
+        self._bounds.held_bytes += unit.size
         if before is None or before.finished:
-            self._start(unit, handler)
+            self._runners.put(unit, handler)
         else:
             before.successor = (unit, handler)
         return True
 
-    def _start(self, unit: Unit, handler: Handler) -> None:
-        running = asyncio.get_running_loop().create_task(self._handle(unit, handler))
-        self._owner.bounds.handler_started()
-        self.running.add(running)
-        running.add_done_callback(self._stopped)
-
-    def _stopped(self, running: "asyncio.Task[None]") -> None:
-        self.running.discard(running)
-        self._owner.bounds.handler_ended()
-
     async def _handle(self, unit: Unit, handler: Handler) -> None:
-        """Run a handler in its own asyncio task and context (point 10)."""
+        """Run a handler to its end; its asyncio task and context are its own (point 10)."""
         set_current_unit(unit)
         try:
             await handler(unit.event)
@@ -109,18 +99,27 @@ class KeyQueues:
 
     def _finish(self, unit: Unit) -> None:
         unit.finished = True
-        unit.undo.clear()  # or a hot key's units would keep each other alive
-        if self._task.is_open:
-            self._owner.bounds.bytes_held(unit.count_what_it_did())
-        after, unit.successor = unit.successor, None
-        if after is not None and self._task.accepting:
-            self._start(*after)
-        self._task.wake.set()
+        unit.undo = None  # or a hot key's units would keep each other alive
+        task = self._task
+        if task.is_open:
+            unit.size += unit.added
+            self._bounds.held_bytes += unit.added
+        if unit.ended is not None:
+            unit.ended()
+        if unit.successor is not None:
+            after, unit.successor = unit.successor, None
+            if task.accepting:
+                self._runners.put(*after)
+        if not task.wake.is_on:
+            task.wake.set()
 
     async def grace(self, seconds: float) -> None:
         """Let handlers that run finish, for so long."""
-        if self.running:
-            await asyncio.wait(set(self.running), timeout=seconds)
+        await self._runners.grace(seconds)
+
+    def cancel(self) -> None:
+        """Cancel handlers that run; forget those that wait for their turn."""
+        self._runners.cancel()
 
 
 class HandlerFailed(ExactlyOnceError):

@@ -152,6 +152,7 @@ class Opening:
                 say(f"table {name} is rebuilt from empty: {reason}")
         plans = self._confirmed_plans(assigned, stores, changelogs, found.ends, say)
         assigned.recovery.run(plans, lambda: assigned.revoked)
+        stores.keep_in_memory(name for name, table in self._app.tables.items() if table.in_memory)
         self._options.probe("after_recovery")
         return {tp[0]: Source(tp[0], at, at, at, found.ends[tp].high) for tp, at in found.starts.items()}
 

@@ -32,6 +32,8 @@ class Options:
         client_config: librdkafka settings that both the producers and the readers need
             (`bootstrap.servers`, TLS, SASL).
         commit_interval_ms: most time that finished work waits for its commit under load.
+        commit_distance_ms: least time between the beginnings of two commits of a task: each commit costs the
+            brokers the same, whatever is in it. 0: none; what has rested for so long commits at once.
         max_running: handlers running at once per worker.
         max_waiting_units: units of a task, running or finished but uncommitted, before it is not fetched.
         max_units_per_commit: units in one transaction (point 3 of the contract).
@@ -54,14 +56,17 @@ class Options:
         key_text: how the log shows the key of that event; keys may be personal data.
         on_committed: called with (event, facts) for each `Unit.report`, after its commit is known to have
             happened, in the event loop: for the log. A commit whose answer was lost is not reported.
+        on_commit: the same once for each commit: called with a list of (event, facts). Instead of
+            `on_committed`, where there are many.
         event_word: what the log calls an event where an operator reads that none is handled.
         held_back_lines: how many log lines were counted instead of written, since the process began.
         release: of the app, as the other members of the group see it; empty: they do not see it.
         group_format: raised by a release that cannot run beside the ones before: Kafka lets only members of
             one format into a group, whatever release they are of.
         group_advice: what an operator can do while members of another format are in the group.
-        owns_process: the worker is alone in its process: the garbage collector looks seldom, and the exit
-            waits only 2 s for threads that wait for Kafka. False: both are left as they are.
+        owns_process: the worker is alone in its process: the garbage collector looks seldom, glibc keeps two
+            heaps for all threads, the exit waits only 2 s for threads that wait for Kafka. False: all that is
+            left as it is.
         environment: Kafka's clients, clock, threads, disk; a simulation gives its own.
         probe: called with the name of each point of an opening or a commit, in the thread that does it.
         tell_committed, gap_alarm_s: what `on_committed` and `head_of_line_alarm_s` were called before 0.1.
@@ -69,6 +74,7 @@ class Options:
 
     client_config: Mapping[str, Any]
     commit_interval_ms: int = 100
+    commit_distance_ms: int = 0
     max_running: int = 1000
     max_waiting_units: int = 5000
     max_units_per_commit: int = 5000
@@ -88,6 +94,7 @@ class Options:
     head_of_line_alarm_s: float = 60.0
     key_text: Callable[[bytes], str] = field(default=plain_key)
     on_committed: Callable[[Any, tuple[Any, ...]], None] | None = None
+    on_commit: Callable[[list[tuple[Any, tuple[Any, ...]]]], None] | None = None
     event_word: str = "event"
     held_back_lines: Callable[[], int] = field(default=none_held_back)
     release: str = ""

@@ -26,6 +26,10 @@ from .options import Options
 from .producer_config import producer_config
 from .units import Outgoing
 
+MARKERS_WITHIN_S = 60.0  # so long after a commit its end markers may be missing, where a broker was killed
+IN_USE = "in state UP"  # librdkafka's words for a connection that stood
+FIRST_CONTACT = "/bootstrap: "  # the one to an address of the settings: idle later, so brokers close it
+HEAR_EVERY_S = 0.1  # a broker that was killed needs longer than this to be back
 ADD_OFFSETS_EXTRA_S = 2.0  # beyond librdkafka's own time-out, which it mostly keeps
 
 
@@ -42,7 +46,9 @@ class ConfluentProducer:
         self._unknown_since: dict[str, float] = {}
         self._fenced = ""  # how that was learned
         self.timeout_s = options.request_timeout_s
-        self._config = producer_config(options, transactional_id)
+        self._config = producer_config(options, transactional_id, self._heard)
+        self._committed_at: float | None = None
+        self._is_cut_off = False
         self._environment = options.environment
         self._clock = options.environment.clock
         self._producer: Producer | None = None
@@ -51,15 +57,18 @@ class ConfluentProducer:
     def init_transactions(self) -> None:
         """Fence earlier producers of the id, ending their transaction (InitProducerId)."""
         self._producer, self._fenced = self._environment.clients.producer(self._config), ""
+        self._committed_at, self._is_cut_off = None, False
         with self._mapped_errors(KafkaUnavailable):
             # a connection first: without one librdkafka looks for the coordinator again only after 500 ms
             self._producer.list_topics(timeout=self.timeout_s)
             self._producer.init_transactions(self.timeout_s)
 
     def begin_transaction(self) -> None:
-        """Begin a transaction."""
+        """Begin a transaction, if the one before has surely ended everywhere (`_end_if_cut_off`)."""
         self._deliveries = Deliveries()
         with self._mapped_errors(OutcomeUnknown):
+            self._live().poll(0)  # lets `_heard` hear
+            self._end_if_cut_off()
             self._live().begin_transaction()
 
     def send(self, records: Iterable[Outgoing]) -> None:
@@ -92,8 +101,7 @@ class ConfluentProducer:
             RecordRefused, TopicUnknown: the broker refused a record; the transaction is aborted.
             OutcomeUnknown: not all were delivered in time, or librdkafka gave some up.
         """
-        with self._mapped_errors(OutcomeUnknown):
-            left = self._live().flush(self.timeout_s)
+        left = self._flush()
         deliveries = self._deliveries
         worst = deliveries.worst()
         if worst is not None:
@@ -133,6 +141,7 @@ class ConfluentProducer:
     def commit_transaction(self) -> None:
         """Commit the transaction."""
         self._until_done(lambda: self._live().commit_transaction(self.timeout_s))
+        self._committed_at = self._clock.monotonic()
 
     def abort_transaction(self) -> None:
         """Abort the transaction, of which no record may be on its way (see `confirm`).
@@ -166,6 +175,41 @@ class ConfluentProducer:
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()
+
+    def _heard(self, line: str) -> None:
+        """Note that a connection that stood has ended soon after a commit; idle ones end after minutes.
+
+        Once a record of the next transaction is in its log, the commit before is complete: the coordinator
+        takes no partition into a transaction before all markers of the last one are written.
+        """
+        lost = IN_USE in line and FIRST_CONTACT not in line
+        if lost and self._committed_at is not None and not self._deliveries.confirmed:
+            self._is_cut_off |= self._clock.monotonic() - self._committed_at < MARKERS_WITHIN_S
+
+    def _end_if_cut_off(self) -> None:
+        """Write nothing more if a broker went away between a commit and the first record after it.
+
+        Kafka answers a commit before its end markers are written. A broker that is killed amid them may call
+        the transaction complete without (seen with Kafka 4.4.0). What is written behind such a hole is one
+        transaction with what was committed before it, and an abort takes that back. So the producer ends
+        before the broker is back, and its coordinator knows of no further transaction that it might abort.
+
+        Raises:
+            OutcomeUnknown: the task opens again, which waits for the end of whatever is open in its logs.
+        """
+        if self._is_cut_off:
+            self.close()
+            raise OutcomeUnknown("a broker went away just after a commit: its end may not be everywhere")
+
+    def _flush(self) -> int:
+        """Wait until every record is delivered or given up; how many are left when the time is up."""
+        deadline = Deadline(self._clock, self.timeout_s)
+        while True:
+            with self._mapped_errors(OutcomeUnknown):
+                left = self._live().flush(min(HEAR_EVERY_S, max(deadline.left_s(), 0.0)))
+            self._end_if_cut_off()
+            if not left or deadline.left_s() <= 0:
+                return left
 
     def _live(self) -> Producer:
         if self._producer is None:
@@ -226,8 +270,7 @@ class ConfluentProducer:
             RecordRefused, TopicUnknown, TransactionAborted: the transaction is aborted.
             OutcomeUnknown: what was queued before may be on its way.
         """
-        with self._mapped_errors(OutcomeUnknown):
-            left = self._live().flush(self.timeout_s)
+        left = self._flush()
         earlier = self._deliveries.worst()
         if earlier is not None and earlier[0].code() in REFUSED:
             self._abort_surely()

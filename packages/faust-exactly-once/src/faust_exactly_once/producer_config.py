@@ -1,9 +1,8 @@
 """The settings of a transactional producer."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
-
-from confluent_kafka import KafkaError
 
 from .options import Options
 
@@ -13,10 +12,26 @@ REQUEST_MS = 4000
 
 librdkafka_logger = logging.getLogger("librdkafka")
 librdkafka_logger.setLevel(logging.ERROR)  # its warnings announce retries that it makes by itself
+INFO = 6  # of syslog; librdkafka says so of a connection that the other side closed while it was idle
 
 
-def producer_config(options: Options, transactional_id: str) -> dict[str, Any]:
-    """librdkafka's settings for the producer of a task."""
+class Listening:
+    """The logger of a producer: passes lines on, lets somebody hear each; called in its `poll`, `flush`."""
+
+    def __init__(self, hears: Callable[[str], None]) -> None:
+        self._hears = hears
+
+    def log(self, level: int, text: str, *parts: object) -> None:
+        """Take a line, as `logging.Logger` does."""
+        self._hears(text % parts)
+        if level > logging.INFO:
+            librdkafka_logger.log(level, text, *parts)
+
+
+def producer_config(
+    options: Options, transactional_id: str, hears: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """librdkafka's settings for the producer of a task; `hears` gets each line of its log."""
     return {
         **options.client_config,
         "transactional.id": transactional_id,
@@ -35,11 +50,6 @@ def producer_config(options: Options, transactional_id: str) -> dict[str, Any]:
         "socket.timeout.ms": min(REQUEST_MS, options.transaction_timeout_ms),
         "queue.buffering.max.messages": 1_000_000,
         "message.max.bytes": options.max_record_bytes,
-        "error_cb": _ignore,
-        "logger": librdkafka_logger,
-        "log_level": 4,
+        "logger": Listening(hears),
+        "log_level": INFO,
     }
-
-
-def _ignore(error: KafkaError) -> None:
-    """Nothing: the call that meets the error raises it."""

@@ -34,13 +34,9 @@ class Passed(NamedTuple):
 
 
 @lru_cache(maxsize=16_384)
-def _hash_of(key: bytes) -> int:
-    return int(murmur2(key)) & 0x7FFFFFFF
-
-
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of `key` as Java, Faust and librdkafka's murmur2_random choose it."""
-    return _hash_of(key) % partitions
+    return (int(murmur2(key)) & 0x7FFFFFFF) % partitions
 
 
 def _is_text(value: str) -> bool:

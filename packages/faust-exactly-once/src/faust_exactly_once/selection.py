@@ -1,9 +1,12 @@
 """Choosing a commit: the longest prefix of finished units that never splits what it read."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, takewhile
+from operator import attrgetter
 
 from .units import Unit
+
+_finished: Callable[[Unit], bool] = attrgetter("finished")
 
 
 def choose(runs: Sequence[Iterable[Unit]], limit: int) -> list[list[Unit]]:
@@ -23,10 +26,6 @@ def choose(runs: Sequence[Iterable[Unit]], limit: int) -> list[list[Unit]]:
     while _cut(chosen):
         pass
     return chosen
-
-
-def _finished(unit: Unit) -> bool:
-    return unit.finished
 
 
 def _cut(chosen: list[list[Unit]]) -> bool:

@@ -14,7 +14,8 @@ from .key_queues import KeyQueues
 from .owner import Owner
 from .source import Source
 from .task_stores import TaskStores, View
-from .units import Change, TableKey
+from .units import Look, Uncommitted
+from .wake import Wake
 
 
 class Follower(Protocol):
@@ -34,16 +35,19 @@ class Task:
         self.epoch = epoch
         self.partition = partition
         self.sources = sources
-        self.uncommitted: dict[TableKey, Change] = {}
+        self.uncommitted: Uncommitted = {name: {} for name in stores.tables}
         self.is_open = True
         self.counts = counts or Counts()
         self.followers: WeakKeyDictionary[Follower, None] = WeakKeyDictionary()  # in their order
         self.accepting = True  # False once the epoch ends: batches of it are dropped
-        self.wake = asyncio.Event()
+        self.wake = Wake()
         self.queues = KeyQueues(self, owner)
         self.commits = CommitLoop(self, self.queues, owner, committer, executor)
         self._owner = owner
         self._stores = stores
+        self.committed: dict[str, Look] = {name: store.get for name, store in stores.tables.items()}
+        for store in stores.tables.values():
+            store.on_failed_read = self._read_failed
         self._committer = committer
 
     def waiting_units(self) -> int:
@@ -64,22 +68,21 @@ class Task:
 
     def committed_value(self, table: str, key: bytes) -> bytes | None:
         """The value in RocksDB."""
-        try:
-            return self._stores.tables[table].get(key)
-        except StoreFailed as exc:
-            if self.is_open:
-                self._owner.task_failed(self, exc)  # no handler can make up for a broken disk
-            raise
+        return self.committed[table](key)
 
     def committed_items(self, table: str, limit: int, after: str = "") -> list[tuple[str, bytes]]:
         """Committed keys and values of a table behind a key, in key order."""
         try:
             items = self._stores.tables[table].items_after(after.encode(), limit)
         except StoreFailed as exc:
-            if self.is_open:
-                self._owner.task_failed(self, exc)
+            self._read_failed(exc)
             raise
         return [(key.decode(), value) for key, value in items]
+
+    def _read_failed(self, exc: StoreFailed) -> None:
+        """No handler can make up for a broken disk."""
+        if self.is_open:
+            self._owner.task_failed(self, exc)
 
     def view(self, tables: Iterable[str]) -> View:
         """The committed values of these tables as one commit left them; waits for a write under way."""
@@ -95,8 +98,7 @@ class Task:
         if last_commit_s:
             await self.commits.last_commit(last_commit_s)
         self.is_open = False
-        for running in [*self.queues.running]:
-            running.cancel()
+        self.queues.cancel()
         self.commits.cancel()
         for follower in list(self.followers):
             follower.end()
@@ -106,11 +108,12 @@ class Task:
         units = [unit for source in self.sources.values() for unit in source.run]
         for unit in units:
             unit.finished = True  # what its handler still does changes nothing
-        self._owner.bounds.bytes_held(-sum(unit.size for unit in units))
+        self._owner.bounds.held_bytes -= sum(unit.size for unit in units)
         for source in self.sources.values():
             source.run.clear()
         self.queues.last_of_key.clear()
-        self.uncommitted.clear()
+        for fresh in self.uncommitted.values():
+            fresh.clear()
 
     async def ended(self) -> None:
         """Wait until the last commit thread of this epoch has returned; then close the databases."""

@@ -47,6 +47,15 @@ class TaskStores:
         self._open = True
         self._views: WeakSet[View] = WeakSet()
 
+    def keep_in_memory(self, tables: Iterable[str]) -> None:
+        """Answer reads of these tables from memory, as long as they have few rows.
+
+        Raises:
+            StoreFailed: unreadable.
+        """
+        for table in tables:
+            self.tables[table].keep_in_memory()
+
     def apply(self, changes: Changes, reached: Mapping[str, int]) -> None:
         """Write each table's values with the changelog offset they reach.
 

@@ -8,7 +8,9 @@ import faust
 
 from .errors import ExactlyOnceError, NoUnit, RecordTooLarge
 from .layer import Layer
-from .units import Outgoing, current_unit
+from .units import Outgoing, current_unit, find_unit
+
+_tuple: Any = tuple.__new__  # makes a named tuple without a call of Python's
 
 
 class Topic(faust.Topic):
@@ -57,7 +59,9 @@ class Topic(faust.Topic):
         headers: Any = None, timestamp_ms: int | None = None,
     ) -> None:  # fmt: skip
         """What `send` does, without its coroutine; for handlers that send much."""
-        unit = current_unit()
+        unit = find_unit()
+        if unit is None or unit.finished:
+            unit = current_unit()  # which says why there is none
         size = (len(key) if key else 0) + (len(value) if value else 0)
         if headers:
             headers = [(k, v if isinstance(v, bytes) else str(v).encode()) for k, v in _pairs(headers)]
@@ -67,7 +71,8 @@ class Topic(faust.Topic):
             self._limit = Layer.of(self.app).record_limit(name)
         if size > self._limit:
             raise RecordTooLarge(f"{size} bytes for topic {name}, which takes {self._limit}")
-        unit.sends.append(Outgoing(name, key, value, partition, headers or None, timestamp_ms))
+        unit.sends.append(_tuple(Outgoing, (name, key, value, partition, headers or None, timestamp_ms)))
+        unit.added += size
 
     def send_soon(self, **_: Any) -> Any:
         """Refuse: Faust sends this past the transaction manager (point 1)."""

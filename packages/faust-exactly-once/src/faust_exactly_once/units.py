@@ -1,6 +1,6 @@
 """A unit of work: all that handling one source event does, held back until its commit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol
 
@@ -32,21 +32,25 @@ class Outgoing(NamedTuple):
     timestamp_ms: int | None = None
 
 
-class Change(NamedTuple):
-    """An uncommitted value of a table key with the unit that wrote it (None value: deleted)."""
-
-    value: bytes | None
-    writer: "Unit"
-
-
-TableKey = tuple[str, bytes]
+Change = tuple[bytes | None, "Unit"]
+"""An uncommitted value of a table key (None: deleted), the unit that wrote it."""
+Uncommitted = dict[str, dict[bytes, Change]]
+"""By table, by key: every table of the task has its dict."""
+Write = tuple[str, bytes, bytes | None]
+"""Table, key, value (None: deleted)."""
+Look = Callable[[bytes], bytes | None]
+"""Looks for the committed value of a key."""
+Counted = tuple[tuple[str, int], ...]
+"""Names with what is added to each."""
 
 
 class UnitTask(Protocol):
     """What a unit needs of its task: the values that are not committed, and those that are."""
 
     partition: int
-    uncommitted: dict[TableKey, Change]
+    uncommitted: Uncommitted
+    committed: dict[str, Look]
+    """By table what looks for a committed value: `committed_value` without its call."""
 
     def committed_value(self, table: str, key: bytes) -> bytes | None:
         """The value in RocksDB."""
@@ -61,13 +65,15 @@ class Unit:
     `number` is the task-wide admission number; `previous` the unit of the same key before it as long as
     that one is uncommitted; `successor` the next one of the key, with its handler, that waits for this one;
     `first_delivery` is True if no handler can have seen the event before, in whatever worker; `counted` is
-    what it adds to the task's counters: table, name, number, and so on. It is a flat tuple, which the
-    garbage collector leaves alone, as a backlog keeps many units alive: a dict of pairs took a tenth more.
-    `reports` is what `Options.on_committed` gets once the unit is committed, likewise in tuples.
+    what it adds to the task's counters: for each call the table with its names and numbers. These are
+    tuples, which the garbage collector leaves alone, as a backlog keeps many units alive: a dict of pairs
+    took a tenth more. `reports` is what is reported once the unit is committed, likewise in tuples. `ended`
+    is called once its handler has come to its end, tries included. `size` is counted in the worker's bound;
+    `added` will be, once the handler has ended.
     """
 
     __slots__ = (
-        "committed", "counted", "event", "finished", "number", "previous", "sends", "size",
+        "added", "committed", "counted", "ended", "event", "finished", "number", "previous", "sends", "size",
         "successor", "first_delivery", "task", "reports", "undo", "writes",
     )  # fmt: skip
 
@@ -80,35 +86,47 @@ class Unit:
         self.previous = previous
         self.first_delivery = first_delivery
         self.successor: tuple[Unit, Any] | None = None
+        self.ended: Callable[[], None] | None = None
         self.sends: list[Outgoing] = []
-        self.writes: dict[TableKey, bytes | None] = {}
-        self.undo: dict[TableKey, Change | None] = {}
-        self.counted: tuple[Any, ...] = ()
+        self.writes: list[Write] = []
+        self.undo: dict[tuple[str, bytes], Change] | None = None
+        self.counted: tuple[tuple[str, Counted], ...] = ()
         self.reports: tuple[tuple[Any, ...], ...] = ()
         self.finished = False
         self.committed = False
         self.size = len(event.value) if event.value is not None else 0
+        self.added = 0
 
     def send(self, record: Outgoing) -> None:
         """Add a record; nothing reaches Kafka before the commit."""
         self.sends.append(record)
+        if record.value is not None:
+            self.added += len(record.value)
 
     def read(self, table: str, key: bytes) -> bytes | None:
         """The newest value this unit may see: its task's uncommitted one, else the committed one."""
-        change = self.task.uncommitted.get((table, key))
-        return self.task.committed_value(table, key) if change is None else change.value
+        change = self.task.uncommitted[table].get(key)
+        return self.task.committed_value(table, key) if change is None else change[0]
 
     def write(self, table: str, key: bytes, value: bytes | None) -> None:
         """Set (None: delete) an uncommitted value; it reaches RocksDB after the commit."""
-        where = (table, key)
-        if where not in self.undo:
-            self.undo[where] = self.task.uncommitted.get(where)
-        self.writes[where] = value
-        self.task.uncommitted[where] = Change(value, self)
+        fresh = self.task.uncommitted[table]
+        if key in fresh:
+            self.replaces(table, key, fresh[key])
+        self.writes.append((table, key, value))
+        fresh[key] = value, self
+        if value is not None:
+            self.added += len(value)
+
+    def replaces(self, table: str, key: bytes, before: Change) -> None:
+        """Note an earlier unit's value that is about to be replaced: it stands again if this unit fails."""
+        if before[1] is not self:
+            self.undo = self.undo or {}
+            self.undo[table, key] = before
 
     def count(self, table: str, name: str, number: int) -> None:
         """Add to a number of a table of counters; a commit sums up what its units have added."""
-        self.counted += (table, name, number)
+        self.counted += ((table, ((name, number),)),)
 
     def report(self, *facts: Any) -> None:
         """Have `Options.on_committed` called with these once the unit is committed, else never."""
@@ -121,33 +139,22 @@ class Unit:
         """`first_delivery`, as releases before 0.1 had it."""
         return self.first_delivery
 
-    def count_what_it_did(self) -> int:
-        """Add what the finished unit sends or writes to its size.
-
-        Returns:
-            the bytes that were added.
-        """
-        did = 0
-        for record in self.sends:
-            did += len(record.value or b"")
-        for value in self.writes.values():
-            did += len(value or b"")
-        self.size += did
-        return did
-
     def empty(self) -> None:
         """Take back everything this unit did, so that its handler can run again (point 9e)."""
         self.first_delivery = False
-        for where, before in self.undo.items():
-            if before is None or before.writer.committed:
-                self.task.uncommitted.pop(where, None)
+        undo = self.undo or {}
+        for table, key, _ in self.writes:
+            before, fresh = undo.get((table, key)), self.task.uncommitted[table]
+            if before is None or before[1].committed:
+                fresh.pop(key, None)
             else:
-                self.task.uncommitted[where] = before
-        self.undo.clear()
+                fresh[key] = before
+        self.undo = None
         self.writes.clear()
         self.counted = ()
         self.reports = ()
         self.sends.clear()
+        self.added = 0
 
 
 _current: ContextVar[Unit | None] = ContextVar("exactly_once_unit", default=None)

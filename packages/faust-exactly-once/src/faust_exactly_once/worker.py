@@ -1,10 +1,7 @@
 """Faust's worker: it checks before it starts, says in one line why it ends."""
 
-import gc
 import logging
-import os
 import sys
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,11 +15,10 @@ from .errors import ExactlyOnceError
 from .layer import Layer
 from .start import prepare
 from .topic import outputs
+from .whole_process import bound_the_exit, bound_the_heap, flush_the_log, tune_the_collector
 from .worker_folder import check_folder, folder_of_its_own
 
 logger = logging.getLogger(__package__)
-
-EXIT_S = 2.0  # how long threads that wait for the broker may hold up the exit once all else has ended
 
 
 class Worker(faust.Worker):
@@ -46,17 +42,21 @@ class Worker(faust.Worker):
         folder = Path(self.app.conf.datadir)
         try:
             check_folder(folder)
+            if Layer.of(self.app).options.owns_process:
+                bound_the_heap()
             with folder_of_its_own(folder):
                 prepare(self.app)
                 super().execute_from_commandline()
         except (ExactlyOnceError, OSError, KafkaException) as exc:
             _say_and_exit(exc)
         except SystemExit as ended:
+            crash = self.crash_reason
             if Layer.of(self.app).options.owns_process:
-                _bound_the_exit(ended.code)
+                named = isinstance(crash, ExactlyOnceError)
+                bound_the_exit(1 if named else _as_number(ended.code))
             self._say_stopped()
-            if isinstance(self.crash_reason, ExactlyOnceError):
-                _say_and_exit(self.crash_reason)  # mode has logged it, long before its last lines
+            if isinstance(crash, ExactlyOnceError):
+                _say_and_exit(crash)  # mode has logged it, long before its last lines
             raise
         self._say_stopped()
         raise SystemExit(0)
@@ -73,37 +73,13 @@ class Worker(faust.Worker):
         await super().on_first_start()
         layer = Layer.of(self.app)
         if layer.options.owns_process:
-            _tune_the_collector()
+            tune_the_collector()
         await layer.learn(_all_topics(self.app))
 
 
-def _bound_the_exit(code: object) -> None:
-    """Let Python wait for its threads, but not for long: what they are at, the next start makes good."""
-
-    def give_up() -> None:
-        logger.warning("exiting without waiting for Kafka any longer than %.0f s", EXIT_S)
-        _flush_the_log()
-        os._exit(code if isinstance(code, int) else code is not None)
-
-    timer = threading.Timer(EXIT_S, give_up)
-    timer.daemon = True
-    timer.start()
-
-
-def _flush_the_log() -> None:
-    """A log may write in a thread of its own."""
-    for handler in logging.getLogger().handlers:
-        handler.flush()
-
-
-def _tune_the_collector() -> None:
-    """Look for cycles seldom: a backlog keeps many objects alive, units themselves are freed by counting.
-
-    Without a delay in the handlers it took 164 us an event with Python's own thresholds, 132 with these.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+def _as_number(code: object) -> int:
+    """What a process that ends with this SystemExit has as its exit code."""
+    return code if isinstance(code, int) else int(code is not None)
 
 
 def _all_topics(app: Any) -> Iterable[str]:
@@ -113,6 +89,6 @@ def _all_topics(app: Any) -> Iterable[str]:
 
 def _say_and_exit(exc: BaseException) -> NoReturn:
     text = " ".join(str(exc).split())
-    _flush_the_log()  # this is the last word
+    flush_the_log()  # this is the last word
     sys.stderr.write(f"{Path(sys.argv[0]).name}: {text}\n")
     raise SystemExit(1)

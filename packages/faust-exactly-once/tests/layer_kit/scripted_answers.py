@@ -82,6 +82,27 @@ class ScriptedAnswers:
         return {key: future_of(answer[key_name(key)]) for key in keys}
 
 
+class AnyTopic(dict[Any, Any]):
+    """Topics by name, each there; partitions by number, each with a leader."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self._value = value
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+    def __missing__(self, _: Any) -> Any:
+        return self._value
+
+    def get(self, _: Any, __: Any = None) -> Any:
+        """As `[]`."""
+        return self._value
+
+
+ANY_TOPIC = AnyTopic(SimpleNamespace(partitions=AnyTopic(SimpleNamespace(leader=1))))
+
+
 class ScriptedAdmin:
     """Stands where `confluent_kafka.admin.AdminClient` does."""
 
@@ -106,6 +127,10 @@ class ScriptedAdmin:
     ) -> dict[str, Future[Any]]:
         """By name."""
         return self._answers.each("create_topics", [one.topic for one in topics], str)
+
+    def list_topics(self, timeout: float) -> Any:
+        """Every topic that is ever asked for, each with a leader."""
+        return SimpleNamespace(topics=ANY_TOPIC)
 
     def list_offsets(
         self, wanted: Mapping[TopicPartition, Any], *, isolation_level: Any, request_timeout: float

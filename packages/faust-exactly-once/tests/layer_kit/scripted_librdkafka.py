@@ -125,11 +125,15 @@ class ScriptedProducer:
         self._epoch, self._state = self._kafka.fence(), "ready"
         self._kafka.opened += 1
 
+    def poll(self, timeout_s: float) -> int:
+        """Nothing is heard."""
+        return 0
+
     def begin_transaction(self) -> None:
         """Nothing leaves the process."""
         self._call("begin")
         self._require("ready")
-        self._state, self._failed = "in transaction", 0
+        self._state, self._failed, self.stuck = "in transaction", 0, False
         self._reports, self._late = self._late, []
 
     def produce(
@@ -165,7 +169,6 @@ class ScriptedProducer:
         """
         self._call("flush")
         if self.stuck:
-            self.stuck = False
             self._kafka.waited_s += timeout_s
             return len(self._queue)
         self.deliver()

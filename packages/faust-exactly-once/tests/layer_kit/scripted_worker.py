@@ -115,7 +115,7 @@ class App:
     def __init__(self, folder: Path) -> None:
         self.conf = SimpleNamespace(id="app")
         self.tables = {
-            table: SimpleNamespace(changelog_topic_name=topic, data=Files(folder, table))
+            table: SimpleNamespace(changelog_topic_name=topic, data=Files(folder, table), in_memory=False)
             for table, topic in ((TABLE, CHANGELOG), (SUMS, CHANGELOG_OF_SUMS))
         }
         self.crashes: list[BaseException] = []

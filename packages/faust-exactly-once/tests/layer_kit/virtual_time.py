@@ -52,6 +52,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self.close()
 
 
+class VirtualClock:
+    """That of such a loop, for the layer: how long a commit took is no time of the machine."""
+
+    def __init__(self, loop: VirtualTimeLoop) -> None:
+        self.monotonic = self.time = loop.time
+
+    def sleep(self, seconds: float, /) -> None:
+        """No thread waits in virtual time."""
+        raise AssertionError(f"a thread sleeps for {seconds} s")
+
+
 class Inline(ThreadPoolExecutor):
     """Runs each call at once in the caller's thread."""
 

@@ -211,8 +211,8 @@ def uncommitted_state_released() -> list[Patch]:
     def release(self: CommitLoop, batch: CommitBatch) -> None:
         _release(self, batch)
         for unit in batch.units:
-            for where in unit.writes:
-                self._task.uncommitted.pop(where, None)
+            for table, key, _ in unit.writes:
+                self._task.uncommitted[table].pop(key, None)
 
     return [(CommitLoop, "_release", release)]
 

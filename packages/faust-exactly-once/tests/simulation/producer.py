@@ -64,6 +64,8 @@ class SimulatedProducer:
         self._broker = self._network.broker
         self._id: str = config["transactional.id"]
         self._transaction_s = config["transaction.timeout.ms"] / 1000
+        self._message_s = config["message.timeout.ms"] / 1000
+        self._queued_at = 0.0
         self._state = "init"
         self._error: KafkaError | None = None
         self._pid, self._epoch = -1, -1
@@ -87,6 +89,10 @@ class SimulatedProducer:
         self._initialise(self._until(timeout))
         self._state = "ready"
 
+    def poll(self, timeout_s: float) -> int:
+        """Nothing is heard."""
+        return 0
+
     def begin_transaction(self) -> None:
         """Nothing leaves the process."""
         self._until(0)
@@ -101,7 +107,7 @@ class SimulatedProducer:
         """
         until_s = self._until(timeout)
         self._deliver(until_s)
-        if self._clock.now >= until_s and self._clock.rng.random() < 0.5:
+        if self._clock.now >= self._queued_at + self._message_s and self._clock.rng.random() < 0.5:
             self._drop_everything(MESSAGE_TIMED_OUT)
         self._serve()
         if self._state == "fatal" and self._clock.rng.random() < 0.5:
@@ -206,7 +212,8 @@ class SimulatedProducer:
                 message["_error"] = self._error or KafkaError(STATE)
             return 0
         for message in messages:
-            self._put(topic, partition, Content(message["key"], message["value"]), on_delivery)
+            content = Content(message["key"], message["value"])
+            self._put(topic, partition, content, on_delivery)
         return len(messages)
 
     def purge(self) -> None:
@@ -218,6 +225,8 @@ class SimulatedProducer:
         if partition < 0:
             key = content.key
             partition = self._clock.rng.randrange(count) if key is None else partition_of(key, count)
+        if not self._queue and not self._batches:
+            self._queued_at = self._clock.now
         self._queue.append(Queued((topic, partition), content, on_delivery))
 
     def _deliver(self, until_s: float) -> None:

@@ -30,7 +30,9 @@ class App:
     def __init__(self, worker: "Worker") -> None:
         self.conf = SimpleNamespace(id=GROUP)
         self.tables = {
-            name: SimpleNamespace(changelog_topic_name=changelog, data=Data(worker.folder, name))
+            name: SimpleNamespace(
+                changelog_topic_name=changelog, data=Data(worker.folder, name), in_memory=name == "odd"
+            )
             for name, changelog in TABLES.items()
         }
         self._worker = worker
@@ -143,6 +145,6 @@ class Worker(Process):
         found = [f"{status[what]} {what}" for what in ("running_handlers", "held_bytes") if status[what]]
         for partition, assigned in self.layer.assigned_tasks.items():
             task = assigned.task
-            if task is not None and (task.uncommitted or task.waiting_units()):
-                found.append(f"task {partition}: {list(task.uncommitted)}, {task.waiting_units()} units")
+            if task is not None and (any(task.uncommitted.values()) or task.waiting_units()):
+                found.append(f"task {partition}: {task.uncommitted}, {task.waiting_units()} units")
         return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import KafkaError
@@ -15,6 +17,8 @@ from layer_kit.scripted_answers import HANGS, Answer, ByName, ScriptedAnswers, e
 from faust_exactly_once import KafkaUnavailable, SetupRefused
 from faust_exactly_once import cluster as cluster_module
 from faust_exactly_once.answers import TRANSIENT, UNKNOWN_TOPIC
+from faust_exactly_once.cluster_answers import described_topics
+from faust_exactly_once.environment import Deadline
 from faust_exactly_once.facts import LogEnds
 
 LOG = ("log", 0)
@@ -268,3 +272,15 @@ def test_session_bounds_come_from_the_first_broker_that_answers(patch: pytest.Mo
     none = ScriptedAnswers(patch, describe_cluster=[nodes(1, 2)], describe_configs=[gone])
     with pytest.raises(KafkaUnavailable, match="none of 2 brokers says"):
         none.cluster().session_bounds_ms()
+
+
+def test_a_try_that_is_begun_when_its_time_is_over_has_no_answer() -> None:
+    """The client refuses a negative time-out as an argument, which nobody would take for Kafka's absence."""
+
+    class Client:
+        def describe_topics(self, _: object, *, request_timeout: float) -> dict[str, Future[Any]]:
+            assert request_timeout >= 0
+            return {"log": Future()}
+
+    with pytest.raises(KafkaUnavailable):
+        described_topics(cast(Any, Client()), ["log"], Deadline(time, -0.4))

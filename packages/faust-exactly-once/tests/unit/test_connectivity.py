@@ -11,7 +11,7 @@ from faust_exactly_once.connectivity import AWAY_AFTER_S, Connectivity
 START_S = 1_700_000_000.0
 
 
-class Bench:
+class CutKafka:
     """A connection that the test cuts, a clock that it moves."""
 
     def __init__(self) -> None:
@@ -26,27 +26,27 @@ class Bench:
 
 
 @pytest.fixture
-def bench() -> Bench:
-    bench = Bench()
+def bench() -> CutKafka:
+    bench = CutKafka()
     assert bench.look(0) is None
     return bench
 
 
-def test_kafka_that_answers_is_never_away(bench: Bench) -> None:
+def test_kafka_that_answers_is_never_away(bench: CutKafka) -> None:
     """However long it is watched, however rarely."""
     assert {None} == {bench.look(seconds) for seconds in (1, 1, 600, 1)}
     assert bench.connectivity.away_since_ms is None
     assert int(bench.now_s * 1000) == bench.connectivity.last_contact_ms
 
 
-def test_kafka_that_goes_away_is_said_once_with_the_last_contact_as_its_beginning(bench: Bench) -> None:
+def test_kafka_that_goes_away_is_said_once_with_the_last_contact_as_its_beginning(bench: CutKafka) -> None:
     """A minute of looks says it once; the beginning stays where it was."""
     bench.answers = False
     assert ["away"] == [change for _ in range(60) if (change := bench.look()) is not None]
     assert int(START_S * 1000) == bench.connectivity.away_since_ms
 
 
-def test_kafka_that_is_back_is_said_once_with_how_long_it_was_away(bench: Bench) -> None:
+def test_kafka_that_is_back_is_said_once_with_how_long_it_was_away(bench: CutKafka) -> None:
     """Then the next absence begins anew."""
     bench.answers = False
     for _ in range(10):
@@ -59,7 +59,7 @@ def test_kafka_that_is_back_is_said_once_with_how_long_it_was_away(bench: Bench)
     assert int((START_S + 20) * 1000) == bench.connectivity.away_since_ms
 
 
-def test_a_coordinator_that_moves_is_no_absence(bench: Bench) -> None:
+def test_a_coordinator_that_moves_is_no_absence(bench: CutKafka) -> None:
     """Less than AWAY_AFTER_S without an answer is neither said nor shown."""
     for _ in range(5):
         bench.answers = False
@@ -71,7 +71,7 @@ def test_a_coordinator_that_moves_is_no_absence(bench: Bench) -> None:
 
 def test_a_worker_that_never_had_an_answer_counts_from_its_first_look() -> None:
     """Kafka may be gone between the check before the start and the first heartbeat."""
-    bench = Bench()
+    bench = CutKafka()
     bench.answers = False
     assert [None, None, "away"] == [bench.look(0), bench.look(), bench.look()]
     assert int(START_S * 1000) == bench.connectivity.away_since_ms

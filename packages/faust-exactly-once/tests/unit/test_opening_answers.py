@@ -70,14 +70,14 @@ def quickly(world: World) -> None:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lies: Lies) -> Iterator[World]:
-    """Three events are handled, committed, in the table.
+    """Three events are handled, committed each by itself, in the table.
 
     A lie of a moment is over long before it would be believed, also on a busy machine.
     """
     world = World(tmp_path, monkeypatch, confirm_s=60.0)
     for _ in range(3):
         world.kafka.append(EVENTS, b"key", marker=False)
-    world.go_on()
+        world.go_on()
     assert {b"key": b"3"} == world.now.table()
     yield world
     world.end()

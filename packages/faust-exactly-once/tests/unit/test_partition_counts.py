@@ -99,7 +99,7 @@ class Member:
         return {n: BrokerState(f"k{n}:9092", n in self.answering, frozenset([n])) for n in (1, 2, 3)}
 
 
-class Bench:
+class ClockedLayer:
     """A layer with one running task whose clocks the test moves."""
 
     def __init__(self) -> None:
@@ -125,12 +125,12 @@ class Bench:
 
 
 @pytest.fixture
-def bench() -> Bench:
+def bench() -> ClockedLayer:
     """All brokers answer."""
-    return Bench()
+    return ClockedLayer()
 
 
-def test_a_coordinator_that_moves_to_another_broker_is_not_kafka_gone(bench: Bench) -> None:
+def test_a_coordinator_that_moves_to_another_broker_is_not_kafka_gone(bench: ClockedLayer) -> None:
     """Two of three answer: its tasks run, for as long as it takes to find it."""
     bench.member.answering, bench.member.contact = {2, 3}, False
     assert ["running", "there"] == bench.look(10)
@@ -138,13 +138,13 @@ def test_a_coordinator_that_moves_to_another_broker_is_not_kafka_gone(bench: Ben
     assert ["running", "there"] == bench.look(60)
 
 
-def test_a_coordinator_that_stays_away_is_said_though_brokers_answer(bench: Bench) -> None:
+def test_a_coordinator_that_stays_away_is_said_though_brokers_answer(bench: ClockedLayer) -> None:
     """Nothing is handled without it."""
     bench.member.answering, bench.member.contact = {2, 3}, False
     assert [NO_CONTACT["state"], "away"] == bench.look(30)
 
 
-def test_no_broker_that_answers_is_kafka_gone(bench: Bench) -> None:
+def test_no_broker_that_answers_is_kafka_gone(bench: ClockedLayer) -> None:
     """Also while the last coordinator is still believed to be one; back as soon as one answers."""
     bench.member.answering = set()
     assert "away" == bench.look(5)[-1]

@@ -1,5 +1,7 @@
 """What librdkafka's errors mean for the commit."""
 
+import time
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +9,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from faust_exactly_once.coordinator_call import MOVED_S, RETURNED_S, CoordinatorMoved
-from faust_exactly_once.environment import Environment
+from faust_exactly_once.environment import REAL, Environment
 from faust_exactly_once.errors import (
     ExactlyOnceError,
     KafkaUnavailable,
@@ -187,6 +189,10 @@ class AbortableFence:
         """AddOffsetsToTxn."""
         raise KafkaException(KafkaError(KafkaError._FENCED, "why", txn_requires_abort=True))  # noqa: SLF001
 
+    def poll(self, timeout_s: float) -> int:
+        """Nothing is heard."""
+        return 0
+
     def begin_transaction(self) -> None:
         """Nothing leaves the process."""
 
@@ -209,6 +215,123 @@ def test_a_producer_that_was_fenced_stays_fenced_whatever_librdkafka_takes() -> 
     ):  # fmt: skip
         with pytest.raises(TaskFenced, match="why"):
             call()
+
+
+class CutOff:
+    """librdkafka that says of a connection what a test wants, when it is polled or flushed."""
+
+    def __init__(self, producer: ConfluentProducer) -> None:
+        self._producer = producer
+        self.says = ""
+        self.calls: list[str] = []
+        self.delivers_first = False
+        self._queued: list[Any] = []
+
+    def poll(self, timeout_s: float) -> int:
+        """Let the producer hear it."""
+        if self.says:
+            self._producer._heard(self.says)  # noqa: SLF001
+        return 0
+
+    def begin_transaction(self) -> None:
+        """Count."""
+        self.calls.append("begin")
+
+    def produce_batch(self, topic: str, messages: list[Any], *, partition: int, on_delivery: Any) -> int:
+        """Take them."""
+        self._queued += [on_delivery] * len(messages)
+        return len(messages)
+
+    def flush(self, timeout_s: float) -> int:
+        """Deliver one if the test wants it, then let the producer hear, then deliver all or wait."""
+        message: Any = None
+        if self.delivers_first:
+            self._queued.pop()(None, message)
+        self.poll(0)
+        while self._queued and (self.delivers_first or not self.says):
+            self._queued.pop()(None, message)
+        return len(self._queued)
+
+    def commit_transaction(self, *_: Any) -> None:
+        """It is answered."""
+        self.calls.append("commit")
+
+    def abort_transaction(self, *_: Any) -> None:
+        """It is answered."""
+        self.calls.append("abort")
+
+    def purge(self) -> None:
+        """Forget what is queued."""
+        self.calls.append("purge")
+
+
+def cut_off(clock: Any = REAL.clock) -> tuple[ConfluentProducer, CutOff]:
+    """A producer on such a librdkafka."""
+    options = Options(client_config={}, environment=replace(REAL, clock=clock))
+    producer = ConfluentProducer(options, "id")
+    librdkafka = CutOff(producer)
+    producer._producer = librdkafka  # type: ignore[assignment]  # noqa: SLF001
+    return producer, librdkafka
+
+
+UP = "127.0.0.1:9092/1: Disconnected (after 1200ms in state UP)"
+IDLE = "127.0.0.1:9092/bootstrap: Disconnected: connection closed by peer (after 600000ms in state UP)"
+CONNECT = "127.0.0.1:9092/1: Connect to ipv4#127.0.0.1:9092 failed: refused (after 0ms in state CONNECT)"
+
+
+@pytest.mark.parametrize(
+    ("committed", "text", "later_s", "begins"),
+    [(True, UP, 1, False), (True, UP, 61, True), (True, CONNECT, 1, True), (False, UP, 1, True),
+     (True, IDLE, 1, True)],
+    ids=["just after a commit", "idle for a minute", "never stood", "nothing committed", "first contact"],
+)
+def test_nothing_is_written_behind_a_commit_whose_end_may_be_missing(
+    committed: bool, text: str, later_s: float, begins: bool
+) -> None:
+    """A broker that is killed amid end markers may forget some: an abort would take back what is there."""
+    clock: Any = SimpleNamespace(now_s=100.0, time=time.time, sleep=time.sleep)
+    clock.monotonic = lambda: clock.now_s
+    producer, librdkafka = cut_off(clock)
+    if committed:
+        producer.commit_transaction()
+    clock.now_s += later_s
+    librdkafka.says = text
+    if begins:
+        producer.begin_transaction()
+    else:
+        with pytest.raises(OutcomeUnknown, match="its end may not be everywhere"):
+            producer.begin_transaction()
+    assert begins == ("begin" in librdkafka.calls)
+
+
+@pytest.mark.parametrize("ends", ["confirm", "a record that is too large"])
+def test_a_transaction_that_nothing_was_written_of_is_left_when_a_broker_goes(ends: str) -> None:
+    """It is neither waited for nor aborted: both would reach the broker once it is back, behind the hole."""
+    producer, librdkafka = cut_off()
+    producer.commit_transaction()
+    producer.begin_transaction()
+    producer.send([Outgoing("results", b"key", b"value", None)])
+    librdkafka.says = UP
+    with pytest.raises(OutcomeUnknown, match="its end may not be everywhere"):
+        if ends == "confirm":
+            producer.confirm()
+        else:
+            producer._give_up("results", BufferError("queue full"))  # noqa: SLF001
+    assert ["commit", "begin", "purge"] == librdkafka.calls
+    with pytest.raises(TaskFenced):
+        producer.commit_transaction()
+
+
+def test_a_transaction_that_is_being_written_goes_on_when_a_broker_goes() -> None:
+    """Its first record was taken, so the commit before is complete; to leave it would only cost time."""
+    producer, librdkafka = cut_off()
+    producer.commit_transaction()
+    producer.begin_transaction()
+    producer.send([Outgoing("results", b"key", b"value", None)] * 2)
+    librdkafka.says, librdkafka.delivers_first = UP, True
+    producer.confirm()
+    producer.commit_transaction()
+    assert ["commit", "begin", "commit"] == librdkafka.calls
 
 
 @pytest.mark.parametrize("transaction_timeout_ms", [1_000, 3_500, 15_000, 900_000])

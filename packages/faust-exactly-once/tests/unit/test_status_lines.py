@@ -36,7 +36,7 @@ class App:
     """What the layer's state needs of an app: to be there."""
 
 
-class Bench:
+class WatchedLayer:
     """A layer with one running task; the test moves the clock, the events, the commits."""
 
     def __init__(self, **options: Any) -> None:
@@ -89,20 +89,20 @@ def fields(text: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def bench() -> Bench:
+def bench() -> WatchedLayer:
     """A task of which the first line has been said."""
-    bench = Bench()
+    bench = WatchedLayer()
     ((level, _),) = bench.look()
     assert logging.INFO == level
     return bench
 
 
-def test_an_idle_task_says_nothing_more(bench: Bench) -> None:
+def test_an_idle_task_says_nothing_more(bench: WatchedLayer) -> None:
     """Nothing has changed, so there is nothing to say, for hours."""
     assert [] == [said for _ in range(1000) for said in bench.look(EVERY_S)]
 
 
-def test_a_task_that_works_says_one_line_a_period(bench: Bench) -> None:
+def test_a_task_that_works_says_one_line_a_period(bench: WatchedLayer) -> None:
     """However often it is looked at, however many commits there are."""
     said = []
     for offset in range(40):
@@ -114,7 +114,7 @@ def test_a_task_that_works_says_one_line_a_period(bench: Bench) -> None:
     assert [] == bench.look(EVERY_S), "the last line said it all"
 
 
-def test_a_blocked_task_says_so_at_once_then_as_any_other(bench: Bench) -> None:
+def test_a_blocked_task_says_so_at_once_then_as_any_other(bench: WatchedLayer) -> None:
     """WARNING, with the reason; a task that tries again and again does not fill the log."""
     block(bench, OffsetsMissing("no committed offset"))
     ((level, said),) = bench.look(1.0)
@@ -128,7 +128,7 @@ def test_a_blocked_task_says_so_at_once_then_as_any_other(bench: Bench) -> None:
     assert 1 == len(later)
 
 
-def test_an_alarm_is_said_once_when_it_begins_once_when_it_ends(bench: Bench) -> None:
+def test_an_alarm_is_said_once_when_it_begins_once_when_it_ends(bench: WatchedLayer) -> None:
     """ERROR, then WARNING, both with place, key, age of the event; in between it stands, at INFO."""
     bench.admit(5)
     bench.look(1.0)
@@ -147,7 +147,7 @@ def test_an_alarm_is_said_once_when_it_begins_once_when_it_ends(bench: Bench) ->
     assert ["60.0", "80.0", "81.0"] == [one["gap_s"] for _, one in lines[1:]]
 
 
-def test_an_alarm_is_over_for_a_worker_that_the_task_has_left(bench: Bench) -> None:
+def test_an_alarm_is_over_for_a_worker_that_the_task_has_left(bench: WatchedLayer) -> None:
     """The line says so; the next worker has its own."""
     bench.admit(5)
     bench.look(1.0)
@@ -158,7 +158,7 @@ def test_an_alarm_is_over_for_a_worker_that_the_task_has_left(bench: Bench) -> N
     assert [] == bench.look(EVERY_S)
 
 
-def test_a_line_has_the_same_keys_in_the_same_order_always(bench: Bench) -> None:
+def test_a_line_has_the_same_keys_in_the_same_order_always(bench: WatchedLayer) -> None:
     """Greppable: with an event or without, blocked or not."""
     lines = []
     bench.assigned.stages_ms.update(revoke=1.4, join=20.0, fence=30.0, recover=40.6)
@@ -187,7 +187,7 @@ def test_a_line_has_the_same_keys_in_the_same_order_always(bench: Bench) -> None
 )  # fmt: skip
 def test_a_key_cannot_break_the_line(key: bytes | None, shown: str) -> None:
     """Whatever a sender puts there, one line stays one line, one field one field, of bounded length."""
-    bench = Bench()
+    bench = WatchedLayer()
     bench.admit(5, key)
     ((_, text),) = bench.layer.watch.look()
     assert 1 == len(text.splitlines())
@@ -197,7 +197,7 @@ def test_a_key_cannot_break_the_line(key: bytes | None, shown: str) -> None:
 
 def test_an_application_may_hide_what_a_key_holds() -> None:
     """`key_text` of the options."""
-    bench = Bench(key_text=lambda key: f"{len(key)}-bytes")
+    bench = WatchedLayer(key_text=lambda key: f"{len(key)}-bytes")
     bench.admit(5, b"user-1")
     ((_, said),) = bench.look()
     assert "6-bytes" == said["key"]
@@ -208,7 +208,7 @@ def test_an_application_may_hide_what_a_key_holds() -> None:
 )
 def test_the_line_says_who_holds_the_oldest_event(finished: bool | None, queued: int, held_by: str) -> None:
     """The handler, the commit, or the agent that has not taken it: three people to ask."""
-    bench = Bench()
+    bench = WatchedLayer()
     bench.source.queued = queued
     if finished is not None:
         bench.admit(0)
@@ -218,7 +218,7 @@ def test_the_line_says_who_holds_the_oldest_event(finished: bool | None, queued:
 
 
 def test_a_fault_of_the_watch_is_logged_and_nothing_more(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: WatchedLayer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A worker that works is not stopped by what only looks."""
     bench.assigned.stages_ms["fence"] = "no number"  # type: ignore[assignment]
@@ -227,13 +227,13 @@ def test_a_fault_of_the_watch_is_logged_and_nothing_more(
     assert ["looking at the tasks failed"] == [one.getMessage() for one in caplog.records]
 
 
-def block(bench: Bench, failure: Exception) -> None:
+def block(bench: WatchedLayer, failure: Exception) -> None:
     """What the layer does to a task that failed."""
     bench.assigned.counts.failed(failure)
     bench.assigned.state, bench.assigned.why = "blocked", str(failure)
 
 
-def test_what_waits_is_counted_where_it_is(bench: Bench) -> None:
+def test_what_waits_is_counted_where_it_is(bench: WatchedLayer) -> None:
     """Admitted events exactly, with the time stamp of the first; what lies behind them by its offsets."""
     assert {0: Waiting(0, 0, None)} == bench.layer.waiting("events")
     for offset in range(3):
@@ -246,7 +246,7 @@ def test_what_waits_is_counted_where_it_is(bench: Bench) -> None:
     assert {} == bench.layer.waiting("another")
 
 
-def test_the_log_s_end_is_taken_from_each_fetch(bench: Bench) -> None:
+def test_the_log_s_end_is_taken_from_each_fetch(bench: WatchedLayer) -> None:
     """One that does not say keeps the last one that did."""
     assert bench.assigned.task is not None
     epoch = bench.assigned.task.epoch

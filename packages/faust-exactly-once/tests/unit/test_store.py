@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from faust_exactly_once import database
 from faust_exactly_once.database import NO_STATE, Identity, PartitionStore
 from faust_exactly_once.errors import StoreFailed, StoreInUse
 from faust_exactly_once.task_stores import TaskStores
@@ -40,14 +42,15 @@ def opened(path: Path) -> Iterator[PartitionStore]:
         store.close()
 
 
-@given(STEPS, KEYS)
+@given(STEPS, KEYS, st.booleans())
 @settings(max_examples=25, deadline=None)
 def test_contents_are_those_of_a_dict_across_openings(
-    steps: list[dict[bytes, bytes | None] | None], prefix: bytes
+    steps: list[dict[bytes, bytes | None] | None], prefix: bytes, in_memory: bool
 ) -> None:
     """What was applied is there, nothing else, however often it is opened (properties 1 to 3)."""
     model: dict[bytes, bytes] = {}
-    with TemporaryDirectory() as folder:
+    fewer = patch.object(database, "MOST_KEPT", 3)  # than there are keys: what is in memory may grow beyond
+    with TemporaryDirectory() as folder, fewer:
         store = PartitionStore(Path(folder) / "t.db")
         store.open()
         store.adopt(IDENTITY)
@@ -56,6 +59,8 @@ def test_contents_are_those_of_a_dict_across_openings(
                 store.close()
                 store = PartitionStore(Path(folder) / "t.db")
                 assert store.open() is None
+                if in_memory:
+                    store.keep_in_memory()
             else:
                 store.apply(step, position)
                 model.update({k: v for k, v in step.items() if v is not None})

@@ -73,15 +73,19 @@ class Queue:
     async def _run(self) -> None:
         self.unit = _Unit()
         set_current_unit(self.unit)
-        for _ in range(self._tries):
-            try:
-                return await self.handler.run("event")
-            except Exception as exc:
-                self.failures.append(exc)
+        try:
+            for _ in range(self._tries):
+                try:
+                    return await self.handler.run("event")
+                except Exception as exc:
+                    self.failures.append(exc)
+        finally:
+            self.unit.ended()
 
 
 class _Unit:
     finished = False
+    ended: Any = None
 
 
 async def test_a_finished_turn_ends_its_lane() -> None:

@@ -1,5 +1,6 @@
 """What a handler, or code outside of one, may do with tables or topics."""
 
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,13 @@ import pytest
 from layer_kit.memory_kafka import Record
 
 import faust_exactly_once as exactly_once
-from faust_exactly_once import ForeignKey, NoUnit, Options, RecordTooLarge, Table, Topic
+from faust_exactly_once import ForeignKey, NoUnit, Options, RecordTooLarge, Table, Topic, raws
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.database import Identity, PartitionStore
 from faust_exactly_once.facts import TopicFacts
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
-from faust_exactly_once.units import Change, Outgoing, Unit, set_current_unit
+from faust_exactly_once.units import Outgoing, Uncommitted, Unit, set_current_unit
 
 OTHER_KEYS = ["", "other", "/ann", "annabel/1", " ann/1", "ann "]
 
@@ -27,8 +28,9 @@ class TaskOnDisk:
     accepting = True
 
     def __init__(self, store: PartitionStore) -> None:
-        self.uncommitted: dict[tuple[str, bytes], Change] = {}
+        self.uncommitted: Uncommitted = {"t": {}}
         self.store = store
+        self.committed = {"t": store.get}
 
     def committed_value(self, table: str, key: bytes) -> bytes | None:
         """The value in RocksDB."""
@@ -80,6 +82,7 @@ ACTS: dict[str, Callable[[Any, str], Any]] = {
     "item": lambda table, key: table[key],
     "contains": lambda table, key: key in table,
     "raw": lambda table, key: table.raw(key),
+    "raws": lambda table, key: raws(key, table, table),
     "set": lambda table, key: table.__setitem__(key, 1),
     "delete": lambda table, key: table.__delitem__(key),
     "pop": lambda table, key: table.pop(key),
@@ -93,7 +96,7 @@ def test_a_handler_touches_no_key_of_another_owner(handler: Scene, act: str, key
     """Only then can keys run concurrently (point 10)."""
     with pytest.raises(ForeignKey, match="belongs to"):
         ACTS[act](handler.table, key)
-    assert {} == handler.unit.writes
+    assert [] == handler.unit.writes
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -104,18 +107,31 @@ def test_an_event_without_a_key_owns_nothing(handler: Scene, act: str) -> None:
         ACTS[act](handler.table, "ann/1")
 
 
+def test_a_key_is_read_in_several_tables_at_once(handler: Scene) -> None:
+    """What is committed, what the handler has written, what it has deleted; a table more than once, too."""
+    handler.store.apply({b"ann/1": b"1", b"ann": b"2"}, 1)
+    table = handler.table
+    found = raws("ann/1", table, table), raws("ann", table), raws("ann/2", table)
+    assert ([b"1", b"1"], [b"2"], [None]) == found
+    table["ann/1"] = 3
+    del table["ann"]
+    assert ([b"3"], [None]) == (raws("ann/1", table), raws("ann", table))
+
+
 def test_a_table_may_say_whose_a_key_is(tmp_path: Path) -> None:
     """Other key schemes than `owner/rest` are declared."""
     scene = Scene(tmp_path, owner=lambda key: key.rpartition(":")[2])
     set_current_unit(scene.unit)
     try:
         scene.table["1:ann"] = 7
-        with pytest.raises(ForeignKey):
-            scene.table.get("ann/1")
+        assert [b"7", b"7"] == raws("1:ann", scene.table, scene.table)
+        for read in (scene.table.get, lambda key: raws(key, scene.table)):
+            with pytest.raises(ForeignKey):
+                read("ann/1")
     finally:
         set_current_unit(None)
         scene.store.close()
-    assert {("t", b"1:ann"): b"7"} == scene.unit.writes
+    assert [("t", b"1:ann", b"7")] == scene.unit.writes
 
 
 def test_a_handler_reads_what_was_written_but_not_committed(handler: Scene) -> None:
@@ -134,7 +150,7 @@ def test_a_handler_reads_what_was_written_but_not_committed(handler: Scene) -> N
     assert [False, False] == [key in table for key in (1, None)]
     with pytest.raises(KeyError):
         table["ann/2"]
-    assert {("t", b"ann/1"): b'"new"', ("t", b"ann/2"): None} == handler.unit.writes
+    assert [("t", b"ann/1", b'"new"'), ("t", b"ann/2", None)] == handler.unit.writes
     assert [(b"ann/1", b'"old"')] == list(handler.store.items(b"ann/1"))
     assert b'"new"' == table.raw("ann/1")
 
@@ -146,7 +162,7 @@ def test_dict_methods_go_through_the_unit(handler: Scene) -> None:
         handler.table.setdefault("ann", 2),
         handler.table.pop("ann"),
     ]
-    assert {("t", b"ann"): None} == handler.unit.writes
+    assert ("t", b"ann", None) == handler.unit.writes[-1]
 
 
 def test_nobody_shares_a_mutable_value(handler: Scene) -> None:
@@ -176,7 +192,7 @@ def test_a_whole_table_is_no_part_of_a_unit(handler: Scene, act: str) -> None:
     """What goes over several keys, or past the unit, is refused inside a handler."""
     with pytest.raises(NoUnit, match="several keys|length"):
         WHOLE[act](handler.table)
-    assert {} == handler.unit.writes
+    assert [] == handler.unit.writes
 
 
 @pytest.mark.parametrize("act", WHOLE)
@@ -286,3 +302,17 @@ def test_a_layer_is_found_by_its_app_only() -> None:
 def test_the_table_class_is_the_layers(scene: Scene) -> None:
     """The settings put every table on the layer."""
     assert Table is type(scene.table)
+
+
+def test_a_row_that_waits_for_its_commit_holds_its_own_length(handler: Scene) -> None:
+    """What a serializer allocates beyond that, forty thousand units would hold: 300 MB."""
+    row = {f"field_{number}": "x" * 10 for number in range(25)}
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(500):
+            handler.table[f"ann/{number}"] = row
+        each = (tracemalloc.get_traced_memory()[0] - before) / 500
+    finally:
+        tracemalloc.stop()
+    assert each < 2_000

@@ -1,18 +1,17 @@
 """One task epoch of a task where the model's random walk is unlikely to come by."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
-from layer_kit.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
-from layer_kit.virtual_time import Held, VirtualTimeLoop
+from layer_kit.memory_kafka import Record
+from layer_kit.running_task import TP, RunningTask
+from layer_kit.virtual_time import VirtualTimeLoop
 
-from faust_exactly_once.assigned_task import AssignedTask
-from faust_exactly_once.batch import Batch, BatchSkipped
-from faust_exactly_once.commit import Committer
+from faust_exactly_once.batch import BatchSkipped
 from faust_exactly_once.database import Identity, PartitionStore
 from faust_exactly_once.dispatcher import Fetched
 from faust_exactly_once.errors import (
@@ -24,65 +23,7 @@ from faust_exactly_once.errors import (
     StoreFailed,
 )
 from faust_exactly_once.key_queues import HandlerFailed
-from faust_exactly_once.layer import Layer
-from faust_exactly_once.membership import Membership
-from faust_exactly_once.options import Options
-from faust_exactly_once.source import Source
-from faust_exactly_once.task import Task
-from faust_exactly_once.task_stores import TaskStores
 from faust_exactly_once.units import Outgoing, current_unit
-
-TP = ("events", 0)
-Handler = Callable[[Record], Awaitable[None]]
-
-
-class App:
-    """What the layer's admission needs of an app: to be there."""
-
-
-class Bench:
-    """A running task of a real layer, with its commit thread in the test's hand."""
-
-    def __init__(self, loop: VirtualTimeLoop, store: PartitionStore | None = None, **options: Any) -> None:
-        self.loop, self.held = loop, Held()
-        self.kafka = MemoryKafka([TP])
-        self.options = Options(client_config={}, **options)
-        self.app = App()
-        self.layer = Layer(self.app, self.options)
-        stores = TaskStores({"t": store or MemoryStore(MemoryDisk(), self.kafka)})
-        membership = Membership("group", 1, "member")
-        committer = Committer(MemoryProducer(self.kafka), stores, 0, membership, {"t": "log"}, self.options)
-        self.source = Source("events", 0, 0, None)
-        self.task = Task(self.layer.state, 0, {"events": self.source}, stores, committer, self.held)
-        self.assigned = self.layer.assigned_tasks[0] = AssignedTask(
-            0, frozenset(["events"]), membership, "running", task=self.task
-        )
-        loop.call_soon(self.task.start)
-        loop.settle()
-
-    def fetch(self, *keys: bytes) -> Batch:
-        """A batch of new events."""
-        events = [self.kafka.append(TP, key, False) for key in keys]
-        got = Fetched(self.task.epoch, events[0].offset, events, len(self.kafka.logs[TP]))
-        ((_, batch),) = self.layer.dispatcher.batches({TP: got})
-        return batch
-
-    def handle(self, handler: Handler, *keys: bytes) -> None:
-        """Fetch, admit new events."""
-        self.start(self.fetch(*keys).each(handler))
-
-    def start(self, awaitable: Any) -> "asyncio.Task[Any]":
-        """Let something run as far as it comes by itself."""
-        task = self.loop.create_task(awaitable)
-        self.loop.settle()
-        return task
-
-    def commit(self, ending: str = "commits") -> None:
-        """Let the commit thread do one commit."""
-        self.kafka.ending = ending
-        self.held.run_next()
-        self.kafka.ending = "commits"
-        self.loop.settle()
 
 
 @pytest.fixture
@@ -93,8 +34,8 @@ def loop() -> Iterator[VirtualTimeLoop]:
 
 
 @pytest.fixture
-def bench(loop: VirtualTimeLoop) -> Bench:
-    return Bench(loop)
+def bench(loop: VirtualTimeLoop) -> RunningTask:
+    return RunningTask(loop)
 
 
 async def at_once(event: Record) -> None:
@@ -106,8 +47,24 @@ async def never(event: Record) -> None:
     await asyncio.Event().wait()
 
 
+def test_commits_keep_their_distance_where_one_is_set(loop: VirtualTimeLoop) -> None:
+    """Who spares the brokers waits; what comes after a rest commits at once (point 11)."""
+    bench = RunningTask(loop, commit_distance_ms=500)
+    bench.handle(at_once, b"a")
+    bench.commit()
+    bench.handle(at_once, b"b")
+    loop.settle(0.4)
+    assert [] == bench.held.waiting
+    loop.settle(0.1)
+    bench.commit()
+    loop.settle(0.6)
+    bench.handle(at_once, b"c")
+    bench.commit()
+    assert 3 == len(bench.kafka.transactions)
+
+
 @pytest.mark.parametrize("ending", ["commits but the store fails", "is fenced", "loses the membership"])
-def test_after_a_failed_commit_the_last_commit_sends_nothing_again(bench: Bench, ending: str) -> None:
+def test_after_a_failed_commit_the_last_commit_sends_nothing_again(bench: RunningTask, ending: str) -> None:
     """A commit that failed during a revocation may have happened: nothing of it is sent twice."""
     bench.handle(at_once, b"a")
     closing = bench.start(bench.task.close(grace_s=1.5, last_commit_s=1))
@@ -117,7 +74,7 @@ def test_after_a_failed_commit_the_last_commit_sends_nothing_again(bench: Bench,
     assert closing.done()
 
 
-def test_a_failure_during_the_grace_does_not_commit_past_what_it_drops(bench: Bench) -> None:
+def test_a_failure_during_the_grace_does_not_commit_past_what_it_drops(bench: RunningTask) -> None:
     """Revocation waits for handlers, one of them fails for good, the task is dropped: its offset stays."""
     bench.handle(never, b"a")
     closing = bench.start(bench.task.close(grace_s=1.5, last_commit_s=1))
@@ -127,7 +84,7 @@ def test_a_failure_during_the_grace_does_not_commit_past_what_it_drops(bench: Be
     assert [] == bench.held.waiting
 
 
-def test_a_commit_that_ends_after_the_task_was_dropped_gives_nothing_back_twice(bench: Bench) -> None:
+def test_a_commit_that_ends_after_the_task_was_dropped_gives_nothing_back_twice(bench: RunningTask) -> None:
     """Bytes held are counted once, whoever comes first."""
     bench.handle(at_once, b"a")
     bench.handle(at_once, b"b")
@@ -140,7 +97,7 @@ def test_a_commit_that_ends_after_the_task_was_dropped_gives_nothing_back_twice(
     assert 0 == bench.layer.state.bounds.held_bytes
 
 
-def test_a_slow_last_commit_is_given_up_but_its_thread_waited_for(bench: Bench) -> None:
+def test_a_slow_last_commit_is_given_up_but_its_thread_waited_for(bench: RunningTask) -> None:
     """Closing is bounded; files, offsets are not touched by others before the thread has returned."""
     bench.handle(at_once, b"a")
     closing = bench.start(bench.task.close(grace_s=1.5, last_commit_s=1))
@@ -155,7 +112,7 @@ def test_a_slow_last_commit_is_given_up_but_its_thread_waited_for(bench: Bench) 
 @pytest.mark.parametrize("leave_out", ["never asked for", "cancelled half-way"])
 def test_an_agent_that_leaves_out_events_gets_them_again(loop: VirtualTimeLoop, leave_out: str) -> None:
     """No commit passes an event that no handler saw: the task reopens instead."""
-    bench = Bench(loop, max_running=1)
+    bench = RunningTask(loop, max_running=1)
     batch = bench.fetch(b"a", b"b")
     if leave_out == "cancelled half-way":
         half = bench.start(batch.each(never))
@@ -166,7 +123,7 @@ def test_an_agent_that_leaves_out_events_gets_them_again(loop: VirtualTimeLoop, 
     assert [] == bench.held.waiting
 
 
-def test_a_batch_is_handed_out_once(bench: Bench) -> None:
+def test_a_batch_is_handed_out_once(bench: RunningTask) -> None:
     """Its second use would run handlers twice."""
     batch = bench.fetch(b"a")
     bench.start(batch.each(at_once)).result()
@@ -174,7 +131,7 @@ def test_a_batch_is_handed_out_once(bench: Bench) -> None:
         bench.start(batch.each(at_once)).result()
 
 
-def test_a_batch_of_an_old_incarnation_is_dropped(bench: Bench) -> None:
+def test_a_batch_of_an_old_incarnation_is_dropped(bench: RunningTask) -> None:
     """What was fetched before the end comes again to the next owner."""
     batch = bench.fetch(b"a")
     bench.start(bench.task.close(grace_s=0, last_commit_s=0))
@@ -185,7 +142,7 @@ def test_a_batch_of_an_old_incarnation_is_dropped(bench: Bench) -> None:
 @pytest.mark.parametrize("tries", [1, 2, 3])
 def test_a_handler_cancelled_from_inside_is_tried_again(loop: VirtualTimeLoop, tries: int) -> None:
     """A time-out or a cancelled helper inside a handler never leaves its key queue stuck (point 9e)."""
-    bench = Bench(loop, handler_tries=3)
+    bench = RunningTask(loop, handler_tries=3)
     count = 0
 
     async def cancelled(event: Record) -> None:
@@ -207,12 +164,12 @@ def test_a_cancelled_answer_to_a_failure_stops_the_task(loop: VirtualTimeLoop) -
     async def cancelled(event: Any, exc: Exception | None = None) -> None:
         raise asyncio.CancelledError
 
-    bench = Bench(loop, handler_tries=1, on_handler_failure=cancelled)
+    bench = RunningTask(loop, handler_tries=1, on_handler_failure=cancelled)
     bench.handle(cancelled, b"a")
     assert isinstance(bench.assigned.failure, HandlerFailed)
 
 
-def test_a_handler_that_outlives_its_incarnation_changes_nothing(bench: Bench) -> None:
+def test_a_handler_that_outlives_its_incarnation_changes_nothing(bench: RunningTask) -> None:
     """It has no unit any more, whatever it catches (point 7)."""
     refused: list[NoUnit] = []
     started: list[int] = []
@@ -235,11 +192,12 @@ def test_a_handler_that_outlives_its_incarnation_changes_nothing(bench: Bench) -
     assert 1 == len(refused)
     assert [0] == started, "the next event of the key is the next owner's"
     task = bench.task
-    assert (0, 0, {}) == (bench.layer.state.bounds.running, task.waiting_units(), task.uncommitted)
+    assert (0, 0) == (bench.layer.state.bounds.running, task.waiting_units())
+    assert not any(task.uncommitted.values())
     assert [] == bench.held.waiting
 
 
-def test_a_unit_is_closed_when_its_handler_returns(bench: Bench) -> None:
+def test_a_unit_is_closed_when_its_handler_returns(bench: RunningTask) -> None:
     """What a handler left running in the background cannot write into a unit that may be committed."""
     late: list[asyncio.Task[None]] = []
 
@@ -256,7 +214,7 @@ def test_a_unit_is_closed_when_its_handler_returns(bench: Bench) -> None:
         late[0].result()
 
 
-def test_an_emptied_unit_shows_the_value_before_it(bench: Bench) -> None:
+def test_an_emptied_unit_shows_the_value_before_it(bench: RunningTask) -> None:
     """A failed try leaves no trace: neither over an uncommitted value, nor over one committed meanwhile."""
     seen: list[bytes | None] = []
     tries = asyncio.Event()
@@ -281,14 +239,14 @@ def test_an_emptied_unit_shows_the_value_before_it(bench: Bench) -> None:
     assert [None, b"0", b"0", b"0"] == seen
     assert isinstance(bench.assigned.failure, HandlerFailed)
     assert b"0" == bench.task.committed_value("t", b"k")
-    assert {} == bench.task.uncommitted
+    assert not any(bench.task.uncommitted.values())
 
 
 def test_an_unreadable_database_ends_the_incarnation_not_the_event(loop: VirtualTimeLoop) -> None:
     """No handler can make up for a broken disk, no application dead-letters an event because of it."""
 
     class Broken(PartitionStore):
-        def get(self, key: bytes) -> bytes | None:
+        def _live(self) -> Any:
             raise StoreFailed("Corruption")
 
     async def reads(event: Record) -> None:
@@ -296,12 +254,12 @@ def test_an_unreadable_database_ends_the_incarnation_not_the_event(loop: Virtual
 
     broken = Broken(Path("unused"))
     broken.identity = Identity("c", "t", 0)
-    bench = Bench(loop, broken)
+    bench = RunningTask(loop, broken)
     bench.handle(reads, b"a")
     assert isinstance(bench.assigned.failure, StoreFailed)
 
 
-def test_aborted_transactions_are_sent_again_a_bounded_number_of_times(bench: Bench) -> None:
+def test_aborted_transactions_are_sent_again_a_bounded_number_of_times(bench: RunningTask) -> None:
     """Handlers do not run again (point 9a); what never succeeds ends the epoch."""
     bench.handle(at_once, b"a")
     for _ in range(5):
@@ -312,7 +270,7 @@ def test_aborted_transactions_are_sent_again_a_bounded_number_of_times(bench: Be
     assert [] == bench.kafka.transactions
 
 
-def test_a_topic_that_a_broker_has_not_heard_of_does_not_end_the_task(bench: Bench) -> None:
+def test_a_topic_that_a_broker_has_not_heard_of_does_not_end_the_task(bench: RunningTask) -> None:
     """The same units are sent again until the producer says that it is refused for good; nothing reopens."""
     bench.handle(at_once, b"a")
     for _ in range(20):
@@ -324,7 +282,7 @@ def test_a_topic_that_a_broker_has_not_heard_of_does_not_end_the_task(bench: Ben
     assert {TP: 1} == bench.kafka.committed
 
 
-def test_a_refused_record_does_not_hold_up_the_units_before_it(bench: Bench) -> None:
+def test_a_refused_record_does_not_hold_up_the_units_before_it(bench: RunningTask) -> None:
     """The units before it are committed, then that one is tried alone; still refused, the worker stops."""
     bench.kafka.refused = {b"events-1"}
     bench.handle(at_once, b"a", b"b", b"c")
@@ -336,7 +294,7 @@ def test_a_refused_record_does_not_hold_up_the_units_before_it(bench: Bench) -> 
     assert {TP: 1} == bench.kafka.committed
 
 
-def test_bytes_held_include_what_handlers_send_or_write(bench: Bench) -> None:
+def test_bytes_held_include_what_handlers_send_or_write(bench: RunningTask) -> None:
     """`max_waiting_bytes` bounds a worker's memory, whatever its handlers make of small events (point 10)."""
 
     async def large(event: Record) -> None:
@@ -347,7 +305,7 @@ def test_bytes_held_include_what_handlers_send_or_write(bench: Bench) -> None:
     assert 2000 < bench.layer.state.bounds.held_bytes
 
 
-def test_what_a_fetch_brings_for_an_old_incarnation_is_dropped(bench: Bench) -> None:
+def test_what_a_fetch_brings_for_an_old_incarnation_is_dropped(bench: RunningTask) -> None:
     """The consumer stood where it stood for a task that has ended meanwhile."""
     event = bench.kafka.append(TP, b"a", False)
     other = bench.task.epoch + 1
@@ -355,7 +313,7 @@ def test_what_a_fetch_brings_for_an_old_incarnation_is_dropped(bench: Bench) -> 
     assert 0 == bench.source.position
 
 
-def test_a_fetch_that_leaves_a_hole_reopens_the_task(bench: Bench) -> None:
+def test_a_fetch_that_leaves_a_hole_reopens_the_task(bench: RunningTask) -> None:
     """What somebody else took from the consumer is never passed by a commit: it is fetched again."""
     events = [bench.kafka.append(TP, b"a", False) for _ in range(3)]
     assert [] == bench.layer.dispatcher.batches({TP: Fetched(bench.task.epoch, 2, events[2:], 3)})
@@ -364,16 +322,16 @@ def test_a_fetch_that_leaves_a_hole_reopens_the_task(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("error", [OffsetOutOfRangeError({}), CorruptRecordException("crc")])
-def test_a_partition_that_cannot_be_read_fails_its_task_by_name(bench: Bench, error: Exception) -> None:
+def test_a_partition_that_cannot_be_read_fails_its_task_by_name(bench: RunningTask, error: Exception) -> None:
     """Other partitions go on; this one opens again, where an offset out of range is proven or not."""
     assert [] == bench.layer.dispatcher.batches({TP: Fetched(bench.task.epoch, 0, [], 0, error)})
     assert isinstance(bench.assigned.failure, FetchFailed)
     assert "events-0" in str(bench.assigned.failure)
 
 
-def test_an_agent_stopped_amid_a_batch_reopens_the_task(bench: Bench) -> None:
+def test_an_agent_stopped_amid_a_batch_reopens_the_task(bench: RunningTask) -> None:
     """The rest of the batch comes again, although no later batch ever comes."""
-    bench = Bench(bench.loop, max_running=1)
+    bench = RunningTask(bench.loop, max_running=1)
     admitting = bench.start(bench.fetch(b"a", b"b").each(never))
     admitting.cancel()
     bench.loop.settle()
@@ -382,18 +340,18 @@ def test_an_agent_stopped_amid_a_batch_reopens_the_task(bench: Bench) -> None:
 
 def test_a_task_with_enough_waiting_units_is_not_fetched(loop: VirtualTimeLoop) -> None:
     """Each bound of point 10 stops the fetching: units of a task, bytes of a worker, batches of a source."""
-    assert {TP} == set(Bench(loop).layer.dispatcher.wanted())
-    many = Bench(loop, max_waiting_units=2)
+    assert {TP} == set(RunningTask(loop).layer.dispatcher.wanted())
+    many = RunningTask(loop, max_waiting_units=2)
     many.handle(never, b"a", b"b")
-    large = Bench(loop, max_waiting_bytes=3)
+    large = RunningTask(loop, max_waiting_bytes=3)
     large.handle(never, b"a")
-    queued = Bench(loop)
+    queued = RunningTask(loop)
     queued.fetch(b"a")
     queued.fetch(b"a")
     assert [{}, {}, {}] == [bench.layer.dispatcher.wanted() for bench in (many, large, queued)]
 
 
-def test_the_unknown_outcome_of_a_commit_is_told_to_the_layer(bench: Bench) -> None:
+def test_the_unknown_outcome_of_a_commit_is_told_to_the_layer(bench: RunningTask) -> None:
     """The committed offset decides at the next opening (point 9b)."""
     bench.handle(at_once, b"a")
     bench.commit("times out after committing")

@@ -38,7 +38,7 @@ from layer_kit.memory_kafka import (
     Record,
     Transaction,
 )
-from layer_kit.virtual_time import Held, VirtualTimeLoop
+from layer_kit.virtual_time import Held, VirtualClock, VirtualTimeLoop
 
 from faust_exactly_once.assigned_task import AssignedTask
 from faust_exactly_once.batch import Batch
@@ -46,6 +46,7 @@ from faust_exactly_once.commit import Committer
 from faust_exactly_once.counters import RECORD, read, summed
 from faust_exactly_once.database import Identity, PartitionStore
 from faust_exactly_once.dispatcher import Fetched
+from faust_exactly_once.environment import Environment
 from faust_exactly_once.facts import TP
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
@@ -77,7 +78,7 @@ class World(RuleBasedStateMachine):
         self.disks = {table: MemoryDisk() for table in CHANGELOGS}
         self.options = Options(
             client_config={}, max_running=3, max_waiting_units=6, max_units_per_commit=3,
-            on_handler_failure=self.dead_letter,
+            on_handler_failure=self.dead_letter, environment=Environment(clock=VirtualClock(self.loop)),
         )  # fmt: skip
         self.app = App()
         self.layer = Layer(self.app, self.options)
@@ -357,7 +358,7 @@ class World(RuleBasedStateMachine):
         odd = {key for key, count in counts.items() if int(count) % 2}
         assert odd == {key for key, _ in self.stores.tables["odd"].items()}  # 7
         assert dict(self.sums) == read(self.stores.tables["sums"].get(RECORD))  # 7
-        assert {} == self.task.uncommitted  # 8
+        assert not any(self.task.uncommitted.values())  # 8
         layer = self.layer
         assert (0, 0) == (layer.state.bounds.held_bytes, layer.state.bounds.running)  # 8
         for tp, log in self.kafka.logs.items():

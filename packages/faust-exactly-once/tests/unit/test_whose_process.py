@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,3 +46,61 @@ def test_the_collector_is_left_alone_in_a_process_with_other_work(
     worker.app = app
     asyncio.run(worker.on_first_start())
     assert owns == (thresholds != gc.get_threshold())
+
+
+LEAVES = """
+import ctypes, sys
+from faust_exactly_once.whole_process import bound_the_exit
+libc = ctypes.CDLL(None)
+libc.__cxa_atexit(libc.abort, None, None)  # as C++ destroys what RocksDB's threads use
+bound_the_exit({code})
+print("its last words")
+sys.exit({code})
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_worker_ends_with_its_exit_code_whatever_its_libraries_do_at_an_exit(code: int) -> None:
+    """A database left open by a task without an answer from Kafka made it a SIGSEGV."""
+    program = [sys.executable, "-c", LEAVES.format(code=code)]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert (code, "its last words\n", "") == (ended.returncode, ended.stdout, ended.stderr)
+
+
+HEAPS = """
+import ctypes, sys, threading
+from faust_exactly_once.whole_process import bound_the_heap
+if {owns}:
+    bound_the_heap()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = libc.fdopen.restype = ctypes.c_void_p
+libc.malloc_info.argtypes, libc.fflush.argtypes = [ctypes.c_int, ctypes.c_void_p], [ctypes.c_void_p]
+gate = threading.Barrier(12)
+def allocate():
+    gate.wait()
+    libc.malloc(1000)
+    gate.wait()
+threads = [threading.Thread(target=allocate) for _ in range(12)]
+for one in threads:
+    one.start()
+for one in threads:
+    one.join()
+out = libc.fdopen(1, b"w")
+libc.malloc_info(0, out)
+libc.fflush(out)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+@pytest.mark.parametrize(("owns", "more", "expected"), [
+    (True, {}, range(1, 3)),
+    (True, {"MALLOC_ARENA_MAX": "5"}, range(3, 6)),
+    (False, {}, range(3, 100)),
+])  # fmt: skip
+def test_a_dozen_threads_share_two_heaps(owns: bool, more: dict[str, str], expected: range) -> None:
+    """As glibc itself counts them; a number of its own in the environment stays, so do other processes."""
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")} | more
+    program = [sys.executable, "-c", HEAPS.format(owns=owns)]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=60, env=environ)
+    assert (0, "") == (ended.returncode, ended.stderr)
+    assert ended.stdout.count("<heap nr=") in expected

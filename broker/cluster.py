@@ -12,9 +12,8 @@ from typing import Self
 from confluent_kafka import KafkaException
 
 import broker
-from broker import SHORT_LIVED, BrokerError, LocalBroker
+from broker import SHORT_LIVED, STARTS_WITHIN_S, BrokerError, LocalBroker
 from broker.clients import fresh_client
-from broker.jars import resolve_jars
 from broker.listeners import CONTROLLER_ID, Listeners, Through
 from broker.ports import stable_ports
 from processes.kernel import resident_bytes
@@ -104,7 +103,7 @@ class Node(LocalBroker):
 
     def begin(self) -> None:
         """Start without waiting; finish() waits."""
-        jars = resolve_jars()
+        jars = self._ready_jars()
         self._take_data_dir()
         self._choose_port()
         self._format(jars)
@@ -186,7 +185,7 @@ class BaseCluster:
         """What the running processes hold in memory together (resident); 0 where there is no /proc."""
         return sum(resident_bytes(node.pid) for node in self.nodes if node.running)
 
-    def start(self, timeout_s: float = 60.0) -> None:
+    def start(self, timeout_s: float = STARTS_WITHIN_S) -> None:
         """Start what does not run; return once every broker answers and names all others.
 
         Raises BrokerError after `timeout_s`; then nothing is left running.

@@ -21,7 +21,7 @@ def start(
     writes. Call `ended` once it is over.
     """
     return subprocess.Popen(
-        [sys.executable, "-I", str(GUARD), "-" if lock_fd is None else str(lock_fd), *command],
+        [sys.executable, "-I", "-S", str(GUARD), "-" if lock_fd is None else str(lock_fd), *command],
         stdin=subprocess.PIPE,  # held open by this process alone: its end is our end, see guard.py
         stdout=output,
         stderr=subprocess.STDOUT,

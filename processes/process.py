@@ -10,7 +10,7 @@ from typing import IO, Any
 
 from processes import ROOT, guarded
 
-ENDS_AFTER_KILL_S = 10.0
+ENDS_AFTER_KILL_S = 60.0
 
 
 class Process:

@@ -16,7 +16,7 @@ from processes.loopback import ask
 MODULE: Final = "streamsocial_billing.gateways.simulator"
 LISTENS_WITHIN_S: Final = 60.0
 """On a machine that does much else; a quiet one needs less than a second."""
-STOPS_WITHIN_S: Final = 10.0
+STOPS_WITHIN_S: Final = 30.0
 
 
 def simulator_command(ledger: Path, port: int = 0) -> list[str]:

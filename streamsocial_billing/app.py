@@ -11,7 +11,7 @@ import faust
 from prometheus_client import CollectorRegistry
 
 import faust_exactly_once as exactly_once
-from faust_exactly_once import Cluster, Metrics, Nudger, batched, output
+from faust_exactly_once import Cluster, Metrics, TriggerWriter, batched, output
 from streamsocial_billing.audit.watching import LiveAudit
 from streamsocial_billing.data_folder import note_on
 from streamsocial_billing.framework_options import faust_options, layer_options
@@ -27,19 +27,20 @@ from streamsocial_billing.intake.webhooks.receiver import Receiver
 from streamsocial_billing.kafka import production_checks as kafka_checks
 from streamsocial_billing.kafka.topics import create_topics
 from streamsocial_billing.operations.handler import Commands, OnCommand
-from streamsocial_billing.operations.kill_switch import START, STOP, Switching
+from streamsocial_billing.operations.kill_switch import START, STOP, KillSwitches
 from streamsocial_billing.operations.replies import Answers
 from streamsocial_billing.operations.resolve import RESOLVE, Resolving
 from streamsocial_billing.payments.bad_input import Reader
 from streamsocial_billing.payments.charge import Billing
 from streamsocial_billing.payments.following import Following
 from streamsocial_billing.payments.gateway_availability import Gatekeeper
-from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD, Observer, is_forgettable
+from streamsocial_billing.payments.gateway_event import REPORTED_EFFECTS, Observer, is_forgettable
 from streamsocial_billing.payments.refund import Refunds
 from streamsocial_billing.payments.retry import Resolver
-from streamsocial_billing.payments.unit_writer import Books
+from streamsocial_billing.payments.unit_writer import UnitWriter
 from streamsocial_billing.settings import (
     ANSWERS,
+    AUTHENTICATIONS,
     COMMANDS,
     DEAD_LETTERS,
     GATEWAY_EVENTS,
@@ -81,7 +82,7 @@ def create_app(
 
     Args:
         settings: what the operator chose.
-        gateways: by the value of an event's `gateway` field; each gets a breaker, a bound, a switch.
+        gateways: by the value of an event's `gateway` field; each gets a breaker, a bound, a kill switch.
         breaker: when a gateway is called no more for a while.
         overrides: of `exactly_once.Options`, for tests (a probe at a crash point, say).
     """
@@ -90,38 +91,43 @@ def create_app(
     exactly_once.before_start(app, lambda cluster: _prepare(app, settings, cluster))
 
     # topics: what is read, what is written
-    payments, nudges, messages, orders = (
+    payments, triggers, messages, orders = (
         batched(app.topic(settings.topic(name))) for name in (PAYMENTS, RETRY, GATEWAY_EVENTS, COMMANDS)
     )
-    results, metrics, dead_letters, answers, renewals = (
-        output(app, settings.topic(name)) for name in (RESULTS, METRICS, DEAD_LETTERS, ANSWERS, PAYMENTS)
+    results, metrics, dead_letters, answers, renewals, authentications = (
+        output(app, settings.topic(name))
+        for name in (RESULTS, METRICS, DEAD_LETTERS, ANSWERS, PAYMENTS, AUTHENTICATIONS)
     )
 
     # tables
     table = declare_all(app, exactly_once.counters)
     counters, subscribed = table["task_counters"], table["subscriptions"]
-    books = Books(results, metrics, table, as_declared(table), counters)
-    reader = Reader(dead_letters, counters, layer)
+    unit_writer = UnitWriter(
+        results=results, metrics=metrics, rows=table, tables=as_declared(table), counters=counters,
+        authentications=authentications,
+    )  # fmt: skip
+    reader = Reader(dead_letters, counters, layer.state)
 
     # rooms: what is done with a record
     gatekeeper = GATEKEEPERS[app] = Gatekeeper(layer, gateways, settings, breaker or Rules())
-    guarded = gatekeeper.guarded
-    subscriptions = Subscriptions(books, subscribed, renewals, guarded, settings.dunning_after_days)
-    following = Following(books, subscriptions.learn)
-    refunds = Refunds(settings, books, guarded, following.follow)
+    resilient = gatekeeper.resilient
+    subscriptions = Subscriptions(unit_writer, subscribed, renewals, resilient, settings.dunning_after_days)
+    following = Following(unit_writer, subscriptions.learn, settings.authentication_ms)
+    refunds = Refunds(settings, unit_writer, resilient, following.follow)
     billing = Billing(
-        settings=settings, reader=reader, books=books, gateways=guarded, refunds=refunds,
+        settings=settings, reader=reader, writer=unit_writer, gateways=resilient, refunds=refunds,
         follow=following.follow,
     )  # fmt: skip
-    observer = Observer(reader, books, guarded, following.follow)
+    observer = Observer(reader, unit_writer, resilient, following.follow)
     resolver = Resolver(
-        settings, reader, books, guarded, following,
-        kinds={"subscription": subscriptions.nudged, "gateway_event": observer.forget},
+        settings, reader, unit_writer, resilient, following,
+        kinds={"subscription": subscriptions.triggered, "gateway_event": observer.forget},
     )  # fmt: skip
-    switching = Switching(table["gateway_switches"])
-    by_hand = Resolving(books, gateways, following.follow, settings.gateway_deadline_s / 2)
+    kill_switches = KillSwitches(table["gateway_switches"])
+    by_hand = Resolving(unit_writer, gateways, following.follow, settings.gateway_deadline_s / 2)
     handlers: dict[str, OnCommand] = {
-        **subscriptions.commands(), STOP: switching.stop, START: switching.start, RESOLVE: by_hand.resolve,
+        **subscriptions.commands(), STOP: kill_switches.stop, START: kill_switches.start,
+        RESOLVE: by_hand.resolve,
     }  # fmt: skip
     commands = Commands(reader, Answers(answers), handlers)
 
@@ -132,7 +138,7 @@ def create_app(
         async for batch in stream:
             await batch.each(billing.charge)
 
-    @app.agent(nudges)
+    @app.agent(triggers)
     async def resolve(stream: Any) -> None:
         """Looks again at what is open, due, or over."""
         async for batch in stream:
@@ -140,50 +146,52 @@ def create_app(
 
     @app.agent(messages)
     async def observe(stream: Any) -> None:
-        """Takes in what gateways tell."""
+        """Takes in what gateways report."""
         async for batch in stream:
             await batch.each(observer.observe)
 
     @app.agent(orders)
-    async def obey(stream: Any) -> None:
+    async def handle_command(stream: Any) -> None:
         """Carries out what people ordered."""
         async for batch in stream:
-            await batch.each(commands.obey)
+            await batch.each(commands.handle)
 
     # timers, pages
     live = LiveAudit(layer, counters, settings.topic(PAYMENTS))
     overview = Overview(Reporter(app, layer, gatekeeper, live), Peers(asking(app)))
-    _start_timers(app, layer, Nudger(settings.client_config(), settings.topic(RETRY)), gatekeeper)
+    _start_timers(app, layer, TriggerWriter(settings.client_config(), settings.topic(RETRY)), gatekeeper)
     until_the_end(app, "audit_all_the_time", live.run)
     until_the_end(app, "look_at_the_system", overview.run)
-    told = Metrics(layer)
-    told.registry.register(GATEWAY_TOLD)
-    told.registry.register(PaymentMetrics(gatekeeper, reader.buried))
+    layer_metrics = Metrics(layer)
+    layer_metrics.registry.register(REPORTED_EFFECTS)
+    layer_metrics.registry.register(PaymentMetrics(gatekeeper, reader.dead_letter_counts))
     page_of_tables(app, layer, settings, table["charges"], table["payments"])
-    page_of_state(app, layer, told, gatekeeper)
-    page_of_reconciliation(app, settings, told)
+    page_of_state(app, layer, layer_metrics, gatekeeper)
+    page_of_reconciliation(app, settings, layer_metrics)
     page_of_status(app, overview)
     page_of_dashboard(app, overview, live.topic)
-    page_of_audit(app, layer, live, told, overview)
+    page_of_audit(app, layer, live, layer_metrics, overview)
     page_of_subscriptions(app, layer, settings, subscribed)
-    _take_payments_and_webhooks(app, settings, gateways, billing, told.registry)
+    _take_payments_and_webhooks(app, settings, gateways, billing, layer_metrics.registry)
     return app
 
 
-def _start_timers(app: faust.App, layer: exactly_once.Layer, nudger: Nudger, gatekeeper: Gatekeeper) -> None:
-    """Start what is done by the clock with the worker; at its end close `nudger` and the gateways."""
-    due = DueTimer(layer, nudger, gatekeeper.takes, gatekeeper.census)
-    until_the_end(app, "nudge_due_payments", due.run)
-    until_the_end(app, "nudge_due_subscriptions", RenewalTimer(layer, nudger).run)
-    until_the_end(app, "sweep_old_payments", RetentionTimer(layer, nudger).run)
-    messages = RetentionTimer(layer, nudger, "gateway_events", is_forgettable, "gateway_event")
+def _start_timers(
+    app: faust.App, layer: exactly_once.Layer, writer: TriggerWriter, gatekeeper: Gatekeeper
+) -> None:
+    """Start what is done by the clock with the worker; at its end close `writer` and the gateways."""
+    due = DueTimer(layer, writer, gatekeeper.permits, gatekeeper.open_counts)
+    until_the_end(app, "trigger_due_payments", due.run)
+    until_the_end(app, "trigger_due_subscriptions", RenewalTimer(layer, writer).run)
+    until_the_end(app, "sweep_old_payments", RetentionTimer(layer, writer).run)
+    messages = RetentionTimer(layer, writer, "gateway_events", is_forgettable, "gateway_event")
     until_the_end(app, "sweep_old_messages", messages.run)
     until_the_end(app, "watch_gateways", gatekeeper.run)
 
     @app.on_before_shutdown.connect
     async def close_gateways(*_: Any, **__: Any) -> None:
-        nudger.close()
-        for gateway in gatekeeper.guarded.values():
+        writer.close()
+        for gateway in gatekeeper.resilient.values():
             await gateway.close()
 
 

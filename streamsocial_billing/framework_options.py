@@ -11,7 +11,7 @@ from streamsocial_billing.domain.card_numbers import mask_card_numbers
 from streamsocial_billing.kafka.credentials import kafka_credentials
 from streamsocial_billing.kafka.topics import REPLICATION_ADVICE
 from streamsocial_billing.logs.setup import fold
-from streamsocial_billing.payments.outcome_lines import tell
+from streamsocial_billing.payments.outcome_lines import log_outcomes
 from streamsocial_billing.settings import Settings
 
 WEB_BIND = "127.0.0.1"
@@ -45,13 +45,14 @@ def layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:
     chosen: dict[str, Any] = {
         "client_config": settings.client_config(),
         "commit_interval_ms": settings.commit_interval_ms,
+        "commit_distance_ms": settings.commit_distance_ms,
         "max_running": settings.max_in_flight,
         "session_advice": "choose another BILLING_SESSION_TIMEOUT_S",
         "broker_advice": "start one (make kafka), or set BILLING_BROKER",
         "replication_advice": REPLICATION_ADVICE,
         "head_of_line_alarm_s": max(GAP_ALARM_S, GAP_ALARM_DEADLINES * settings.gateway_deadline_s),
         "key_text": _key_text,
-        "on_committed": tell,
+        "on_commit": log_outcomes,
         "event_word": "payment",
         "held_back_lines": lambda: fold.held_back,
         "release": __version__,

@@ -21,6 +21,7 @@ ANSWERS: Final = "billing-command-answers"
 DEAD_LETTERS: Final = "payments-dlq"
 REPLAYS: Final = "payments-dlq-replays"
 BREAKS: Final = "reconciliation-breaks"
+AUTHENTICATIONS: Final = "authentication-requests"
 
 SOURCES: Final = (PAYMENTS, RETRY, GATEWAY_EVENTS, COMMANDS)
 """What the tasks consume: these share partitions, tables, transactions."""
@@ -61,6 +62,7 @@ class Settings:
     default_gateway         gateway of a payment that names none (see `routing`); a worker refuses one that is
                             not set up, a process that only takes payments in need not hold its keys
     commit_interval_ms      milliseconds, 1..10000: how long finished work may wait for its commit under load
+    commit_distance_ms      milliseconds, 0..10000: least time between two commits of a task
     max_in_flight           handlers, 1..100000, running at once per worker
     session_timeout_s       seconds, 1..1800: consumer session time-out (Kafka's own bounds are the broker's
                             group.min.session.timeout.ms, group.max.session.timeout.ms)
@@ -70,6 +72,7 @@ class Settings:
                             proven-unsent payment is tried
     dunning_days            days, 1..60, rising, separated by commas: when after a soft decline a renewal is
                             tried again; empty: never
+    authentication_days     days, 1..30: how long an intent waits for its customer before it is canceled
     match_window_s          seconds, 1..86400: how far our books and a gateway's list may lie apart
     settlement_days         business days, 1..30, from a charge to its line in a settlement file
     stripe_api_key          secret: Stripe's; None: payments to `stripe` are refused as not configured
@@ -103,11 +106,13 @@ class Settings:
     gateway_url: str | None = None
     default_gateway: str | None = None
     commit_interval_ms: int = 100
-    max_in_flight: int = 1000
+    commit_distance_ms: int = 0
+    max_in_flight: int = 2000
     session_timeout_s: int = 10
     gateway_deadline_s: float = 8.0
     give_up_after_s: int = 86_400
     dunning_days: str = "1,3,5,7"
+    authentication_days: int = 3
     match_window_s: int = 900
     settlement_days: int = 2
     stripe_api_key: str | None = field(default=None, repr=False)
@@ -178,6 +183,11 @@ class Settings:
     def dunning_after_days(self) -> tuple[int, ...]:
         """The days of dunning one by one."""
         return tuple(int(day) for day in self.dunning_days.split(",") if day)
+
+    @property
+    def authentication_ms(self) -> int:
+        """The same in milliseconds."""
+        return self.authentication_days * 86_400_000
 
     @property
     def simulator_url(self) -> str:
@@ -401,11 +411,13 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "gateway_url": _optional_url,
     "default_gateway": _one_of(*GATEWAYS),
     "commit_interval_ms": _whole(1, 10_000),
+    "commit_distance_ms": _whole(0, 10_000),
     "max_in_flight": _whole(1, 100_000),
     "session_timeout_s": _whole(1, 1800),
     "gateway_deadline_s": _seconds(0.1, 600),
     "give_up_after_s": _whole(1, 2_592_000),
     "dunning_days": _days,
+    "authentication_days": _whole(1, 30),
     "match_window_s": _whole(1, 86_400),
     "settlement_days": _whole(1, 30),
     "stripe_api_key": _optional,

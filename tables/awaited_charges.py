@@ -15,7 +15,7 @@ class AwaitedCharge(TypedDict):
     """
 
     refunds: list[str]
-    """payment_ids of held refunds, in their order; at most 100, others are found by their own nudges."""
+    """payment_ids of held refunds, in their order; at most 100, others are found by their own triggers."""
     told: list[dict[str, Any]]
     """GatewayEvents, as on `gateway-events`, of refunds or disputes made at the gateway; at most 100."""
     refunded_minor: int
@@ -24,10 +24,12 @@ class AwaitedCharge(TypedDict):
 
 def declare_awaited_charges(app: faust.App, **options: Any) -> Any:
     """Declare the table `awaited_charges`: `user_id/payment_id` -> AwaitedCharge, partitioned by user_id."""
-    return app.Table(
+    table: Any = app.Table(
         "awaited_charges",
         help="refunds that wait for their charge, by user_id/payment_id of the charge",
         key_type=str,
         value_type=dict,
         **options,
     )
+    table.in_memory = True  # every charge looks, hardly any finds
+    return table

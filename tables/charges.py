@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final, NotRequired, TypedDict
 
 import faust
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import Decoder
 
 from tables.rows import reader_of
 
@@ -54,6 +56,41 @@ class ChargeState(RefundsApart):
 
 
 read_charge_state: Final = reader_of("a charge state", ChargeState)
+
+
+class KnownMoney(Struct, forbid_unknown_fields=True, gc=False):
+    """Money, as KnownState holds it."""
+
+    charged_minor: int
+    refunded_minor: int
+
+
+class KnownPayment(Struct, forbid_unknown_fields=True, gc=False):
+    """LastPayment, as KnownState holds it."""
+
+    payment_id: str
+    status: str
+    at: int
+
+
+class KnownState(Struct, forbid_unknown_fields=True, kw_only=True):
+    """A ChargeState in whose row stands what this release writes, no more, no less: nearly every one.
+
+    Read from its bytes, and written, in a third of the time. Not to be changed: what is made of it shares its
+    parts.
+    """
+
+    user_id: str
+    money: dict[str, KnownMoney]
+    counts: dict[str, int]
+    refund_counts: dict[str, int]
+    older_counts: dict[str, int] | UnsetType = UNSET
+    last_payment: KnownPayment | None
+
+
+AnyState = KnownState | ChargeState
+read_known_state: Final = Decoder(KnownState).decode
+"""Reads such a row; raises msgspec.DecodeError for any other."""
 
 
 def declare_charges(app: faust.App, **options: Any) -> Any:

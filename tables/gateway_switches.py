@@ -67,10 +67,12 @@ def switch_key(partition: int, gateway: str) -> str:
 
 def declare_gateway_switches(app: faust.App, **options: Any) -> Any:
     """Declare the table `gateway_switches`: `every:{partition}/{gateway}` -> GatewaySwitch, for each task."""
-    return app.Table(
+    table: Any = app.Table(
         "gateway_switches",
         help="which gateways are stopped, by every:{partition}/{gateway}",
         key_type=str,
         value_type=dict,
         **options,
     )
+    table.in_memory = True  # every call asks for its gateway's row
+    return table

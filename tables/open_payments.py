@@ -18,7 +18,7 @@ class OpenPayment(TypedDict):
     """
 
     next_try_at: int | None
-    """When a nudge is due; None: parked, it waits for a person."""
+    """When a trigger is due; None: parked, it waits for a person."""
     status: NotRequired[str]
     """`unknown` or `parked`."""
     since: NotRequired[int]
@@ -31,6 +31,8 @@ class OpenPayment(TypedDict):
     """Minor units of `currency`."""
     currency: NotRequired[str]
     """ISO 4217, upper-case."""
+    look_at: NotRequired[int]
+    """Its intent waits for its customer: when that is asked for. Then `next_try_at` is None."""
 
 
 read_open_payment: Final = reader_of("an open payment", OpenPayment)

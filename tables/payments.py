@@ -6,6 +6,7 @@ from operator import itemgetter
 from typing import Any, Final, NotRequired, TypedDict, TypeGuard, cast, final
 
 import faust
+from msgspec import UNSET, Struct, UnsetType
 
 from tables.rows import InvalidRow, checked, decoded, kind_of_rows
 
@@ -27,12 +28,23 @@ class SettledBy(TypedDict):
     """Milliseconds since the epoch."""
 
 
+class Authentication(TypedDict):
+    """An intent that waits for its customer, or did; milliseconds since the epoch."""
+
+    since: int
+    """When we learnt that it does."""
+    look_at: int
+    """When it is asked for next."""
+    until: NotRequired[int]
+    """When it is to be canceled, where that is sooner than BILLING_AUTHENTICATION_DAYS after `since`."""
+
+
 @final
 class PaymentEntry(TypedDict):
     """What is known of one payment: the value under `user_id/payment_id`.
 
     Written in the unit of the event (first outcome; a replay of an open one moves `next_try_at`), of the
-    nudge that tries it again, of the webhook or the command that settles it. Kept 35 days after it became
+    trigger that tries it again, of the webhook or the command that settles it. Kept 35 days after it became
     final, then a SmallEntry takes its place; the changelog is compacted, never deleted by time. Times are ms
     since the epoch, amounts minor units. Read it through `read_entry`: what says nothing is not written.
     """
@@ -102,7 +114,7 @@ class PaymentEntry(TypedDict):
     not_before: int | None
     """The gateway's own wish (Retry-After): no try before."""
     next_try_at: int | None
-    """Open and not parked: when a nudge is due. Else None."""
+    """Open and not parked: when a trigger is due. Else None."""
     held_since: int | None
     """Refunds that wait for their charge: since when."""
     settled_by: SettledBy | None
@@ -113,6 +125,12 @@ class PaymentEntry(TypedDict):
     """Text of the last call that gave no answer, for people."""
     returned_by: NotRequired[str]
     """Refunds that failed after they had succeeded: payment_id of the result that brought the money back."""
+    intent: NotRequired[str]
+    """Charges by an intent: the gateway's id of that, once known; `gateway_ref` is the same."""
+    intent_charge: NotRequired[str]
+    """The gateway's id of the intent's last charge, once known: settlement files name that one alone."""
+    authentication: NotRequired[Authentication]
+    """Open, and its intent ever wanted its customer: no schedule; a success or a cancellation is its end."""
 
 
 @final
@@ -143,6 +161,8 @@ class SmallEntry(TypedDict):
     refund_of: NotRequired[str]
     """Refunds only, and not in entries that an earlier release made small."""
     returned_by: NotRequired[str]
+    intent: NotRequired[str]
+    intent_charge: NotRequired[str]
 
 
 @final
@@ -165,6 +185,8 @@ class ObservedEntry(TypedDict):
     currency: str
     soft: bool
     observed_at: int
+    intent: NotRequired[str]
+    intent_charge: NotRequired[str]
 
 
 Entry = PaymentEntry | SmallEntry | ObservedEntry
@@ -192,6 +214,40 @@ def written(entry: Entry) -> dict[str, Any]:
     return value
 
 
+class SettledRow(Struct, frozen=True, gc=False):
+    """The row of a charge that ended at once: what `written` says of its entry, fields in the same order.
+
+    Made by position and written by msgspec, it takes a third of the time of a dict.
+    """
+
+    fingerprint: str
+    fingerprint_version: int
+    key_version: int
+    action: str
+    product: str
+    status: str
+    reason: str | None
+    gateway: str
+    gateway_account: str
+    gateway_ref: str | None
+    amount_minor: int
+    currency: str
+    refunded_minor: int
+    payment_method: str
+    business_ref: str | None
+    refund_of: str | None
+    attempts: int
+    ever_ambiguous: bool
+    requested_at: int
+    first_seen_at: int
+    processed_at: int
+    next_try_at: int | None
+    source: Source | None
+    last_error: str | None
+    intent: str | UnsetType = UNSET
+    intent_charge: str | UnsetType = UNSET
+
+
 def read_entry(value: Any) -> Entry | None:
     """A value of the table with all of its fields; those that `written` left out are filled in."""
     if value is None:
@@ -200,16 +256,20 @@ def read_entry(value: Any) -> Entry | None:
         return cast(SmallEntry, checked("an archived payment", value, _SMALL))
     if value.get("status") == "observed":
         return cast(ObservedEntry, checked("a payment that its gateway reported", value, _OBSERVED))
-    checked("a payment", value, _FULL)
-    filled = dict(value)  # what is there keeps its place, so that an unchanged row is written as it was
-    filled.setdefault("window_from", value["first_seen_at"])
-    filled.setdefault("due_at", value["next_try_at"])
+    return filled(checked("a payment", value, _FULL))
+
+
+def filled(value: dict[str, Any]) -> PaymentEntry:
+    """The row of a full entry with what `written` left out."""
+    entry = dict(value)  # what is there keeps its place, so that an unchanged row is written as it was
+    entry.setdefault("window_from", value["first_seen_at"])
+    entry.setdefault("due_at", value["next_try_at"])
     if value.keys().isdisjoint(_ADDED):  # the quick way of nearly every payment
-        filled.update(_ADDED)
+        entry.update(_ADDED)
     else:
         for name, default in _ADDED.items():
-            filled.setdefault(name, default)
-    return cast(PaymentEntry, filled)
+            entry.setdefault(name, default)
+    return cast(PaymentEntry, entry)
 
 
 def entry_of(value: bytes) -> Entry:

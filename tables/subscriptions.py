@@ -20,7 +20,8 @@ class Pending(TypedDict):
     ours: bool
     """False: a payment of somebody else's that holds the business_ref; its outcome is awaited."""
     status: str
-    """`sent`: no outcome yet; `unknown`, `parked`: as its entry in `payments` says."""
+    """`sent`: no outcome yet; `unknown`, `parked`: as its entry in `payments` says;
+    `authentication_required`: it waits for its customer."""
     sent_at: int
     """When it was sent first."""
     amount_minor: int
@@ -31,7 +32,7 @@ class Pending(TypedDict):
 class Subscription(TypedDict):
     """What is renewed: the value under `user_id/subscription_id`.
 
-    Written in the unit of the command that orders it, of the nudge that sends a period's payment, of the
+    Written in the unit of the command that orders it, of the trigger that sends a period's payment, of the
     outcome of such a payment. Kept for ever: the ids of its payments are functions of its own, so none may be
     used again. Times are ms since the epoch, amounts minor units.
     """

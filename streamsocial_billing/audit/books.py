@@ -232,10 +232,14 @@ def fold_state(books: Books, place: str, key: bytes | None, value: bytes | None)
 
 
 def ledger_charge(data: Mapping[str, Any]) -> LedgerCharge:
-    """A charge of the gateway's list; raises KeyError or TypeError where it is none."""
+    """A charge of the gateway's list; raises KeyError or TypeError where it is none.
+
+    One that an intent made goes by the intent, as its result does.
+    """
     metadata = data["metadata"] or {}
     return LedgerCharge(
-        id=data["id"], payment=f"{metadata.get('user_id')}/{metadata.get('payment_id')}",
+        id=data.get("payment_intent") or data["id"],
+        payment=f"{metadata.get('user_id')}/{metadata.get('payment_id')}",
         ref=metadata.get("ref"), status=data["status"], amount_minor=data["amount"],
         currency=data["currency"],
     )  # fmt: skip
@@ -246,8 +250,8 @@ def ledger_refund(data: Mapping[str, Any]) -> LedgerRefund:
     metadata = data["metadata"] or {}
     return LedgerRefund(
         id=data["id"], payment=f"{metadata.get('user_id')}/{metadata.get('payment_id')}",
-        ref=metadata.get("ref"), charge=data["charge"], status=data["status"], amount_minor=data["amount"],
-        currency=data["currency"],
+        ref=metadata.get("ref"), charge=data.get("payment_intent") or data["charge"],
+        status=data["status"], amount_minor=data["amount"], currency=data["currency"],
     )  # fmt: skip
 
 

@@ -12,11 +12,11 @@ from faust.cli.faust import cli as faust_cli
 
 from streamsocial_billing.cli.shared import ACTOR, one_line_errors, the_settings
 from streamsocial_billing.operations.dead_letters import (
-    Letter,
+    DeadLetter,
     Replay,
+    dead_letter,
+    dead_letters,
     failed_again,
-    letter,
-    letters,
     replay,
     replayed,
 )
@@ -36,14 +36,14 @@ def dlq_list(reason: str | None, user: str | None, as_json: bool) -> None:
 
     def work() -> int:
         links = _Links.read()
-        for one in letters(the_settings()):
+        for one in dead_letters(the_settings()):
             if reason not in (None, one.reason) or user not in (None, one.user_id):
                 continue
-            told = links.told(one)
+            shown = links.shown(one)
             if as_json:
-                click.echo(orjson.dumps(told).decode())
+                click.echo(orjson.dumps(shown).decode())
             else:
-                state = _state(told)
+                state = _state(shown)
                 click.echo(f"{one.id} {one.reason} from {one.source}: {one.error}{state and f' ({state})'}")
         return 0
 
@@ -61,10 +61,10 @@ class _Links:
     @classmethod
     def read(cls) -> _Links:
         back = replayed(the_settings())
-        again = failed_again(back, letters(the_settings()))
+        again = failed_again(back, dead_letters(the_settings()))
         return cls(back, again, {second: first for first, second in again.items()})
 
-    def told(self, one: Letter) -> dict[str, Any]:
+    def shown(self, one: DeadLetter) -> dict[str, Any]:
         """What is known of a letter: as it was written, then what became of it."""
         went = self.back.get(one.id)
         return one.as_json() | {
@@ -74,16 +74,16 @@ class _Links:
         }  # fmt: skip
 
 
-def _state(told: Mapping[str, Any]) -> str:
+def _state(shown: Mapping[str, Any]) -> str:
     """Where a letter came from and went, in words."""
     said = []
-    if told["replay_of"] is not None:
-        said.append(f"replay of {told['replay_of']}")
-    if told["replayed"]:
-        where = "" if told["replayed_to"] is None else f" to {told['replayed_to']}"
-        said.append(f"replayed{where} by {told['replayed_by']}")
-    if told["failed_again"] is not None:
-        said.append(f"failed again as {told['failed_again']}")
+    if shown["replay_of"] is not None:
+        said.append(f"replay of {shown['replay_of']}")
+    if shown["replayed"]:
+        where = "" if shown["replayed_to"] is None else f" to {shown['replayed_to']}"
+        said.append(f"replayed{where} by {shown['replayed_by']}")
+    if shown["failed_again"] is not None:
+        said.append(f"failed again as {shown['failed_again']}")
     return ", ".join(said)
 
 
@@ -93,8 +93,8 @@ def dlq_show(letter_id: str) -> None:
     """Print one letter: what is known of it, then its content."""
 
     def work() -> int:
-        found = letter(the_settings(), letter_id)
-        for name, value in _Links.read().told(found).items():
+        found = dead_letter(the_settings(), letter_id)
+        for name, value in _Links.read().shown(found).items():
             click.echo(f"{name}: {'-' if value is None else value}")
         click.echo(f"\n{found.text()}")
         return 0

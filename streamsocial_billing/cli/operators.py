@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from faust.cli.faust import cli as faust_cli
 
-from streamsocial_billing.cli.ordering import carry_out, ordering
+from streamsocial_billing.cli.sending_commands import carry_out, with_command_options
 from streamsocial_billing.cli.shared import GATEWAY_NAME, one_line_errors, the_settings
 from streamsocial_billing.domain.events import GATEWAYS
 from streamsocial_billing.domain.foreign_fields import BadInput, is_id
@@ -21,7 +21,7 @@ from streamsocial_billing.operations.kill_switch import (
     switches_now,
     tasks_now,
 )
-from streamsocial_billing.operations.resolve import RESOLVE, Order
+from streamsocial_billing.operations.resolve import RESOLVE, ResolveDetails
 from tables.gateway_switches import repeated_order
 
 NAME = click.argument("name", type=GATEWAY_NAME)
@@ -37,7 +37,7 @@ def gateways(ctx: click.Context) -> None:
 
 @gateways.command("stop")
 @NAME
-@ordering
+@with_command_options
 def gateways_stop(name: str, reason: str, actor: str, wait_s: float, no_wait: bool) -> None:
     """Stop calling NAME, on every worker, until it is started: its payments wait."""
     carry_out(ordered_now(STOP, actor, reason, gateway=name), wait_s, no_wait=no_wait)
@@ -46,7 +46,7 @@ def gateways_stop(name: str, reason: str, actor: str, wait_s: float, no_wait: bo
 @gateways.command("start")
 @NAME
 @click.option("--account", help="Go on with this account, though open payments belong to another one.")
-@ordering
+@with_command_options
 def gateways_start(
     name: str, account: str | None, reason: str, actor: str, wait_s: float, no_wait: bool
 ) -> None:
@@ -59,7 +59,7 @@ def gateways_start(
 @click.argument("payment", metavar="USER/PAYMENT")
 @click.option("--status", required=True, type=click.Choice(BY_HAND), help="What it is from now on; final.")
 @click.option("--gateway-ref", help="The gateway's id of the charge or refund; needed for succeeded.")
-@ordering
+@with_command_options
 def resolve(
     payment: str, status: str, gateway_ref: str | None, reason: str, actor: str, wait_s: float, no_wait: bool
 ) -> None:
@@ -71,7 +71,7 @@ def resolve(
         raise click.UsageError("succeeded needs --gateway-ref")
     details = {"payment_id": payment_id, "status": status, "gateway_ref": gateway_ref}
     try:
-        Order.of(details)
+        ResolveDetails.of(details)
     except BadInput as bad:
         raise click.UsageError(bad.detail) from None
     carry_out(ordered_now(RESOLVE, actor, reason, user_id, **details), wait_s, no_wait=no_wait)

@@ -9,8 +9,8 @@ import click
 from faust.cli.faust import cli as faust_cli
 
 from streamsocial_billing.cli.shared import give_up, one_line_errors, the_settings
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.kafka.committed import KafkaProblem
-from streamsocial_billing.reconciliation import InputRefused, Wish
 
 
 @faust_cli.command()
@@ -47,6 +47,7 @@ def reconcile(
     """
     from streamsocial_billing.gateways.settlement_lines import Reading
     from streamsocial_billing.reconciliation.command import BAD_INPUT, moment, run_command, zone_of
+    from streamsocial_billing.reconciliation.run import Wish
 
     def work() -> int:
         try:

@@ -9,11 +9,11 @@ import click
 import orjson
 from faust.cli.faust import cli as faust_cli
 
-from streamsocial_billing.cli.ordering import carry_out, ordering, tell_answers
+from streamsocial_billing.cli.sending_commands import carry_out, show_answers, with_command_options
 from streamsocial_billing.cli.shared import GATEWAY_NAME, give_up, one_line_errors, the_settings
 from streamsocial_billing.domain.foreign_fields import BadInput, is_id
 from streamsocial_billing.operations.client import NOT_ANSWERED, Became
-from streamsocial_billing.subscriptions.orders import charge_text, subscription_order, subscriptions_of
+from streamsocial_billing.subscriptions.commands import charge_text, subscription_command, subscriptions_of
 
 
 @faust_cli.group()
@@ -26,21 +26,21 @@ def _order(
     **details: Any,
 ) -> NoReturn:  # fmt: skip
     try:
-        ordered = subscription_order(
+        ordered = subscription_command(
             the_settings(), command, user, actor, reason, subscription_id=subscription_id, **details
         )
     except BadInput as bad:
         give_up(f"not ordered: {bad}")
     carry_out(
-        ordered, wait_s, no_wait=no_wait, tell=lambda became: _tell(became, user, subscription_id, wait_s)
+        ordered, wait_s, no_wait=no_wait, show=lambda became: _show(became, user, subscription_id, wait_s)
     )
 
 
-def _tell(became: Became, user: str, subscription_id: str, wait_s: float) -> int:
+def _show(became: Became, user: str, subscription_id: str, wait_s: float) -> int:
     """What became of the order, and of the payment that it sent, in one line."""
     payment_id = became.payment_id()
     if payment_id is None:
-        return tell_answers(became)
+        return show_answers(became)
     (answer,) = became.answers
     if became.charge_is_open() or became.charge is None:
         status = "has no result" if became.charge is None else f"is {became.charge.status}"
@@ -76,7 +76,7 @@ USER = click.argument("user")
 )  # fmt: skip
 @click.option("--starts", type=click.DateTime(), help="UTC; the first period begins then. Default: now.")
 @click.option("--periods", type=click.IntRange(min=1), help="How many are paid. Default: until cancelled.")
-@ordering
+@with_command_options
 def subscriptions_add(user: str, subscription_id: str, starts: Any, **details: Any) -> None:
     """Add a subscription: charged now, unless it starts later, then at the beginning of each period.
 
@@ -91,7 +91,7 @@ def subscriptions_add(user: str, subscription_id: str, starts: Any, **details: A
 @USER
 @SUBSCRIPTION
 @click.option("--at-once", is_flag=True, help="Now. Default: at the end of what is paid for.")
-@ordering
+@with_command_options
 def subscriptions_cancel(user: str, subscription_id: str, **details: Any) -> None:
     """Cancel a subscription: it is renewed no more. Exit codes as of `gateways stop`."""
     _order("unsubscribe", user, subscription_id, **details)
@@ -103,7 +103,7 @@ def subscriptions_cancel(user: str, subscription_id: str, **details: Any) -> Non
 @click.option("--amount-minor", type=int, help="The price from the next period on.")
 @click.option("--payment-method", help="A token; what is past due is tried with it at once.")
 @click.option("--gateway", type=GATEWAY_NAME, help="Of that token. Default: the subscription's.")
-@ordering
+@with_command_options
 def subscriptions_change(
     user: str, subscription_id: str, amount_minor: int | None, payment_method: str | None,
     gateway: str | None, **options: Any,

@@ -20,10 +20,12 @@ ANY_LEAD = b"0123456789"
 CARD_LEAD = b"23456"
 LIKE_A_CARD = re.compile(r"[0-9](?:[ -]*[0-9]){12}")
 """The quick look: nearly every string has no such run of digits, so it holds no card number."""
-_BRANDS = re.compile(
+BRAND_NUMBER = (
     r"(?:4[0-9]{3}|5[1-5][0-9]{2}|222[1-9]|22[3-9][0-9]|2[3-6][0-9]{2}|27[01][0-9]|2720|6011|64[4-9][0-9]"
     r"|65[0-9]{2})(?:-?[0-9]{4}){3}|3[47][0-9]{2}-?[0-9]{6}-?[0-9]{5}"
 )
+"""A pattern: a big brand's own prefix and length; whether the Luhn sum is right it cannot say."""
+_BRANDS = re.compile(BRAND_NUMBER)
 # In raw JSON a sign may also be written as \u0034. _unescaped() turns that into the digit and pads of _PAD.
 _PAD = b"\x01"
 _ESCAPE = re.compile(rb"\\(?:u[0-9A-Fa-f]{4}|.)", re.DOTALL)

@@ -9,7 +9,15 @@ from typing import Final
 
 from streamsocial_billing.domain.newer_fields import keeping
 from streamsocial_billing.domain.results import ChargeResult
-from tables.charges import ChargeState, Money, RefundsApart
+from tables.charges import (
+    AnyState,
+    ChargeState,
+    KnownMoney,
+    KnownPayment,
+    KnownState,
+    Money,
+    RefundsApart,
+)
 
 
 def charge_state_after(state: ChargeState | None, result: ChargeResult) -> ChargeState:
@@ -43,3 +51,38 @@ _FIRST: Final[ChargeState] = {
     "user_id": "", "money": {}, "counts": {}, "refund_counts": {}, "last_payment": None
 }  # fmt: skip
 _KNOWN: Final = frozenset(ChargeState.__annotations__)
+
+
+# ---- the same of a row that holds what this release writes
+
+
+def state_after(state: AnyState | None, result: ChargeResult) -> AnyState:
+    """What `charge_state_after` says, faster; a test compares the two."""
+    match state:
+        case KnownState():
+            before = state
+        case None:
+            before = _NEW
+        case _:
+            return charge_state_after(state, result)
+    money, counts, refunds, last = before.money, before.counts, before.refund_counts, before.last_payment
+    counted, is_charge = "replayed" if result.replayed else result.status, result.action == "charge"
+    if not result.replayed:
+        last = KnownPayment(result.payment_id, result.status, result.processed_at)
+        if counted == "succeeded":
+            currency = result.currency
+            had = money[currency] if currency in money else _NO_MONEY
+            charged, refunded = (result.amount_minor, 0) if is_charge else (0, result.amount_minor)
+            moved = KnownMoney(had.charged_minor + charged, had.refunded_minor + refunded)
+            money = {**money, currency: moved}
+    if not is_charge:
+        refunds = {**refunds, counted: refunds[counted] + 1 if counted in refunds else 1}
+    counts = {**counts, counted: counts[counted] + 1 if counted in counts else 1}
+    return KnownState(
+        user_id=result.user_id, money=money, counts=counts, refund_counts=refunds,
+        older_counts=before.older_counts, last_payment=last,
+    )  # fmt: skip
+
+
+_NO_MONEY: Final = KnownMoney(0, 0)
+_NEW: Final = KnownState(user_id="", money={}, counts={}, refund_counts={}, last_payment=None)

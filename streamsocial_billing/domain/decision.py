@@ -11,9 +11,10 @@ from typing import Final
 from msgspec import Struct
 
 from streamsocial_billing.domain.events import ACTIONS, PaymentEvent
-from streamsocial_billing.domain.gateway_calls import Traits
-from streamsocial_billing.domain.outcomes import Verdict
-from streamsocial_billing.domain.payment_identity import fingerprint, identity
+from streamsocial_billing.domain.gateway_calls import PENDING, Traits
+from streamsocial_billing.domain.outcomes import Verdict, undecided
+from streamsocial_billing.domain.payment_entry import looked_at_by
+from streamsocial_billing.domain.payment_identity import fingerprint, gateway_key_of
 from streamsocial_billing.domain.statuses import FINAL, OPEN
 from tables.payments import Entry, ObservedEntry, PaymentEntry, SmallEntry, is_full
 
@@ -22,7 +23,7 @@ DEDUP_RETENTION_MS: Final = 35 * DAY_MS
 """How long a full entry is kept after it became final; an older event without entry is expired."""
 
 
-class Execute(Struct, frozen=True):
+class Execute(Struct, frozen=True, gc=False):
     """Call the gateway with this key (for a refund: reserve first), then store first_entry()."""
 
     idempotency_key: str
@@ -89,19 +90,18 @@ def decide(
     """
     if entry is not None:
         return _adopted(event, entry) if "seen" in entry else _known(event, entry, now_ms)
-    if now_ms - min(event.requested_at, appended_ms) > dedup_retention_ms:
+    if now_ms - event.requested_at > dedup_retention_ms or now_ms - appended_ms > dedup_retention_ms:
         return Reject("expired", stored=False)  # a dropped entry may have charged it
     if event.action not in actions:
         return Reject("unsupported_action", stored=False)
     if event.gateway not in configured_gateways:
         return Reject("gateway_not_configured", stored=False)
-    if event.action == "refund":
-        return Execute(*identity(event))
-    if traits is not None and (reason := beyond_limits(event, traits)) is not None:
-        return Reject(reason, stored=True)
-    if held_by is not None:
-        return Reject("duplicate_business_ref", stored=True, conflicts_with=held_by)
-    return Execute(*identity(event))
+    if event.action != "refund":
+        if traits is not None and (reason := beyond_limits(event, traits)) is not None:
+            return Reject(reason, stored=True)
+        if held_by is not None:
+            return Reject("duplicate_business_ref", stored=True, conflicts_with=held_by)
+    return Execute(gateway_key_of(event.user_id, event.action, event.payment_id), fingerprint(event))
 
 
 def _known(event: PaymentEvent, entry: PaymentEntry | SmallEntry, now_ms: int) -> Decision:
@@ -118,6 +118,8 @@ def _known(event: PaymentEvent, entry: PaymentEntry | SmallEntry, now_ms: int) -
 def _sooner(entry: PaymentEntry, now_ms: int) -> PaymentEntry:
     """The entry with its next try due now, unless it is due already or waits for a person or by order."""
     due = entry["next_try_at"]
+    if "authentication" in entry:
+        return looked_at_by(entry, now_ms)
     moved = entry.copy()
     if due is not None:
         moved["next_try_at"] = min(due, max(now_ms, entry["not_before"] or 0))
@@ -131,19 +133,26 @@ def _adopted(event: PaymentEvent, entry: ObservedEntry) -> Decision:
     if seen != meant:
         detail = f"the gateway reported {seen} under this id, the event means {meant}: {fingerprint(event)}"
         return Reject("idempotency_mismatch", stored=False, detail=detail)
-    status, reason = entry["seen"], entry["reason"]
+    status, reason, intent = entry["seen"], entry["reason"], entry.get("intent")
+    if status not in FINAL and intent is not None:
+        return Adopt(undecided(reason, intent, entry.get("intent_charge")), entry["gateway_account"])
     if status not in FINAL:
-        status, reason = "unknown", "pending_at_gateway"
-    found = Verdict(status, reason, entry["gateway_ref"], soft=entry["soft"], ambiguous=status == "unknown")
+        status, reason = "unknown", PENDING
+    found = Verdict(
+        status, reason, entry["gateway_ref"], soft=entry["soft"], ambiguous=status == "unknown",
+        intent=intent, intent_charge=entry.get("intent_charge"),
+    )  # fmt: skip
     return Adopt(found, entry["gateway_account"])
 
 
 def beyond_limits(event: PaymentEvent, traits: Traits) -> str | None:
     """The reason to refuse the amount at this gateway, None if it is within the limits."""
-    if event.amount_minor < traits.min_minor.get(event.currency, 1):
+    amount, currency = event.amount_minor, event.currency
+    if amount < (traits.min_minor[currency] if currency in traits.min_minor else 1):
         return "amount_below_minimum"
-    most = traits.max_minor.get(event.currency)
-    return "amount_above_maximum" if most is not None and event.amount_minor > most else None
+    if currency in traits.max_minor and amount > traits.max_minor[currency]:
+        return "amount_above_maximum"
+    return None
 
 
 def holds(entry: Entry | None) -> bool:
@@ -162,14 +171,16 @@ def proven_absent(entry: PaymentEntry, now_ms: int, traits: Traits) -> bool:
 
 
 def settles(entry: Entry | None) -> bool:
-    """True if a nudge may try this payment: unknown; a parked one waits for a person."""
+    """True if a trigger may try this payment: unknown; a parked one waits for a person."""
     return is_full(entry) and entry["status"] == "unknown"
 
 
 def is_due(entry: Entry | None, now_ms: int) -> bool:
-    """True if a nudge has to act now; nudges may be lost or doubled, so each one asks."""
+    """True if a trigger has to act now; triggers may be lost or doubled, so each one asks."""
     if not is_full(entry) or not settles(entry):
         return False
+    if "authentication" in entry:
+        return entry["authentication"]["look_at"] <= now_ms
     return entry["next_try_at"] is None or entry["next_try_at"] <= now_ms
 
 

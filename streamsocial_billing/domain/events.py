@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
-from msgspec import DecodeError, Meta, Struct
+from msgspec import DecodeError, Meta, Struct, ValidationError, convert
 from msgspec.json import Decoder, Encoder
 
-from streamsocial_billing.domain.card_numbers import ANY_LEAD, LIKE_A_CARD, holds_card, is_card
+from streamsocial_billing.domain.card_numbers import ANY_LEAD, BRAND_NUMBER, LIKE_A_CARD, holds_card
 from streamsocial_billing.domain.foreign_fields import (
     BadInput,
     id_in,
@@ -27,12 +27,15 @@ from streamsocial_billing.settings import GATEWAYS as ALL_GATEWAYS
 ACTIONS: Final = frozenset({"charge", "refund"})
 PRODUCTS: Final = frozenset({"subscription", "upgrade", "gift"})
 GATEWAYS: Final = frozenset(ALL_GATEWAYS)
-NUDGES: Final = frozenset({"payment", "subscription", "gateway_event"})
+TRIGGERS: Final = frozenset({"payment", "subscription", "gateway_event"})
 MAX_AHEAD_MS: Final = 300_000
 """How far `requested_at` may lie in the future."""
 
-_BUSINESS_REF = re.compile(r"[A-Za-z0-9_:./-]{1,128}")
-_TOKEN = re.compile(r"[!-~]{1,128}")
+_ID: Final = "[A-Za-z0-9_-]{1,64}"
+_REF: Final = "[A-Za-z0-9_:./-]{1,128}"
+_VISIBLE: Final = "[!-~]{1,128}"
+_BUSINESS_REF = re.compile(_REF)
+_TOKEN = re.compile(_VISIBLE)
 
 
 def one_of(words: frozenset[str]) -> Meta:
@@ -42,9 +45,16 @@ def one_of(words: frozenset[str]) -> Meta:
 
 END: Final = r"(?![\s\S])"
 """The end of a text in a pattern; Python's `$` would let a line feed pass."""
-Id = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9_-]{{1,64}}{END}")]
-BusinessRefText = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9_:./-]{{1,128}}{END}")]
-Token = Annotated[str, Meta(pattern=rf"^[!-~]{{1,128}}{END}")]
+
+
+def like(pattern: str) -> Meta:
+    """Says in a schema how a text looks; whether it does is checked elsewhere, as with `one_of`."""
+    return Meta(extra_json_schema={"type": "string", "pattern": f"^{pattern}{END}"})
+
+
+Id = Annotated[str, like(_ID)]
+BusinessRefText = Annotated[str, like(_REF)]
+Token = Annotated[str, like(_VISIBLE)]
 Amount = Annotated[int, Meta(ge=1, le=MAX_AMOUNT_MINOR)]
 Action = Annotated[str, one_of(ACTIONS)]
 Product = Annotated[str, one_of(PRODUCTS)]
@@ -53,7 +63,7 @@ Currency = Annotated[str, one_of(frozenset(CURRENCIES))]
 Ms = Annotated[int, Meta(ge=0, description="milliseconds since the epoch")]
 
 
-class PaymentEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PaymentEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One wish to move money: a record on `payments`, key = the raw bytes of `user_id`.
 
     payment_id      1-64 of A-Z a-z 0-9 _ - ; the caller's idempotency key, unique per user
@@ -102,7 +112,7 @@ class PaymentEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         for name, default in (("gateway", default_gateway), ("requested_at", now_ms)):
             if filled.get(name) is None and default is not None:
                 filled[name] = default
-        return _checked(filled, now_ms)
+        return _converted(filled, now_ms) or _checked(filled, now_ms)
 
     def to_bytes(self) -> bytes:
         """The record's value on `payments`."""
@@ -113,6 +123,9 @@ ENCODER: Final = Encoder()
 """Writes every record of ours: fields in the order of their struct."""
 _EVENTS: Final = Decoder(PaymentEvent)
 _KNOWN: Final = frozenset(PaymentEvent.__struct_fields__)
+_NO_CARD_ID: Final = rf"(?!(?:{BRAND_NUMBER})\n){_ID}\n"
+_PLAIN: Final = re.compile(_NO_CARD_ID * 3 + rf"{_VISIBLE}\n{_REF}")
+"""The texts of an event, a line each, no id among them like a card number. No text holds a line's end."""
 
 
 def _read_at_once(value: bytes | None, now_ms: int) -> PaymentEvent | None:
@@ -122,33 +135,39 @@ def _read_at_once(value: bytes | None, now_ms: int) -> PaymentEvent | None:
     """
     try:
         event = _EVENTS.decode(value or b"")
-    except DecodeError:  # no JSON, another type, another alphabet, an unknown field
+    except DecodeError:  # no JSON, another type, an unknown field
         return None
-    ref = event.business_ref
-    right = (
+    return event if _is_right(event, now_ms) else None
+
+
+def _converted(data: dict[str, Any], now_ms: int) -> PaymentEvent | None:
+    """The same of fields that were read already."""
+    if type(data.get("amount_minor")) is not int or type(data.get("requested_at")) is not int:
+        return None  # 5.0 is no amount, True none either
+    try:
+        event = convert(data, PaymentEvent)
+    except ValidationError:
+        return None
+    return event if _is_right(event, now_ms) else None
+
+
+def _is_right(event: PaymentEvent, now_ms: int) -> bool:
+    """False where `_checked` may find something, or does not."""
+    method, ref = event.payment_method, event.business_ref
+    return bool(
         event.action in ACTIONS
         and event.product in PRODUCTS
         and event.currency in CURRENCIES
         and event.gateway in GATEWAYS
         and (event.refund_of is None) == (event.action == "charge")
         and event.requested_at <= now_ms + MAX_AHEAD_MS
+        and _PLAIN.fullmatch(f"{event.payment_id}\n{event.user_id}\n{event.refund_of}\n{method}\n{ref}")
+        and not (LIKE_A_CARD.search(method) and holds_card(method, ANY_LEAD))
+        and not (ref is not None and holds_card(ref))
     )
-    if not right:
-        return None
-    texts = f"{event.payment_method}\n{ref}\n{event.payment_id}\n{event.user_id}\n{event.refund_of}"
-    if not LIKE_A_CARD.search(texts):  # nearly always; no run of digits goes over a line's end
-        return event
-    cards = (
-        holds_card(event.payment_method, ANY_LEAD)
-        or (ref is not None and holds_card(ref))
-        or is_card(event.payment_id)
-        or is_card(event.user_id)
-        or (event.refund_of is not None and is_card(event.refund_of))
-    )
-    return None if cards else event
 
 
-class Nudge(Struct, frozen=True, omit_defaults=True):
+class RetryTrigger(Struct, frozen=True, omit_defaults=True):
     """A hint on `payments-retry`: look at this entry now. May be lost or doubled.
 
     `kind` says in which table: `payment`, or `subscription` (then `payment_id` is the subscription's id), or
@@ -157,13 +176,13 @@ class Nudge(Struct, frozen=True, omit_defaults=True):
 
     user_id: Id
     payment_id: str
-    kind: Annotated[str, one_of(NUDGES)] = "payment"
+    kind: Annotated[str, one_of(TRIGGERS)] = "payment"
 
     @classmethod
-    def from_bytes(cls, value: bytes | None) -> Nudge:
+    def from_bytes(cls, value: bytes | None) -> RetryTrigger:
         """Read a record of `payments-retry`; raises BadInput, never anything else."""
         data = object_of(value)
-        kind = "payment" if data.get("kind") is None else word_in(data, "kind", NUDGES, "unknown_kind")
+        kind = "payment" if data.get("kind") is None else word_in(data, "kind", TRIGGERS, "unknown_kind")
         read_id = text_in if kind == "gateway_event" else id_in  # a gateway's id is only looked up
         return cls(id_in(data, "user_id"), read_id(data, "payment_id"), kind)
 

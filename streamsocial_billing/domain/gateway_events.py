@@ -56,6 +56,9 @@ class GatewayEvent(Struct, frozen=True, kw_only=True):
                   record does not have it, so that an older release reads the record, too
     occurred_at   ms since the epoch, the gateway's clock
     via           `webhook` or `reconciliation`
+    intent        of a charge that an intent made: the intent's id, as `gateway_ref`; else left out
+    intent_charge its own id there; left out where it is not known
+    canceled      a decline after which nobody can confirm the intent any more; else left out
     newer         fields of a newer release, where there are any: kept where the record is written again
     """
 
@@ -77,6 +80,9 @@ class GatewayEvent(Struct, frozen=True, kw_only=True):
     occurred_at: Ms
     via: str = "webhook"
     returned_minor: int = 0
+    intent: str | None = None
+    intent_charge: str | None = None
+    canceled: bool = False
     newer: dict[str, Any] | None = None
 
     def to_bytes(self) -> bytes:
@@ -86,8 +92,9 @@ class GatewayEvent(Struct, frozen=True, kw_only=True):
     def as_json(self) -> dict[str, Any]:
         """The fields as the record has them."""
         said = {name: getattr(self, name) for name in _FIELDS}
-        if not self.returned_minor:
-            del said["returned_minor"]
+        for name in _LEFT_OUT:
+            if not said[name]:
+                del said[name]
         return said | (self.newer or {})
 
     @classmethod
@@ -109,6 +116,8 @@ class GatewayEvent(Struct, frozen=True, kw_only=True):
 
 _FIELDS: Final = GatewayEvent.__struct_fields__[:-1]
 """Those of the record."""
+_LEFT_OUT: Final = ("returned_minor", "intent", "intent_charge", "canceled")
+"""Those that a record does not have where they say nothing: an older release reads it, too."""
 
 
 def _read(data: dict[str, Any]) -> GatewayEvent:
@@ -136,6 +145,7 @@ def _read(data: dict[str, Any]) -> GatewayEvent:
         "account": account[:255],
         "soft": data.get("soft") is True,
         "returned_minor": returned,
+        "canceled": data.get("canceled") is True,
     }
     newer = {name: value for name, value in data.items() if name not in _FIELDS}
     return GatewayEvent(**cast("dict[str, Any]", known), newer=newer or None)
@@ -144,6 +154,6 @@ def _read(data: dict[str, Any]) -> GatewayEvent:
 _TEXTS: Final = (
     ("event_id", _TEXT, True), ("gateway_ref", _TEXT, True), ("charge_ref", _TEXT, False),
     ("ref", _TEXT, False), ("user_id", _USER, True), ("payment_id", _USER, False),
-    ("charge_id", _USER, False),
+    ("charge_id", _USER, False), ("intent", _TEXT, False), ("intent_charge", _TEXT, False),
 )  # fmt: skip
 _CHOICES: Final = (("gateway", GATEWAYS), ("kind", KINDS), ("status", STATUSES), ("currency", CURRENCIES))

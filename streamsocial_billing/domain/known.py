@@ -7,7 +7,7 @@ from msgspec import Struct
 from streamsocial_billing.domain.events import PaymentEvent
 from tables.awaited_charges import AwaitedCharge
 from tables.business_refs import BusinessRef
-from tables.charges import ChargeState
+from tables.charges import AnyState
 from tables.open_payments import OpenPayment
 from tables.payments import Entry, Source
 
@@ -40,7 +40,7 @@ class Known(Struct, frozen=True):
     payment_id: str
     key: str
     entry: Entry | None
-    state: ChargeState | None
+    state: AnyState | None
     listed: OpenPayment | None = None
     waiting: AwaitedCharge | None = None
     named: BusinessRef | None = None

@@ -12,8 +12,9 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from streamsocial_billing.domain.decision import gives_up, proven_absent
-from streamsocial_billing.domain.gateway_calls import Traits
+from streamsocial_billing.domain.gateway_calls import AUTHENTICATION_REQUIRED, Traits
 from streamsocial_billing.domain.outcomes import Verdict
+from streamsocial_billing.domain.payment_entry import PATIENCE_MS, authenticating_until
 from streamsocial_billing.domain.refund_rules import EXCEEDS_CHARGE
 from tables.payments import PaymentEntry
 
@@ -24,6 +25,10 @@ class Repeat(NamedTuple):
 
 class Ask(NamedTuple):
     """Ask the gateway by our reference."""
+
+
+class Cancel(NamedTuple):
+    """End the intent, whose customer was waited for long enough."""
 
 
 class GiveUp(NamedTuple):
@@ -42,7 +47,7 @@ class Wait(NamedTuple):
     found: Verdict
 
 
-Step = Repeat | Ask | GiveUp | Reject | Wait
+Step = Repeat | Ask | Cancel | GiveUp | Reject | Wait
 
 
 class Tried(NamedTuple):
@@ -50,6 +55,7 @@ class Tried(NamedTuple):
 
     repeated: Verdict | None = None
     asked: Verdict | None = None
+    canceled: Verdict | None = None
 
 
 class Terms(NamedTuple):
@@ -58,25 +64,42 @@ class Terms(NamedTuple):
     now_ms  when it began, ms since the epoch
     give_up_after_ms  how long a payment that was never sent is tried
     in_doubt  an earlier delivery of this trigger may have called before a crash: of that nothing is stored
+    patience_ms  how long an intent may wait for its customer
     """
 
     now_ms: int
     traits: Traits
     give_up_after_ms: int
     in_doubt: bool
+    patience_ms: int = PATIENCE_MS
 
 
 def next_step(entry: PaymentEntry, tried: Tried, terms: Terms) -> Step:
     """The next step of a try: at most one call, one question, then an end."""
+    if "intent" in entry:
+        return _asking_for_intent(entry, tried, terms)
     old = terms.traits.past_window(entry["window_from"], terms.now_ms)
     if old or entry["ask_only"]:
         return _asking_first(entry, tried, terms, old)
     return _repeating_first(entry, tried, terms)
 
 
+def _asking_for_intent(entry: PaymentEntry, tried: Tried, terms: Terms) -> Step:
+    """The intent's own status decides: the same key would bring back the first answer, however old."""
+    asked, until = tried.asked, authenticating_until(entry, terms.patience_ms)
+    if asked is None:
+        return Ask()
+    if tried.canceled is not None:
+        return Wait(tried.canceled)
+    wants_customer = asked.status == "unknown" and asked.reason == AUTHENTICATION_REQUIRED
+    if wants_customer and asked.error is None and until is not None and until <= terms.now_ms:
+        return Cancel()
+    return Wait(asked)
+
+
 def _repeating_first(entry: PaymentEntry, tried: Tried, terms: Terms) -> Step:
     """Inside the window the call is the authority."""
-    found, asked = tried
+    found, asked = tried.repeated, tried.asked
     if found is None:
         return Repeat()
     if not _may_give_up(entry, found, terms):
@@ -93,7 +116,7 @@ def _repeating_first(entry: PaymentEntry, tried: Tried, terms: Terms) -> Step:
 
 def _asking_first(entry: PaymentEntry, tried: Tried, terms: Terms, old: bool) -> Step:
     """A call may charge twice, or only brings back the stored error: first it has to be proven absent."""
-    found, asked = tried
+    found, asked = tried.repeated, tried.asked
     if asked is None:
         return Ask()
     if not asked.absent:
@@ -131,6 +154,6 @@ def after_doubt(entry: PaymentEntry, found: Verdict) -> Verdict:
 
     An earlier one may have charged: then a person has to look.
     """
-    if found.status == "failed" and entry["ever_ambiguous"]:
+    if found.status == "failed" and entry["ever_ambiguous"] and not found.stored:
         return Verdict("parked", "invalid_after_doubt", error=found.error)
     return found

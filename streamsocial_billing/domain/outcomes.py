@@ -6,7 +6,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from streamsocial_billing.domain.gateway_calls import (
+    AUTHENTICATION_REQUIRED,
     NOT_CALLED,
+    PENDING,
+    UNCAPTURED,
     Absent,
     Ambiguous,
     Answer,
@@ -19,12 +22,13 @@ from streamsocial_billing.domain.gateway_calls import (
     Outcome,
     Query,
     Succeeded,
+    Waiting,
 )
 from streamsocial_billing.domain.payment_identity import gateway_key_of
 from tables.payments import PaymentEntry
 
 
-class Verdict(Struct, frozen=True):
+class Verdict(Struct, frozen=True, gc=False):
     """A status with its reason.
 
     ambiguous      a call may have been executed unseen
@@ -37,6 +41,9 @@ class Verdict(Struct, frozen=True):
     soft           a decline that another payment may not meet
     conflicts_with duplicate_business_ref: payment_id of the charge that holds it
     window_from    ms since the epoch: a call after proven absence started a new window of the gateway's key
+    intent         the gateway's id of the payment's intent; intent_charge that of the intent's charge
+    under_way      the gateway has the intent, and is at work: no schedule parks it
+    stored         `failed` as the gateway keeps it under our key: so it was from the first call on
     """
 
     status: str
@@ -52,9 +59,13 @@ class Verdict(Struct, frozen=True):
     soft: bool = False
     conflicts_with: str | None = None
     window_from: int | None = None
+    intent: str | None = None
+    intent_charge: str | None = None
+    under_way: bool = False
+    stored: bool = False
 
 
-class Called(Struct, frozen=True):
+class Called(Struct, frozen=True, gc=False):
     """What came of a payment's call; where nobody was called, what is known of it without that.
 
     account     at the gateway, which was called or is to be called; empty: it is not known
@@ -79,12 +90,19 @@ class Called(Struct, frozen=True):
 def verdict(outcome: Outcome) -> Verdict:
     """Map an outcome to a status (payments.md, "Outcomes"): all else than proven-unsent is `unknown`."""
     match outcome:
-        case Succeeded(gateway_ref):
-            return Verdict("succeeded", None, gateway_ref)
-        case Declined(reason, gateway_ref, soft):
-            return Verdict("declined", reason, gateway_ref, soft=soft)
-        case Invalid(reason):
-            return Verdict("failed", "invalid_request", error=reason)
+        case Succeeded():
+            if outcome.intent is None:
+                return Verdict("succeeded", None, outcome.gateway_ref)
+            return Verdict(
+                "succeeded", None, outcome.gateway_ref, intent=outcome.intent,
+                intent_charge=outcome.intent_charge,
+            )  # fmt: skip
+        case Declined(reason, gateway_ref, soft, intent, charge):
+            return Verdict("declined", reason, gateway_ref, soft=soft, intent=intent, intent_charge=charge)
+        case Waiting(reason, intent, charge):
+            return undecided(reason, intent, charge)
+        case Invalid(reason, stored):
+            return Verdict("failed", "invalid_request", error=reason, stored=stored)
         case KeyMismatch(reason):
             return Verdict("parked", "key_mismatch_at_gateway", ambiguous=True, error=reason)
         case NotSent(reason, retry_after_s):
@@ -96,6 +114,18 @@ def verdict(outcome: Outcome) -> Verdict:
             return Verdict("unknown", "outcome_unknown", ambiguous=True, error=reason, ask_only=ask_only)
 
 
+def undecided(reason: str | None, intent: str, charge: str | None) -> Verdict:
+    """What a payment is while its intent is not decided; only asking helps, and its failure is no end."""
+    if reason == UNCAPTURED:
+        error = f"{intent} is only reserved, to be captured: no call of ours does that"
+        return Verdict("parked", "found_disagrees", ambiguous=True, error=error, intent=intent)
+    wants_customer = reason == AUTHENTICATION_REQUIRED
+    return Verdict(
+        "unknown", AUTHENTICATION_REQUIRED if wants_customer else PENDING, intent, ambiguous=True,
+        ask_only=True, intent=intent, intent_charge=charge, under_way=True,
+    )  # fmt: skip
+
+
 def question(user_id: str, payment_id: str, entry: PaymentEntry) -> Query:
     """Asks what the gateway has of a payment under our reference."""
     action = entry["action"]
@@ -103,31 +133,60 @@ def question(user_id: str, payment_id: str, entry: PaymentEntry) -> Query:
         idempotency_key=gateway_key_of(user_id, action, payment_id), action=action, user_id=user_id,
         payment_id=payment_id, amount_minor=entry["amount_minor"], currency=entry["currency"],
         since_ms=entry["first_seen_at"], charge_ref=entry["charge_ref"],
+        payment_method=entry["payment_method"], intent=entry.get("intent"),
     )  # fmt: skip
 
 
-def verdict_of_answer(answer: Answer, query: Query, before: str | None) -> Verdict:
-    """Map what `find` said to a status; `before` is the payment's reason, kept where nothing was learnt.
+def verdict_of_answer(answer: Answer, query: Query, before: str | None, *, waits: bool = False) -> Verdict:
+    """Map what `find` or `cancel` said to a status; `before` is the payment's reason, kept by no news.
 
     Only an answer that agrees on user, amount, currency counts (payments.md): another one is for a person.
+    `waits`: for its customer, who may try again what was declined, so only a cancellation is an end.
     """
     match answer:
-        case Found(gateway_ref, status, reason) if answer.agrees(query):
-            if status == "succeeded":
-                return Verdict("succeeded", None, gateway_ref)
-            if status == "declined":
-                return Verdict("declined", reason or "declined", gateway_ref, soft=answer.soft)
-            return Verdict("unknown", "pending_at_gateway", gateway_ref, ambiguous=True)
+        case Found() if answer.agrees(query):
+            return _found(answer, waits=waits)
         case Found(gateway_ref):
             error = f"under our reference the gateway has {gateway_ref}, with other user, amount or currency"
+            return Verdict("parked", "found_disagrees", ambiguous=True, error=error)
+        case Absent() if query.intent is not None:
+            error = f"the gateway has no {query.intent}, which it had made under our reference"
             return Verdict("parked", "found_disagrees", ambiguous=True, error=error)
         case Absent():
             return Verdict("unknown", before, absent=True)
         case NotSent(reason, retry_after_s):
-            waits = reason in NOT_CALLED
-            return Verdict("unknown", before, error=reason, retry_after_s=retry_after_s, waits=waits)
+            away = reason in NOT_CALLED
+            return Verdict("unknown", before, error=reason, retry_after_s=retry_after_s, waits=away)
         case Ambiguous(reason):  # only the question was lost
             return Verdict("unknown", before, error=reason)
+
+
+def _found(answer: Found, *, waits: bool) -> Verdict:
+    """The status of what the gateway has, where it is the payment's own."""
+    status, ref, intent, charge = answer.status, answer.gateway_ref, answer.intent, answer.intent_charge
+    if status == "succeeded":
+        return Verdict("succeeded", None, ref, intent=intent, intent_charge=charge)
+    if status == "declined" and waits and not answer.canceled:
+        return undecided(AUTHENTICATION_REQUIRED, ref, charge)
+    if status == "declined":
+        return declined(
+            answer.reason, ref, soft=answer.soft, canceled=waits, intent=intent, intent_charge=charge
+        )
+    if intent is None:
+        return Verdict("unknown", PENDING, ref, ambiguous=True)
+    return undecided(UNCAPTURED if status == "uncaptured" else answer.reason, intent, charge)
+
+
+def declined(
+    reason: str | None, gateway_ref: str, *, soft: bool, canceled: bool, intent: str | None = None,
+    intent_charge: str | None = None,
+) -> Verdict:  # fmt: skip
+    """A decline; `canceled`: of an intent that had waited for its customer, which is why it was declined."""
+    if canceled:
+        reason, soft = AUTHENTICATION_REQUIRED, True
+    return Verdict(
+        "declined", reason or "declined", gateway_ref, soft=soft, intent=intent, intent_charge=intent_charge
+    )  # fmt: skip
 
 
 def account_forbids(gateway: HasAccount, account: str) -> Verdict | None:

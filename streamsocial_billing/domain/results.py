@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, TypeVar
 
-from msgspec import DecodeError, Struct
+from msgspec import UNSET, DecodeError, Struct, UnsetType
 from msgspec.json import Decoder
 
 from streamsocial_billing.domain.events import ENCODER, Action, PaymentEvent, Product, one_of
@@ -18,7 +18,7 @@ class NotARecord(ValueError):
     """Raised when bytes are not the record that their topic holds: somebody else wrote them."""
 
 
-class ChargeResult(Struct, frozen=True, kw_only=True):
+class ChargeResult(Struct, frozen=True):
     """A record of `charge-results`; docs/payments.md says what the fields mean.
 
     reason       code, or null
@@ -26,6 +26,7 @@ class ChargeResult(Struct, frozen=True, kw_only=True):
     source       of the event on `payments`; null where the gateway made it
     resolves     true on the final record that settles an earlier `unknown` or `parked`
     origin       `event` or `external`
+    intent_charge  charges by an intent (`gateway_ref`): the gateway's id of its charge; else left out
     Times are milliseconds since the epoch, amounts minor units.
     """
 
@@ -49,6 +50,7 @@ class ChargeResult(Struct, frozen=True, kw_only=True):
     refund_of: str | None = None
     conflicts_with: str | None = None
     origin: Annotated[str, one_of(frozenset({"event", "external"}))] = "event"
+    intent_charge: str | UnsetType = UNSET
 
     @classmethod
     def from_bytes(cls, value: bytes | None) -> ChargeResult:
@@ -56,7 +58,7 @@ class ChargeResult(Struct, frozen=True, kw_only=True):
         return _read(_RESULTS, value)
 
 
-class PaymentMetric(Struct, frozen=True, kw_only=True):
+class PaymentMetric(Struct, frozen=True, gc=False):
     """A record of `payment-metrics` (key = product): one for each ChargeResult, in its transaction.
 
     status      of the result; `requested`: appended by our own intake, in the transaction of an event
@@ -101,6 +103,31 @@ def charge_result(**fields: Any) -> bytes:
 def payment_metric(**fields: Any) -> bytes:
     """The record of a PaymentMetric with these fields."""
     return ENCODER.encode(PaymentMetric(**fields))
+
+
+class AuthenticationRequest(Struct, frozen=True, kw_only=True):
+    """A record of `authentication-requests` (key = user_id): an intent wants its customer, who is not there.
+
+    Once for each such payment, in the transaction in which it begins to wait. How it ends is told by its
+    ChargeResult with `resolves: true`.
+
+    gateway_ref  the gateway's id of the intent: with it the platform fetches the client secret, which is
+                 in no record
+    until        when it is canceled, unless something else ends it before; ms since the epoch
+    at           ms since the epoch
+    """
+
+    payment_id: str
+    user_id: str
+    product: Product
+    amount_minor: int
+    currency: str
+    gateway: str
+    gateway_account: str
+    gateway_ref: str
+    business_ref: str | None
+    until: int
+    at: int
 
 
 def requested_metric(event: PaymentEvent, at_ms: int) -> bytes:

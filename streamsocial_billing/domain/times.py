@@ -12,6 +12,7 @@ OTHER_NAMES: Final = frozenset({
     "unknown_oldest", "window_from",
 })  # fmt: skip
 """Fields that hold a time without saying so by their end, `_at` or `_at_ms`."""
+_NESTED: Final = (dict, list, tuple)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -44,13 +45,13 @@ def with_iso(value: Any) -> Any:
 
     Null and 0 (never) get none. What has them already is not changed.
     """
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [with_iso(one) for one in value]
     if not isinstance(value, dict):
         return value
     said: dict[str, Any] = {}
     for name, one in value.items():
-        said[name] = with_iso(one)
+        said[name] = with_iso(one) if isinstance(one, _NESTED) else one
         if type(one) is int and one > 0 and _is_time(name) and (text := iso(one)) is not None:
             said[name.removesuffix("_ms") + SUFFIX] = text
     return said

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from streamsocial_billing.domain.gateway_calls import (
     NOT_CALLED,
     Ambiguous,
     Answer,
+    Cancellation,
     ChargeRequest,
     Invalid,
     Movement,
@@ -94,6 +95,17 @@ class Gateway(Protocol):
         """Every movement made in [since_ms, until_ms), paged to the end, each once; raises ListFailed."""
 
 
+@runtime_checkable
+class Cancels(Protocol):
+    """A gateway with intents: one that is not decided can be ended."""
+
+    async def cancel(self, request: Cancellation, *, timeout_s: float) -> Answer:
+        """What the intent is after it was asked to be canceled: succeeded, too, if that came first.
+
+        Found(canceled=True) only where the gateway says so; raises nothing but CancelledError.
+        """
+
+
 async def call_until(
     call: Callable[..., Awaitable[Outcome]],
     request: ChargeRequest | RefundRequest,
@@ -109,26 +121,32 @@ async def call_until(
     and never runs backwards. Returns the outcome, the calls made and the milliseconds spent inside them.
     Without time for one call: NotSent("deadline") after 0 calls.
     """
-    ends = clock() + deadline_s
     outcome: Outcome = NotSent("deadline")
     doubt: Ambiguous | None = None
-    attempts, in_calls_s = 0, 0.0
-    while (left_s := ends - clock()) >= MIN_TRY_S:
-        called_at = clock()
+    attempts, in_calls_s, left_s, began = 0, 0.0, deadline_s, clock()
+    ends = began + deadline_s
+    while left_s >= MIN_TRY_S:
         # half of what is left, at least a second: one hung connection must leave time for a repeat
-        outcome = await call(request, timeout_s=min(left_s, max(left_s / 2, 1.0)))
-        in_calls_s += clock() - called_at
+        one_s = left_s / 2 if left_s >= 2.0 else min(left_s, 1.0)
+        outcome = await call(request, timeout_s=one_s)
+        now = clock()
+        in_calls_s += now - began
+        if not outcome.repeatable:  # nearly always
+            attempts += 1
+            break
         if isinstance(outcome, NotSent) and outcome.reason in NOT_CALLED:
             break  # a handler that waited here for the breaker would hold its place for nothing
         attempts += 1
         if isinstance(outcome, Ambiguous):
             doubt = outcome
-        if not outcome.repeatable or (isinstance(outcome, Ambiguous) and outcome.ask_only):
-            break
+            if outcome.ask_only:
+                break
         pause_s = _pause_s(attempts, outcome)
-        if ends - clock() - pause_s < MIN_TRY_S:
+        if ends - now - pause_s < MIN_TRY_S:
             break
         await sleep(pause_s)
+        began = clock()
+        left_s = ends - began
     said = outcome if doubt is None else _in_doubt_of(outcome, doubt)
     return said, attempts, round(in_calls_s * 1000)
 

@@ -42,7 +42,8 @@ class Breaker:
 
     `openings` counts how often it opened, probes that failed not included; `failed_probes` those since it
     was closed. `left_closed_at`: when it opened, monotonic seconds, failed probes not counting; None while it
-    is closed. `last_failure`: the reason code of the last call that failed, empty before the first.
+    is closed. `last_failure`: the reason code of the last call that failed, empty before the first. `period`:
+    what `admit` gives while it is closed.
     """
 
     def __init__(self, rules: Rules) -> None:
@@ -52,13 +53,13 @@ class Breaker:
         self.failed_probes = 0
         self.left_closed_at: float | None = None
         self.last_failure = ""
-        self._period = 0
+        self.period = 0
         self._pause_s = rules.first_pause_s
         self._probe_at = 0.0
         self._failing_in_a_row: set[str] = set()
         self._last: OrderedDict[str, tuple[bool, float]] = OrderedDict()
 
-    def takes(self, now: float) -> float:
+    def permits(self, now: float) -> float:
         """How many calls it would admit now: math.inf, one (a probe) or 0."""
         if self.state == "closed":
             return math.inf
@@ -67,10 +68,10 @@ class Breaker:
     def admit(self, now: float) -> int | None:
         """Admit a call, or None; who is admitted must say how the call `ended`, with this number."""
         if self.state != "closed":
-            if not self.takes(now):
+            if not self.permits(now):
                 return None
             self._enter("half_open")
-        return self._period
+        return self.period
 
     def ended(self, period: int, payment: str, well: bool | None, now: float, why: str = "") -> None:
         """Take notice of a call's end; `well` None: it says nothing about the gateway (cancelled, say).
@@ -78,14 +79,23 @@ class Breaker:
         `why` is the reason code of a call that failed. A call that was admitted before the last change of
         state says nothing about the state now.
         """
-        if period != self._period:
+        if period != self.period:
             return
         if well is False:
             self.last_failure = why
         if self.state == "half_open":
             self._probed(well, now)
         elif well is not None:
-            self._count(payment, well, now)
+            last = self._last
+            if payment in last:
+                del last[payment]
+            last[payment] = well, now
+            if len(last) > self._rules.window_payments:
+                last.popitem(last=False)
+            if not well:
+                self._failed(payment, now)
+            elif self._failing_in_a_row:
+                self._failing_in_a_row.clear()
 
     def _probed(self, well: bool | None, now: float) -> None:
         if well:
@@ -100,14 +110,7 @@ class Breaker:
         self._probe_at = now if well is None else now + self._pause_s
         self._enter("open")
 
-    def _count(self, payment: str, well: bool, now: float) -> None:
-        self._last.pop(payment, None)
-        self._last[payment] = well, now
-        if len(self._last) > self._rules.window_payments:
-            self._last.popitem(last=False)
-        if well:
-            self._failing_in_a_row.clear()
-            return
+    def _failed(self, payment: str, now: float) -> None:
         self._failing_in_a_row.add(payment)
         if len(self._failing_in_a_row) >= self._rules.in_a_row or self._most_fail(now):
             self.openings += 1
@@ -123,6 +126,6 @@ class Breaker:
 
     def _enter(self, state: State) -> None:
         self.state = state
-        self._period += 1
+        self.period += 1
         self._failing_in_a_row.clear()
         self._last.clear()

@@ -6,7 +6,6 @@ proves unsent nor proves done is Ambiguous.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,9 +13,12 @@ from typing import Any
 
 import aiohttp
 import orjson
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from streamsocial_billing.domain.gateway_calls import Ambiguous, NotSent
+from streamsocial_billing.gateways.kept_lines import NotConnected
+from streamsocial_billing.gateways.permits import Permits
 
 CONNECT_SHARE = 0.8
 """Part of the time-out that may pass before the request is sent: waiting longer is proven unsent."""
@@ -24,6 +26,7 @@ CONNECT_SHARE = 0.8
 EXCEPTIONS: tuple[tuple[type[Exception], NotSent | Ambiguous], ...] = (
     # Before a byte of the request is written: proven unsent.
     (aiohttp.ConnectionTimeoutError, NotSent("connect_timeout")),
+    (NotConnected, NotSent("unreachable")),
     (aiohttp.ClientConnectorDNSError, NotSent("unreachable")),
     (aiohttp.ClientConnectorError, NotSent("unreachable")),
     (aiohttp.InvalidURL, NotSent("bad_url")),
@@ -33,6 +36,7 @@ EXCEPTIONS: tuple[tuple[type[Exception], NotSent | Ambiguous], ...] = (
     (aiohttp.ServerDisconnectedError, Ambiguous("reset")),
     (aiohttp.ClientOSError, Ambiguous("reset")),
     (aiohttp.ClientResponseError, Ambiguous("bad_reply")),
+    (HttpProcessingError, Ambiguous("bad_reply")),
     (Exception, Ambiguous("internal_error")),
 )
 """First match wins, so a class stands before its bases."""
@@ -85,39 +89,29 @@ def call_timeout(timeout_s: float) -> aiohttp.ClientTimeout:
     )
 
 
-class Places:
-    """Bounds the calls in flight; further ones wait in the order of their arrival.
-
-    aiohttp's own pool lets newcomers overtake, and one payment that waits long holds up the commit of all
-    that came after it in its partition.
-    """
-
-    def __init__(self, places: int) -> None:
-        self._places = asyncio.Semaphore(places)
-
-    @asynccontextmanager
-    async def one(self, timeout_s: float) -> AsyncIterator[float | None]:
-        """Hold a place; gives the seconds left for the call, None if no place came free in time."""
-        ends = time.monotonic() + timeout_s
-        try:
-            async with asyncio.timeout(timeout_s * CONNECT_SHARE):
-                await self._places.acquire()
-        except TimeoutError:
-            yield None
-            return
-        try:
-            yield ends - time.monotonic()
-        finally:
-            self._places.release()
-
-
 class Pooled:
     """A client with a pool of its own: at most `max_connections` calls in flight, others wait their turn."""
 
     def __init__(self, max_connections: int) -> None:
         self._max_connections = max_connections
-        self._places = Places(max_connections)
+        self._permits = Permits(max_connections)
         self._session: aiohttp.ClientSession | None = None
+
+    @asynccontextmanager
+    async def _place(self, timeout_s: float) -> AsyncIterator[float | None]:
+        """Hold a permit; gives the seconds left for the call, None if none came free in time.
+
+        aiohttp's own pool lets newcomers overtake, and one payment that waits long holds up the commit of all
+        that came after it in its partition.
+        """
+        began = time.monotonic()
+        if not await self._permits.wait(timeout_s * CONNECT_SHARE):
+            yield None
+            return
+        try:
+            yield timeout_s - (time.monotonic() - began)
+        finally:
+            self._permits.leave()
 
     async def start(self) -> None:
         """Open the connection pool; no connection is made yet, proxies of the environment are not used."""

@@ -30,11 +30,12 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
-    """One message, mapped; the fields mean what they mean in GatewayEvent.
+class ProviderEvent:
+    """One message of a provider, mapped; the fields mean what they mean in GatewayEvent.
 
     `words` as in Subject. `amount_minor` is None where it is no whole number of a currency that we know.
-    `moved`: what a dispute moved in all so far, where that is known.
+    `moved`: what a dispute moved in all so far, where that is known. `canceled`: an intent that nobody can
+    confirm any more.
     """
 
     event_id: str
@@ -50,10 +51,13 @@ class Told:
     occurred_at: int
     words: Owner | None
     moved: Moved | None = None
+    intent: str | None = None
+    intent_charge: str | None = None
+    canceled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Whose:
+class PaymentIds:
     """The ids of a GatewayEvent: `payment_id` with `ref` of what we ordered, `charge_id` of its charge."""
 
     user_id: str
@@ -71,42 +75,44 @@ def action_of(words: Owner | None) -> str | None:
     return None if words is None else kind_of_reference(words.ref, words.user_id, words.payment_id)
 
 
-def whose(told: Subject | Told) -> Whose | None:
+def ids_of(mapped: Subject | ProviderEvent) -> PaymentIds | None:
     """Whose it is by its own words; None if they do not say."""
-    words, action = told.words, action_of(told.words)
+    words, action = mapped.words, action_of(mapped.words)
     if words is None or action is None:
         return None
-    if action == told.kind:
-        return Whose(words.user_id, words.payment_id, words.ref)
-    return Whose(words.user_id, charge_id=words.payment_id) if action == "charge" else None
+    if action == mapped.kind:
+        return PaymentIds(words.user_id, words.payment_id, words.ref)
+    return PaymentIds(words.user_id, charge_id=words.payment_id) if action == "charge" else None
 
 
-def whose_by_charge(words: Owner) -> Whose | None:
+def ids_by_charge(words: Owner) -> PaymentIds | None:
     """Whose a refund or dispute is by the words of its charge; None if that is not ours."""
-    return Whose(words.user_id, charge_id=words.payment_id) if action_of(words) == "charge" else None
+    return PaymentIds(words.user_id, charge_id=words.payment_id) if action_of(words) == "charge" else None
 
 
-def gateway_events(gateway: str, told: Told, of: Whose) -> list[GatewayEvent]:
+def gateway_events(gateway: str, mapped: ProviderEvent, of: PaymentIds) -> list[GatewayEvent]:
     """The records, in the order in which they count: one, and of a dispute one more for what came back."""
-    if told.moved is None:
-        return [gateway_event(gateway, told, of)]
-    _, withdrawn, returned, _ = told.moved
+    if mapped.moved is None:
+        return [gateway_event(gateway, mapped, of)]
+    _, withdrawn, returned, _ = mapped.moved
     if withdrawn == 0:  # an inquiry, whatever became of it
-        return [gateway_event(gateway, replace(told, status="pending"), of)]
-    taken = replace(told, status="succeeded", amount_minor=withdrawn)
+        return [gateway_event(gateway, replace(mapped, status="pending"), of)]
+    taken = replace(mapped, status="succeeded", amount_minor=withdrawn)
     back = replace(
-        told, event_id=f"{told.event_id}:returned", status="declined", amount_minor=returned
+        mapped, event_id=f"{mapped.event_id}:returned", status="declined", amount_minor=returned
     )  # fmt: skip
     return [gateway_event(gateway, one, of) for one in ([taken, back] if returned else [taken])]
 
 
-def gateway_event(gateway: str, told: Told, of: Whose) -> GatewayEvent:
+def gateway_event(gateway: str, mapped: ProviderEvent, of: PaymentIds) -> GatewayEvent:
     """A record, as a reader will read it (raises BadInput where it would not be one)."""
     event = GatewayEvent(
-        event_id=told.event_id, gateway=gateway, account=told.account, kind=told.kind, status=told.status,
-        reason=told.reason, soft=told.soft, gateway_ref=told.gateway_ref, charge_ref=told.charge_ref,
+        event_id=mapped.event_id, gateway=gateway, account=mapped.account, kind=mapped.kind,
+        status=mapped.status, reason=mapped.reason, soft=mapped.soft, gateway_ref=mapped.gateway_ref,
+        charge_ref=mapped.charge_ref,
         ref=of.ref, user_id=of.user_id, payment_id=of.payment_id, charge_id=of.charge_id,
-        amount_minor=told.amount_minor or 0, currency=told.currency, occurred_at=told.occurred_at,
+        amount_minor=mapped.amount_minor or 0, currency=mapped.currency, occurred_at=mapped.occurred_at,
+        intent=mapped.intent, intent_charge=mapped.intent_charge, canceled=mapped.canceled,
     )  # fmt: skip
     return GatewayEvent.from_bytes(event.to_bytes(), key=of.user_id.encode())
 

@@ -34,7 +34,12 @@ async def newest_first(
 
 
 def _of_a_known_key(outcome: Outcome) -> Outcome:
-    """The gateway knows the key, so something was called: that this try was not sent proves nothing."""
+    """The gateway knows the key, so something was called: that this try was not sent proves nothing.
+
+    That it is invalid does so only where the gateway keeps that under the key: it answers that very call.
+    """
     if isinstance(outcome, NotSent):
         return Ambiguous(f"older_shape_{outcome.reason}")
-    return KeyMismatch(outcome.reason) if isinstance(outcome, Invalid) else outcome
+    if isinstance(outcome, Invalid) and not outcome.stored:
+        return KeyMismatch(outcome.reason)
+    return outcome

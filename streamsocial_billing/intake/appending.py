@@ -8,7 +8,7 @@ from typing import Final
 
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.intake.identity import IntakeError
-from streamsocial_billing.intake.micro_batcher import Outcome, Together
+from streamsocial_billing.intake.micro_batcher import MicroBatcher, Outcome
 from streamsocial_billing.intake.producer import CHUNK_EVENTS, PaymentProducer
 from streamsocial_billing.settings import Settings
 
@@ -17,14 +17,14 @@ PATIENCE_S: Final = 30.0
 must not be told that nothing was appended while leaders move, which takes a busy cluster 20 s."""
 
 
-def appending(settings: Settings, datadir: Callable[[], Path]) -> Together[PaymentEvent]:
+def appending(settings: Settings, datadir: Callable[[], Path]) -> MicroBatcher[PaymentEvent]:
     """What appends payments, each with its metric; what waits while a transaction commits shares the next.
 
     `datadir` is asked when the first payment comes: it holds the intake's name, beside a worker's databases
     (a `submit` on the same folder takes another number).
     """
     one = _Appending(settings, datadir)
-    return Together("payment-intake", one.append, one.close, most=CHUNK_EVENTS)
+    return MicroBatcher("payment-intake", one.append, one.close, most=CHUNK_EVENTS)
 
 
 class _Appending:

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from msgspec.structs import asdict
 
+from streamsocial_billing.deadlines import Patience
 from streamsocial_billing.domain.decision import Decision, Open, Reject, Replay
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.foreign_fields import BadInput, json_object
@@ -94,6 +95,7 @@ class HttpIntake:
         self._rules = rules
         self._append = append
         self._clock = clock
+        self._patience = Patience()
         self._appended: OrderedDict[tuple[str, str], _Appended] = OrderedDict()
 
     def known(self, payment: PaymentEvent, now_ms: int) -> Reply | None:
@@ -122,9 +124,8 @@ class HttpIntake:
             return None
         if fingerprint(own.payment) != fingerprint(payment):
             return _mismatch(payment, asdict(own.payment))
-        await asyncio.wait([own.outcome], timeout=ASKED_WAIT_S)
-        appended = own.outcome.done() and own.outcome.result() is None
-        return _told(202, payment, "accepted", None) if appended else None
+        appended = await self._patience.wait(own.outcome, ASKED_WAIT_S) and own.outcome.result() is None
+        return _reply(202, payment, "accepted", None) if appended else None
 
     async def take(self, payment: PaymentEvent, now_ms: int) -> Reply:
         """The owner's answer: what is known, else the payment is appended; raises LookupError as `known`."""
@@ -155,13 +156,12 @@ class HttpIntake:
             self._appended.move_to_end(name)
         elif fingerprint(known.payment) != fingerprint(payment):
             return _mismatch(payment, asdict(known.payment))
-        await asyncio.wait([known.outcome], timeout=WAIT_S)
-        if not known.outcome.done():
+        if not await self._patience.wait(known.outcome, WAIT_S):
             return later("outcome_unknown", AGAIN)
         problem = known.outcome.result()
         if problem is None:
-            told = _told(202, payment, "accepted", None)
-            return told if checked is None else replace(told, body={**told.body, "checked": checked})
+            reply = _reply(202, payment, "accepted", None)
+            return reply if checked is None else replace(reply, body={**reply.body, "checked": checked})
         if self._appended.get(name) is known:
             del self._appended[name]
         if isinstance(problem, IntakeOutcomeUnknown):
@@ -182,9 +182,9 @@ def _known(payment: PaymentEvent, decision: Replay | Open | Reject, entry: Store
     """What needs no new event."""
     match decision:
         case Replay(status):
-            return _told(200, payment, status, entry, **{"Idempotent-Replayed": "true"})
+            return _reply(200, payment, status, entry, **{"Idempotent-Replayed": "true"})
         case Open(status):
-            return _told(202, payment, status, entry)
+            return _reply(202, payment, status, entry)
         case Reject("idempotency_mismatch"):
             return _mismatch(payment, entry or {})
         case Reject(reason, _, _, str(holder)):
@@ -207,7 +207,7 @@ def _refused(error: str, why: str, **more: Any) -> Reply:
     return refusal(REFUSALS.get(error, 400), error, f"{why}; this request charged nothing", **more)
 
 
-def _told(http: int, payment: PaymentEvent, status: str, entry: Stored | None, **headers: str) -> Reply:
+def _reply(http: int, payment: PaymentEvent, status: str, entry: Stored | None, **headers: str) -> Reply:
     """What is told of a payment, in the words of a ChargeResult, and where it can be read."""
     where = {"Location": f"/payments/{payment.user_id}/{payment.payment_id}"}
     return Reply(http, answered_payment(payment, status, entry), where | headers)

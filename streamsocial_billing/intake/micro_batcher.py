@@ -23,7 +23,7 @@ CLOSE_S: Final = 1.5
 """How long an end waits for what the thread is at; what is cut off was promised to nobody."""
 
 
-class Together(Generic[T]):
+class MicroBatcher(Generic[T]):
     """Does `work` in a thread of its own, with up to `most` of the things that came meanwhile.
 
     `work` gives an outcome for each thing, in their order; `end` runs in the same thread after the last.

@@ -45,12 +45,15 @@ def answered_payment(
         "refund_of": payment.refund_of, "origin": "event",
     }  # fmt: skip
     if entry is None:
-        known: Mapping[str, Any] = {**sent, "requested_at": payment.requested_at}
+        shown = sent | {
+            "payment_id": payment.payment_id, "user_id": payment.user_id, "attempt": 0,
+            "requested_at": payment.requested_at,
+        }  # fmt: skip
     else:  # equal by the fingerprint; a small entry has not kept all of it
         known = sent | {name: value for name, value in entry.items() if value is not None}
-    shown = stored_payment(payment.user_id, payment.payment_id, known)
-    told = {name: shown[name] for name in PAYMENT_FIELDS}
-    return told | {"status": status, "replayed": entry is not None}
+        shown = stored_payment(payment.user_id, payment.payment_id, known)
+    shown |= {"status": status, "replayed": entry is not None}
+    return {name: shown.get(name) for name in PAYMENT_FIELDS}
 
 
 def differing(payment: PaymentEvent, first: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from faust_exactly_once import AS_BROKERS, Cluster, SetupRefused, TopicFacts
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.settings import (
     ANSWERS,
+    AUTHENTICATIONS,
     BREAKS,
     COMMANDS,
     DEAD_LETTERS,
@@ -58,6 +59,8 @@ PLANS: Final = (
     Plan(DEAD_LETTERS, {"retention.ms": FOR_EVER, "max.message.bytes": str(2 * RECORD_BYTES)}),
     # one marker for each letter that went back: without it a letter could go back twice
     Plan(REPLAYS, {"cleanup.policy": "compact"}),
+    # whom the platform has to bring back; how it ended is among the results
+    Plan(AUTHENTICATIONS, {"retention.ms": str(INPUT_RETENTION_MS)}),
     # the open breaks of the last run, key = a break's id
     Plan(BREAKS, {"cleanup.policy": "compact"}),
 )  # fmt: skip

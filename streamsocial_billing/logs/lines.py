@@ -88,6 +88,10 @@ class TextFormatter(logging.Formatter):
         self._colours = colours
         self._clock = Clock()
 
+    def time_text(self, created: float) -> str:
+        """`created`, seconds since the epoch, as lines begin with it."""
+        return self._clock.text(created)
+
     def format(self, record: logging.LogRecord) -> str:
         """The record in one line without its end."""
         level = record.levelname
@@ -114,6 +118,6 @@ def exception_of(record: logging.LogRecord) -> str | None:
 def quoted(value: Any) -> str:
     """A value as it is, in JSON's quotes where it would break the line or its fields."""
     text = "true" if value is True else "false" if value is False else str(value)
-    if text.isalnum() and text.isascii():
+    if text.isascii() and (text.isidentifier() or text.isalnum()):  # nearly always
         return text
     return text if _PLAIN.fullmatch(text) and text != "-" else json.dumps(text)

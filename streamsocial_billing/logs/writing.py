@@ -7,11 +7,12 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from queue import Empty, SimpleQueue
-from typing import Final, TextIO
+from typing import Final, Protocol, TextIO
 
-from streamsocial_billing.logs.lines import exception_of
+from streamsocial_billing.logs.lines import TextFormatter, exception_of
 from streamsocial_billing.logs.masking import Mask
 
 MOST_WAITING: Final = 20_000
@@ -24,6 +25,23 @@ FLUSH_S: Final = 2.0
 Write = Callable[[str], None]
 
 
+class Many(Protocol):
+    """Lines of one moment that are logged together."""
+
+    at_s: float
+    """Seconds since the epoch."""
+    words: str
+    """Our own words that lines say: what is masked in one of them is masked in all."""
+
+    def __len__(self) -> int: ...
+
+    def texts(self, time_text: str) -> Iterable[tuple[str, str]]:
+        """Each line as the text format has it, beside what it says that is not in `words`."""
+
+    def record(self, place: int) -> logging.LogRecord:
+        """One of them as a record."""
+
+
 class Writer(logging.Handler):
     """Queues records; a thread masks, formats, writes them, many in one write."""
 
@@ -32,14 +50,15 @@ class Writer(logging.Handler):
         self._write = write
         self._formatter = formatter
         self._mask = mask
-        self._queue: SimpleQueue[logging.LogRecord | threading.Event] = SimpleQueue()
+        self._queue: SimpleQueue[Item] = SimpleQueue()
         self._lost = 0
+        self._many = 0  # lines that wait as parts of a Many; changed under the handler's lock
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue it with its text as it is now: arguments may change until it is written."""
-        if self._queue.qsize() >= MOST_WAITING:
+        if self._queue.qsize() + self._many >= MOST_WAITING:
             self._lost += 1
             return
         if record.args or record.exc_info:
@@ -48,6 +67,16 @@ class Writer(logging.Handler):
             except Exception as error:  # whoever logs must not fail of it
                 record = _unwritable(record, error)
         self._queue.put(record)
+
+    def emit_many(self, lines: Many) -> None:
+        """Queue lines that need no filter: they are ours, they do not repeat, they say where they belong."""
+        count = len(lines)
+        with self.lock or nullcontext():
+            if self._queue.qsize() + self._many >= MOST_WAITING:
+                self._lost += count
+                return
+            self._many += count
+        self._queue.put(lines)
 
     def flush(self) -> None:
         """Return when all that was logged before is written, or after FLUSH_S."""
@@ -68,20 +97,43 @@ class Writer(logging.Handler):
                     break
             self._write_all(batch)
 
-    def _write_all(self, batch: list[logging.LogRecord | threading.Event]) -> None:
+    def _write_all(self, batch: list[Item]) -> None:
         lost, self._lost = self._lost, 0
-        lines = [self._line(one) for one in batch if isinstance(one, logging.LogRecord)]
+        lines: list[str] = []
+        count = 0
+        for one in batch:
+            if isinstance(one, logging.LogRecord):
+                lines.append(self._line(one))
+                count += 1
+            elif not isinstance(one, threading.Event):
+                lines.append(self._lines(one))
+                count += len(one)
         if lost:
             lines.append(self._line(_lost(lost)))
         try:
             if lines:
                 self._write("".join(lines))
         except Exception:  # a full disk, a reader that is gone: the worker goes on without its log
-            self._lost += lost + sum(isinstance(one, logging.LogRecord) for one in batch)
+            self._lost += lost + count
             time.sleep(0.1)
         for one in batch:
             if isinstance(one, threading.Event):
                 one.set()
+
+    def _lines(self, many: Many) -> str:
+        """All lines at once; a line that may need masking, or has another format, as its record."""
+        with self.lock or nullcontext():
+            self._many -= len(many)
+        try:
+            if isinstance(self._formatter, TextFormatter) and not self._mask.suspects(many.words):
+                texts, suspects = many.texts(self._formatter.time_text(many.at_s)), self._mask.suspects
+                return "".join([
+                    self._line(many.record(place)) if suspects(foreign) else line
+                    for place, (line, foreign) in enumerate(texts)
+                ])  # fmt: skip
+            return "".join([self._line(many.record(place)) for place in range(len(many))])
+        except Exception as error:  # a bad line must not end the log
+            return self._formatter.format(_unwritable(None, error)) + "\n"
 
     def _line(self, record: logging.LogRecord) -> str:
         try:
@@ -92,6 +144,9 @@ class Writer(logging.Handler):
             return line + "\n"
         except Exception as error:  # one bad record must not end the log
             return self._formatter.format(_unwritable(record, error)) + "\n"
+
+
+Item = logging.LogRecord | threading.Event | Many
 
 
 def _frozen(record: logging.LogRecord) -> logging.LogRecord:
@@ -105,8 +160,9 @@ def _frozen(record: logging.LogRecord) -> logging.LogRecord:
     return frozen
 
 
-def _unwritable(record: logging.LogRecord, error: Exception) -> logging.LogRecord:
-    text = f"a record of {record.name} cannot be written: {type(error).__name__}"
+def _unwritable(record: logging.LogRecord | None, error: Exception) -> logging.LogRecord:
+    what = "lines" if record is None else f"a record of {record.name}"
+    text = f"{what} cannot be written: {type(error).__name__}"
     return _record(logging.ERROR, text)
 
 

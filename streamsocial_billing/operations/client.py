@@ -51,7 +51,7 @@ class Became:
         return self.payment_id() is not None and (self.charge is None or self.charge.status in OPEN)
 
 
-def order(settings: Settings, command: Command, wait_s: float) -> Became:
+def send_command(settings: Settings, command: Command, wait_s: float) -> Became:
     """Append a command; what became of it, as soon as every copy is answered.
 
     A payment that the command sent is waited for, too, as long as time is left. Raises NotAnswered, else

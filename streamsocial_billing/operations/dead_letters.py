@@ -44,7 +44,7 @@ class ReplayRefused(KafkaProblem):
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class DeadLetter:
     """One record of `payments-dlq`; `id` is its partition and offset there, `at_ms` ms since the epoch.
 
     masked: a card number was taken out; cut_from: the length in bytes of a value that was cut, else None;
@@ -73,14 +73,14 @@ class Letter:
         return mask_card_numbers(self.value)[0].decode("utf-8", "backslashreplace")
 
 
-def letters(settings: Settings) -> Iterator[Letter]:
+def dead_letters(settings: Settings) -> Iterator[DeadLetter]:
     """Every letter so far, oldest first within a partition; raises KafkaProblem."""
     log, topic = CommittedLog(settings), settings.topic(DEAD_LETTERS)
     places = [(topic, partition) for partition in range(log.partitions([topic])[topic])]
     return map(_letter, log.read(log.ends(places)))
 
 
-def letter(settings: Settings, letter_id: str) -> Letter:
+def dead_letter(settings: Settings, letter_id: str) -> DeadLetter:
     """The letter with this id; raises ReplayRefused where there is none, KafkaProblem."""
     log, topic = CommittedLog(settings), settings.topic(DEAD_LETTERS)
     partition, dash, offset = letter_id.partition("-")
@@ -140,7 +140,7 @@ def _replays(
     return back
 
 
-def failed_again(back: Mapping[str, Replay], found: Iterable[Letter]) -> dict[str, str]:
+def failed_again(back: Mapping[str, Replay], found: Iterable[DeadLetter]) -> dict[str, str]:
     """Which of these letters came from whose replay: id of the letter that went back -> id of the new."""
     of = {one.to: letter_id for letter_id, one in back.items() if one.to is not None}
     named = ((one.replay_of or of.get(one.source), one.id) for one in found)
@@ -153,7 +153,7 @@ def replay(settings: Settings, letter_id: str, *, correction: bytes | None, acto
     `correction`: a payment as JSON that takes the place of the letter's own bytes; its user_id is the key.
     Raises ReplayRefused, also for what would fail again, KafkaProblem.
     """
-    found = letter(settings, letter_id)
+    found = dead_letter(settings, letter_id)
     if letter_id in replayed(settings):
         raise _twice(letter_id)
     key, value = _content(settings, found, correction)
@@ -174,7 +174,7 @@ def replay(settings: Settings, letter_id: str, *, correction: bytes | None, acto
     return f"{letter_id} is back on {settings.topic(PAYMENTS)}: {what}, {len(value)} bytes"
 
 
-def _content(settings: Settings, found: Letter, correction: bytes | None) -> tuple[bytes | None, bytes]:
+def _content(settings: Settings, found: DeadLetter, correction: bytes | None) -> tuple[bytes | None, bytes]:
     if found.source.rpartition("/")[0].rpartition("/")[0] != settings.topic(PAYMENTS):
         raise ReplayRefused(
             f"{found.id} came from {found.source}: only events of {settings.topic(PAYMENTS)} go back"
@@ -196,7 +196,7 @@ def _content(settings: Settings, found: Letter, correction: bytes | None) -> tup
     return found.key, found.value
 
 
-def _check_now(found: Letter) -> None:
+def _check_now(found: DeadLetter) -> None:
     """The agent's own checks, as of now: a time may have come, a release may take more.
 
     Not that of the partition: the replay goes where the key belongs. Raises ReplayRefused.
@@ -238,10 +238,10 @@ def _twice(letter_id: str) -> ReplayRefused:
     return ReplayRefused(f"{letter_id} went back before: a letter is replayed once")
 
 
-def _letter(message: Message) -> Letter:
+def _letter(message: Message) -> DeadLetter:
     headers = {name: (value or b"").decode("utf-8", "replace") for name, value in _headers(message)}
     length, at = headers.get("length"), headers.get("at", "")
-    return Letter(
+    return DeadLetter(
         id=f"{message.partition()}-{message.offset()}",
         at_ms=int(at) if at.isdigit() else message.timestamp()[1],
         reason=headers.get("reason", ""), error=headers.get("error", ""), source=headers.get("source", ""),

@@ -51,7 +51,7 @@ class Commands:
         self._answers = answers
         self._handlers = handlers
 
-    async def obey(self, event: Event) -> None:
+    async def handle(self, event: Event) -> None:
         """One record of `billing-commands`."""
         command = await self._reader.read(event, command_of, now_ms(), placed=False)
         if command is None:

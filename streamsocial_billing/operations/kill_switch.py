@@ -26,7 +26,7 @@ AHEAD_MS: Final = 300_000
 """How far the clock of who orders may be ahead of ours: a time in the future would hold off later orders."""
 
 
-class Switching:
+class KillSwitches:
     """Handles both commands; the table holds one row per gateway and task."""
 
     def __init__(self, switches: Any) -> None:

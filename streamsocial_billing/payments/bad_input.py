@@ -46,14 +46,13 @@ class Partitioned(Protocol):
 class Reader:
     """Reads the event of each handler, the same way for all of them.
 
-    `buried` counts the dead letters of this process by reason; one
-    whose unit comes again counts again.
+    `dead_letter_counts` are those of this process by reason; one whose unit comes again counts again.
     """
 
     dead_letters: Topic
     counters: Any
     sources: Partitioned
-    buried: Counter[str] = field(default_factory=Counter)
+    dead_letter_counts: Counter[str] = field(default_factory=Counter)
 
     async def read(
         self, event: Event, parse: Parse[T], at_ms: int, *, placed: bool = True
@@ -62,13 +61,13 @@ class Reader:
 
         Counts the event: the live audit looks for its answer. `placed`: its partition must be its key's.
         """
-        self.counters.add(named(EVENTS, event.topic), 1)
+        self.counters.add_all(((named(EVENTS, event.topic), 1),))
         try:
             said = parse(event.value, key=event.key, now_ms=at_ms)
             if placed:
                 self.check_partition(event)
         except BadInput as bad:
-            await self.bury(event, bad, at_ms)
+            await self.to_dead_letter(event, bad, at_ms)
             return None
         return said
 
@@ -82,7 +81,7 @@ class Reader:
                 "wrong_partition", f"its key belongs to partition {belongs}, it is in {event.partition}"
             )
 
-    async def bury(self, event: Event, bad: BadInput, at_ms: int) -> None:
+    async def to_dead_letter(self, event: Event, bad: BadInput, at_ms: int) -> None:
         """A dead letter with the original bytes; its offset commits in the same transaction."""
         value, masked = await _masked(event.value or b"")
         key, key_masked = mask_card_numbers(event.key or b"")
@@ -101,7 +100,7 @@ class Reader:
         except RecordTooLarge:
             headers["length"] = str(len(value))
             self.dead_letters.put_into_unit(key or None, value[:CUT_BYTES], headers=headers)
-        self.buried[bad.reason] += 1
+        self.dead_letter_counts[bad.reason] += 1
         logger.warning(
             "dead letter %s: %s: %s", headers["source"], bad.reason, bad.detail, extra={"reason": bad.reason}
         )

@@ -10,7 +10,14 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from streamsocial_billing.domain.gateway_calls import Answer, ChargeRequest, Outcome, Query, RefundRequest
+from streamsocial_billing.domain.gateway_calls import (
+    Answer,
+    Cancellation,
+    ChargeRequest,
+    Outcome,
+    Query,
+    RefundRequest,
+)
 from streamsocial_billing.domain.outcomes import (
     INTERNAL_ERROR,
     TOO_OLD_TO_CALL,
@@ -19,8 +26,7 @@ from streamsocial_billing.domain.outcomes import (
     account_forbids,
     verdict,
 )
-from streamsocial_billing.domain.times import now_ms
-from streamsocial_billing.gateways.base import Gateway, call_until
+from streamsocial_billing.gateways.base import Cancels, Gateway, call_until
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +35,14 @@ class Call(Struct, frozen=True):
     """A call to make.
 
     account      the payment's: nobody is called while the gateway has another one; empty: any will do
-    window_from  ms since the epoch: since when the gateway may have known the key; None: that is not asked
+    too_old      the gateway may have forgotten the key since it may have got to know it: nobody is called
     within_s     for all tries, waits and parsing
     once         one try; else the same again, with the same key, until `within_s` is over
     """
 
     request: ChargeRequest | RefundRequest
     account: str
-    window_from: int | None
+    too_old: bool
     within_s: float
     once: bool = False
 
@@ -52,9 +58,9 @@ async def call(gateway: Gateway, plan: Call) -> Called:
             if forbidden is not None:
                 return Called(forbidden, plan.account, forbidden=True)
             account = gateway.account
-        if plan.window_from is not None and gateway.traits.past_window(plan.window_from, now_ms()):
+        if plan.too_old:
             return Called(TOO_OLD_TO_CALL, account)
-        is_charge = isinstance(request, ChargeRequest)
+        is_charge = request.action == "charge"
         one: Callable[..., Awaitable[Outcome]] = gateway.charge if is_charge else gateway.refund
         if plan.once:
             found = verdict(await one(request, timeout_s=plan.within_s))
@@ -90,12 +96,28 @@ class Asked(NamedTuple):
 
 async def ask(gateway: Gateway, query: Query, account: str, within_s: float) -> Asked:
     """What the gateway has under our reference: start, account, question."""
+    return await _answered(gateway, lambda: gateway.find(query, timeout_s=within_s), account)
+
+
+async def cancel(gateway: Gateway, query: Query, account: str, within_s: float) -> Asked:
+    """What the intent that `query` names is after it was asked to be canceled: start, account, call.
+
+    Where the gateway cannot cancel that is an error of ours: it has no intents.
+    """
+    if not isinstance(gateway, Cancels):
+        logger.error("gateway %s has no intents: %s is not canceled", gateway.name, query.intent)
+        return Asked(None, account)
+    request = Cancellation(query)
+    return await _answered(gateway, lambda: gateway.cancel(request, timeout_s=within_s), account)
+
+
+async def _answered(gateway: Gateway, call: Callable[[], Awaitable[Answer]], account: str) -> Asked:
     try:
         await gateway.start()
         forbidden = account_forbids(gateway, account)
         if forbidden is not None:
             return Asked(None, account, forbidden)
-        return Asked(await gateway.find(query, timeout_s=within_s), account or gateway.account)
+        return Asked(await call(), account or gateway.account)
     except Exception:
         logger.exception("gateway %s: internal error in a question", gateway.name)
         return Asked(None, account or gateway.account)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from streamsocial_billing.domain.refund_rules import moved
+from streamsocial_billing.domain.payment_entry import PATIENCE_MS, authenticating_until
+from streamsocial_billing.domain.results import AuthenticationRequest
 from streamsocial_billing.domain.statuses import FINAL
+from streamsocial_billing.payments.charge_balance import went_back
 from streamsocial_billing.payments.record_outcome import Change, Row, changed_row
 from streamsocial_billing.payments.reported_by_gateway import book_external
-from streamsocial_billing.payments.unit_writer import Books
+from streamsocial_billing.payments.unit_writer import UnitWriter
 from streamsocial_billing.payments.waiting import (
     awaited_row,
-    told_of,
-    with_refunded,
+    reports_of,
     without_money,
     without_refund,
 )
 from streamsocial_billing.payments.waiting_refunds import charge_of, look_again
 from tables.awaited_charges import AwaitedCharge
-from tables.payments import Entry, PaymentEntry, SmallEntry, is_full, is_small
+from tables.payments import PaymentEntry, SmallEntry, is_full
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +33,12 @@ OnOutcome = Callable[[str, str, PaymentEntry | SmallEntry, int], None]
 class Following:
     """Follows a change that was written. `subscriptions` takes in each outcome, after everything else."""
 
-    def __init__(self, books: Books, subscriptions: OnOutcome) -> None:
-        self._books = books
+    def __init__(
+        self, writer: UnitWriter, subscriptions: OnOutcome, patience_ms: int = PATIENCE_MS
+    ) -> None:  # fmt: skip
+        self._writer = writer
         self._subscriptions = subscriptions
+        self._patience_ms = patience_ms
 
     def follow(self, change: Change) -> None:
         """Alarm, then refunds (those that wait for the charge; what one held), then the subscription.
@@ -48,6 +52,8 @@ class Following:
             return
         if entry["status"] == "parked":
             _alarm(change, entry)
+        elif change.asks:
+            self._ask_customer(change, entry)
         if entry["action"] == "charge":
             if change.waiting is not None:  # hardly ever
                 self._charge_known(user_id, payment_id, change.waiting, at_ms)
@@ -56,41 +62,53 @@ class Following:
         if entry["business_ref"] is not None:  # a subscription's payment has one
             self._subscriptions(user_id, payment_id, entry, at_ms)
 
+    def _ask_customer(self, change: Change, entry: PaymentEntry) -> None:
+        """The platform brings the customer back; until then the payment waits."""
+        intent, until = entry.get("intent"), authenticating_until(entry, self._patience_ms)
+        if intent is None or until is None:
+            return
+        self._writer.ask_customer(AuthenticationRequest(
+            payment_id=change.payment_id, user_id=change.user_id, product=entry["product"],
+            amount_minor=entry["amount_minor"], currency=entry["currency"], gateway=entry["gateway"],
+            gateway_account=entry["gateway_account"], gateway_ref=intent, business_ref=entry["business_ref"],
+            until=until, at=change.at_ms,
+        ))  # fmt: skip
+
     # ---- a charge has an outcome: what waits for it goes on
 
     def _charge_known(self, user_id: str, charge_id: str, waiting: AwaitedCharge, at_ms: int) -> None:
         self._book_what_went_back(user_id, charge_id, waiting, at_ms)
-        for told in told_of(waiting):
-            charge = self._books.entry(user_id, charge_id)
+        for report in reports_of(waiting):
+            charge = self._writer.entry(user_id, charge_id)
             if is_full(charge):
-                book_external(self._books, told, charge_id, charge, at_ms)
+                book_external(self._writer, report, charge_id, charge, at_ms)
         for refund_id in waiting["refunds"]:
             self.look_again(user_id, refund_id, at_ms)
 
     def _book_what_went_back(
         self, user_id: str, charge_id: str, waiting: AwaitedCharge, at_ms: int
     ) -> None:
-        """Before the charge was known; from now on it is listed no longer, nor is what was told of it."""
+        """Before the charge was known; from now on it is listed no longer, nor is what was reported of it."""
         refunded = waiting["refunded_minor"]
         if not refunded and not waiting["told"]:
             return
         left = without_money(waiting)
         rows = [awaited_row(user_id, charge_id, left)]
         if refunded:
-            charge = self._books.entry(user_id, charge_id)
-            rows.append(self._given_back(user_id, charge_id, charge, left, back_minor=refunded))
-        self._books.write(Change(user_id, charge_id, at_ms, tuple(rows)))
+            charge = self._writer.entry(user_id, charge_id)
+            rows.append(went_back(self._writer, user_id, charge_id, charge, left, back_minor=refunded))
+        self._writer.write(Change(user_id, charge_id, at_ms, tuple(rows)))
 
     def look_again(self, user_id: str, refund_id: str, at_ms: int) -> None:
         """Look at a refund that waits for its charge, if it still does."""
-        known = self._books.look_up(user_id, refund_id)
+        known = self._writer.look_up(user_id, refund_id)
         refund = known.entry
         if not is_full(refund) or refund["status"] != "unknown" or refund["held_since"] is None:
             return
         charge_id = charge_of(refund["refund_of"])
-        charge, waiting = self._books.entry(user_id, charge_id), self._books.awaited(user_id, charge_id)
+        charge, waiting = self._writer.entry(user_id, charge_id), self._writer.awaited(user_id, charge_id)
         change = look_again(known, refund, charge, waiting, at_ms)
-        self._books.write(change)
+        self._writer.write(change)
         self.follow(change)
 
     # ---- a refund has ended: so has its reservation
@@ -100,38 +118,20 @@ class Following:
         refunded = entry["amount_minor"] if entry["status"] == "succeeded" else 0
         left, rows = None, list[Row]()
         if entry["held_since"] is not None:
-            left = without_refund(self._books.awaited(user_id, charge_id), change.payment_id)
+            left = without_refund(self._writer.awaited(user_id, charge_id), change.payment_id)
             if left is not None:
                 rows.append(awaited_row(user_id, charge_id, left))
         if refunded or freed:
-            charge = change.charge or self._books.entry(user_id, charge_id)
-            rows.append(
-                self._given_back(user_id, charge_id, charge, left, held_minor=-freed, back_minor=refunded)
-            )
+            charge = change.charge or self._writer.entry(user_id, charge_id)
+            rows.append(went_back(
+                self._writer, user_id, charge_id, charge, left, back_minor=refunded, held_minor=-freed,
+            ))  # fmt: skip
         if freed:
             ended = entry.copy()
             ended["reserved_minor"] = 0
             rows.append(changed_row(user_id, change.payment_id, ended))
         if rows:
-            self._books.write(Change(user_id, change.payment_id, change.at_ms, tuple(rows)))
-
-    def _given_back(
-        self, user_id: str, charge_id: str, charge: Entry | None, left: AwaitedCharge | None,
-        *, back_minor: int, held_minor: int = 0,
-    ) -> Row:  # fmt: skip
-        """A refund ended: what it held is free, what it gave back counts, now or when the charge comes.
-
-        `left`: what waits for the charge now, where that has changed in this step.
-        """
-        if not (is_full(charge) or is_small(charge)):
-            waiting = self._books.awaited(user_id, charge_id) if left is None else left
-            return awaited_row(user_id, charge_id, with_refunded(waiting, back_minor))
-        if charge["refunded_minor"] + back_minor > charge["amount_minor"]:
-            logger.error(
-                "%s/%s: more went back than was captured", user_id, charge_id, extra={"payment_id": charge_id}
-            )
-        changed = moved(charge, held_minor=held_minor, back_minor=back_minor)
-        return changed_row(user_id, charge_id, changed)
+            self._writer.write(Change(user_id, change.payment_id, change.at_ms, tuple(rows)))
 
 
 def _alarm(change: Change, entry: PaymentEntry) -> None:

@@ -13,7 +13,10 @@ Group = tuple[str, str]
 
 @dataclass(slots=True)
 class Tally:
-    """What one walk through open payments found; `oldest_ms` is the append time of the first event."""
+    """What one walk through open payments found; `oldest_ms` is the append time of the first event.
+
+    Who waits for a customer is counted, and is never the oldest: that alarms nobody.
+    """
 
     counts: Counter[Group] = field(default_factory=Counter)
     oldest_ms: dict[Group, int] = field(default_factory=dict)
@@ -26,7 +29,7 @@ class Tally:
         """Count a row of `open_payments`; releases before this one wrote less into it."""
         group = listed.get("gateway", ""), listed.get("status", "unknown")
         self.counts[group] += 1
-        if (since := listed.get("since")) is not None:
+        if "look_at" not in listed and (since := listed.get("since")) is not None:
             self.oldest_ms[group] = min(since, self.oldest_ms.get(group, since))
         if "currency" in listed:
             self.minor[*group, listed["currency"]] += listed["amount_minor"]
@@ -43,7 +46,7 @@ class Tally:
             self.accounts[gateway] |= accounts
 
 
-class Census:
+class OpenPaymentCounts:
     """The last whole walk through each task; a task with very many open payments takes some seconds."""
 
     def __init__(self) -> None:

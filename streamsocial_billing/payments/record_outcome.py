@@ -1,6 +1,7 @@
 """What is written of a payment's outcome: rows, records, counters.
 
-Pure: nothing is read or written here. What is known comes in, a Change goes out, which `Books.write` writes.
+Pure: nothing is read or written here. What is known comes in, a Change goes out, which
+`UnitWriter.write` writes.
 """
 
 from __future__ import annotations
@@ -9,21 +10,22 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, to_builtins
 
-from streamsocial_billing.domain.charge_state import charge_state_after
+from streamsocial_billing.domain.charge_state import state_after
 from streamsocial_billing.domain.decision import Adopt, Decision, Execute, Open, Reject, Replay, holds
+from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.known import Known, Received
 from streamsocial_billing.domain.outcomes import Called, Verdict
-from streamsocial_billing.domain.payment_entry import after_retry, first_entry
+from streamsocial_billing.domain.payment_entry import PATIENCE_MS, after_retry, first_entry, settled_row
 from streamsocial_billing.domain.refund_rules import Charged
 from streamsocial_billing.domain.results import ChargeResult, PaymentMetric
 from streamsocial_billing.domain.statuses import FINAL, OPEN
 from tables.awaited_charges import AwaitedCharge
 from tables.business_refs import business_key, naming
-from tables.charges import ChargeState
+from tables.charges import AnyState
 from tables.open_payments import OpenPayment
-from tables.payments import Entry, PaymentEntry, SettledBy, payment_key, written
+from tables.payments import Entry, PaymentEntry, SettledBy, SettledRow, filled, payment_key, written
 from tables.task_counters import CHARGED, FINAL_RESULTS, FIRST_RESULTS, OPENED, OUTCOMES, PARKED, REFUNDED
 
 NO_TOPIC: Final = "external"  # results of what a gateway made, in the counters
@@ -39,7 +41,7 @@ class Row(Struct, frozen=True):
 
     table: str
     key: str
-    value: Mapping[str, Any] | None
+    value: Mapping[str, Any] | SettledRow | None
     before: Mapping[str, Any] | UnsetType | None = UNSET
 
 
@@ -54,7 +56,7 @@ class Answer(Struct, frozen=True):
 
     result: ChargeResult
     metric: PaymentMetric
-    state: ChargeState
+    state: AnyState
     counts: Counts
 
 
@@ -65,6 +67,7 @@ class Change(Struct, frozen=True):
     waiting  what waits for that, where it is a charge's
     charge   of a refund, as this change leaves it; None: who needs it has to look
     warning  reason and text of what people should hear of
+    asks     its intent wants its customer from now on: the platform is to be told, once
     """
 
     user_id: str
@@ -77,6 +80,7 @@ class Change(Struct, frozen=True):
     waiting: AwaitedCharge | None = None
     charge: Charged | None = None
     warning: tuple[str, str] | None = None
+    asks: bool = False
 
 
 # ---- the ways to record an outcome
@@ -88,7 +92,10 @@ def record(
 ) -> Change:  # fmt: skip
     """What an event comes to as it was decided, `called` where that was a call; else `account`."""
     match decision:
-        case Execute(_, fingerprint) if called is not None:
+        case Execute() if called is not None:
+            fingerprint = decision.fingerprint
+            if is_over(received.payment, known, called.found):  # nearly always
+                return record_settled(received, known, called, at_ms, fingerprint)
             return record_first(received, known, first_entry(received, called, at_ms, fingerprint), called)
         case Reject(reason, True, _, conflicts_with):
             called = Called(Verdict("rejected", reason, conflicts_with=conflicts_with), account)
@@ -106,19 +113,47 @@ def record_first(
 ) -> Change:
     """The outcome of a payment that had no entry, or an observed one; `rows`: what changes with it."""
     user_id, payment_id, counts = known.user_id, known.payment_id, NOTHING
-    key = known.key
+    key, asks = known.key, False
     changed: tuple[Row, ...] = (Row("payments", key, written(entry), known.entry), *rows)
     if entry["status"] in OPEN:
+        asks = "authentication" in entry
         changed = (*changed, Row("open_payments", key, open_payment(entry), known.listed))
         counts = _parked(None, entry)
-    if entry["business_ref"] is not None and entry["action"] == "charge" and holds(entry):
-        key_of_ref = business_key(user_id, entry["business_ref"])
-        changed = (*changed, Row("business_refs", key_of_ref, naming(payment_id), known.named))
+    if entry["business_ref"] is not None and entry["action"] == "charge":
+        changed = (*changed, *_naming(entry["business_ref"], known, entry))
     result = result_of_event(received, called, entry["processed_at"])
     return Change(
         user_id, payment_id, result.processed_at, changed, answered(result, known.state, called.gateway_ms),
-        counts=counts, outcome=entry, waiting=known.waiting,
+        counts=counts, outcome=entry, waiting=known.waiting, asks=asks,
     )  # fmt: skip
+
+
+def is_over(payment: PaymentEvent, known: Known, found: Verdict) -> bool:
+    """True for a charge that ends at once, with nothing special to keep, and that nobody waits for."""
+    usual = not (found.soft or found.ask_only) and found.conflicts_with is None
+    return usual and payment.action == "charge" and known.waiting is None and found.status in FINAL
+
+
+def record_settled(
+    received: Received, known: Known, called: Called, at_ms: int, fingerprint: str
+) -> Change:
+    """The same of a charge that `is_over`: its row is made as it is written."""
+    payment, row = received.payment, settled_row(received, called, at_ms, fingerprint)
+    rows: tuple[Row, ...] = (Row("payments", known.key, row, known.entry),)
+    outcome = None
+    if payment.business_ref is not None:  # else nothing follows
+        outcome = filled(to_builtins(row))
+        rows = (*rows, *_naming(payment.business_ref, known, outcome))
+    answer = answered(result_of_event(received, called, at_ms), known.state, called.gateway_ms)
+    return Change(known.user_id, known.payment_id, at_ms, rows, answer, outcome=outcome)
+
+
+def _naming(business_ref: str, known: Known, charge: PaymentEntry) -> tuple[Row, ...]:
+    """The row of a charge's business_ref, if it holds it."""
+    if not holds(charge):
+        return NO_ROWS
+    key = business_key(known.user_id, business_ref)
+    return (Row("business_refs", key, naming(known.payment_id), known.named),)
 
 
 def record_known(received: Received, known: Known, decision: Replay | Open | Reject, at_ms: int) -> Change:
@@ -141,14 +176,17 @@ def record_known(received: Received, known: Known, decision: Replay | Open | Rej
 
 
 def record_again(
-    known: Known, entry: PaymentEntry, called: Called, at_ms: int, by: SettledBy | None = None
-) -> Change:
+    known: Known, entry: PaymentEntry, called: Called, at_ms: int, by: SettledBy | None = None,
+    patience_ms: int = PATIENCE_MS,
+) -> Change:  # fmt: skip
     """What an open payment is after `calls` more, or after a person settled it (`by`).
 
     `entry` is the stored one. A final status brings the result that resolves the payment; from unknown to
     parked there is none. Raises ValueError for a final payment, whose outcome never changes again.
     """
-    changed = after_retry(entry, called.found, calls=called.calls, now_ms=at_ms, by=by)
+    changed = after_retry(
+        entry, called.found, calls=called.calls, now_ms=at_ms, by=by, patience_ms=patience_ms
+    )
     changed["gateway_account"] = called.account or entry["gateway_account"]  # if it was not known before
     rows, counts = kept(known, changed)
     answer = None
@@ -157,7 +195,7 @@ def record_again(
         answer = answered(result, known.state)
     return Change(
         known.user_id, known.payment_id, at_ms, rows, answer, counts=counts, outcome=changed,
-        waiting=known.waiting,
+        waiting=known.waiting, asks="authentication" in changed and "authentication" not in entry,
     )  # fmt: skip
 
 
@@ -201,7 +239,7 @@ def changed_row(user_id: str, payment_id: str, entry: Entry) -> Row:
 
 def open_payment(entry: PaymentEntry) -> OpenPayment:
     """The row of an open payment."""
-    return {
+    row: OpenPayment = {
         "next_try_at": entry["next_try_at"],
         "status": entry["status"],
         "since": entry["first_seen_at"],
@@ -210,6 +248,9 @@ def open_payment(entry: PaymentEntry) -> OpenPayment:
         "amount_minor": entry["amount_minor"],
         "currency": entry["currency"],
     }
+    if "authentication" in entry and entry["status"] == "unknown":
+        row["look_at"] = entry["authentication"]["look_at"]
+    return row
 
 
 # ---- the result
@@ -220,13 +261,11 @@ def result_of_event(
 ) -> ChargeResult:
     """The result of an event."""
     payment, found = received.payment, called.found
-    return ChargeResult(
-        payment_id=payment.payment_id, user_id=payment.user_id, action=payment.action,
-        product=payment.product, status=found.status, reason=found.reason, replayed=replayed,
-        amount_minor=payment.amount_minor, currency=payment.currency, gateway=payment.gateway,
-        gateway_ref=found.gateway_ref, attempt=called.calls, requested_at=payment.requested_at,
-        processed_at=at_ms, source=received.source, business_ref=payment.business_ref,
-        refund_of=payment.refund_of, conflicts_with=found.conflicts_with,
+    return ChargeResult(  # in the order of its fields: by their names it takes six times as long
+        payment.payment_id, payment.user_id, payment.action, payment.product, found.status, found.reason,
+        replayed, payment.amount_minor, payment.currency, payment.gateway, found.gateway_ref, called.calls,
+        payment.requested_at, at_ms, received.source, False, payment.business_ref, payment.refund_of,
+        found.conflicts_with, "event", found.intent_charge or UNSET,
     )  # fmt: skip
 
 
@@ -241,36 +280,42 @@ def result_of_entry(
         attempt=entry["attempts"], requested_at=entry["requested_at"], processed_at=at_ms,
         source=entry["source"], resolves=resolves, business_ref=entry["business_ref"],
         refund_of=entry["refund_of"], origin=entry["origin"],
+        intent_charge=entry.get("intent_charge") or UNSET,
     )  # fmt: skip
 
 
-def answered(result: ChargeResult, state: ChargeState | None, gateway_ms: int | None = None) -> Answer:
+def answered(result: ChargeResult, state: AnyState | None, gateway_ms: int | None = None) -> Answer:
     """A result with all that goes with it; `state` is the user's before it."""
     metric = PaymentMetric(
-        payment_id=result.payment_id, product=result.product, action=result.action, status=result.status,
-        replayed=result.replayed, amount_minor=result.amount_minor, currency=result.currency,
-        gateway=result.gateway, gateway_ms=gateway_ms, at=result.processed_at,
+        result.payment_id, result.product, result.action, result.status, result.replayed,
+        result.amount_minor, result.currency, result.gateway, gateway_ms, result.processed_at,
     )  # fmt: skip
-    return Answer(result, metric, charge_state_after(state, result), _counts(result))
+    return Answer(result, metric, state_after(state, result), _counts(result))
 
 
 def _counts(result: ChargeResult) -> Counts:
     """Counts what a result says itself, not what the tables do: they are the audit's other side."""
-    status, external = result.status, result.origin == "external"
     came_from = NO_TOPIC if result.source is None else result.source["topic"]
     first = FINAL_RESULTS if result.resolves else named(FIRST_RESULTS, came_from)
     if result.replayed:
         return ((first, 1), (REPEATS, 1))
-    outcome = status
+    said, money = _counters(first, result.status, result.action, result.currency, result.origin)
+    return said if money is None else (*said, (money, result.amount_minor))
+
+
+@lru_cache(maxsize=1000)
+def _counters(
+    first: str, status: str, action: str, currency: str, origin: str
+) -> tuple[Counts, str | None]:  # fmt: skip
+    """What is counted of each such result, whatever its amount; the counter that the amount is added to."""
+    outcome, money, external = status, None, origin == "external"
     if status == "succeeded":
-        outcome, moved = ("refunded", REFUNDED) if result.action == "refund" else ("charged", CHARGED)
-        money = (named(moved, result.currency), result.amount_minor)
-        if external:  # those are counted as FIRST_RESULTS of NO_TOPIC
-            return ((first, 1), money)
-        return ((first, 1), money, (named(OUTCOMES, outcome), 1))
-    if status not in OPEN:
-        return ((first, 1),) if external else ((first, 1), (named(OUTCOMES, outcome), 1))
-    return ((first, 1),) if result.resolves else ((first, 1), (OPENED, 1))
+        outcome, moved = ("refunded", REFUNDED) if action == "refund" else ("charged", CHARGED)
+        money = named(moved, currency)
+    if status in OPEN:
+        return ((first, 1),) if first == FINAL_RESULTS else ((first, 1), (OPENED, 1)), money
+    # external ones are counted as FIRST_RESULTS of NO_TOPIC
+    return ((first, 1),) if external else ((first, 1), (named(OUTCOMES, outcome), 1)), money
 
 
 @lru_cache(maxsize=1000)

@@ -84,4 +84,8 @@ def smaller(entry: PaymentEntry) -> SmallEntry:
         small["refund_of"] = entry["refund_of"]
     if "returned_by" in entry:
         small["returned_by"] = entry["returned_by"]
+    if "intent" in entry:
+        small["intent"] = entry["intent"]
+    if "intent_charge" in entry:
+        small["intent_charge"] = entry["intent_charge"]
     return small

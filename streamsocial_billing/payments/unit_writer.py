@@ -6,26 +6,29 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from msgspec import UNSET
+from msgspec import UNSET, DecodeError, to_builtins
 
-from faust_exactly_once import Topic, current_unit
+from faust_exactly_once import Topic, current_unit, raws
 from streamsocial_billing.domain.decision import holds
 from streamsocial_billing.domain.events import ENCODER, PaymentEvent
 from streamsocial_billing.domain.known import Known
 from streamsocial_billing.domain.newer_fields import keeping
+from streamsocial_billing.domain.results import AuthenticationRequest
 from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.payments.outcome_lines import LEVEL, OUTCOMES
 from streamsocial_billing.payments.record_outcome import Answer, Change, Row
 from tables.awaited_charges import AwaitedCharge
 from tables.business_refs import BusinessRef, business_key, charges_of, naming
-from tables.charges import ChargeState
+from tables.charges import AnyState, KnownState, read_known_state
 from tables.gateway_events import SeenEvent
 from tables.open_payments import OpenPayment
 from tables.payments import (
     Entry,
     ObservedEntry,
     PaymentEntry,
+    SettledRow,
     SmallEntry,
+    entry_of,
     is_full,
     is_small,
     payment_key,
@@ -34,7 +37,7 @@ from tables.payments import (
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
+class UnitWriter:
     """The topics and tables of a payment's unit; each call is inside the unit.
 
     `tables` by their names; `rows` are the same, whose rows are checked when they are read.
@@ -45,6 +48,7 @@ class Books:
     rows: Mapping[str, Any]
     tables: Mapping[str, Any]
     counters: Any
+    authentications: Topic | None = None
 
     # ---- reading
 
@@ -52,30 +56,29 @@ class Books:
         """What is known of an event's payment before it is decided: each row that its unit needs, once."""
         user_id, payment_id = payment.user_id, payment.payment_id
         key = payment_key(user_id, payment_id)
-        value, state = self.tables["payments"].get(key), self.rows["charges"].get(user_id)
-        entry = None if value is None else read_entry(value)
+        value, awaited = raws(key, self.tables["payments"], self.tables["awaited_charges"])
+        state = self.state(user_id)
+        entry = None if value is None else entry_of(value)
         if entry is not None and "seen" not in entry:
             return self._known(user_id, payment_id, key, entry, state)
         waiting = named = held_by = None
         if payment.action == "charge":
-            if self.tables["awaited_charges"].get(key) is not None:  # hardly ever
+            if awaited is not None:  # hardly ever
                 waiting = self.rows["awaited_charges"].get(key)
             if payment.business_ref is not None:
                 named = self.rows["business_refs"].get(business_key(user_id, payment.business_ref))
                 if named is not None and entry is None:
                     held_by = self._first_holder(user_id, named, payment_id)
-        return Known(
-            user_id, payment_id, key, entry, state, waiting=waiting, named=named, held_by=held_by
-        )  # fmt: skip
+        return Known(user_id, payment_id, key, entry, state, None, waiting, named, held_by)
 
     def look_up(self, user_id: str, payment_id: str) -> Known:
         """What is known of a payment, whoever asks."""
         key = payment_key(user_id, payment_id)
-        entry, state = read_entry(self.tables["payments"].get(key)), self.rows["charges"].get(user_id)
+        entry, state = read_entry(self.tables["payments"].get(key)), self.state(user_id)
         return self._known(user_id, payment_id, key, entry, state)
 
     def _known(
-        self, user_id: str, payment_id: str, key: str, entry: Entry | None, state: ChargeState | None
+        self, user_id: str, payment_id: str, key: str, entry: Entry | None, state: AnyState | None
     ) -> Known:
         if not is_full(entry) or entry["status"] not in OPEN:
             return Known(user_id, payment_id, key, entry, state)
@@ -88,10 +91,16 @@ class Books:
         """A payment's entry; outside a unit the committed one. Raises LookupError there, as tables do."""
         return read_entry(self.tables["payments"].get(payment_key(user_id, payment_id)))
 
-    def state(self, user_id: str) -> ChargeState | None:
+    def state(self, user_id: str) -> AnyState | None:
         """A user's charge state."""
-        found: ChargeState | None = self.rows["charges"].get(user_id)
-        return found
+        row = self.tables["charges"].raw(user_id)
+        if row is None:
+            return None
+        try:
+            return read_known_state(row)
+        except DecodeError:  # another release's, whose fields stay; or no charge state at all
+            found: AnyState | None = self.rows["charges"].get(user_id)
+            return found
 
     def held_by(self, event: PaymentEvent) -> str | None:
         """The payment_id of another charge that holds the event's business_ref now."""
@@ -154,22 +163,34 @@ class Books:
                 del table[row.key]
                 continue
             before = table.get(row.key) if row.before is UNSET else row.before
+            if type(value) is SettledRow:
+                if before is None:  # nearly always
+                    table.set_raw(row.key, ENCODER.encode(value))
+                    continue
+                value = to_builtins(value)
             table[row.key] = value if before is None else keeping(before, value, *_KNOWN[row.table])
-        for name, number in change.counts:
-            self.counters.add(name, number)
+        if change.counts:
+            self.counters.add_all(change.counts)
         if change.answer is not None:
             self.answer(change.answer)
 
     def answer(self, answer: Answer) -> None:
         """One ChargeResult, its metric, the user's charge state: always these three together."""
-        result = answer.result
+        result, state = answer.result, answer.state
         self.results.put_into_unit(result.user_id.encode(), ENCODER.encode(result))
         self.metrics.put_into_unit(result.product.encode(), ENCODER.encode(answer.metric))
-        self.tables["charges"][result.user_id] = answer.state
+        if type(state) is KnownState:
+            self.tables["charges"].set_raw(result.user_id, ENCODER.encode(state))
+        else:
+            self.tables["charges"][result.user_id] = state
         if OUTCOMES.isEnabledFor(LEVEL):  # else nothing of it has to be kept until the commit
             current_unit().report(result)
-        for name, number in answer.counts:
-            self.counters.add(name, number)
+        self.counters.add_all(answer.counts)
+
+    def ask_customer(self, request: AuthenticationRequest) -> None:
+        """Tell the platform that a payment wants its customer."""
+        if self.authentications is not None:
+            self.authentications.put_into_unit(request.user_id.encode(), ENCODER.encode(request))
 
 
 _KNOWN: Final[Mapping[str, tuple[type, ...]]] = {

@@ -29,7 +29,7 @@ def awaited_row(user_id: str, charge_id: str, waiting: AwaitedCharge) -> Row:
 
 
 def with_refund(waiting: AwaitedCharge | None, payment_id: str) -> AwaitedCharge | None:
-    """With a held refund; None: it is listed, or finds no room and is looked at by its own nudges alone."""
+    """With a held refund; None: it is listed, or finds no room and is looked at by its own triggers alone."""
     row = _copy(waiting)
     if payment_id in row["refunds"] or len(row["refunds"]) >= MOST_WAITING:
         return None
@@ -46,28 +46,28 @@ def without_refund(waiting: AwaitedCharge | None, payment_id: str) -> AwaitedCha
     return row
 
 
-def with_told(waiting: AwaitedCharge | None, told: GatewayEvent, charge_id: str) -> AwaitedCharge | None:
-    """With what was told of a charge that is not there yet; None: there is no room for it."""
+def with_report(waiting: AwaitedCharge | None, report: GatewayEvent, charge_id: str) -> AwaitedCharge | None:
+    """With what was reported of a charge that is not there yet; None: there is no room for it."""
     row = _copy(waiting)
     if len(row["told"]) >= MOST_WAITING:
         logger.error(
             "%s/%s: over %d refunds at the gateway wait for this charge, %s is left to reconciliation",
-            told.user_id, charge_id, MOST_WAITING, told.gateway_ref, extra={"payment_id": charge_id},
+            report.user_id, charge_id, MOST_WAITING, report.gateway_ref, extra={"payment_id": charge_id},
         )  # fmt: skip
         return None
-    row["told"] = [*row["told"], *(one.as_json() for one in _as_earlier_releases_read(told))]
+    row["told"] = [*row["told"], *(one.as_json() for one in _as_earlier_releases_read(report))]
     return row
 
 
 def without_money(waiting: AwaitedCharge) -> AwaitedCharge:
-    """With the refunds alone: what was told, and what went back, is booked now."""
+    """With the refunds alone: what was reported, and what went back, is booked now."""
     row = _copy(waiting)
     row["told"], row["refunded_minor"] = [], 0
     return row
 
 
-def told_of(waiting: AwaitedCharge) -> list[GatewayEvent]:
-    """What was told of the charge meanwhile, in that order."""
+def reports_of(waiting: AwaitedCharge) -> list[GatewayEvent]:
+    """What was reported of the charge meanwhile, in that order."""
     return [GatewayEvent.from_json(one) for one in waiting["told"]]
 
 
@@ -82,9 +82,9 @@ def _copy(waiting: AwaitedCharge | None) -> AwaitedCharge:
     return {"refunds": [], "told": [], "refunded_minor": 0} if waiting is None else waiting.copy()
 
 
-def _as_earlier_releases_read(told: GatewayEvent) -> list[GatewayEvent]:
+def _as_earlier_releases_read(report: GatewayEvent) -> list[GatewayEvent]:
     """Without the field that they do not know: after an upgrade a task may come back to one for a while."""
-    if not told.returned_minor:
-        return [told]
-    back = replace(told, status="declined", amount_minor=told.returned_minor, returned_minor=0)
-    return [replace(told, returned_minor=0), back]
+    if not report.returned_minor:
+        return [report]
+    back = replace(report, status="declined", amount_minor=report.returned_minor, returned_minor=0)
+    return [replace(report, returned_minor=0), back]

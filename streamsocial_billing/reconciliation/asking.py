@@ -13,14 +13,14 @@ from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.reconciliation.breaks import TIMING, break_id
-from streamsocial_billing.reconciliation.gateway_lists import ASK_MOST, ask_once, ask_twice, told
+from streamsocial_billing.reconciliation.gateway_lists import ASK_MOST, answer_text, ask_once, ask_twice
 
 CALLED_BEFORE_MS: Final = 2 * 86_400_000
 """How long before its last word a payment may have been called: it is given up after a day."""
 
 _ASKED: Final = """
 SELECT k.id, k.class, k.body, a.user_id, a.payment_id, a.action, a.amount, a.currency, a.at, a.status,
-    c.gateway_ref AS charge_ref
+    c.gateway_ref AS charge_ref, CASE WHEN a.intent_charge IS NULL THEN NULL ELSE a.gateway_ref END AS intent
 FROM breaks k
 JOIN a ON a.fold = json_extract(k.body, '$.user_id') || '/' || json_extract(k.body, '$.payment_id')
 LEFT JOIN a AS c ON c.fold = a.user_id || '/' || a.refund_of
@@ -37,7 +37,7 @@ async def ask(db: sqlite3.Connection, gateways: Mapping[str, Gateway]) -> None:
             for row, answer in zip(rows, answers, strict=True):
                 same = isinstance(answer, Found) and answer.status == row["status"]
                 confirmed = same and isinstance(answer, Found) and answer.agrees(_query(row))
-                _change(db, row, told(answer), confirmed=confirmed)
+                _change(db, row, answer_text(answer), confirmed=confirmed)
 
 
 def _query(row: Mapping[str, Any]) -> Query:
@@ -47,7 +47,7 @@ def _query(row: Mapping[str, Any]) -> Query:
         idempotency_key=key, action=row["action"], user_id=row["user_id"], payment_id=row["payment_id"],
         amount_minor=row["amount"], currency=row["currency"], since_ms=row["at"] - CALLED_BEFORE_MS,
         charge_ref=row["charge_ref"] if row["action"] == "refund" else None,
-        until_ms=row["at"] if final else None,
+        until_ms=row["at"] if final else None, intent=row["intent"],
     )  # fmt: skip
 
 

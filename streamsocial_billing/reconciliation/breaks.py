@@ -132,8 +132,8 @@ class Break:
             since=self.since, age_days=self.age_days(as_of_ms), tags=list(self.tags), detail=self.detail,
             action=self.action,
         )  # fmt: skip
-        told: dict[str, Any] = to_builtins(record)
-        return told
+        fields: dict[str, Any] = to_builtins(record)
+        return fields
 
 
 def break_id(class_: str, legs: Sequence[str]) -> str:

@@ -62,7 +62,7 @@ def row_of(gateway: str, moved: Movement) -> tuple[object, ...]:
     return (
         gateway, moved.gateway_ref, moved.kind, moved.status, moved.amount_minor, moved.currency,
         moved.created_ms, ref, payment_id, user_id, moved.charge_ref, moved.fee_minor, moved.returned_minor,
-        charge_key, int(ref is not None or charge_key is not None),
+        charge_key, int(ref is not None or charge_key is not None), moved.intent_charge,
     )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ async def _ask(gateway: Gateway, queries: Sequence[Query]) -> list[Answer]:
     return list(await asyncio.gather(*(one(query) for query in queries)))
 
 
-def told(answer: Answer) -> str:
+def answer_text(answer: Answer) -> str:
     """An answer in a few words."""
     match answer:
         case Found(gateway_ref=ref, status=status):

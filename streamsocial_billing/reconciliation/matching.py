@@ -161,6 +161,16 @@ WHERE EXISTS (SELECT 1 FROM kept.files WHERE format = 'stripe')
     AND gateway = 'stripe' AND kind = 'payout' AND payout_id IS NULL AND gateway_ref IN (
     SELECT l.payout_id FROM kept.lines l WHERE l.gateway = 'stripe' AND l.kind <> 'payout')"""
 
+# settlement files name the charge of an intent, lists and books the intent
+_NAMES: Final = """
+CREATE TEMP TABLE names AS
+SELECT gateway, intent_charge AS charge, gateway_ref AS intent FROM b WHERE intent_charge IS NOT NULL
+UNION SELECT gateway, intent_charge, gateway_ref FROM a WHERE intent_charge IS NOT NULL"""
+_NAME_INTENT: Final = """
+UPDATE kept.lines SET {column} = (
+    SELECT min(n.intent) FROM names AS n WHERE n.gateway = lines.gateway AND n.charge = lines.{column})
+WHERE (gateway, {column}) IN (SELECT gateway, charge FROM names)"""
+
 _ALL_BUT_ONE: Final = """
 DELETE FROM b WHERE id IN (SELECT id FROM b WHERE gateway = ? AND gateway_ref = ?
     ORDER BY status DESC, created, amount, id LIMIT -1 OFFSET 1)"""
@@ -174,6 +184,9 @@ def match(db: sqlite3.Connection) -> None:
     """
     _drop_repeats(db)
     for statement in (
+        _NAMES, "CREATE INDEX temp.names_charge ON names (gateway, charge)",
+        _NAME_INTENT.format(column="gateway_ref"), _NAME_INTENT.format(column="charge_ref"),
+        "DROP TABLE names",
         _AUTOMATIC, _RARE,
         "CREATE INDEX temp.rare_ref ON rare (gateway, gateway_ref)",
         "CREATE INDEX temp.rare_charge ON rare (gateway, charge_ref)",
@@ -211,7 +224,10 @@ def match(db: sqlite3.Connection) -> None:
 
 
 def _drop_repeats(db: sqlite3.Connection) -> None:
-    """A page that shifted while it was read may bring a row twice; it is one movement."""
+    """A page that shifted while it was read may bring a row twice; it is one movement.
+
+    So are an intent's failed charges and its good one.
+    """
     db.execute("CREATE INDEX b_gateway_ref ON b (gateway, gateway_ref)")
     repeated = "SELECT gateway, gateway_ref FROM b GROUP BY gateway, gateway_ref HAVING count(*) > 1"
     for place in db.execute(repeated).fetchall():

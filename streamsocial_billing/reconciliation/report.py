@@ -111,8 +111,8 @@ class Summary:
 
     def as_record(self) -> dict[str, Any]:
         """The record `run` on `reconciliation-breaks`."""
-        told = self.as_json()
-        record = RunRecord(**{name: told[name] for name in RunRecord.__struct_fields__})
+        fields = self.as_json()
+        record = RunRecord(**{name: fields[name] for name in RunRecord.__struct_fields__})
         said: dict[str, Any] = to_builtins(record)
         return said
 

@@ -26,7 +26,7 @@ from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.kafka.committed import CommittedLog, Place
 from streamsocial_billing.reconciliation.store import ADD_A, insert_many
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, PAYMENTS, RESULTS, Settings
-from tables.open_payments import read_open_payment
+from tables.open_payments import OpenPayment, read_open_payment
 from tables.payments import entry_of, is_observed
 from tables.rows import InvalidRow
 
@@ -75,7 +75,7 @@ class OurBooks:
         self._log = CommittedLog(settings)
         self._tick = tick
         self._read = 0
-        self._kept = {"observed": 0, "parked": 0}
+        self._kept = {"observed": 0, "parked": 0, "waiting": 0}
         self._payments = settings.topic(PAYMENTS)
         self._told = settings.topic(GATEWAY_EVENTS)
         self._results = settings.topic(RESULTS)
@@ -141,13 +141,15 @@ class OurBooks:
             db.execute("DELETE FROM observed WHERE payment = ?", (key,))
 
     def _parked(self, db: sqlite3.Connection, _: Cut, message: Message) -> None:
-        """The changelog of `open_payments`: going from unknown to parked writes no result."""
+        """The changelog of `open_payments`: going from unknown to parked, or to wait, writes no result."""
         key, value = (message.key() or b"").decode(errors="replace"), message.value()
-        if value is not None and _row(read_open_payment, message).get("status") == "parked":
-            db.execute("INSERT OR IGNORE INTO parked VALUES (?)", (key,))
-            self._kept["parked"] += 1
-        elif self._kept["parked"]:
-            db.execute("DELETE FROM parked WHERE payment = ?", (key,))
+        row: OpenPayment = {"next_try_at": None} if value is None else _row(read_open_payment, message)
+        for table, here in (("parked", row.get("status") == "parked"), ("waiting", "look_at" in row)):
+            if here:
+                db.execute(f"INSERT OR IGNORE INTO {table} VALUES (?)", (key,))  # noqa: S608 - constants
+                self._kept[table] += 1
+            elif self._kept[table]:
+                db.execute(f"DELETE FROM {table} WHERE payment = ?", (key,))  # noqa: S608 - constants
 
 
 def result_row(value: bytes | None, place: str) -> tuple[Any, ...] | None:
@@ -170,7 +172,7 @@ def result_row(value: bytes | None, place: str) -> tuple[Any, ...] | None:
         one.amount_minor, one.currency, one.gateway_ref,
         None if external else gateway_key_of(user, action, payment),
         one.processed_at, int(one.status == "succeeded"),
-        "external" if external else "event", one.refund_of,
+        "external" if external else "event", one.refund_of, one.intent_charge or None,
     )  # fmt: skip
 
 

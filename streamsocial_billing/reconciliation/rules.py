@@ -85,5 +85,7 @@ def repair_event(
         currency=row["currency"], occurred_at=row["created"], via="reconciliation",
         returned_minor=min(row["returned"], row["amount"])
         if (row["kind"], status) == ("dispute", "succeeded") else 0,
+        intent=None if row["intent_charge"] is None else row["gateway_ref"],
+        intent_charge=row["intent_charge"],
     )  # fmt: skip
     return event.as_json()

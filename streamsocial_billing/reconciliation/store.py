@@ -27,22 +27,25 @@ KEPT_NAME: Final = "settlements.sqlite"
 # l  settlement lines (kept)         lm  which b or a a line belongs to
 # ref is a reference of ours everywhere (domain/references.py), or NULL: `ref IS NOT NULL` says so in SQL
 # b.charge_key: the charge's reference that a refund or dispute bears; b.ours: it bears one, is in our books,
-# or its charge is; returned: what came back of amount; breaks.event: a list of the records that repair it
+# or its charge is; intent_charge: of a charge by an intent (gateway_ref) its own id; waiting: open payments
+# whose intent waits for its customer; returned: what came back of amount; breaks.event: a list of the records
+# that repair it
 _WORK: Final = """
 CREATE TABLE a (
     id INTEGER PRIMARY KEY, fold TEXT NOT NULL, user_id TEXT NOT NULL, payment_id TEXT, action TEXT NOT NULL,
     gateway TEXT NOT NULL, status TEXT NOT NULL, reason TEXT, amount INTEGER NOT NULL, currency TEXT NOT NULL,
     gateway_ref TEXT, ref TEXT, at INTEGER NOT NULL, moved INTEGER NOT NULL, origin TEXT NOT NULL,
-    refund_of TEXT, b INTEGER, twin INTEGER, returned INTEGER NOT NULL DEFAULT 0);
+    refund_of TEXT, intent_charge TEXT, b INTEGER, twin INTEGER, returned INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE b (
     id INTEGER PRIMARY KEY, gateway TEXT NOT NULL, gateway_ref TEXT NOT NULL, kind TEXT NOT NULL,
     status TEXT NOT NULL, amount INTEGER NOT NULL, currency TEXT NOT NULL, created INTEGER NOT NULL,
     ref TEXT, payment_id TEXT, user_id TEXT, charge_ref TEXT, fee INTEGER, returned INTEGER NOT NULL,
-    charge_key TEXT, ours INTEGER NOT NULL, dispute INTEGER, a INTEGER);
+    charge_key TEXT, ours INTEGER NOT NULL, intent_charge TEXT, dispute INTEGER, a INTEGER);
 CREATE TABLE observed (
     payment TEXT PRIMARY KEY, user_id TEXT, payment_id TEXT, gateway TEXT, gateway_ref TEXT, action TEXT,
     seen TEXT, amount INTEGER, currency TEXT, at INTEGER);
 CREATE TABLE parked (payment TEXT PRIMARY KEY);
+CREATE TABLE waiting (payment TEXT PRIMARY KEY);
 CREATE TABLE told (gateway TEXT, gateway_ref TEXT, PRIMARY KEY (gateway, gateway_ref)) WITHOUT ROWID;
 CREATE TABLE lm (line INTEGER PRIMARY KEY, b INTEGER, a INTEGER);
 CREATE TABLE breaks (
@@ -150,11 +153,13 @@ def insert_many(db: sqlite3.Connection, statement: str, rows: Iterable[tuple[Any
 
 ADD_A: Final = (
     "INSERT INTO a (fold, user_id, payment_id, action, gateway, status, reason, amount, currency,"
-    " gateway_ref, ref, at, moved, origin, refund_of) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " gateway_ref, ref, at, moved, origin, refund_of, intent_charge)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 ADD_B: Final = (
     "INSERT INTO b (gateway, gateway_ref, kind, status, amount, currency, created, ref, payment_id, user_id,"
-    " charge_ref, fee, returned, charge_key, ours) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+    " charge_ref, fee, returned, charge_key, ours, intent_charge)"
+    " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 )
 ADD_LINE: Final = (
     "INSERT INTO kept.lines (file, place, gateway, line_id, kind, gateway_ref, charge_ref, ref, gross, fee,"

@@ -11,12 +11,14 @@ from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.domain.events import MAX_AHEAD_MS
 from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.domain.money import format_minor
+from streamsocial_billing.domain.payment_entry import to_be_ended
 from streamsocial_billing.domain.results import requested_metric
 from streamsocial_billing.domain.times import now_ms, utc
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.operations.handler import Done, OnCommand
-from streamsocial_billing.payments.unit_writer import Books
+from streamsocial_billing.payments.record_outcome import record_kept
+from streamsocial_billing.payments.unit_writer import UnitWriter
 from streamsocial_billing.subscriptions import renewal
 from streamsocial_billing.subscriptions.terms import (
     Terms,
@@ -25,7 +27,7 @@ from streamsocial_billing.subscriptions.terms import (
     refuse_unknown,
     user_of,
 )
-from tables.payments import PaymentEntry, SmallEntry, is_observed
+from tables.payments import PaymentEntry, SmallEntry, is_full, is_observed
 from tables.subscriptions import Subscription, subscription_key
 
 logger = logging.getLogger(__name__)
@@ -37,10 +39,10 @@ class Subscriptions:
     """Everything that happens to subscriptions; each call is inside a unit of the subscription's user."""
 
     def __init__(
-        self, books: Books, table: Any, payments: Topic, gateways: Mapping[str, Gateway],
+        self, writer: UnitWriter, table: Any, payments: Topic, gateways: Mapping[str, Gateway],
         dunning_days: tuple[int, ...],
     ) -> None:  # fmt: skip
-        self._books = books
+        self._writer = writer
         self._gateways = gateways
         self._table = table
         self._payments = payments
@@ -57,8 +59,8 @@ class Subscriptions:
 
     # -- what is due
 
-    async def nudged(self, user_id: str, subscription_id: str, at_ms: int) -> None:
-        """Send the payment that is due, if one is; a lost or doubled nudge does no harm."""
+    async def triggered(self, user_id: str, subscription_id: str, at_ms: int) -> None:
+        """Send the payment that is due, if one is; a lost or doubled trigger does no harm."""
         sub = self._get(user_id, subscription_id)
         if sub is not None and renewal.is_due(sub, at_ms):
             self._send(user_id, subscription_id, sub, at_ms)
@@ -68,6 +70,8 @@ class Subscriptions:
 
         Returns the subscription as stored.
         """
+        if renewal.waits_for_customer(sub):
+            return self._end_first(user_id, subscription_id, sub, at_ms)
         if sub["pending"] is not None:
             return self._send_again(user_id, subscription_id, sub, at_ms)
         if sub["gateway"] not in self._gateways:  # it would be refused without a trace: it waits here
@@ -79,12 +83,26 @@ class Subscriptions:
         self._emit(user_id, changed, at_ms)
         return self._put(user_id, subscription_id, changed)
 
+    def _end_first(self, user_id: str, subscription_id: str, sub: Subscription, at_ms: int) -> Subscription:
+        """The try before this one waits for its customer: only once its intent is canceled another goes out.
+
+        That is asked for by the payment's own trigger; its outcome comes back to `learn`.
+        """
+        known = self._writer.look_up(user_id, _payment_id(sub) or "")
+        entry = known.entry
+        ended = to_be_ended(entry, at_ms) if is_full(entry) else None
+        if ended is not None:
+            self._writer.write(record_kept(known, ended, at_ms))
+        elif entry is not None and not is_observed(entry):  # it has its end, which nothing told here
+            return self._answered_unseen(user_id, subscription_id, sub, entry, at_ms)
+        return self._put(user_id, subscription_id, renewal.looked_at_again(sub, at_ms))
+
     def _send_again(self, user_id: str, subscription_id: str, sub: Subscription, at_ms: int) -> Subscription:
         """What was sent an hour ago has no outcome: the same event once more, as long as that is safe."""
         pending = sub["pending"]
         if pending is None:
             raise ValueError("no payment is under way")
-        entry = self._books.entry(user_id, pending["payment_id"])
+        entry = self._writer.entry(user_id, pending["payment_id"])
         if entry is not None and not is_observed(entry):
             return self._answered_unseen(user_id, subscription_id, sub, entry, at_ms)
         gateway = self._gateways.get(pending["gateway"])
@@ -102,7 +120,7 @@ class Subscriptions:
     def _emit(self, user_id: str, sub: Subscription, at_ms: int) -> None:
         payment = renewal.event_of(user_id, sub, at_ms)
         self._payments.put_into_unit(user_id.encode(), payment.to_bytes())
-        self._books.metrics.put_into_unit(payment.product.encode(), requested_metric(payment, at_ms))
+        self._writer.metrics.put_into_unit(payment.product.encode(), requested_metric(payment, at_ms))
 
     def _answered_unseen(
         self, user_id: str, subscription_id: str, sub: Subscription, entry: Any, at_ms: int
@@ -128,7 +146,7 @@ class Subscriptions:
         other = entry["conflicts_with"]
         changed = renewal.after_outcome(
             subscription_id, sub, payment_id, entry, at_ms=at_ms, dunning_days=self._dunning_days,
-            holder=None if other is None else self._books.entry(user_id, other),
+            holder=None if other is None else self._writer.entry(user_id, other),
         )  # fmt: skip
         if changed is None:
             return
@@ -154,7 +172,7 @@ class Subscriptions:
         added = f"subscription {user_id}/{terms.subscription_id} added"
         if begun["next_at"] is not None and not renewal.is_due(begun, at_ms):
             added += f"; first charge at {utc(begun['next_at'])}"
-        return self._keep_and_tell(user_id, terms.subscription_id, begun, at_ms, added)
+        return self._keep_and_report(user_id, terms.subscription_id, begun, at_ms, added)
 
     async def _unsubscribe(self, event: Event, command: Command) -> Done:
         at_once = command.details.get("at_once", False)
@@ -186,11 +204,14 @@ class Subscriptions:
         payment = changed_payment(sub, user_id, command.details, "payment_method", at_ms)
         changed = renewal.with_method(sub, payment.payment_method, payment.gateway, at_ms)
         said = f"payment method of subscription {user_id}/{subscription_id} changed"
+        if renewal.waits_for_customer(changed):
+            self._end_first(user_id, subscription_id, changed, at_ms)
+            return Done(f"{said}; its payment waits for the customer: it is canceled, then tried anew")
         if sub["pending"] is not None:
             said += f"; payment {sub['pending']['payment_id']} is still tried with the old one"
             self._put(user_id, subscription_id, changed)
             return Done(said)
-        return self._keep_and_tell(user_id, subscription_id, changed, at_ms, said)
+        return self._keep_and_report(user_id, subscription_id, changed, at_ms, said)
 
     def _ordered(
         self, command: Command, names: set[str], *, alive: bool = False
@@ -207,7 +228,7 @@ class Subscriptions:
             raise BadInput("subscription_over", f"subscription {name} is {sub['state']}; {CHANGED_AFTER}")
         return user_id, subscription_id, sub
 
-    def _keep_and_tell(
+    def _keep_and_report(
         self, user_id: str, subscription_id: str, sub: Subscription, at_ms: int, said: str
     ) -> Done:
         """Store it; what is due at once does not wait for the scheduler."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from streamsocial_billing.domain.events import PaymentEvent
-from streamsocial_billing.domain.gateway_calls import Traits
+from streamsocial_billing.domain.gateway_calls import AUTHENTICATION_REQUIRED, Traits
 from streamsocial_billing.domain.statuses import OPEN
 from streamsocial_billing.subscriptions.periods import DAY_MS, first_from, index_at, name_of, start_of
 from tables.payments import Entry, PaymentEntry, SmallEntry
@@ -53,7 +53,7 @@ def subscription_of(business_ref: str | None) -> str | None:
 
 
 def is_due(sub: Mapping[str, Any] | None, at_ms: int) -> bool:
-    """True if a nudge has to act now; nudges may be lost or doubled, so each one asks."""
+    """True if a trigger has to act now; triggers may be lost or doubled, so each one asks."""
     return sub is not None and sub["next_at"] is not None and sub["next_at"] <= at_ms
 
 
@@ -128,7 +128,9 @@ def after_outcome(
         pays = entry["status"] == "succeeded" and this_period and sub["state"] not in OVER
         return paid(sub, at_ms) if pays else None
     if entry["status"] in OPEN:
-        return _waiting(sub, entry["status"])
+        if "authentication" in entry and _under_way(sub)["ours"]:
+            return _wants_customer(sub, at_ms, dunning_days)
+        return None if waits_for_customer(sub) else _waiting(sub, entry["status"])
     if entry["status"] == "succeeded":
         return paid(sub, at_ms)
     if not _under_way(sub)["ours"]:
@@ -136,6 +138,8 @@ def after_outcome(
     if entry["reason"] == "duplicate_business_ref":
         return _held(sub, entry["conflicts_with"], holder, at_ms)
     soft = "soft" in entry and entry["soft"]
+    if waits_for_customer(sub):
+        return _customer_did_not_come(sub, entry["reason"], at_ms, dunning_days)
     if soft or (entry["status"] == "failed" and entry["reason"] not in USELESS):
         return _declined_softly(sub, entry["reason"], at_ms, dunning_days)
     return _declined(sub, entry["reason"], at_ms)
@@ -180,14 +184,65 @@ def _declined_softly(
     if sub["state"] in OVER or _has_new_method(sub):
         return _declined(sub, reason, at_ms)
     first = sub["first_declined_at"] or at_ms
+    step, again = _next_day(sub, first, at_ms, dunning_days)
+    if again is None:
+        return _declined(sub, reason, at_ms)
+    changed = _settled(sub, at_ms)
+    changed["state"], changed["reason"], changed["next_at"] = "past_due", reason, again
+    changed["first_declined_at"], changed["dunning_step"] = first, step
+    return changed
+
+
+def _wants_customer(
+    sub: Subscription, at_ms: int, dunning_days: Sequence[int]
+) -> Subscription | None:  # fmt: skip
+    """Its payment waits until the customer comes: past due; on the next day of dunning it is ended first.
+
+    None: that is known.
+    """
+    if waits_for_customer(sub):
+        return None
+    changed = _waiting(sub, AUTHENTICATION_REQUIRED)
+    if sub["state"] in OVER:
+        return changed
+    first = sub["first_declined_at"] or at_ms
+    changed["state"], changed["reason"] = "past_due", AUTHENTICATION_REQUIRED
+    changed["first_declined_at"], changed["changed_at"] = first, at_ms
+    step, changed["next_at"] = _next_day(sub, first, at_ms, dunning_days)
+    changed["dunning_step"] = step
+    return changed
+
+
+def waits_for_customer(sub: Subscription) -> bool:
+    """True while the payment under way waits for its customer."""
+    pending = sub["pending"]
+    return pending is not None and pending["status"] == AUTHENTICATION_REQUIRED
+
+
+def _customer_did_not_come(
+    sub: Subscription, reason: str | None, at_ms: int, dunning_days: Sequence[int]
+) -> Subscription:
+    """The intent is canceled: the next try comes on its day of dunning, now where that day has come."""
+    step = sub["dunning_step"]
+    if sub["state"] in OVER or sub["next_at"] is None or _has_new_method(sub) or step > len(dunning_days):
+        return _declined(sub, reason, at_ms)
+    first = sub["first_declined_at"] or at_ms
+    changed = _settled(sub, at_ms)
+    changed["state"], changed["reason"] = "past_due", reason
+    changed["next_at"] = max(at_ms, first + dunning_days[step - 1] * DAY_MS)
+    changed["first_declined_at"], changed["dunning_step"] = first, step
+    return changed
+
+
+def _next_day(
+    sub: Subscription, first: int, at_ms: int, dunning_days: Sequence[int]
+) -> tuple[int, int | None]:
+    """How many days of dunning are used up with the next one that lies ahead, and when that is."""
     for step in range(sub["dunning_step"], len(dunning_days)):
         again = first + dunning_days[step] * DAY_MS
         if again > at_ms:
-            changed = _settled(sub, at_ms)
-            changed["state"], changed["reason"], changed["next_at"] = "past_due", reason, again
-            changed["first_declined_at"], changed["dunning_step"] = first, step + 1
-            return changed
-    return _declined(sub, reason, at_ms)
+            return step + 1, again
+    return len(dunning_days), None
 
 
 def _declined(sub: Subscription, reason: str | None, at_ms: int) -> Subscription:

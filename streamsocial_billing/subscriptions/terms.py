@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import orjson
 
-from streamsocial_billing.domain.events import Nudge, PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent, RetryTrigger
 from streamsocial_billing.domain.foreign_fields import BadInput
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.subscriptions.periods import INTERVALS, first_from, start_of
@@ -113,7 +113,7 @@ def checked_id(details: Mapping[str, Any], user_id: str) -> str:
         raise BadInput("missing_field", "subscription_id is missing")
     named = orjson.dumps({"user_id": user_id, "payment_id": details["subscription_id"]})
     try:
-        return Nudge.from_bytes(named).payment_id
+        return RetryTrigger.from_bytes(named).payment_id
     except BadInput as bad:
         raise BadInput(bad.reason, bad.detail.replace("payment_id", "subscription_id")) from None
 

@@ -1,11 +1,11 @@
-"""Nudges what is kept longer than it has to be."""
+"""Triggers what is kept longer than it has to be."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from faust_exactly_once import Layer, Nudger
+from faust_exactly_once import Layer, TriggerWriter
 from streamsocial_billing.payments.retention import is_over
 from streamsocial_billing.timers.table_scan import Row, TableScan
 from tables.payments import entry_of
@@ -16,9 +16,9 @@ def _is_over(value: bytes, at_ms: int) -> bool:
 
 
 class RetentionTimer(TableScan):
-    """Walks slowly through a table of the tasks here; nudges the keys whose retention is over.
+    """Walks slowly through a table of the tasks here; triggers the keys whose retention is over.
 
-    `over` gets a committed value and ms since the epoch; `kind` is the kind of the nudges.
+    `over` gets a committed value and ms since the epoch; `kind` is the kind of the triggers.
     """
 
     rows_per_look: ClassVar[int] = 100
@@ -26,10 +26,10 @@ class RetentionTimer(TableScan):
     round_every_ms: ClassVar[int] = 3_600_000
 
     def __init__(
-        self, layer: Layer, nudger: Nudger, table: str = "payments",
+        self, layer: Layer, triggers: TriggerWriter, table: str = "payments",
         over: Callable[[bytes, int], bool] = _is_over, kind: str = "payment",
     ) -> None:  # fmt: skip
-        super().__init__(layer, nudger)
+        super().__init__(layer, triggers)
         self.table, self.kind = table, kind
         self._over = over
 

@@ -2,6 +2,7 @@
 
 import hmac
 import socket
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -29,6 +30,7 @@ def may_write(request: Any, token: str | None) -> bool:
     return may_read(request, token)
 
 
+@lru_cache(maxsize=1024)
 def _is_loopback(remote: str | None) -> bool:
     try:
         return remote is not None and ip_address(remote).is_loopback
@@ -36,6 +38,7 @@ def _is_loopback(remote: str | None) -> bool:
         return False
 
 
+@lru_cache(maxsize=256)
 def _is_own_name(host: str) -> bool:
     """True for an address, localhost, this machine's name: what no stranger's DNS answers for."""
     try:

@@ -7,17 +7,19 @@ import hashlib
 from collections.abc import Mapping
 from functools import cache, partial
 from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from aiohttp.web import Response
-from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError, select_autoescape
 from markupsafe import Markup, escape
 
 from streamsocial_billing.domain.english import counted, lasting, listed
 from streamsocial_billing.domain.money import MINUS, shown_amount
 from streamsocial_billing.domain.times import iso_to_the_second
 from streamsocial_billing.intake.http_replies import JSON, PROBLEM
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 HTML: Final = "text/html"
 _TEMPLATES: Final = files("streamsocial_billing.web").joinpath("templates")
@@ -44,6 +46,8 @@ def for_people(request: Any, answer: Response, template: str, **values: Any) -> 
     body = orjson.loads(answer.body) if isinstance(answer.body, bytes) else {}
     kept = {name: value for name, value in answer.headers.items() if not name.startswith("Content-")}
     chosen = template if answer.status < 400 else "refusal.html"
+    from jinja2 import UndefinedError
+
     try:
         return page(chosen, answer.status, kept, body=body, path=request.path, **values)
     except UndefinedError:
@@ -74,7 +78,9 @@ def accepted(header: str) -> dict[str, float]:
 
 @cache
 def environment() -> Environment:
-    """Where templates come from, with what they may call."""
+    """Where templates come from, with what they may call. The first page loads Jinja, no command does."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
     made = Environment(
         loader=PackageLoader("streamsocial_billing.web"), autoescape=select_autoescape(default=True),
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,

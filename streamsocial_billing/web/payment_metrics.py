@@ -15,22 +15,22 @@ from streamsocial_billing.payments.open_payments import Tally
 
 
 class PaymentMetrics(Collector):
-    """What one worker knows of the tasks that run on it; `buried` counts its dead letters by reason.
+    """What one worker knows of the tasks that run on it; `dead_letter_counts` are by reason.
 
     Collected in a thread beside the event loop; everything it reads is replaced as a whole, or copied.
     """
 
-    def __init__(self, gatekeeper: Gatekeeper, buried: Counter[str]) -> None:
+    def __init__(self, gatekeeper: Gatekeeper, dead_letter_counts: Counter[str]) -> None:
         self._gatekeeper = gatekeeper
-        self._buried = buried
+        self._dead_letter_counts = dead_letter_counts
 
     def collect(self) -> Iterable[Metric]:
         """Every metric."""
         gateways = self._gatekeeper.status()
         yield from _of_gateways(gateways)
-        yield from _of_payments(self._gatekeeper.census.total(), [one.name for one in gateways])
+        yield from _of_payments(self._gatekeeper.open_counts.total(), [one.name for one in gateways])
         dead = CounterMetricFamily("billing_dead_letters", "Dead letters written.", labels=["reason"])
-        for reason, count in self._buried.copy().items():
+        for reason, count in self._dead_letter_counts.copy().items():
             dead.add_metric([reason], count)
         yield dead
 

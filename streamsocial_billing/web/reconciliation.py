@@ -95,9 +95,9 @@ class LastRun:
 
     def _take(self) -> None:
         """What is shown, replaced as a whole: a reader beside sees the old or the new."""
-        told = {key: orjson.loads(value) for key, value in self._records.items()}
-        self.run = told.pop(RUN_KEY.encode(), None)
-        self.breaks = sorted(told.values(), key=lambda one: (one["since"], one["id"]))
+        records = {key: orjson.loads(value) for key, value in self._records.items()}
+        self.run = records.pop(RUN_KEY.encode(), None)
+        self.breaks = sorted(records.values(), key=lambda one: (one["since"], one["id"]))
 
     def _read_quietly(self) -> None:
         try:

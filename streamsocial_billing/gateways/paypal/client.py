@@ -1,8 +1,9 @@
 """Client of PayPal's REST API: orders, captures, refunds.
 
-A charge is an order over a vaulted payment token, captured under the same PayPal-Request-Id; `invoice_id`
-carries our reference. Foreign exceptions stop at `http.EXCEPTIONS`, replies are judged by `replies`. What it
-knows under our reference comes from the transaction search alone, which lags by up to three hours.
+A charge is an order over a vaulted payment token (`source.py`), captured under the same PayPal-Request-Id;
+`invoice_id` carries our reference. Foreign exceptions stop at `http.EXCEPTIONS`, replies are judged by
+`replies`. What it knows under our reference comes from the transaction search alone, which lags by up to
+three hours.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import aiohttp
 import orjson
 
 from streamsocial_billing.domain.gateway_calls import (
+    PENDING,
     Absent,
     Ambiguous,
     Answer,
@@ -42,8 +44,9 @@ from streamsocial_billing.gateways.http import (
 )
 from streamsocial_billing.gateways.paypal.amounts import decimal_text
 from streamsocial_billing.gateways.paypal.own_fields import custom_ids, words_on
-from streamsocial_billing.gateways.paypal.replies import Request, outcome_of_reply
+from streamsocial_billing.gateways.paypal.replies import Request, answer_of_capture, outcome_of_reply
 from streamsocial_billing.gateways.paypal.search import FIRST_OF_QUESTION_S, REACH_S, TooLarge, search
+from streamsocial_billing.gateways.paypal.source import sources
 from streamsocial_billing.gateways.request_shapes import newest_first
 
 PAGE = 500
@@ -86,7 +89,7 @@ class PayPalGateway(Pooled):
         if value is None:
             return Invalid("amount_not_representable")
         ends = time.monotonic() + timeout_s
-        orders = [_order(request, value, custom) for custom in _custom_ids(request)]
+        orders = _orders(request, value)
         outcome, reply = await self._in_its_shape(request, "/v2/checkout/orders", orders, ends)
         if reply is None or reply.get("status") not in ("CREATED", "APPROVED"):
             return outcome
@@ -106,7 +109,15 @@ class PayPalGateway(Pooled):
         return (await self._in_its_shape(request, path, bodies, ends))[0]
 
     async def find(self, query: Query, *, timeout_s: float) -> Answer:
-        """By our reference in the transaction search; absent there means little before its delay is over."""
+        """The capture itself where it is known; else by our reference in the transaction search.
+
+        Absent there means little before its delay is over.
+        """
+        if query.intent is not None:
+            status, reply = await self._ask("GET", f"/v2/payments/captures/{query.intent}", timeout_s)
+            if isinstance(status, NotSent | Ambiguous):
+                return status
+            return answer_of_capture(query, status, reply)
         at_ms = now_ms()
         since_ms = query.since_ms - CLOCK_SKEW_MS
         until_ms = at_ms if query.until_ms is None else min(at_ms, query.until_ms + CLOCK_SKEW_MS)
@@ -114,13 +125,7 @@ class PayPalGateway(Pooled):
             async with asyncio.timeout(timeout_s):
                 async for one in search(self._transactions, since_ms, until_ms, at_ms, FIRST_OF_QUESTION_S):
                     if one.ref == query.idempotency_key and one.kind == query.action:
-                        status = "declined" if one.status == "failed" else one.status
-                        return Found(
-                            gateway_ref=one.gateway_ref, status=status,
-                            reason=None if status != "declined" else "declined",
-                            amount_minor=one.amount_minor, currency=one.currency,
-                            user_id=one.user_id or query.user_id, payment_id=one.payment_id,
-                        )  # fmt: skip
+                        return _found(one, query)
         except ListFailed as error:
             return Ambiguous(str(error.__cause__ or error))
         except TimeoutError:
@@ -207,7 +212,7 @@ class PayPalGateway(Pooled):
     async def _send(
         self, request: Request, path: str, body: dict[str, Any], timeout_s: float
     ) -> tuple[Outcome, dict[str, Any] | None]:
-        async with self._places.one(timeout_s) as left_s:
+        async with self._place(timeout_s) as left_s:
             if left_s is None:
                 return NotSent("no_free_connection"), None
             ends = time.monotonic() + left_s
@@ -260,6 +265,18 @@ class PayPalGateway(Pooled):
             return response.status, response.headers, json_object(await response.read())
 
 
+def _found(one: Movement, query: Query) -> Found:
+    """A row under our reference; a capture that is pending is asked for itself from now on."""
+    status = "declined" if one.status == "failed" else one.status
+    waits = status == "pending" and query.action == "charge"
+    return Found(
+        gateway_ref=one.gateway_ref, status=status,
+        reason="declined" if status == "declined" else PENDING if waits else None,
+        amount_minor=one.amount_minor, currency=one.currency, user_id=one.user_id or query.user_id,
+        payment_id=one.payment_id, intent=one.gateway_ref if waits else None,
+    )  # fmt: skip
+
+
 def _money(value: str, currency: str) -> dict[str, str]:
     return {"currency_code": currency, "value": value}
 
@@ -274,9 +291,19 @@ def _ours(request: Request, custom_id: str) -> dict[str, str]:
     return {"invoice_id": request.idempotency_key, "custom_id": custom_id}
 
 
-def _order(request: ChargeRequest, value: str, custom_id: str) -> dict[str, Any]:
+def _orders(request: ChargeRequest, value: str) -> list[dict[str, Any]]:
+    """The order in each shape that it ever had, the newest first: the words changed before the source did."""
+    newest, *older = sources(request.payment_method, request.product)
+    customs = _custom_ids(request)
+    return [
+        _order(request, value, customs[0], newest),
+        *(_order(request, value, custom, source) for source in older for custom in customs),
+    ]
+
+
+def _order(request: ChargeRequest, value: str, custom_id: str, source: dict[str, Any]) -> dict[str, Any]:
     return {
         "intent": "CAPTURE",
         "purchase_units": [{"amount": _money(value, request.currency), **_ours(request, custom_id)}],
-        "payment_source": {"token": {"id": request.payment_method, "type": "PAYMENT_METHOD_TOKEN"}},
+        "payment_source": source,
     }

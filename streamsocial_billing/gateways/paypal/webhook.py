@@ -11,7 +11,14 @@ from streamsocial_billing.gateways.moved import Moved
 from streamsocial_billing.gateways.paypal.amounts import minor_of
 from streamsocial_billing.gateways.paypal.own_fields import words_on
 from streamsocial_billing.gateways.paypal.replies import SOFT
-from streamsocial_billing.gateways.provider_event import Subject, Told, Unreadable, code_of, part_of, text_of
+from streamsocial_billing.gateways.provider_event import (
+    ProviderEvent,
+    Subject,
+    Unreadable,
+    code_of,
+    part_of,
+    text_of,
+)
 
 HEADERS: Final[dict[str, tuple[str, re.Pattern[str]]]] = {
     "PAYPAL-AUTH-ALGO": ("auth_algo", re.compile(r"[a-zA-Z0-9]{1,100}")),
@@ -68,7 +75,7 @@ def subject(message: Mapping[str, Any]) -> Subject | None:
     )
 
 
-def read(message: Mapping[str, Any]) -> Told | None:
+def read(message: Mapping[str, Any]) -> ProviderEvent | None:
     """What an event says, None if it says nothing of a payment that we map; raises Unreadable."""
     row = TYPES.get(text_of(message, "event_type"))
     if row is None:
@@ -79,7 +86,7 @@ def read(message: Mapping[str, Any]) -> Told | None:
     reason = _reason(it, status, case=case, kind=kind)
     money = part_of(it, "dispute_amount" if case else "amount")
     minor = minor_of(dict(money))
-    return Told(
+    return ProviderEvent(
         event_id=text_of(message, "id"), kind=kind, status=status, reason=reason,
         soft=kind == "charge" and (reason or "").upper() in SOFT,
         gateway_ref=text_of(it, "dispute_id" if case else "id"),
@@ -88,6 +95,7 @@ def read(message: Mapping[str, Any]) -> Told | None:
         currency=text_of(money, "currency_code").upper(),
         occurred_at=_created_ms(message), words=None if case else words_on(it),
         moved=Moved(status, 0, 0) if case else None,
+        intent=text_of(it, "id") if kind == "charge" and status == "pending" else None,
     )  # fmt: skip
 
 

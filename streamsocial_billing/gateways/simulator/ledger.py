@@ -12,12 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from streamsocial_billing.gateways.simulator.intents import Intent
 from streamsocial_billing.gateways.simulator.ledger_file import Entry, LedgerFile, LedgerUnusable
 from streamsocial_billing.gateways.simulator.shapes import Charge, Refund, Reply
+
+Change = tuple[Intent, Charge | None]
+"""What an intent becomes, and the charge that it makes."""
 
 MAX_GROUP_ENTRIES = 1000
 """Most charges that share one SQLite transaction."""
@@ -26,13 +31,15 @@ MAX_GROUP_ENTRIES = 1000
 class Ledger:
     """All charges of the gateway; used from one event loop, `open` before and `close` after everything.
 
-    `charges`, `refunds` are in the order of commits, `replies`, `calls` (POSTs seen) by idempotency key.
+    `charges`, `refunds` are in the order of commits, `intents` too, by their ids; `replies`, `calls` (POSTs
+    seen) by idempotency key.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.charges: list[Charge] = []
         self.refunds: list[Refund] = []
+        self.intents: dict[str, Intent] = {}
         self.replies: dict[str, Reply] = {}
         self.calls: dict[str, int] = {}
         self._positions: dict[str, int] = {}
@@ -42,7 +49,7 @@ class Ledger:
         self._entries: list[tuple[Entry, asyncio.Future[None]]] = []
         self._new_calls: dict[str, int] = {}
         self._wake = asyncio.Event()
-        self._failing = asyncio.Lock()
+        self._changing = asyncio.Lock()
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
         self._file = LedgerFile(path)
@@ -128,7 +135,7 @@ class Ledger:
         The reply under its key stays what it was. One that has failed stays as it is. Raises KeyError for an
         unknown refund.
         """
-        async with self._failing:
+        async with self._changing:
             position = self._refund_positions[refund_id]
             refund = self.refunds[position]
             if refund.status != "succeeded":
@@ -138,6 +145,21 @@ class Ledger:
             failed = self.refunds[position] = replace(refund, status="failed", failure_reason=reason)
             self.charges[self._positions[refund.charge_id]].refunded -= refund.amount
             return failed
+
+    async def change_intent(self, intent_id: str, change: Callable[[Intent], Change]) -> Intent:
+        """What `change` makes of an intent as it is now, one at a time; durable when this returns.
+
+        The reply under its key stays what it was. Raises KeyError for an unknown intent, and what `change`
+        raises.
+        """
+        async with self._changing:
+            changed, charge = change(self.intents[intent_id])
+            run = asyncio.get_running_loop().run_in_executor
+            await run(self._thread, self._file.commit_change, changed, charge)
+            if charge is not None:
+                self._index(charge)
+            self.intents[intent_id] = changed
+            return changed
 
     async def _write_groups(self) -> None:
         """All that came in while one group was being committed makes up the next."""
@@ -168,12 +190,21 @@ class Ledger:
     def _remember(self, entry: Entry) -> None:
         made = entry.made
         self.replies[made.idempotency_key] = entry.reply
-        if isinstance(made, Refund):
+        self._add(made)
+
+    def _add(self, made: Charge | Refund | Intent) -> None:
+        if isinstance(made, Charge):
+            self._index(made)
+        elif isinstance(made, Refund):
             self._index_refund(made)
         else:
-            self._index(made)
+            self.intents[made.id] = made
+            if made.charge_id is not None:
+                self.charges[self._positions[made.charge_id]].payment_intent = made.id
 
     def _index_refund(self, refund: Refund) -> None:
+        intent = self.charges[self._positions[refund.charge_id]].payment_intent
+        refund = refund if intent is None else replace(refund, payment_intent=intent)
         position = len(self.refunds)
         self.refunds.append(refund)
         self._refund_positions[refund.id] = position
@@ -193,9 +224,6 @@ class Ledger:
         """Inside the ledger's own thread, before anything is served."""
         self._file.open()
         for made in self._file.made():
-            if isinstance(made, Refund):
-                self._index_refund(made)
-            else:
-                self._index(made)
+            self._add(made)
         self.replies.update(self._file.replies())
         self.calls.update(self._file.calls())

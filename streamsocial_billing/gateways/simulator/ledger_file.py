@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import IO
 
 import orjson
 
+from streamsocial_billing.gateways.simulator.intents import Intent
 from streamsocial_billing.gateways.simulator.shapes import Charge, Refund, Reply
 from streamsocial_billing.locks import lock
 
@@ -32,6 +34,15 @@ CREATE TABLE replies (
     body TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE calls (idempotency_key TEXT PRIMARY KEY, calls INTEGER NOT NULL) WITHOUT ROWID;
 """
+
+_INTENTS = """
+CREATE TABLE IF NOT EXISTS intents (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, idempotency_key TEXT NOT NULL UNIQUE,
+    amount INTEGER NOT NULL, currency TEXT NOT NULL, payment_method TEXT NOT NULL,
+    created_ms INTEGER NOT NULL, status TEXT NOT NULL, error TEXT, charge_id TEXT, ref TEXT, payment_id TEXT,
+    user_id TEXT, fingerprint TEXT);
+"""
+"""Beside format 2: a release that knows no intents reads the charges that they made, and goes on."""
 
 _FROM_1 = "ALTER TABLE refunds ADD COLUMN status TEXT NOT NULL DEFAULT 'succeeded';" + "".join(
     f"ALTER TABLE refunds ADD COLUMN {name} TEXT;"
@@ -58,6 +69,11 @@ _REFUND_COLUMNS = (
     " user_id, fingerprint"
 )
 _ADD_REFUNDS = _insert("refunds", _REFUND_COLUMNS)
+_INTENT_COLUMNS = (
+    "id, idempotency_key, amount, currency, payment_method, created_ms, status, error, charge_id, ref,"
+    " payment_id, user_id, fingerprint"
+)
+_ADD_INTENTS = _insert("intents", _INTENT_COLUMNS)
 _ADD_REPLIES = _insert("replies", "idempotency_key, params_hash, status, body")
 _ADD_CALLS = """INSERT INTO calls (idempotency_key, calls) SELECT key, value FROM json_each(?) WHERE true
     ON CONFLICT (idempotency_key) DO UPDATE SET calls = calls + excluded.calls"""
@@ -69,9 +85,9 @@ class LedgerUnusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A charge or refund with the reply that its key gets from now on."""
+    """A charge, refund or intent with the reply that its key gets from now on."""
 
-    made: Charge | Refund
+    made: Charge | Refund | Intent
     reply: Reply
 
 
@@ -98,6 +114,7 @@ class LedgerFile:
         if version < SCHEMA_VERSION:
             change = _FROM_1 if version else _SCHEMA
             db.executescript(f"BEGIN;{change}PRAGMA user_version = {SCHEMA_VERSION};COMMIT;")
+        db.execute(_INTENTS)
         db.execute("BEGIN IMMEDIATE")  # a read-only file shows here, not at the first charge
         db.execute("COMMIT")
 
@@ -112,14 +129,16 @@ class LedgerFile:
         if self._lock is not None:
             self._lock.close()
 
-    def made(self) -> Iterator[Charge | Refund]:
-        """Every charge, then every refund, in the order of commits."""
+    def made(self) -> Iterator[Charge | Refund | Intent]:
+        """Every charge, then every intent, then every refund, in the order of commits."""
         db = self._opened()
         for row in db.execute(
             "SELECT id, idempotency_key, amount, currency, status, failure_code, payment_method, ref,"
             " payment_id, user_id, fingerprint, created_ms FROM charges ORDER BY seq"
         ):
             yield Charge(*row)
+        for row in db.execute(f"SELECT {_INTENT_COLUMNS} FROM intents ORDER BY seq"):  # noqa: S608 - constant
+            yield Intent(*row)
         for row in db.execute(f"SELECT {_REFUND_COLUMNS} FROM refunds ORDER BY seq"):  # noqa: S608 - constant
             yield Refund(*row)
 
@@ -135,29 +154,34 @@ class LedgerFile:
     def commit(self, entries: list[Entry], calls: dict[str, int]) -> None:
         """Write a whole group in one transaction; after an error nothing of it is there."""
         db = self._opened()
-        charges = [_charge_row(e.made, e.reply) for e in entries if isinstance(e.made, Charge)]
+        charges = [_charge_row(e.made, e.reply.params_hash) for e in entries if isinstance(e.made, Charge)]
         refunds = [_refund_row(e.made) for e in entries if isinstance(e.made, Refund)]
+        intents = [_intent_row(e.made) for e in entries if isinstance(e.made, Intent)]
         replies = [_reply_row(e) for e in entries]
-        db.execute("BEGIN IMMEDIATE")
-        try:
+        with _transaction(db):
             for statement, rows in (
                 (_ADD_CHARGES, charges),
                 (_ADD_REFUNDS, refunds),
+                (_ADD_INTENTS, intents),
                 (_ADD_REPLIES, replies),
                 (_ADD_CALLS, calls),
             ):
                 if rows:
                     db.execute(statement, (orjson.dumps(rows).decode(),))
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
 
     def commit_failure(self, refund_id: str, reason: str) -> None:
         """Write that a refund failed."""
         change = "UPDATE refunds SET status = 'failed', failure_reason = ? WHERE id = ?"
         self._opened().execute(change, (reason, refund_id))
+
+    def commit_change(self, intent: Intent, charge: Charge | None) -> None:
+        """Write what an intent has become, with the charge that it made, in one transaction."""
+        db = self._opened()
+        change = "UPDATE intents SET status = ?, error = ?, charge_id = ? WHERE id = ?"
+        with _transaction(db):
+            if charge is not None:
+                db.execute(_ADD_CHARGES, (orjson.dumps([_charge_row(charge, "")]).decode(),))
+            db.execute(change, (intent.status, intent.error, intent.charge_id, intent.id))
 
     def _opened(self) -> sqlite3.Connection:
         if self._db is None:
@@ -165,11 +189,24 @@ class LedgerFile:
         return self._db
 
 
-def _charge_row(charge: Charge, reply: Reply) -> tuple[str | int | None, ...]:
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    """All of it or nothing."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _charge_row(charge: Charge, params_hash: str) -> tuple[str | int | None, ...]:
     return (
         charge.id,
         charge.idempotency_key,
-        reply.params_hash,
+        params_hash,
         charge.amount,
         charge.currency,
         charge.status,
@@ -198,6 +235,10 @@ def _refund_row(refund: Refund) -> tuple[str | int | None, ...]:
         refund.user_id,
         refund.fingerprint,
     )
+
+
+def _intent_row(intent: Intent) -> tuple[str | int | None, ...]:
+    return astuple(intent)
 
 
 def _reply_row(entry: Entry) -> tuple[str | int, ...]:

@@ -26,10 +26,12 @@ from streamsocial_billing.gateways.simulator.answers import (
     refusal_of,
 )
 from streamsocial_billing.gateways.simulator.faults import Fault, FaultPlan, FaultSettings
+from streamsocial_billing.gateways.simulator.intents import intent_reply, new_intent
 from streamsocial_billing.gateways.simulator.ledger import Ledger
 from streamsocial_billing.gateways.simulator.ledger_file import Entry, LedgerUnusable
 from streamsocial_billing.gateways.simulator.shapes import (
     BadRequest,
+    Charge,
     Reply,
     amount_of,
     charge_reply,
@@ -44,7 +46,7 @@ MAX_KEY_CHARACTERS = 255
 
 
 class Posting:
-    """Charges and refunds over one open ledger.
+    """Charges, refunds and intents over one open ledger.
 
     `plan`: which POST meets which fault; `drawn`, `replays`: how many did, how many were answered again.
     """
@@ -56,6 +58,9 @@ class Posting:
         self._ledger = ledger
         self._under_way: set[str] = set()
         self._refunding: Counter[str] = Counter()
+        self._make = {
+            "charges": self._charge, "refunds": self._refund, "payment_intents": self._intent,
+        }  # fmt: skip
 
     async def charge(self, request: web.Request) -> web.StreamResponse:
         """Charge once per idempotency key."""
@@ -64,6 +69,10 @@ class Posting:
     async def refund(self, request: web.Request) -> web.StreamResponse:
         """Give back a part of a charge, or what is left of it, once per idempotency key."""
         return await self._post(request, "refunds")
+
+    async def intent(self, request: web.Request) -> web.StreamResponse:
+        """Make and confirm an intent once per idempotency key."""
+        return await self._post(request, "payment_intents")
 
     async def _post(self, request: web.Request, endpoint: str) -> web.StreamResponse:
         key = request.headers.get("Idempotency-Key", "")
@@ -111,28 +120,33 @@ class Posting:
         hashed = params_hash(endpoint, params)
         stored = self._ledger.replies.get(key)
         if stored is None:
-            make = self._charge if endpoint == "charges" else self._refund
-            return await make(key, params, hashed), False
+            return await self._make[endpoint](key, params, hashed), False
         if stored.params_hash != hashed:
             raise BadRequest("idempotency_error", "This key was used with other parameters.")
         self.replays += 1
         return stored, True
 
     async def _charge(self, key: str, params: dict[str, object], hashed: str) -> Reply:
-        charge = new_charge(key, params, charge_id=_new_id("ch"), now_ms=now_ms())
+        charge = new_charge(key, params, charge_id=new_id("ch"), now_ms=now_ms())
         reply = charge_reply(charge, hashed)
         await self._ledger.record(Entry(charge, reply))
         return reply
 
+    async def _intent(self, key: str, params: dict[str, object], hashed: str) -> Reply:
+        intent = new_intent(key, params, intent_id=new_id("pi"), now_ms=now_ms())
+        reply = intent_reply(intent, hashed)
+        await self._ledger.record(Entry(intent, reply))
+        return reply
+
     async def _refund(self, key: str, params: dict[str, object], hashed: str) -> Reply:
-        charge = self._ledger.charge(str(params.get("charge")))
+        charge = self._refunded(params)
         if charge is None or charge.status != "succeeded":
             raise BadRequest("resource_missing", "No such succeeded charge.", 404)
         left = charge.amount - charge.refunded - self._refunding[charge.id]
         amount = amount_of(params) if "amount" in params else left
         if amount > left or left == 0:
             raise BadRequest("charge_already_refunded", f"At most {left} of this charge can be refunded.")
-        refund = new_refund(key, params, charge, amount, refund_id=_new_id("re"), now_ms=now_ms())
+        refund = new_refund(key, params, charge, amount, refund_id=new_id("re"), now_ms=now_ms())
         reply = refund_reply(refund, hashed)
         self._refunding[charge.id] += amount  # reserved: another refund may come before the commit
         try:
@@ -140,6 +154,11 @@ class Posting:
         finally:
             self._refunding[charge.id] -= amount
         return reply
+
+    def _refunded(self, params: dict[str, object]) -> Charge | None:
+        """The charge that a refund names, itself or by its intent."""
+        intent = self._ledger.intents.get(str(params.get("payment_intent")))
+        return self._ledger.charge(str(params.get("charge") if intent is None else intent.charge_id))
 
     async def _deliver(
         self, request: web.Request, reply: Reply, replayed: bool, fault: Fault | None
@@ -168,6 +187,6 @@ async def _cut(request: web.Request, reply: Reply) -> web.StreamResponse:
 _IDS = random.Random()  # noqa: S311 - seeded by the system; an id names a row, it protects nothing
 
 
-def _new_id(prefix: str) -> str:
+def new_id(prefix: str) -> str:
     """Unique without a system call for each charge."""
     return f"{prefix}_{_IDS.getrandbits(96):024x}"

@@ -12,6 +12,7 @@ import orjson
 from aiohttp import web
 
 from streamsocial_billing.gateways.simulator.answers import BROKEN, json_answer, refusal_of
+from streamsocial_billing.gateways.simulator.customers import Customers
 from streamsocial_billing.gateways.simulator.faults import FaultPlan, FaultSettings
 from streamsocial_billing.gateways.simulator.ledger import Ledger
 from streamsocial_billing.gateways.simulator.ledger_file import LedgerUnusable
@@ -43,6 +44,7 @@ class Simulator:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._posting = Posting(ledger)
+        self._customers = Customers(ledger)
 
     def application(self) -> web.Application:
         """All routes."""
@@ -56,6 +58,8 @@ class Simulator:
         app.router.add_get("/v1/refunds/search", self.search_refunds)
         app.router.add_get("/v1/refunds/{id}", self.get_refund)
         app.router.add_post("/_refunds/{id}/fail", self.fail_refund)
+        app.router.add_post("/v1/payment_intents", self._posting.intent)
+        self._customers.add_to(app.router)
         app.router.add_get("/health", self.get_health)
         app.router.add_get("/_faults", self.get_faults)
         app.router.add_post("/_faults", self.post_faults)

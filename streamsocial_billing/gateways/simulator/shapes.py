@@ -71,6 +71,7 @@ class Charge:
     fingerprint: str | None
     created_ms: int
     refunded: int = 0
+    payment_intent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Refund:
     payment_id: str | None = None
     user_id: str | None = None
     fingerprint: str | None = None
+    payment_intent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +142,8 @@ def params_hash(endpoint: str, params: dict[str, Any]) -> str:
 
 def new_charge(key: str, params: dict[str, Any], *, charge_id: str, now_ms: int) -> Charge:
     """The charge that these parameters ask for, with the outcome of its payment method."""
-    metadata = _metadata_of(params)
-    currency = _text(params, "currency")
-    if not (len(currency) == 3 and currency.isascii() and currency.isalpha()):
-        raise BadRequest("parameter_invalid", "currency: three letters are allowed.")
-    method = _text(params, "payment_method")
+    metadata, currency = metadata_of(params), currency_of(params)
+    method = text_of(params, "payment_method")
     if not method.startswith("pm_"):
         raise BadRequest("resource_missing", "No such payment_method.")
     failure_code = FAILURE_CODES.get(method)
@@ -152,7 +151,7 @@ def new_charge(key: str, params: dict[str, Any], *, charge_id: str, now_ms: int)
         id=charge_id,
         idempotency_key=key,
         amount=amount_of(params),
-        currency=currency.upper(),
+        currency=currency,
         status="failed" if failure_code else "succeeded",
         failure_code=failure_code,
         payment_method=method,
@@ -172,11 +171,12 @@ def new_refund(
     return Refund(
         id=refund_id, idempotency_key=key, charge_id=charge.id, amount=amount, currency=charge.currency,
         created_ms=now_ms, status="failed" if reason else "succeeded", failure_reason=reason,
-        **_metadata_of(params),
+        payment_intent=charge.payment_intent, **metadata_of(params),
     )  # fmt: skip
 
 
-def _metadata_of(params: dict[str, Any]) -> dict[str, str | None]:
+def metadata_of(params: dict[str, Any]) -> dict[str, str | None]:
+    """The metadata that are kept."""
     metadata = params.get("metadata", {})
     if not isinstance(metadata, dict):
         raise BadRequest("parameter_invalid", "metadata: an object is allowed.")
@@ -191,7 +191,16 @@ def amount_of(params: dict[str, Any]) -> int:
     return amount
 
 
-def _text(params: dict[str, Any], name: str) -> str:
+def currency_of(params: dict[str, Any]) -> str:
+    """Three letters."""
+    currency = text_of(params, "currency")
+    if not (len(currency) == 3 and currency.isascii() and currency.isalpha()):
+        raise BadRequest("parameter_invalid", "currency: three letters are allowed.")
+    return currency.upper()
+
+
+def text_of(params: dict[str, Any], name: str) -> str:
+    """A text parameter that has to be there."""
     value = params.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
         raise BadRequest("parameter_missing", f"{name}: a text of 1 to {MAX_TEXT} characters is required.")
@@ -216,6 +225,7 @@ def charge_json(charge: Charge) -> dict[str, object]:
         "status": charge.status,
         "paid": charge.failure_code is None,
         "failure_code": charge.failure_code,
+        "payment_intent": charge.payment_intent,
         "payment_method": charge.payment_method,
         "created": charge.created_ms // 1000,
         "created_ms": charge.created_ms,
@@ -250,6 +260,7 @@ def refund_json(refund: Refund) -> dict[str, object]:
         "amount": refund.amount,
         "currency": refund.currency,
         "charge": refund.charge_id,
+        "payment_intent": refund.payment_intent,
         "status": refund.status,
         "failure_reason": refund.failure_reason,
         "created": refund.created_ms // 1000,

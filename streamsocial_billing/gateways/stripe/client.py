@@ -1,16 +1,18 @@
 """Client of Stripe, through its official SDK.
 
-Charges go to the Charges API: `payment_method` is a `tok_`, `src_`, a saved card as `cus_1/card_1`, or
-`cus_1` for that customer's default. Our idempotency key goes along, the SDK's own retries are off. Foreign
-exceptions stop at `outcome_of_error`; replies are judged by `stripe_shapes.STATUSES`.
+A saved PaymentMethod, `cus_1/pm_1`, is charged by a PaymentIntent (intents.py). Others go to the Charges API:
+`tok_`, `src_`, a saved card as `cus_1/card_1`, `cus_1` for that customer's default. Our idempotency key goes
+along, the SDK's own retries are off. Foreign exceptions stop at `outcome_of_error`; replies are judged by
+`stripe_shapes.STATUSES`. What is asked: questions.py.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import stripe
 
@@ -18,8 +20,8 @@ from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
     Answer,
+    Cancellation,
     ChargeRequest,
-    Found,
     Movement,
     NotSent,
     Outcome,
@@ -32,14 +34,33 @@ from streamsocial_billing.gateways.http import Pooled, base_url
 from streamsocial_billing.gateways.request_shapes import newest_first
 from streamsocial_billing.gateways.stripe import shapes as stripe_shapes
 from streamsocial_billing.gateways.stripe.errors import outcome_of_error, question_failed
+from streamsocial_billing.gateways.stripe.intents import (
+    API_VERSION,
+    by_intent,
+    is_intent,
+    outcome_of_call,
+    params_for,
+)
 from streamsocial_billing.gateways.stripe.limits import TRAITS, not_representable
+from streamsocial_billing.gateways.stripe.questions import Questions, raw
 from streamsocial_billing.gateways.stripe.transport import Transport, within
 
 logger = logging.getLogger(__name__)
+# at debug the SDK logs bodies, and in them the client secret that lets anybody confirm an intent
+logging.getLogger("stripe").setLevel(logging.INFO)
+if os.environ.get("STRIPE_LOG") == "debug":  # it prints them itself then, past every logger
+    stripe.log = "info"  # counts before the variable
+    logger.warning("STRIPE_LOG=debug counts as info: bodies, which hold client secrets, are not printed")
 
-PAGE = 100
 START_TIMEOUT_S = 1.5  # comes on top of a call's deadline, as long as Stripe has not answered
-CLOCK_SKEW_S = 300
+
+
+class Shape(NamedTuple):
+    """One form of a request: where it goes, its parameters; `intent`: a PaymentIntent is made there."""
+
+    create: Callable[[Any, Any], Awaitable[stripe.StripeObject]]
+    params: dict[str, Any]
+    intent: bool = False
 
 
 class StripeGateway(Pooled):
@@ -61,8 +82,10 @@ class StripeGateway(Pooled):
         self._url = str(base_url(url)).rstrip("/")
         transport = Transport(self.opened)
         self._client = stripe.StripeClient(
-            api_key, base_addresses={"api": self._url}, http_client=transport, max_network_retries=0
-        )
+            api_key, stripe_version=API_VERSION, base_addresses={"api": self._url}, http_client=transport,
+            max_network_retries=0,
+        )  # fmt: skip
+        self._questions = Questions(self._client)
         self._wanted = account
         self._account = account or ""
         self._asked = False
@@ -84,39 +107,57 @@ class StripeGateway(Pooled):
             await self._identify(START_TIMEOUT_S)
 
     async def charge(self, request: ChargeRequest, *, timeout_s: float) -> Outcome:
-        """POST /v1/charges once; see `Gateway.charge`."""
-        return await self._send(request, timeout_s, [{
+        """POST /v1/charges, or /v1/payment_intents, once; see `Gateway.charge`.
+
+        Releases before PaymentIntents sent what is an intent now to the Charges API, which refused it.
+        """
+        charged = Shape(self._client.v1.charges.create_async, {
             "amount": request.amount_minor,
             "currency": request.currency.lower(),
             "metadata": stripe_shapes.metadata_for(request),
             **_source(request.payment_method),
-        }], self._client.v1.charges.create_async)  # fmt: skip
+        })  # fmt: skip
+        if not by_intent(request.payment_method):
+            return await self._send(request, timeout_s, [charged])
+        intent = Shape(self._client.v1.payment_intents.create_async, params_for(request), intent=True)
+        return await self._send(request, timeout_s, [intent, charged])
 
     async def refund(self, request: RefundRequest, *, timeout_s: float) -> Outcome:
         """POST /v1/refunds once; see `Gateway.refund`."""
-        return await self._send(request, timeout_s, [{
-            "charge": request.charge_ref,
+        return await self._send(request, timeout_s, [Shape(self._client.v1.refunds.create_async, {
+            "payment_intent" if is_intent(request.charge_ref) else "charge": request.charge_ref,
             "amount": request.amount_minor,
             "metadata": stripe_shapes.metadata_for(request),
-        }], self._client.v1.refunds.create_async)  # fmt: skip
+        })])  # fmt: skip
 
     async def find(self, query: Query, *, timeout_s: float) -> Answer:
-        """Charges: the search, which may lag, then the list. Refunds: the list of their charge."""
+        """By the intent's id, where it is known; else by our reference (`Questions.find`)."""
+        return await self._answer(self._questions.find, query, timeout_s)
+
+    async def cancel(self, request: Cancellation, *, timeout_s: float) -> Answer:
+        """POST /v1/payment_intents/{id}/cancel; see `Cancels.cancel`."""
+        return await self._answer(self._questions.cancel, request.query, timeout_s)
+
+    async def _answer(
+        self, ask: Callable[[Query], Awaitable[Answer]], query: Query, timeout_s: float
+    ) -> Answer:
         try:
-            async with self._places.one(timeout_s) as left_s:
+            async with self._place(timeout_s) as left_s:
                 if left_s is None:
                     return NotSent("no_free_connection")
                 with within(left_s):
-                    return await self._find(query)
+                    return await ask(query)
         except Exception as error:
             return question_failed(error)
 
     async def owner_of(self, charge_ref: str, *, timeout_s: float) -> Owner | Absent | NotSent | Ambiguous:
-        """Our words on a charge; Absent where there is none, or none of ours."""
+        """Our words on a charge or an intent; Absent where there is none, or none of ours."""
+        v1 = self._client.v1
+        retrieve = v1.payment_intents.retrieve_async if is_intent(charge_ref) else v1.charges.retrieve_async
         try:
             with within(timeout_s):
-                charge = await self._client.v1.charges.retrieve_async(charge_ref)
-            said = stripe_shapes.metadata_of(_raw(charge))
+                charge = await retrieve(charge_ref)
+            said = stripe_shapes.metadata_of(raw(charge))
         except stripe.StripeError as error:
             return Absent() if error.http_status == 404 else question_failed(error)
         except Exception as error:
@@ -130,7 +171,7 @@ class StripeGateway(Pooled):
         for kind in self._kinds:
             more = {"expand": ["data.balance_transaction"]} if kind == "charge" else {}
             try:
-                async for row in self._rows(kind, {"created": created, **more}):
+                async for row in self._questions.rows(kind, {"created": created, **more}):
                     moved = stripe_shapes.movement_of(kind, row)
                     if moved.status == "unreadable" or since_ms <= moved.created_ms < until_ms:
                         yield moved
@@ -141,14 +182,13 @@ class StripeGateway(Pooled):
                 raise ListFailed(f"{self}: a {kind} cannot be read") from error
 
     async def _send(
-        self, request: ChargeRequest | RefundRequest, timeout_s: float, shapes: list[dict[str, Any]],
-        create: Callable[[Any, Any], Awaitable[stripe.StripeObject]],
-    ) -> Outcome:  # fmt: skip
-        """`shapes`: the parameters in each shape that this request ever had, the newest first."""
+        self, request: ChargeRequest | RefundRequest, timeout_s: float, shapes: list[Shape]
+    ) -> Outcome:
+        """`shapes`: each shape that this request ever had, the newest first."""
         unfit = not_representable(request.amount_minor, request.currency)
         if unfit is not None:
             return unfit
-        async with self._places.one(timeout_s) as left_s:
+        async with self._place(timeout_s) as left_s:
             if left_s is None:
                 return NotSent("no_free_connection")
             unknown = await self._whose(left_s)
@@ -156,13 +196,15 @@ class StripeGateway(Pooled):
                 return unknown
             ends = time.monotonic() + left_s
 
-            async def call(params: dict[str, Any]) -> tuple[Outcome, None]:
+            async def call(shape: Shape) -> tuple[Outcome, None]:
                 try:
                     with within(max(ends - time.monotonic(), MIN_TRY_S)):
-                        made = await create(params, {"idempotency_key": request.idempotency_key})
-                    return stripe_shapes.outcome_of_reply(request, 200, {}, _raw(made)), None
+                        made = await shape.create(shape.params, {"idempotency_key": request.idempotency_key})
+                    if shape.intent and isinstance(request, ChargeRequest):
+                        return outcome_of_call(request, 200, {}, raw(made)), None
+                    return stripe_shapes.outcome_of_reply(request, 200, {}, raw(made)), None
                 except Exception as error:
-                    return outcome_of_error(request, error), None
+                    return outcome_of_error(request, error, intent=shape.intent), None
 
             return (await newest_first(shapes, call))[0]
 
@@ -190,57 +232,6 @@ class StripeGateway(Pooled):
             self._wrong = True
             logger.error("%s: the key is of %s, not of %s: no call is made", self, account.id, self._wanted)
         self._account = self._wanted or account.id
-
-    async def _find(self, query: Query) -> Answer:
-        key = query.idempotency_key
-        if query.action == "charge":
-            found = stripe_shapes.answer_of_list(query, await self._search(key))
-            if isinstance(found, Found):
-                return found
-        created = {"gte": query.since_ms // 1000 - CLOCK_SKEW_S}
-        if query.until_ms is not None:
-            created["lt"] = -(-query.until_ms // 1000) + CLOCK_SKEW_S
-        narrowed = {} if query.charge_ref is None else {"charge": query.charge_ref}
-        rows = [
-            row async for row in self._rows(query.action, {"created": created, **narrowed})
-            if stripe_shapes.metadata_of(row).get("ref") == key
-        ]  # fmt: skip
-        return stripe_shapes.answer_of_list(query, rows)
-
-    async def _search(self, key: str) -> list[dict[str, Any]]:
-        """What the search knows; it is not there in every region (India), so a refusal says nothing."""
-        try:
-            page = await self._client.v1.charges.search_async({"query": f"metadata['ref']:'{key}'"})
-        except stripe.InvalidRequestError:
-            return []
-        rows = _raw(page).get("data")
-        return rows if isinstance(rows, list) else []
-
-    async def _rows(self, kind: str, params: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Every row, page by page."""
-        v1 = self._client.v1
-        lists: dict[str, Callable[[Any], Awaitable[stripe.StripeObject]]] = {
-            "charge": v1.charges.list_async, "refund": v1.refunds.list_async,
-            "dispute": v1.disputes.list_async,
-        }  # fmt: skip
-        asked = {"limit": PAGE, **params}
-        while True:
-            page = _raw(await lists[kind](asked))
-            rows = page["data"]
-            for row in rows:
-                yield row
-            if not page.get("has_more") or not rows:
-                return
-            asked = {**asked, "starting_after": rows[-1]["id"]}
-
-
-def _raw(made: stripe.StripeObject) -> dict[str, Any]:
-    """The body as it came."""
-    response = made.last_response
-    data = getattr(response, "data", None)
-    if not isinstance(data, dict):
-        raise ValueError("a reply without a body")
-    return data
 
 
 def _source(payment_method: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Reads replies in Stripe's JSON shapes: the simulated gateway's and Stripe's own.
 
-`STATUSES` is the one table from HTTP status to outcome, `SOFT` the one from decline code to soft or hard
-(docs.stripe.com/declines/codes).
+`STATUSES` is the one table from HTTP status to outcome, `declines.SOFT` the one from decline code to soft or
+hard. What a PaymentIntent says: intents.py.
 """
 
 from __future__ import annotations
@@ -34,17 +34,9 @@ from streamsocial_billing.gateways.moved import (
     stripe_dispute_by_status,
     stripe_refund,
 )
+from streamsocial_billing.gateways.stripe.declines import SOFT, is_soft
 
 Request = ChargeRequest | RefundRequest
-
-SOFT = frozenset({
-    "approve_with_id", "authentication_required", "call_issuer", "card_velocity_exceeded", "do_not_honor",
-    "generic_decline", "insufficient_funds", "issuer_not_available", "no_action_taken", "not_permitted",
-    "processing_error", "reenter_transaction", "service_not_allowed", "transaction_not_allowed",
-    "try_again_later", "withdrawal_count_limit_exceeded",
-})  # fmt: skip
-"""Declines that another payment, days later, may not meet. Any other code is hard: the card is lost,
-stolen, expired, closed or the code unknown to us; repeating a hard decline costs the merchant standing."""
 
 REFUND_REFUSALS = frozenset({
     "charge_already_refunded", "charge_disputed", "charge_not_refundable", "balance_insufficient",
@@ -103,7 +95,7 @@ def _declined(_request: Request, reply: dict[str, Any]) -> Outcome:
     ref = error.get("charge")
     if error.get("type") != "card_error" or not isinstance(reason, str):
         return Ambiguous("bad_reply")
-    return Declined(reason, ref if isinstance(ref, str) else None, soft=reason in SOFT)
+    return Declined(reason, ref if isinstance(ref, str) else None, soft=is_soft(reason, error))
 
 
 def _refused(request: Request, reply: dict[str, Any]) -> Outcome:
@@ -211,14 +203,17 @@ def movement_of(kind: str, row: dict[str, Any]) -> Movement:
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         if ref is not None:
             raise ValueError(f"{row.get('id')}: {error}") from error
-    return unreadable(row.get("id"), kind, row.get("currency"), created_or_0(row), _charge_ref(row))
+    return unreadable(row.get("id"), kind, row.get("currency"), created_or_0(row), _charge_ref(kind, row))
 
 
 def _movement(kind: str, row: dict[str, Any], ref: str | None, words: dict[str, str]) -> Movement:
     status, amount, returned = _moved(kind, row)
     if not 0 <= amount <= MAX_LISTED_MINOR:
         raise ValueError("amount")
-    name, currency, charge = row["id"], row["currency"], _charge_ref(row)
+    name, currency, charge, own = row["id"], row["currency"], _charge_ref(kind, row), None
+    intent = id_of(row.get("payment_intent"))
+    if intent is not None and kind == "charge":
+        name, own = intent, name
     if not isinstance(name, str) or not isinstance(currency, str):
         raise TypeError("id, currency")
     payment_id, user_id = words.get("payment_id"), words.get("user_id")
@@ -226,7 +221,7 @@ def _movement(kind: str, row: dict[str, Any], ref: str | None, words: dict[str, 
     return Movement(
         gateway_ref=name, kind=kind, status=status, amount_minor=amount, currency=currency.upper()[:20],
         created_ms=created_ms(row), ref=ref, payment_id=payment_id, user_id=user_id, charge_ref=charge,
-        fee_minor=_fee(row), returned_minor=returned,
+        fee_minor=_fee(row), returned_minor=returned, intent_charge=own,
     )  # fmt: skip
 
 
@@ -259,11 +254,17 @@ def _is_inquiry(dispute: dict[str, Any]) -> bool:
     return str(dispute.get("status")).startswith("warning_") and dispute.get("balance_transactions") == []
 
 
-def _charge_ref(row: dict[str, Any]) -> str | None:
-    charge = row.get("charge")
-    if isinstance(charge, dict):
-        charge = charge.get("id")
-    return charge if isinstance(charge, str) else None
+def _charge_ref(kind: str, row: dict[str, Any]) -> str | None:
+    """What a refund or a dispute is of: the intent, where its charge was made by one."""
+    if kind == "charge":
+        return None
+    return id_of(row.get("payment_intent")) or id_of(row.get("charge"))
+
+
+def id_of(of: object) -> str | None:
+    """An id, which may stand for its object or in it."""
+    name = of.get("id") if isinstance(of, dict) else of
+    return name if isinstance(name, str) and name else None
 
 
 def _fee(row: dict[str, Any]) -> int | None:

@@ -9,12 +9,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from streamsocial_billing.domain.gateway_calls import Owner
+from streamsocial_billing.domain.gateway_calls import AUTHENTICATION_REQUIRED, Owner
 from streamsocial_billing.gateways import moved
-from streamsocial_billing.gateways.provider_event import Subject, Told, Unreadable, code_of, part_of, text_of
-from streamsocial_billing.gateways.stripe.shapes import SOFT, decline_reason, metadata_of
+from streamsocial_billing.gateways.provider_event import (
+    ProviderEvent,
+    Subject,
+    Unreadable,
+    code_of,
+    part_of,
+    text_of,
+)
+from streamsocial_billing.gateways.stripe import intents
+from streamsocial_billing.gateways.stripe.declines import SOFT
+from streamsocial_billing.gateways.stripe.shapes import decline_reason, id_of, metadata_of
 
 TOLERANCE_S: Final = 300
 HEADER: Final = "Stripe-Signature"
@@ -22,6 +32,11 @@ MAX_PARTS: Final = 32
 """Signatures in one header: Stripe sends one for each secret that is valid now, two at most."""
 
 TYPES: Final[dict[str, tuple[str, str | None]]] = {
+    "payment_intent.succeeded": ("charge", None),
+    "payment_intent.processing": ("charge", None),
+    "payment_intent.requires_action": ("charge", None),
+    "payment_intent.payment_failed": ("charge", None),
+    "payment_intent.canceled": ("charge", None),
     "charge.succeeded": ("charge", None),
     "charge.failed": ("charge", "declined"),
     "charge.pending": ("charge", "pending"),
@@ -79,24 +94,55 @@ def subject(message: Mapping[str, Any]) -> Subject | None:
     return Subject(kind=kind, charge_ref=None if kind == "charge" else _charge_ref(it), words=words_of(it))
 
 
-def read(message: Mapping[str, Any]) -> Told | None:
+def read(message: Mapping[str, Any]) -> ProviderEvent | None:
     """What an event says, None if it says nothing of a payment that we map; raises Unreadable."""
     found = _object(message)
     if found is None:
         return None
     kind, it = found
+    if it.get("object") == "payment_intent":
+        return _intent(message, it)
     gone = _dispute(text_of(message, "type"), it) if kind == "dispute" else None
     status = gone.status if gone is not None else TYPES[text_of(message, "type")][1] or _status(kind, it)
     declined = status == "declined" and kind != "dispute"
     reason = code_of(decline_reason(dict(it)), "declined") if declined else None
     amount = it.get("amount")
-    return Told(
+    mapped = ProviderEvent(
         event_id=text_of(message, "id"), account=str(message.get("account") or ""), kind=kind, status=status,
         reason=code_of(it.get("reason"), "disputed") if kind == "dispute" else reason,
         soft=kind == "charge" and reason in SOFT, gateway_ref=text_of(it, "id"),
         charge_ref=None if kind == "charge" else _charge_ref(it),
         amount_minor=amount if type(amount) is int else None, currency=text_of(it, "currency").upper(),
         occurred_at=_created_ms(message), words=words_of(it), moved=gone,
+    )  # fmt: skip
+    return _of_intent(mapped, it) if kind == "charge" else mapped
+
+
+def _of_intent(mapped: ProviderEvent, charge: Mapping[str, Any]) -> ProviderEvent:
+    """A charge that an intent made counts as the intent; its failure is none while its customer is wanted."""
+    intent = intents.intent_of(charge)
+    if intent is None:
+        return mapped
+    mapped = replace(mapped, gateway_ref=intent, intent=intent, intent_charge=mapped.gateway_ref)
+    if mapped.reason == AUTHENTICATION_REQUIRED:
+        return replace(mapped, status="pending", soft=False)
+    return mapped
+
+
+def _intent(message: Mapping[str, Any], it: Mapping[str, Any]) -> ProviderEvent:
+    """What a message about an intent says, by the intent's own status: the name of the message is older."""
+    found = intents.found_in_intent(it)
+    if found is None:
+        raise Unreadable("an intent with a status, an id or money that is not known")
+    wanted = found.status == "pending" and found.reason == AUTHENTICATION_REQUIRED
+    declined = found.status == "declined"
+    return ProviderEvent(
+        event_id=text_of(message, "id"), account=str(message.get("account") or ""), kind="charge",
+        status=found.status if found.status in ("succeeded", "declined") else "pending",
+        reason=code_of(found.reason, "declined") if wanted or declined else None, soft=found.soft,
+        gateway_ref=found.gateway_ref, amount_minor=found.amount_minor, currency=found.currency,
+        occurred_at=_created_ms(message), words=words_of(it), intent=found.intent,
+        intent_charge=found.intent_charge, canceled=found.canceled,
     )  # fmt: skip
 
 
@@ -159,10 +205,8 @@ def _newest_refund(charge: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _charge_ref(it: Mapping[str, Any]) -> str | None:
-    charge = it.get("charge")
-    if isinstance(charge, dict):
-        charge = charge.get("id")
-    return charge if isinstance(charge, str) and charge else None
+    """What a refund or a dispute is of: the intent, where its charge was made by one."""
+    return intents.intent_of(it) or id_of(it.get("charge"))
 
 
 def _created_ms(message: Mapping[str, Any]) -> int:

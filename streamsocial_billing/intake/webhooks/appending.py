@@ -9,7 +9,7 @@ from typing import Any, Final
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from streamsocial_billing.domain.gateway_events import GatewayEvent
-from streamsocial_billing.intake.micro_batcher import Outcome, Together
+from streamsocial_billing.intake.micro_batcher import MicroBatcher, Outcome
 from streamsocial_billing.kafka.committed import KafkaProblem, said
 from streamsocial_billing.kafka.producers import close_quietly
 from streamsocial_billing.settings import GATEWAY_EVENTS, Settings
@@ -19,14 +19,14 @@ CONFIRMED_S: Final = 3.5
 """After so long librdkafka gives a record up; a record given up may still be there."""
 
 
-def appending_events(settings: Settings) -> Together[GatewayEvent]:
+def appending_events(settings: Settings) -> MicroBatcher[GatewayEvent]:
     """What appends gateway events, several at once.
 
     No transaction: a record that is there twice changes nothing, and an open one of a killed worker would
     stall the readers.
     """
     one = _Appending(settings)
-    return Together("gateway-events", one.append, one.close, most=MOST)
+    return MicroBatcher("gateway-events", one.append, one.close, most=MOST)
 
 
 class _Appending:

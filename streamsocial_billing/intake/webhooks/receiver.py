@@ -16,13 +16,13 @@ from streamsocial_billing.domain.gateway_calls import Absent, Ambiguous, NotSent
 from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.provider_event import (
+    PaymentIds,
+    ProviderEvent,
     Subject,
-    Told,
     Unreadable,
-    Whose,
     gateway_events,
-    whose,
-    whose_by_charge,
+    ids_by_charge,
+    ids_of,
 )
 from streamsocial_billing.gateways.stripe import webhook as stripe
 from streamsocial_billing.intake.http_replies import Reply, later, refusal
@@ -59,7 +59,7 @@ class Source(Protocol):
     def subject(self, message: Mapping[str, Any]) -> Subject | None:
         """What the message is about, None if it is of nothing that we map; raises Unreadable."""
 
-    def read(self, message: Mapping[str, Any]) -> Told | None:
+    def read(self, message: Mapping[str, Any]) -> ProviderEvent | None:
         """What the message says, None if nothing that we map; raises Unreadable."""
 
     async def owner_of(self, charge_ref: str) -> Owner | Absent | Unanswered:
@@ -200,19 +200,21 @@ class Receiver:
         about = source.subject(message)
         if about is None:
             return self._taken(gateway, "ignored")
-        of = whose(about)
+        of = ids_of(about)
         if of is None and about.kind != "charge" and about.charge_ref is not None:
             words = await source.owner_of(about.charge_ref)
             if isinstance(words, NotSent | Ambiguous):
                 return self._unanswered(gateway, f"whose {about.charge_ref} is", words)
-            of = whose_by_charge(words) if isinstance(words, Owner) else None
+            of = ids_by_charge(words) if isinstance(words, Owner) else None
         if of is None:
             return self._taken(gateway, "foreign")
-        told = source.read(message)
-        return self._taken(gateway, "ignored") if told is None else await self._appended(gateway, told, of)
+        mapped = source.read(message)
+        if mapped is None:
+            return self._taken(gateway, "ignored")
+        return await self._appended(gateway, mapped, of)
 
-    async def _appended(self, gateway: str, told: Told, of: Whose) -> Reply:
-        for event in gateway_events(gateway, told, of):  # one after the other: their order counts
+    async def _appended(self, gateway: str, mapped: ProviderEvent, of: PaymentIds) -> Reply:
+        for event in gateway_events(gateway, mapped, of):  # one after the other: their order counts
             future = self._append(event)
             await asyncio.wait([future], timeout=WAIT_S)
             problem = future.result() if future.done() else KafkaProblem(f"no answer in {WAIT_S:g} s")

@@ -59,7 +59,7 @@ class Reporter:
             "tasks": [_task(task) for task in self._layer.status()],
             "gateways": [_gateway(one) for one in self._gatekeeper.status()],
             "open": {
-                str(p): list(_open(tally)) for p, tally in self._gatekeeper.census.by_partition().items()
+                str(p): list(_open(tally)) for p, tally in self._gatekeeper.open_counts.by_partition().items()
             },
             "backlog": {
                 str(p): {"count": one.admitted, "unread": one.unread, "oldest": one.oldest_ms}

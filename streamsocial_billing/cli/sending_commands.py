@@ -8,12 +8,12 @@ from typing import Any, NoReturn
 import click
 
 from streamsocial_billing.cli.shared import ACTOR, REASON, one_line_errors, the_settings, waiting
-from streamsocial_billing.operations.client import Became, order
+from streamsocial_billing.operations.client import Became, send_command
 from streamsocial_billing.operations.commands import Command, append_command
 from streamsocial_billing.operations.replies import DONE
 
 
-def ordering(command: Callable[..., Any]) -> Callable[..., Any]:
+def with_command_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every order: --reason, --actor, --wait, --no-wait."""
     no_wait = click.option(
         "--no-wait", is_flag=True,
@@ -24,14 +24,14 @@ def ordering(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-Telling = Callable[[Became], int]
+Showing = Callable[[Became], int]
 """Prints what became of an order; returns the exit code."""
 
 
-def carry_out(command: Command, wait_s: float, *, no_wait: bool, tell: Telling | None = None) -> NoReturn:
+def carry_out(command: Command, wait_s: float, *, no_wait: bool, show: Showing | None = None) -> NoReturn:
     """Order it and end: 0 done, 1 refused, 3 not answered in time.
 
-    `tell` says what became of it, if there is more to it than the answers.
+    `show` says what became of it, if there is more to it than the answers.
     """
 
     def work() -> int:
@@ -39,13 +39,13 @@ def carry_out(command: Command, wait_s: float, *, no_wait: bool, tell: Telling |
             append_command(the_settings(), command)
             click.echo(command.command_id)
             return 0
-        became = order(the_settings(), command, wait_s)
-        return tell_answers(became) if tell is None else tell(became)
+        became = send_command(the_settings(), command, wait_s)
+        return show_answers(became) if show is None else show(became)
 
     one_line_errors(work)
 
 
-def tell_answers(became: Became) -> int:
+def show_answers(became: Became) -> int:
     """Each answer once: what was done on stdout, what was not on stderr."""
     said: dict[tuple[bool, str], int] = {}
     for one in became.answers:

@@ -16,7 +16,7 @@ from streamsocial_billing.subscriptions.terms import check_order
 from tables.subscriptions import Subscription, read_subscription
 
 
-def subscription_order(
+def subscription_command(
     settings: Settings, command: str, user_id: str, actor: str, reason: str, **details: Any
 ) -> Command:
     """An order of this moment; details that are None are left out, a new subscription gets a gateway.

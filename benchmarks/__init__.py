@@ -1,1 +1,1 @@
-"""Benchmarks of the whole worker on a real Kafka; `make bench` runs them."""
+"""Benchmarks of the whole worker on a real Kafka: beside its peers (`make bench`), and alone."""

@@ -12,12 +12,16 @@ STOPS_WITHIN_S = 15.0
 
 
 def start_worker(
-    environ: Mapping[str, str], folder: Path, delay_ms: float | None, *options: str
+    environ: Mapping[str, str], folder: Path, delay_ms: float | None, *options: str,
+    web_port: int | None = None,
 ) -> Process:  # fmt: skip
-    """A worker with the in-process gateway of that delay, or (None) with the simulator over HTTP."""
+    """A worker with the in-process gateway of that delay, or (None) with the simulator over HTTP.
+
+    It serves HTTP where it is given a port.
+    """
     module = ["streamsocial_billing"] if delay_ms is None else ["benchmarks.worker", str(delay_ms)]
-    command = [sys.executable, "-m", *module, f"--datadir={folder / 'worker'}", "worker", "--without-web"]
-    command += options
+    command = [sys.executable, "-m", *module, f"--datadir={folder / 'worker'}", "worker", *options]
+    command.append("--without-web" if web_port is None else f"--web-port={web_port}")
     worker = Process("worker", command, folder / "worker.log", os.environ | dict(environ))
     worker.launch()
     return worker

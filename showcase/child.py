@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from broker.ports import is_free, stable_ports
 from processes.process import Process
 from showcase.causes import how_it_ended
 from showcase.errors import ShowcaseFailed
@@ -78,13 +78,4 @@ def console_script() -> str:
 
 def free_port(wanted: int = 0) -> int:
     """This port of the loopback, or any free one where it is taken."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found: int = probe.getsockname()[1]
-            return found
-    raise ShowcaseFailed("no free port on 127.0.0.1")
+    return wanted if wanted and is_free(wanted) else stable_ports(1)[0]

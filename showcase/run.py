@@ -20,9 +20,11 @@ from showcase.harm import Harm, Survived
 from showcase.progress import Progress, Tally
 from showcase.sample import refunds_among, sample_payments
 from showcase.system import System, ask
-from streamsocial_billing.audit import AuditReport, render, run_audit
 from streamsocial_billing.audit.checks import Problem
 from streamsocial_billing.audit.disk import tables_on_disk
+from streamsocial_billing.audit.report import AuditReport
+from streamsocial_billing.audit.run import run_audit
+from streamsocial_billing.audit.showing import render
 from streamsocial_billing.domain.english import counted
 from streamsocial_billing.kafka.committed import CommittedLog
 from streamsocial_billing.settings import RESULTS

@@ -16,6 +16,7 @@ from showcase.causes import shown
 from showcase.folder import Folder
 from showcase.recipe import PATH, recipe
 from showcase.system import System, ask
+from streamsocial_billing.gateways.simulator.customers import PAGE
 from streamsocial_billing.settings import Settings
 
 LOOK_EVERY_S: Final = 0.25
@@ -53,6 +54,7 @@ def instructions(settings: Settings, dashboard: str, folder: Path) -> list[str]:
     return [
         "",
         f"dashboard  {dashboard}/",
+        f"customers  {settings.simulator_url}{PAGE}",
         f"logs       {shown(folder / 'logs')}",
         "",
         "In another terminal, in the checkout (the second payment is a replay):",

@@ -10,19 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
-from broker import BrokerError
 from broker.choice import brokers_wanted
-from broker.signals import exit_by_signal, stop_with
+from broker.jars import BrokerError
 from processes import ROOT
-from streamsocial_billing.kafka.committed import KafkaProblem
-from torture.again import LeftBehind, brokers_of
-from torture.display import Display
-from torture.judge import judge
-from torture.run import Conductor, RunFailed
-from torture.schedule import plan
-from torture.system import WORKERS, System
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,46 +33,11 @@ SIZES: Final = {
 
 
 def main() -> int:
-    """Run as asked; the folder with everything that the run left is named at the end."""
+    """Run as asked; what cannot be asked for is refused before Kafka's clients and Faust are loaded."""
     chosen = _arguments()
-    stop_with(exit_by_signal)
-    console = Console()
-    try:
-        clean = torture(chosen, console)
-    except (KafkaProblem, BrokerError, FileExistsError, FileNotFoundError) as error:
-        console.print(f"torture: {error}", style="bold red", markup=False, highlight=False)
-        clean = False
-    console.print(f"seed {chosen.seed}, everything it left: {chosen.out}", highlight=False)
-    return 0 if clean else 1
+    from torture.one_run import run_as_chosen
 
-
-def torture(chosen: argparse.Namespace, console: Console) -> bool:
-    """One run with its report; True if it is clean."""
-    module = "torture.plain_worker" if chosen.control else "torture.worker"
-    if chosen.judge:
-        with LeftBehind(
-            chosen.out, chosen.seed, chosen.payments, module=module, brokers=brokers_of(chosen.out)
-        ) as left:
-            return judge(left, console).clean
-    faults = plan(chosen.seed, chosen.faults, chosen.length, WORKERS, chosen.brokers)
-    with System(
-        chosen.out, chosen.seed, chosen.payments, module=module, mutant=chosen.mutant or "",
-        brokers=chosen.brokers,
-    ) as system:  # fmt: skip
-        with Display(console, system) as display:
-            conductor = Conductor(system, faults, chosen.length, display, patient=chosen.control)
-            failed = _conducted(conductor, console)
-        return judge(system, console).clean and not failed
-
-
-def _conducted(conductor: Conductor, console: Console) -> bool:
-    """True if the run did not come to its end: what it left is judged all the same."""
-    try:
-        conductor.run()
-    except RunFailed as error:
-        console.print(f"torture: {error}", style="bold red", markup=False, highlight=False)
-        return True
-    return False
+    return run_as_chosen(chosen)
 
 
 def _arguments() -> argparse.Namespace:

@@ -121,7 +121,7 @@ def units_are_atomic(history: History) -> Iterator[Problem]:
 
 
 def offsets_only_pass_answered_events(history: History) -> Iterator[Problem]:
-    """Property 4; which events a step takes in is asked of `payments` alone: nudges need no answer."""
+    """Property 4; which events a step takes in is asked of `payments` alone: triggers need no answer."""
     answered = {
         (one.end, told["source"]["partition"], told["source"]["offset"])
         for one in history.committed("charge-results")
@@ -251,7 +251,7 @@ class Index:
     metrics: set[Any]
     changes: set[Any]
     steps: dict[Place, Steps]
-    nudged: set[End]
+    triggered: set[End]
 
     def covers(self, record: Written, topic: str, partition: int, offset: int) -> bool:
         """True if the record's own transaction is the one that commits past the offset."""
@@ -282,8 +282,8 @@ def _missing_of(told: Any, result: Written, index: Index) -> Iterator[str]:
     if stored and ("payments", f"{user}/{told['payment_id']}", result.end) not in index.changes:
         yield "entry of the payment"
     if told["resolves"]:
-        if result.end not in index.nudged:
-            yield "offset of the nudge"
+        if result.end not in index.triggered:
+            yield "offset of the trigger"
     elif not index.covers(result, source["topic"], source["partition"], source["offset"]):
         yield "offset of the event"
 

@@ -114,12 +114,14 @@ def _batches(data: bytes) -> Iterator[tuple[Batch, int]]:
 
 @dataclass(slots=True)
 class Coordinator:
-    """What the transaction coordinator has logged of one producer: the last state, the last decision."""
+    """What the transaction coordinator has logged of one producer: the last state, the last decisions.
+
+    `decided` has by partition the decision of the last transaction that wrote there, with its epoch: a later
+    one, elsewhere, does not end what is open here.
+    """
 
     state: int = 0
-    decision: int = 0
-    epoch: int = -1
-    places: frozenset[Place] = frozenset()
+    decided: dict[Place, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -145,7 +147,7 @@ class Ledger:
         known = self.producers.setdefault(producer, Coordinator())
         known.state = state
         if state in (PREPARE_COMMIT, PREPARE_ABORT):
-            known.decision, known.epoch, known.places = state, epoch, frozenset(places)
+            known.decided.update(dict.fromkeys(places, (state, epoch)))
 
     def written(self, place: Place, batch: Batch) -> None:
         """A batch of a partition."""
@@ -161,12 +163,12 @@ class Ledger:
         found = set()
         for (place, producer), first in self.open.items():
             known = self.producers.get(producer)
-            if known is not None and known.state not in UNDER_WAY and place in known.places:
+            if known is not None and known.state not in UNDER_WAY and place in known.decided:
                 coordinator_epoch = self.coordinator_epochs.get((place, producer), 0)
-                commits = known.decision == PREPARE_COMMIT
+                decision, epoch = known.decided[place]
                 found.add(Forgotten(
-                    place=place, first=first, producer=producer, epoch=known.epoch, commits=commits,
-                    coordinator_epoch=coordinator_epoch,
+                    place=place, first=first, producer=producer, epoch=epoch,
+                    commits=decision == PREPARE_COMMIT, coordinator_epoch=coordinator_epoch,
                 ))  # fmt: skip
         return found
 

@@ -58,7 +58,7 @@ def outputs_without_their_offset() -> None:
         units = sorted([*chosen.units, *early], key=lambda unit: unit.number)
         batch = make_commit_batch(units, chosen.offsets, self._task.committed_value)
         for unit in early:
-            unit.sends, unit.writes, unit.counted = [], {}, ()
+            unit.sends, unit.writes, unit.counted = [], [], ()
         return CommitBatch(chosen.units, batch.records, batch.changes, batch.offsets)
 
     _replace(CommitLoop, "_choose", choose_all)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import faust
 
-from streamsocial_billing.cli.main import the_settings
+from streamsocial_billing.cli.commands import the_settings
 from streamsocial_billing.domain.charge_state import charge_state_after
 from streamsocial_billing.domain.decision import (
     DEDUP_RETENTION_MS,

@@ -18,10 +18,10 @@ from faust_exactly_once import batched, opening
 from faust_exactly_once.producer import ConfluentProducer
 from faust_exactly_once.units import Outgoing
 from streamsocial_billing.app import create_app
-from streamsocial_billing.cli.main import the_settings
+from streamsocial_billing.cli.commands import the_settings
 from streamsocial_billing.domain import payment_entry
 from streamsocial_billing.gateways.simulated import SimulatedGateway
-from streamsocial_billing.payments.unit_writer import Books
+from streamsocial_billing.payments.unit_writer import UnitWriter
 from torture.orders import Orders
 
 VARIABLE: Final = "TORTURE_WORKER"
@@ -82,7 +82,7 @@ class Stumble(Exception):
 
 
 def stumbling(answer: Callable[..., None], share: float, dice: random.Random) -> Callable[..., None]:
-    """`Books.answer` that raises now and then, after the entry was kept, before anything was answered."""
+    """`UnitWriter.answer` that raises now and then: the entry is kept, nothing is answered yet."""
 
     def answer_or_raise(*args: Any, **kwargs: Any) -> None:
         if dice.random() < share:
@@ -117,7 +117,7 @@ def main() -> None:
         opening.ConfluentProducer = LateProducer  # type: ignore[attr-defined]
     if spec.stumbles:
         dice = random.Random()  # noqa: S311 - any moment will do
-        Books.answer = stumbling(Books.answer, spec.stumbles, dice)  # type: ignore[method-assign]
+        UnitWriter.answer = stumbling(UnitWriter.answer, spec.stumbles, dice)  # type: ignore[method-assign]
     payment_entry.SCHEDULE_S = SCHEDULE_S  # type: ignore[misc]
     settings = the_settings()
     gateway = SimulatedGateway(settings.simulator_url, max_connections=max(1, settings.max_in_flight // 2))

@@ -10,7 +10,7 @@ from typing import Any, Final
 from lab.guarantees import ANSWERED, CHARGED, COMMITTED
 from lab.programs.till import ORDERS
 from streamsocial_billing.app import create_app
-from streamsocial_billing.cli.main import the_settings
+from streamsocial_billing.cli.commands import the_settings
 from streamsocial_billing.gateways.configured import configured_gateways
 from torture.orders import Orders
 

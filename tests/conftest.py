@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
+import sys
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,18 +21,49 @@ from broker.cluster import LocalCluster
 if TYPE_CHECKING:
     from support.wiremock_server import WireMock
 
-# on a busy machine an example may take any time: that says nothing about what it tests
-hypothesis.settings.register_profile("busy", deadline=None)
+# on a busy machine an example may take any time, its making too: that says nothing about what it tests
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("busy")
 
 NEEDS_NO_SYSTEM = ("unit", "faust-exactly-once", "gateways")
 """Folders that come last: small pieces fill the time that the long ones leave."""
+LONG_FILES = (
+    "packages/faust-exactly-once/tests/simulation/test_simulation.py",
+    "packages/faust-exactly-once/tests/unit/test_units_commit_exactly_once.py",
+    "tests/unit/reconciliation/test_any_list_or_file.py",
+    "tests/unit/payments/test_intents_whatever_happens.py",
+    "tests/unit/payments/test_gateway_events_in_any_order.py",
+    "tests/unit/subscriptions/test_subscription_interleavings.py",
+    "tests/unit/repository/test_references.py",
+    "tests/unit/payments/test_everything_at_once.py",
+    "packages/faust-exactly-once/tests/unit/test_table_and_topic.py",
+    "packages/faust-exactly-once/tests/unit/test_store.py",
+    "tests/unit/reconciliation/test_matching.py",
+    "tests/unit/reconciliation/test_paypal_list_edges.py",
+    "packages/faust-exactly-once/tests/unit/test_opening_answers.py",
+    "tests/unit/reconciliation/test_files_as_they_come.py",
+    "tests/unit/torture/test_command_line.py",
+)
+"""Of those the ones that took longest when they were measured: they begin first, or a lane ends alone."""
 TOGETHER = {
     "tests/cluster/": "cluster",  # share `cluster`: four processes, two gigabytes
     "tests/integration/test_showcase.py": "showcase",  # take Kafka's own port where it is free
     "tests/integration/test_up.py": "showcase",
 }
 """Whose tests stay in one lane though they are several files."""
+
+
+def _leave(lane: int) -> None:
+    """End a lane at once: its last report is sent; to take its modules and tests apart takes seconds."""
+    if lane == os.getpid():  # not in what was forked from it
+        os._exit(0)
+
+
+if "PYTEST_XDIST_WORKER" in os.environ and "coverage" not in sys.modules:
+    atexit.register(_leave, os.getpid())  # the first to be registered is the last to be called
+gc.disable()  # until everything is loaded, see pytest_collection_finish
 
 
 class Lanes(LoadFileScheduling):  # type: ignore[misc] # has no types
@@ -40,7 +74,8 @@ class Lanes(LoadFileScheduling):  # type: ignore[misc] # has no types
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Lanes:
-    """Whatever --dist says."""
+    """Whatever --dist says. Called where nothing is loaded."""
+    gc.enable()
     config.option.loadscopereorder = False
     return Lanes(config, log)
 
@@ -54,11 +89,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         longest[_file(item.nodeid)] += _timeout_s(item)
 
-    def order(item: pytest.Item) -> tuple[bool, float, str]:
+    def order(item: pytest.Item) -> tuple[bool, int, float, str]:
         name = _file(item.nodeid)
-        return _folder(item) in NEEDS_NO_SYSTEM, -longest[name], name
+        last = _folder(item) in NEEDS_NO_SYSTEM
+        return last, LONG_FILES.index(name) if name in LONG_FILES else len(LONG_FILES), -longest[name], name
 
     items.sort(key=order)
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: looking at it again and again took a fifth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    gc.enable()
 
 
 def _file(nodeid: str) -> str:

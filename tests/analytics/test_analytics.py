@@ -95,7 +95,7 @@ def test_a_consumer_that_is_killed_loses_no_record_and_counts_none_twice(
             running = analyst.start()
             until(lambda before=before: before != analyst.positions(), "records counted")  # type: ignore[misc]
             running.kill()
-            assert -signal.SIGKILL == running.wait(10)
+            assert -signal.SIGKILL == running.wait(60)
     analyst.to_end()
     with analyst.counted() as books:
         assert writer.lines() == books.lines(RESULTS)

@@ -25,7 +25,7 @@ def desk(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("browser")
     with LocalBroker(folder / "kafka", port=0) as kafka:
         system = System(
-            kafka.bootstrap, folder, "shop", workers=2, partitions=PARTITIONS, BILLING_SESSION_TIMEOUT_S=10
+            kafka.bootstrap, folder, "shop", workers=2, partitions=PARTITIONS, BILLING_SESSION_TIMEOUT_S=20
         )
         with system:
             for worker in system.workers:

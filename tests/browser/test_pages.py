@@ -98,7 +98,7 @@ def test_the_last_reconciliation_is_a_page(desk: Desk, page: Page) -> None:
         page.reload()
         return bool(re.search(r"open break", page.locator("h1").inner_text()))
 
-    for _ in range(30):
+    for _ in range(120):
         if is_there():
             break
         page.wait_for_timeout(500)

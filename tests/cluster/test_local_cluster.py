@@ -151,6 +151,8 @@ def test_one_broker_killed_stops_neither_writers_nor_readers(whole: LocalCluster
 def test_two_brokers_killed_stop_writers_alone(whole: LocalCluster, topic: str) -> None:
     """The last replica takes no record that it alone would hold; what was committed can still be read."""
     write_in_transaction(whole, topic, b"committed")
+    # Kafka answers a commit before its end marker is there
+    until(lambda: [b"committed"] == committed_values(whole.bootstrap, topic, 1), "its end is in the log")
     survivor = leader(whole, topic)
     for node in whole.brokers:
         if node is not survivor:

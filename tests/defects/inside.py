@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import faust
-from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 from defects.kit import Trouble
 from faust.transport.drivers import aiokafka as driver
+from support.producers import idempotent_producer
 
 import faust_exactly_once as exactly_once
 from faust_exactly_once import Options, batched
@@ -167,7 +167,7 @@ def cluster_with(broker: str, *topics: str) -> Cluster:
 
 def append(broker: str, topic: str, *values: str) -> None:
     """Append events to partition 0, each with its value as key, outside any transaction."""
-    producer = Producer({"bootstrap.servers": broker})
+    producer = idempotent_producer(broker)
     for value in values:
         producer.produce(topic, value.encode(), key=value.encode(), partition=0)
     if producer.flush(10):

@@ -25,7 +25,7 @@ from faust_exactly_once.cluster import Cluster
 from processes import ROOT
 
 PROGRAMS = Path(__file__).with_name("programs.py")
-WAIT_S = 45.0
+WAIT_S = 90.0
 SENT_WITHIN_S = 3.0
 READY = r"Worker ready|task \d+ runs"
 SOURCES, SINKS = ("payments", "bookings"), ("results",)

@@ -125,7 +125,7 @@ def make_app(layer: str, program: str, name: str, broker: str, folder: str, sett
             handled.set()
 
     @app.task  # type: ignore[untyped-decorator]
-    async def obey() -> None:
+    async def handle_command() -> None:
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _next_lines, app)
 
     return app

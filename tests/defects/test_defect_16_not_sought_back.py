@@ -36,16 +36,20 @@ async def read_twice_with_ours(broker: str, folder: Path, topic: str) -> tuple[l
 
     async def never(event: Any) -> None:
         handled.append(event.value.decode())
+        if len(handled) == len(EVENTS):
+            all_began.set()
         await asyncio.Event().wait()
 
     async def read() -> list[str]:
         handled.clear()
+        all_began.clear()
         for batch in await ours.fetch():
             await batch.each(never)
-        await asyncio.sleep(0)
+        await asyncio.wait_for(all_began.wait(), 5)
         return sorted(handled)
 
     handled: list[str] = []
+    all_began = asyncio.Event()
     async with Ours(folder, topic, broker) as ours:
         await ours.join(topic)
         first = await read()

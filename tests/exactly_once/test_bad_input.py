@@ -79,7 +79,7 @@ def test_each_kind_of_bad_input_becomes_one_dead_letter_in_the_transaction_of_it
         system.worker.start()
         system.check()
         assert len(goods) == len(system.all_results())
-        letters = [Letter(message) for message in system.dead_letters.records]
+        letters = [DeadLetter(message) for message in system.dead_letters.records]
         by_source = {letter.source: letter for letter in letters}
         assert len(records) == len(letters) == len(by_source)
         next_offset = {0: 0, 1: 0}
@@ -95,7 +95,7 @@ def test_each_kind_of_bad_input_becomes_one_dead_letter_in_the_transaction_of_it
                 assert "masked" not in letter.headers
 
 
-class Letter:
+class DeadLetter:
     """A record of the dead letters with its headers as text."""
 
     def __init__(self, message: Any) -> None:

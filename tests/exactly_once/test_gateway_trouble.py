@@ -10,7 +10,7 @@ from support.system import Payments, Stream, System, statuses
 def test_under_gateway_faults_every_payment_ends_final_and_charged_once(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
-    """Unknown first results get exactly one settling record by the nudge; a re-sent event settles nothing."""
+    """Unknown first results get one settling record by the trigger; a re-sent event settles nothing."""
     payments = Payments(seed=5)
     with System(broker, tmp_path, unique_name) as system:
         system.start()

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer
 from confluent_kafka.admin import NewTopic
+from support.producers import idempotent_producer
 from support.system import free_port
 
 from faust_exactly_once.cluster import Cluster
@@ -29,7 +30,7 @@ class PlainApp:
         client = {"bootstrap.servers": broker}
         self.cluster = Cluster(client, 15)
         self.cluster.create([NewTopic(f"{name}-{t}", PARTITIONS, 1) for t in ("orders", "results")])
-        self._producer = Producer({**client, "partitioner": "murmur2_random"})
+        self._producer = idempotent_producer(broker)
         self._reader = Consumer({
             **client, "group.id": f"{name}-reader", "auto.offset.reset": "earliest",
             "isolation.level": "read_committed", "enable.auto.commit": False,
@@ -53,7 +54,7 @@ class PlainApp:
         """Append (key, value)."""
         for key, value in orders:
             self._producer.produce(f"{self._name}-orders", value, key=key)
-        assert 0 == self._producer.flush(10)
+        assert 0 == self._producer.flush(60)
 
     def wait(self, enough: Callable[[list[tuple[str, str]]], bool]) -> list[tuple[str, str]]:
         """The results once there are enough."""
@@ -146,5 +147,5 @@ def test_kills_amid_plain_agents_lose_nothing_and_double_nothing(plain: PlainApp
 def test_an_agent_that_buffers_events_ends_the_worker(plain: PlainApp) -> None:
     """`take` has no unit: the worker ends at once with one line that says what to do."""
     worker = plain.start(PLAIN_APP_TAKES="1")
-    assert (True, 1) == (worker.wait(30), worker.code), plain.logs()
+    assert (True, 1) == (worker.wait(90), worker.code), plain.logs()
     assert "plain_app.py: take, through, group_by, joins" in plain.logs()

@@ -1,6 +1,6 @@
 """A worker that comes back to many keys: from empty, from the state that a SIGKILL left.
 
-`python -m benchmarks recovery` is the same with a million keys, and with the times.
+`python -m benchmarks own recovery` is the same with a million keys, and with the times.
 """
 
 from __future__ import annotations

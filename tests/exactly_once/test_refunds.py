@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from support.producers import idempotent_producer
 from support.system import System, payment
 
 from streamsocial_billing.domain.events import PaymentEvent
@@ -41,20 +41,21 @@ def charged(system: System) -> None:
     assert 0 == system.worker.stop()
 
 
-def tell(system: System, rows: list[dict[str, Any]]) -> None:
+def notify(system: System, rows: list[dict[str, Any]]) -> None:
     """Append what the gateway would tell of its refunds, each twice."""
-    producer = Producer(system.settings.client_config() | {"partitioner": "murmur2_random"})
+    producer = idempotent_producer(system.settings.bootstrap)
     for row in [*rows, *rows]:
         about = row["metadata"]
-        told = GatewayEvent(
+        report = GatewayEvent(
             event_id=f"evt_{row['id']}_{row['status']}", gateway="simulated", kind="refund",
             status="declined" if row["status"] == "failed" else row["status"], reason=row["failure_reason"],
             gateway_ref=row["id"], charge_ref=row["charge"], ref=about["ref"], user_id=about["user_id"],
             payment_id=about["payment_id"], charge_id="c1", amount_minor=row["amount"],
             currency=row["currency"], occurred_at=int(time.time() * 1000),
         )  # fmt: skip
-        producer.produce(system.settings.topic(GATEWAY_EVENTS), told.to_bytes(), key=told.user_id.encode())
-    assert 0 == producer.flush(10)
+        topic = system.settings.topic(GATEWAY_EVENTS)
+        producer.produce(topic, report.to_bytes(), key=report.user_id.encode())
+    assert 0 == producer.flush(60)
 
 
 def came_back(system: System) -> Counter[str]:
@@ -99,7 +100,7 @@ def test_what_the_gateway_tells_of_a_lost_refund_is_adopted(
         system.submit([refund(user, "r1", 400) for user in USERS])
         system.worker.start(crash_at=("before_commit", 1))
         system.worker.wait_killed()
-        tell(system, given_back(system))
+        notify(system, given_back(system))
         system.worker.start()
         report = system.check()
         assert {"EUR": (400 * len(USERS),) * 3} == report.refunded
@@ -127,8 +128,8 @@ def test_refunds_that_fail_later_are_booked_once_whatever_dies(
             system.gateway.post(f"/_refunds/{row['id']}/fail", {"reason": "expired_or_canceled_card"})
         failed = given_back(system)
         assert {"failed"} == {row["status"] for row in failed}
-        tell(system, failed)
-        tell(system, succeeded)
+        notify(system, failed)
+        notify(system, succeeded)
         system.worker.start(crash_at=("before_commit", 1))
         system.worker.wait_killed()
         system.worker.start(crash_at=("after_commit", 1))

@@ -8,8 +8,8 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
+from support.producers import idempotent_producer
 
 from faust_exactly_once.cluster import Cluster
 from processes.process import Process
@@ -18,7 +18,7 @@ APP = Path(__file__).parents[1] / "support" / "rejoining_app.py"
 REJOINS = 12
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(360)
 def test_nothing_is_committed_that_no_handler_saw(broker: str, tmp_path: Path, unique_name: str) -> None:
     """Records that a fetch of the old epoch drained are fetched again by the new one.
 
@@ -32,7 +32,7 @@ def test_nothing_is_committed_that_no_handler_saw(broker: str, tmp_path: Path, u
     worker.launch()
     sender = threading.Thread(target=_send_while_running, args=(worker, broker, topic))
     sender.start()
-    ended = worker.wait(90)
+    ended = worker.wait(200)
     worker.kill()
     sender.join()
     assert (True, 0) == (ended, worker.code), worker.log_file.read_text()[-2000:]
@@ -45,7 +45,7 @@ def test_nothing_is_committed_that_no_handler_saw(broker: str, tmp_path: Path, u
 
 def _send_while_running(worker: Process, broker: str, topic: str) -> None:
     """About 400 records a second, without transactions: every offset is an event."""
-    producer = Producer({"bootstrap.servers": broker, "linger.ms": 2})
+    producer = idempotent_producer(broker, {"linger.ms": 2})
     number = 0
     while worker.running:
         producer.produce(topic, b"%d" % number, key=b"k%d" % (number % 50), partition=number % 2)

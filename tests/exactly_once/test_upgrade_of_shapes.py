@@ -44,16 +44,17 @@ def killed_amid_calls(system: System, events: list[PaymentEvent]) -> None:
 def test_a_kill_between_call_and_commit_across_the_upgrade_moves_money_once(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
-    """The newer worker is refused its own shape, tries the older one, gets that very call's answer."""
+    """The newer worker is refused its own shape, tries each older one, gets that very call's answer."""
     with PayPalServer(most=1000) as paypal:  # one that took the long words: else there was no such call
         options: dict[str, Any] = {
             "BILLING_PAYPAL_CLIENT_ID": "client", "BILLING_PAYPAL_CLIENT_SECRET": "geheim",
             "BILLING_PAYPAL_URL": paypal.url,
         }  # fmt: skip
         with System(broker, tmp_path, unique_name, partitions=2, **options) as system:
-            for kind, events in (
-                ("capture", [charge(user) for user in USERS]), ("refund", [refund(user) for user in USERS]),
-            ):  # fmt: skip
+            for kind, events, newer_shapes in (
+                ("capture", [charge(user) for user in USERS], 2),
+                ("refund", [refund(user) for user in USERS], 1),
+            ):
                 killed_amid_calls(system, events)
                 before = paypal.of_kind(kind)
                 assert before, "the older worker died before it called"
@@ -63,11 +64,13 @@ def test_a_kill_between_call_and_commit_across_the_upgrade_moves_money_once(
                 assert 0 == system.worker.stop()
 
                 moved = paypal.of_kind(kind)
+                # a call of the one that died may have been carried out after its death
+                before = [one for one in moved if len(one["custom_id"]) > MOST]
                 keys = {gateway_key(event) for event in events}
                 assert dict.fromkeys(keys, 1) == dict(Counter(one["invoice_id"] for one in moved))
                 assert before == moved[: len(before)]
                 assert all(len(one["custom_id"]) <= MOST for one in moved[len(before) :])
-                assert {one["invoice_id"]: 1 for one in before} == {
+                assert {one["invoice_id"]: newer_shapes for one in before} == {
                     key: times for key, times in paypal.mismatches.items() if key in keys
                 }
                 results = [

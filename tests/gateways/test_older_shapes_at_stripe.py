@@ -9,7 +9,7 @@ import pytest
 from support.stripe_server import StripeServer
 
 from streamsocial_billing.domain.gateway_calls import ChargeRequest, KeyMismatch, Outcome, Succeeded
-from streamsocial_billing.gateways.stripe.client import StripeGateway
+from streamsocial_billing.gateways.stripe.client import Shape, StripeGateway
 
 OLD = {"amount": 999, "currency": "eur", "source": "tok_visa", "metadata": {"ref": "ss1_k", "more": "x" * 99}}
 NEW = OLD | {"metadata": {"ref": "ss1_k"}}
@@ -24,7 +24,8 @@ class Shaped(StripeGateway):
 
     async def charge(self, request: ChargeRequest, *, timeout_s: float) -> Outcome:
         """Once, in its shapes."""
-        return await self._send(request, timeout_s, self._shapes, self._client.v1.charges.create_async)
+        create = self._client.v1.charges.create_async
+        return await self._send(request, timeout_s, [Shape(create, one) for one in self._shapes])
 
 
 @pytest.fixture(scope="module")

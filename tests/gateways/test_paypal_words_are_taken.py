@@ -17,7 +17,7 @@ from streamsocial_billing.domain.gateway_calls import (
 from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.paypal.client import PayPalGateway
-from streamsocial_billing.gateways.provider_event import Whose, whose
+from streamsocial_billing.gateways.provider_event import PaymentIds, ids_of
 
 UUIDS = "6f1c2f0e-2b7a-4a57-9d3c-0a1b2c3d4e5f", "0a1b2c3d-4e5f-4a57-9d3c-6f1c2f0e2b7a"
 PAIRS = [("u1", "p1"), UUIDS, ("u" * 63, "p" * 64), ("u" * 64, "p" * 63), ("u" * 64, "p" * 64)]
@@ -48,13 +48,13 @@ async def test_row_words_of_any_ids_are_taken_and_say_whose_it_is(
     """The charge, its refund; whose the capture is when PayPal is asked; whose both are in a webhook."""
     gateway = PayPalGateway("client", "geheim", server.url)
     try:
-        charged = await gateway.charge(charge_of(user_id, payment_id), timeout_s=5)
+        charged = await gateway.charge(charge_of(user_id, payment_id), timeout_s=60)
         assert isinstance(charged, Succeeded), charged
-        refunded = await gateway.refund(refund_of(user_id, payment_id, charged.gateway_ref), timeout_s=5)
+        refunded = await gateway.refund(refund_of(user_id, payment_id, charged.gateway_ref), timeout_s=60)
         assert isinstance(refunded, Succeeded), refunded
-        again = await gateway.charge(charge_of(user_id, payment_id), timeout_s=5)
-        other = await gateway.charge(charge_of(user_id, payment_id, amount=1), timeout_s=5)
-        owner = await gateway.owner_of(charged.gateway_ref, timeout_s=5)
+        again = await gateway.charge(charge_of(user_id, payment_id), timeout_s=60)
+        other = await gateway.charge(charge_of(user_id, payment_id, amount=1), timeout_s=60)
+        owner = await gateway.owner_of(charged.gateway_ref, timeout_s=60)
     finally:
         await gateway.close()
     capture, refund = server.moved[-2:]
@@ -67,4 +67,4 @@ async def test_row_words_of_any_ids_are_taken_and_say_whose_it_is(
         name = "PAYMENT.CAPTURE.COMPLETED" if kind == "charge" else "PAYMENT.CAPTURE.REFUNDED"
         about = paypal.subject({"event_type": name, "resource": it})
         assert about is not None
-        assert Whose(user_id, payment_id, gateway_key_of(user_id, kind, payment_id)) == whose(about)
+        assert PaymentIds(user_id, payment_id, gateway_key_of(user_id, kind, payment_id)) == ids_of(about)

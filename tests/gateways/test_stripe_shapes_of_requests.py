@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 
 import pytest
 import stripe
+from msgspec.structs import replace
 from support.stripe_mock import StripeMock
 
-from streamsocial_billing.domain.gateway_calls import ChargeRequest, Query, RefundRequest
+from streamsocial_billing.domain.gateway_calls import Cancellation, ChargeRequest, Query, RefundRequest
 from streamsocial_billing.gateways.stripe.client import StripeGateway
 
 CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "tok_visa")
@@ -49,6 +49,29 @@ async def test_every_request_has_a_shape_that_stripe_accepts(
         ("GET /v1/charges/search", 200), ("GET /v1/charges/ch_1", 200), ("GET /v1/charges", 200),
         ("GET /v1/refunds", 200), ("GET /v1/disputes", 200),
     } == server.wait(11)  # fmt: skip
+
+
+async def test_every_request_about_an_intent_has_a_shape_that_stripe_accepts(
+    server: StripeMock, gateway: StripeGateway
+) -> None:
+    """Made off-session, asked for by its id, searched, listed, canceled, refunded, owned: all 200."""
+    await gateway.start()
+    await gateway.charge(replace(CHARGE, payment_method="cus_1/pm_1"), timeout_s=10)
+    await gateway.refund(replace(REFUND, charge_ref="pi_1"), timeout_s=10)
+    query = Query("ss1_k", "charge", "u1", "p1", 999, "EUR", CLOCK_MS, payment_method="cus_1/pm_1")
+    await gateway.find(query, timeout_s=10)
+    narrowed = {"created": {"gte": 1, "lt": 2}, "customer": "cus_1"}  # the search has found it before
+    assert [one async for one in gateway._questions.rows("intent", narrowed)]  # noqa: SLF001
+    await gateway.find(replace(query, intent="pi_1"), timeout_s=10)
+    await gateway.find(replace(query, action="refund", charge_ref="pi_1"), timeout_s=10)
+    await gateway.cancel(Cancellation(replace(query, intent="pi_1")), timeout_s=10)
+    await gateway.owner_of("pi_1", timeout_s=10)
+    assert {
+        ("GET /v1/account", 200), ("POST /v1/payment_intents", 200), ("POST /v1/refunds", 200),
+        ("GET /v1/payment_intents/search", 200), ("GET /v1/payment_intents", 200),
+        ("GET /v1/payment_intents/pi_1", 200), ("GET /v1/refunds", 200),
+        ("POST /v1/payment_intents/pi_1/cancel", 200),
+    } == server.wait(9)  # fmt: skip
 
 
 @pytest.mark.parametrize("wrong", [{"amount": "much"}, {"amount_minor": 999}, {"metadata": "ss1_k"}])

@@ -125,9 +125,12 @@ def test_kafka_of_compose_forms_one_cluster_that_outlives_a_broker(containers: C
     until(lambda: 3 == known_brokers(containers.bootstrap), "three brokers", 60)
     admin = AdminClient({"bootstrap.servers": containers.bootstrap, "log_level": 0}, logger=None)
     admin.create_topics([NewTopic("t", 1)])["t"].result(20)
-    until(
-        lambda: 3 == len(admin.list_topics("t", timeout=5).topics["t"].partitions[0].isrs), "three copies", 30
-    )
+
+    def copies() -> int:
+        there = admin.list_topics("t", timeout=5).topics["t"].partitions
+        return len(there[0].isrs) if 0 in there else 0  # a moment after its making a topic has no partitions
+
+    until(lambda: 3 == copies(), "three copies", 30)
     leader = admin.list_topics("t", timeout=5).topics["t"].partitions[0].leader
     containers.processes[f"kafka-{leader}"].kill()
     producer = Producer(

@@ -10,8 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer
 from support.alone import PACKAGE, built, installed
+from support.producers import idempotent_producer
 from support.system import free_port
 
 from faust_exactly_once import Cluster
@@ -70,7 +71,7 @@ def start_words(python: Path, broker: str, folder: Path, app_id: str) -> subproc
         )  # fmt: skip
 
 
-@pytest.mark.timeout(360)
+@pytest.mark.timeout(600)
 def test_word_counts_are_those_of_an_undisturbed_run(
     alone: Path, broker: str, tmp_path: Path, unique_name: str
 ) -> None:
@@ -101,7 +102,7 @@ class CountsLog:
         client = {"bootstrap.servers": broker}
         self._cluster = Cluster(client, 20)
         self._app_id = app_id
-        self._producer = Producer({**client, "partitioner": "murmur2_random"})
+        self._producer = idempotent_producer(broker)
         self._consumer = Consumer({
             **client, "group.id": f"{app_id}-reader", "auto.offset.reset": "earliest",
             "isolation.level": "read_committed", "enable.auto.commit": False,
@@ -113,7 +114,7 @@ class CountsLog:
     def wait_for_topics(self) -> None:
         """Return when the worker has created its topics."""
         names = [f"{self._app_id}-{name}" for name in ("said", "forget", "counts")]
-        for _ in range(200):
+        for _ in range(1200):
             found = self._cluster.topics(names)
             if len(found) == len(names):
                 break
@@ -137,11 +138,11 @@ class CountsLog:
                 words = moments.choices(WORDS, k=moments.randrange(1, 6))
                 self.said[user].update(words)
                 self._producer.produce(f"{self._app_id}-said", " ".join(words), key=user)
-        assert 0 == self._producer.flush(10)
+        assert 0 == self._producer.flush(60)
 
     def read_until(self, count: int) -> None:
         """Return when so many records were committed, at most all of them."""
-        for _ in range(200):
+        for _ in range(600):
             if len(self.records) >= min(count, EVENTS):
                 return
             for message in self._consumer.consume(100, 0.2):
@@ -153,8 +154,8 @@ class CountsLog:
     def folded(self, user: str) -> Counter[str]:
         """The last count of each word of a user; a count never goes back."""
         last: Counter[str] = Counter()
-        for whose, counts in self.records:
-            if whose == user:
+        for ids_of, counts in self.records:
+            if ids_of == user:
                 assert all(counts[word] >= last[word] for word in counts)
                 last.update({word: counts[word] - last[word] for word in counts})
         return last

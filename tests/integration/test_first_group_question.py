@@ -30,10 +30,10 @@ def test_a_coordinator_that_is_not_ready_does_not_end_the_process(tmp_path: Path
     with LocalBroker(tmp_path / "kafka", port=0) as fresh:
         admin = AdminClient({"bootstrap.servers": fresh.bootstrap, "log_level": 0})
         for made in admin.create_topics([NewTopic("source", 1, 1)]).values():
-            made.result(10)
+            made.result(60)
         command = [sys.executable, "-c", QUESTION, fresh.bootstrap]
         asked = subprocess.run(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=60
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=120
         )
     assert 0 == asked.returncode, asked.stdout
     assert b"{('source', 0): None}" in asked.stdout

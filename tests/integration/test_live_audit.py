@@ -12,9 +12,10 @@ import orjson
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 from support.system import Payments, Stream, System, WorkerProcess, payment
+from support.topics import wait_settled
 from support.web_client import get
 
-from streamsocial_billing.audit import AuditReport
+from streamsocial_billing.audit.report import AuditReport
 from streamsocial_billing.kafka.committed import CommittedLog
 
 PARTITIONS = 4
@@ -97,7 +98,7 @@ def test_after_a_sigkill_the_survivor_s_audit_agrees_with_the_books(
 def test_an_open_payment_is_open_on_the_page_until_it_is_settled(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
-    """A gateway that is away leaves it unknown; when it is back, a nudge settles it; the sums hold."""
+    """A gateway that is away leaves it unknown; when it is back, a trigger settles it; the sums hold."""
     with System(broker, tmp_path, unique_name, partitions=PARTITIONS) as system:
         system.start()
         system.gateway.stop()
@@ -139,14 +140,15 @@ def test_a_record_lost_from_a_table_turns_the_page_the_metrics_the_log_red(
 def forge(system: System, table: str, key: str) -> None:
     """Write a row with one minor unit less into a changelog."""
     topic = system.settings.changelog(table)
+    wait_settled(system.settings, topic)
     log = CommittedLog(system.settings)
     places = log.ends([(topic, p) for p in range(PARTITIONS)])
     (last,) = [one for one in log.read(places) if one.key() == key.encode()]
     state = orjson.loads(last.value() or b"")
     state["money"]["EUR"]["charged_minor"] -= 1
-    producer = Producer(system.settings.client_config())
+    producer = Producer(system.settings.client_config() | {"enable.idempotence": True})
     producer.produce(topic, orjson.dumps(state), key, partition=last.partition() or 0)
-    assert 0 == producer.flush(10)
+    assert 0 == producer.flush(60)
 
 
 def series(worker: WorkerProcess, name: str, **labels: str) -> float:

@@ -16,6 +16,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker import BrokerError, LocalBroker
+from broker.jars import class_archive, resolve_jars
 from processes.kernel import lives
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +29,7 @@ def own(tmp_path: Path) -> Iterator[LocalBroker]:
         yield running
 
 
-def answers(bootstrap: str, timeout_s: float = 1.0) -> bool:
+def answers(bootstrap: str, timeout_s: float = 60.0) -> bool:
     """True if a Kafka broker answers there."""
     try:
         client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}, logger=None)
@@ -37,7 +38,7 @@ def answers(bootstrap: str, timeout_s: float = 1.0) -> bool:
         return False
 
 
-def eventually(true: Callable[[], bool], limit_s: float = 20.0) -> bool:
+def eventually(true: Callable[[], bool], limit_s: float = 60.0) -> bool:
     """Wait until `true()`; False where it is not within `limit_s`."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
@@ -50,10 +51,10 @@ def eventually(true: Callable[[], bool], limit_s: float = 20.0) -> bool:
 def write(bootstrap: str, topic: str, value: bytes) -> None:
     """Create `topic`, put one confirmed record into its partition 0."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)
+    admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(60)
     producer = Producer({"bootstrap.servers": bootstrap, "acks": "all"})
     producer.produce(topic, value, partition=0)
-    assert 0 == producer.flush(10)
+    assert 0 == producer.flush(60)
 
 
 def first_value(bootstrap: str, topic: str) -> bytes | None:
@@ -61,7 +62,7 @@ def first_value(bootstrap: str, topic: str) -> bytes | None:
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "reader"})
     try:
         consumer.assign([TopicPartition(topic, 0, 0)])
-        message = consumer.poll(10)
+        message = consumer.poll(60)
         assert message is not None
         assert message.error() is None
         return bytes(message.value() or b"")
@@ -95,6 +96,27 @@ def test_records_survive_a_restart(own: LocalBroker, end: Callable[[LocalBroker]
     assert not lives(before)
     own.start()
     assert (address, b"value") == (own.bootstrap, first_value(own.bootstrap, "kept"))
+
+
+def test_a_broker_reads_its_classes_from_the_archive(own: LocalBroker) -> None:
+    """Java has mapped it: it would do without one that does not fit in silence."""
+    archive = class_archive(resolve_jars())
+    assert archive.stat().st_size
+    assert str(archive) in Path(f"/proc/{own.pid}/maps").read_text()
+
+
+@pytest.mark.parametrize("spoilt", [None, b"", b"no archive"])
+def test_a_broker_starts_without_an_archive_of_its_classes(
+    spoilt: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not be made, it is gone meanwhile, it is none."""
+    archive = tmp_path / "classes.jsa"
+    if spoilt is not None:
+        archive.write_bytes(spoilt)
+    monkeypatch.setattr("broker.jars.class_archive", lambda _: archive)
+    with LocalBroker(tmp_path / "kafka", port=0) as running:
+        assert answers(running.bootstrap)
+    assert str(archive) not in running.log_file.read_text()
 
 
 def test_the_data_can_move_to_another_port(own: LocalBroker) -> None:
@@ -135,7 +157,7 @@ def test_a_taken_default_port_gives_a_free_one(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr("broker.DEFAULT_PORT", taken.getsockname()[1])
         with LocalBroker(tmp_path) as running:
             assert taken.getsockname()[1] != running.port
-            assert answers(running.bootstrap, 5)
+            assert answers(running.bootstrap)
 
 
 def test_one_folder_serves_one_broker(own: LocalBroker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +165,7 @@ def test_one_folder_serves_one_broker(own: LocalBroker, monkeypatch: pytest.Monk
     monkeypatch.setattr("broker.LOCK_WAIT_S", 0.2)
     with pytest.raises(BrokerError, match="^another broker uses .+: stop it or choose another data folder$"):
         LocalBroker(own.data_dir, port=0).start()
-    assert answers(own.bootstrap, 5)
+    assert answers(own.bootstrap)
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
@@ -156,7 +178,7 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
 def test_a_paused_broker_answers_again_after_resume(own: LocalBroker) -> None:
     """pause() silences the broker without closing anything, resume() brings it back."""
     own.pause()
-    assert not answers(own.bootstrap)
+    assert not answers(own.bootstrap, 1.0)
     own.resume()
     assert eventually(lambda: answers(own.bootstrap))
 
@@ -178,9 +200,9 @@ def test_no_broker_outlives_its_starter(tmp_path: Path, how: signal.Signals) -> 
         address = starter.stdout.readline().strip()
         pid = int((tmp_path / "pid").read_text())
         assert address.startswith("BILLING_BROKER=kafka://127.0.0.1:")
-        assert answers(address.partition("://")[2], 5)
+        assert answers(address.partition("://")[2])
         starter.send_signal(how)
-        assert (-how if how == signal.SIGKILL else 0) == starter.wait(30)
+        assert (-how if how == signal.SIGKILL else 0) == starter.wait(60)
     assert eventually(lambda: not lives(pid))
     with LocalBroker(tmp_path, port=0) as next_one:
         assert next_one.running
@@ -194,7 +216,7 @@ def test_a_broker_that_ends_by_itself_is_reported(tmp_path: Path) -> None:
         assert starter.stdout is not None
         starter.stdout.readline()
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-        assert 1 == starter.wait(30)
+        assert 1 == starter.wait(60)
         assert starter.stderr is not None
         assert "the broker ended by itself" in starter.stderr.read().splitlines()[-1]
 

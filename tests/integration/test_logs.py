@@ -59,8 +59,9 @@ def quiet(system: System) -> WorkerProcess:
 def system(broker: str, tmp_path: Path, unique_name: str) -> Iterator[System]:
     """Two workers with the default log level, none started."""
     with System(
-        broker, tmp_path, unique_name, workers=2, partitions=2, BILLING_API_TOKEN=TOKEN
-    ) as system:
+        broker, tmp_path, unique_name, workers=2, partitions=2, BILLING_API_TOKEN=TOKEN,
+        BILLING_SESSION_TIMEOUT_S=10,
+    ) as system:  # fmt: skip
         quiet(system)
         yield system
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from support.beside_us import charge_beside_us
 from support.system import System, payment, statuses
+from support.until import until
 
 
 def ordered(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -108,7 +109,7 @@ def test_an_order_that_nobody_can_carry_out_yet_stands(
         assert re.fullmatch("[0-9a-f]{32}\n", script.stdout)
         system.start()
         system.worker.wait_for_line("gateway simulated is stopped by .*: x")
-        assert "(2 of 2 tasks)" in ordered(system, "gateways").stdout
+        until(lambda: "(2 of 2 tasks)" in ordered(system, "gateways").stdout, "both tasks say so")
         system.submit([event])
         system.wait_answered()
         assert ("unknown", 0) == (system.all_results()[0]["status"], system.calls(event))

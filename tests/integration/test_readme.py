@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from support.system import System
+from support.system import System, free_port
 from support.until import until
 
 from processes import ROOT
@@ -95,10 +94,8 @@ def left_behind(checkout: Path) -> str:
 def test_the_services_of_the_readme_leave_nothing_behind(tmp_path: Path) -> None:
     """The simulated gateway with its default ledger: the file is where git ignores it."""
     checkout = empty_checkout(tmp_path / "checkout")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with subprocess.Popen(
-        [str(BIN / OURS), "gateway", "--port", str(port)], cwd=checkout, stdout=subprocess.DEVNULL,
+        [str(BIN / OURS), "gateway", "--port", str(free_port())], cwd=checkout, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as gateway:  # fmt: skip
         try:

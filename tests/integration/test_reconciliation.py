@@ -19,6 +19,7 @@ import pytest
 from support.planted_books import AS_OF, PlantedBooks
 from support.planted_output import gateways, write_files, write_topics
 from support.system import Payments, System, payment
+from support.topics import committed, wait_settled
 from support.web_client import get
 
 from processes import ROOT
@@ -29,8 +30,8 @@ from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.configured import configured_gateways
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from streamsocial_billing.kafka.committed import CommittedLog
-from streamsocial_billing.reconciliation import Done, Wish, reconcile
 from streamsocial_billing.reconciliation.breaks import CLASSES
+from streamsocial_billing.reconciliation.run import Done, Wish, reconcile
 from streamsocial_billing.settings import BREAKS, GATEWAY_EVENTS, Settings
 
 T = TypeVar("T")
@@ -113,6 +114,7 @@ def test_a_bad_file_changes_nothing(broker: str, unique_name: str, tmp_path: Pat
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     topics = [made.settings.topic(name) for name in (BREAKS, GATEWAY_EVENTS)]
     places = [(topic, part) for topic in topics for part in range(2)]
+    wait_settled(made.settings, *topics)
     ends = CommittedLog(made.settings).ends(places)
     whole, good = made.files[0].read_bytes(), tmp_path / "good.csv"
     good.write_bytes(whole.replace(b"po_simulated", b"po_another"))
@@ -197,9 +199,8 @@ def open_ids(out: Path) -> set[bytes]:
 
 def published(settings: Settings) -> dict[bytes, bytes]:
     """The records of `reconciliation-breaks` that are left after compaction."""
-    log, topic = CommittedLog(settings), settings.topic(BREAKS)
     left: dict[bytes, bytes] = {}
-    for message in log.read(log.ends([(topic, part) for part in range(settings.partitions)])):
+    for message in committed(settings, BREAKS):
         key, value = message.key() or b"", message.value()
         if value is None:
             left.pop(key)
@@ -371,6 +372,4 @@ def missing(out: Path) -> set[str]:
 
 def events(settings: Settings) -> list[dict[str, Any]]:
     """What is on `gateway-events`."""
-    log, topic = CommittedLog(settings), settings.topic(GATEWAY_EVENTS)
-    places = [(topic, part) for part in range(settings.partitions)]
-    return [orjson.loads(message.value() or b"") for message in log.read(log.ends(places))]
+    return [orjson.loads(message.value() or b"") for message in committed(settings, GATEWAY_EVENTS)]

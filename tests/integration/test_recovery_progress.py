@@ -39,11 +39,11 @@ def test_a_long_recovery_logs_how_far_it_is(
 
 def fill(client: dict[str, str], topic: str) -> None:
     """So many keys in one partition."""
-    producer = Producer({**client, "linger.ms": 20})
+    producer = Producer({**client, "linger.ms": 20, "enable.idempotence": True})
     for number in range(KEYS):
         producer.produce(topic, b"{}", key=b"key-%d" % number)
         producer.poll(0)
-    assert 0 == producer.flush(30)
+    assert 0 == producer.flush(60)
     producer.close()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
-from confluent_kafka import Producer
+from support.producers import idempotent_producer
 from support.system import System
 from support.until import until
 
@@ -43,11 +43,11 @@ ALL = [result(user, day) for user in range(USERS) for day in range(DAYS)]
 def system(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Results on the log, and nobody else."""
     with System(broker, tmp_path_factory.mktemp("results"), "results-of-all", partitions=4) as system:
-        producer = Producer(system.settings.client_config() | {"partitioner": "murmur2_random"})
+        producer = idempotent_producer(system.settings.bootstrap)
         for one in ALL:
             key = one["user_id"].encode()
             producer.produce(system.settings.topic(RESULTS), orjson.dumps(one), key)
-        assert 0 == producer.flush(20)
+        assert 0 == producer.flush(60)
         producer.close()
         yield system
 

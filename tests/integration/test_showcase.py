@@ -102,7 +102,7 @@ def test_a_killed_showcase_leaves_nothing_behind(tmp_path: Path, broker: str) ->
     with showcase(tmp_path, "run", PAYMENTS=str(PAYMENTS), KAFKA=broker) as process:
         read_until(process, lambda line: line.startswith("worker-2"))
         process.kill()
-    assert [] == nothing_left(tmp_path, within_s=20)
+    assert [] == nothing_left(tmp_path)
 
 
 def test_an_unreachable_broker_is_said_in_one_line(tmp_path: Path) -> None:

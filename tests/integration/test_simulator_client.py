@@ -6,9 +6,9 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from processes.simulator import Simulator
 from streamsocial_billing.domain.gateway_calls import (
@@ -42,9 +42,9 @@ def request(number: int) -> ChargeRequest:
 
 async def test_a_repeat_finds_the_same_charge(simulator: Simulator, gateway: SimulatedGateway) -> None:
     """The same request gives the same reference, one charge, two counted calls."""
-    first = await gateway.charge(REQUEST, timeout_s=5)
+    first = await gateway.charge(REQUEST, timeout_s=60)
     assert isinstance(first, Succeeded)
-    assert first == await gateway.charge(REQUEST, timeout_s=5)
+    assert first == await gateway.charge(REQUEST, timeout_s=60)
     stats = simulator.get("/_stats")
     assert (1, {"EUR": 999}, 2) == (stats["charges"], stats["charged_minor"], stats["calls"])
     assert {"key": "ss1_k", "calls": 2} == simulator.get("/_stats?key=ss1_k")
@@ -52,9 +52,9 @@ async def test_a_repeat_finds_the_same_charge(simulator: Simulator, gateway: Sim
 
 async def test_other_parameters_under_the_same_key_are_a_mismatch(gateway: SimulatedGateway) -> None:
     """A key stands for one charge of one amount."""
-    await gateway.charge(REQUEST, timeout_s=5)
+    await gateway.charge(REQUEST, timeout_s=60)
     other = replace(REQUEST, amount_minor=1000)
-    assert KeyMismatch("idempotency_error") == await gateway.charge(other, timeout_s=5)
+    assert KeyMismatch("idempotency_error") == await gateway.charge(other, timeout_s=60)
 
 
 @pytest.mark.parametrize(
@@ -69,17 +69,17 @@ async def test_other_parameters_under_the_same_key_are_a_mismatch(gateway: Simul
 async def test_a_decline_is_stored_and_replayed(gateway: SimulatedGateway, method: str, reason: str) -> None:
     """A declined key stays declined, with the same failed charge."""
     declined = replace(REQUEST, payment_method=method)
-    first = await gateway.charge(declined, timeout_s=5)
+    first = await gateway.charge(declined, timeout_s=60)
     assert isinstance(first, Declined)
     assert reason == first.reason
     assert first.gateway_ref is not None
-    assert first == await gateway.charge(declined, timeout_s=5)
+    assert first == await gateway.charge(declined, timeout_s=60)
 
 
 async def test_a_request_of_our_making_that_is_wrong_is_invalid(gateway: SimulatedGateway) -> None:
     """What the gateway cannot accept is not repeated."""
     wrong = replace(REQUEST, amount_minor=0)
-    assert Invalid("parameter_invalid_integer") == await gateway.charge(wrong, timeout_s=5)
+    assert Invalid("parameter_invalid_integer") == await gateway.charge(wrong, timeout_s=60)
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,11 @@ async def test_each_fault_is_seen_as_what_it_proves(
 ) -> None:
     """A fault strikes before or after the charge as it says, and the repeat settles it with one charge."""
     simulator.faults(**{fault: 1.0})
-    assert outcome == await gateway.charge(REQUEST, timeout_s=0.5)
+    # only who is never answered need not have the time that a busy machine takes
+    assert outcome == await gateway.charge(REQUEST, timeout_s=2 if fault == "timeout" else 60)
     assert charges == simulator.get("/_stats")["charges"]
     simulator.faults()
-    assert isinstance(await gateway.charge(REQUEST, timeout_s=5), Succeeded)
+    assert isinstance(await gateway.charge(REQUEST, timeout_s=60), Succeeded)
     assert 1 == simulator.get("/_stats")["charges"]
 
 
@@ -136,18 +137,18 @@ async def test_a_slow_connection_keeps_its_time_out(
     simulator: Simulator, gateway: SimulatedGateway
 ) -> None:
     """A reply that comes too late is ambiguous at the time-out, not later."""
-    simulator.faults(latency_ms=3000)
+    simulator.faults(latency_ms=30_000)
     started = time.monotonic()
     assert Ambiguous("timeout") == await gateway.charge(REQUEST, timeout_s=0.3)
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 15
 
 
 async def test_the_same_key_at_the_same_time_is_a_conflict(
     simulator: Simulator, gateway: SimulatedGateway
 ) -> None:
     """While the first request with a key is under way, a second one is told so."""
-    simulator.faults(latency_ms=300)
-    both = await asyncio.gather(gateway.charge(REQUEST, timeout_s=5), gateway.charge(REQUEST, timeout_s=5))
+    simulator.faults(latency_ms=2000)
+    both = await asyncio.gather(gateway.charge(REQUEST, timeout_s=60), gateway.charge(REQUEST, timeout_s=60))
     assert {Succeeded, Ambiguous} == {type(outcome) for outcome in both}
     assert Ambiguous("in_flight") in both
 
@@ -159,7 +160,7 @@ async def test_a_gateway_that_is_not_there_proves_that_nothing_was_sent() -> Non
         for url in (f"http://127.0.0.1:{taken.getsockname()[1]}", "http://no-such-host.invalid"):
             client = SimulatedGateway(url)
             await client.start()
-            assert NotSent("unreachable") == await client.charge(REQUEST, timeout_s=5)
+            assert NotSent("unreachable") == await client.charge(REQUEST, timeout_s=60)
             await client.close()
 
 
@@ -170,7 +171,7 @@ async def test_waiting_for_a_free_connection_proves_that_nothing_was_sent(
     simulator.faults(latency_ms=2000)
     client = SimulatedGateway(simulator.url, 1)
     await client.start()
-    first = asyncio.create_task(client.charge(request(1), timeout_s=5))
+    first = asyncio.create_task(client.charge(request(1), timeout_s=60))
     await asyncio.sleep(0.2)
     assert NotSent("no_free_connection") == await client.charge(request(2), timeout_s=0.5)
     assert isinstance(await first, Succeeded)
@@ -191,7 +192,7 @@ async def test_connections_are_reused(simulator: Simulator) -> None:
         client = SimulatedGateway(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         await client.start()
         for number in range(100):
-            assert isinstance(await client.charge(request(number), timeout_s=5), Succeeded)
+            assert isinstance(await client.charge(request(number), timeout_s=60), Succeeded)
         await client.close()
         await asyncio.sleep(0.1)
     assert 1 == accepted

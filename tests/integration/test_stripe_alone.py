@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 from support.stripe_alone import StripeAlone
-from support.system import System, payment
+from support.system import CALM, System, payment
 from support.web_client import get, post
 
 from faust_exactly_once import partition_of
@@ -52,7 +52,7 @@ def test_a_worker_with_stripe_alone_needs_no_simulator(
     """
     only_stripe: dict[str, Any] = {
         "BILLING_GATEWAY_URL": "", "BILLING_STRIPE_API_KEY": "sk_test_alone",
-        "BILLING_STRIPE_ACCOUNT": "acct_default", "BILLING_MATCH_WINDOW_S": 1,
+        "BILLING_STRIPE_ACCOUNT": "acct_default", "BILLING_MATCH_WINDOW_S": 1, **CALM,
     }  # fmt: skip
     with StripeAlone() as stripe, System(
         broker, tmp_path, unique_name, partitions=2, BILLING_STRIPE_URL=stripe.url, **only_stripe
@@ -99,10 +99,10 @@ def names_what_it_cannot_check(system: System, out: Path) -> None:
     """What the books have of a gateway that is not set up is neither dropped nor a break."""
     from confluent_kafka import Producer
 
-    producer = Producer(system.settings.client_config())
+    producer = Producer(system.settings.client_config() | {"enable.idempotence": True})
     partition = partition_of(b"bob", system.settings.partitions)
     producer.produce(system.settings.topic(RESULTS), earlier_result(system), b"bob", partition)
-    assert 0 == producer.flush(10)
+    assert 0 == producer.flush(60)
     producer.close()
     done = command(system, "reconcile", "--output", str(out), "--as-of", "now")
     assert (0, "") == (done.returncode, done.stderr), done.stdout

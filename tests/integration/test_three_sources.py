@@ -12,10 +12,11 @@ from typing import Any
 
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
-from support.system import System, payment
+from support.system import CALM, System, payment
+from support.topics import wait_settled
 from support.web_client import get
 
-from streamsocial_billing.settings import COMMANDS
+from streamsocial_billing.settings import COMMANDS, PAYMENTS
 
 PARTITIONS = 4
 EXPECTED = {
@@ -49,9 +50,9 @@ def some_of_each(system: System) -> None:
     back = {"action": "refund", "refund_of": "pay-0", "amount_minor": 300}
     system.submit([payment("user-0", "back-1", **back), charges[0], declined[0]])
     system.append([(b"user-1", b"no json", 0), (b"user-1", None, 1)])
-    producer = Producer(system.settings.client_config())
+    producer = Producer(system.settings.client_config() | {"enable.idempotence": True})
     producer.produce(system.settings.topic(COMMANDS), b"{}", key=b"user-1", partition=0)
-    assert 0 == producer.flush(10)
+    assert 0 == producer.flush(60)
     system.wait_answered(system.sent + 1)  # the command's dead letter, too
     assert 0 == ordered(system, "gateways", "stop", "simulated", "--reason", "their incident").returncode
     waiting = [payment(f"user-{n}", f"open-{n}") for n in range(3)]
@@ -89,7 +90,7 @@ def test_audit_page_and_metrics_say_the_same_of_the_same_system(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
     """Field by field; nothing differs though payments are open; then a backlog; then all is settled."""
-    with System(broker, tmp_path, unique_name, workers=2, partitions=PARTITIONS) as system:
+    with System(broker, tmp_path, unique_name, workers=2, partitions=PARTITIONS, **CALM) as system:
         system.start()
         some_of_each(system)
         page = page_of(system, lambda page: page["outcomes"]["handled"] == system.sent)
@@ -114,6 +115,7 @@ def test_audit_page_and_metrics_say_the_same_of_the_same_system(
         for worker in system.workers:
             assert 0 == worker.stop()
         system.submit([payment("user-1", f"late-{n}") for n in range(5)])
+        wait_settled(system.settings, system.settings.topic(PAYMENTS))
         done = ordered(system, "audit", "--wait", "0")
         assert 0 == done.returncode
         assert done.stdout.startswith(

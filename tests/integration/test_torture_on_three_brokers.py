@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from support.records import committed
+from support.records import committed, committed_now
 from support.until import until
 
 from broker.leaders import leader
@@ -125,7 +125,7 @@ def test_a_marker_by_hand_goes_to_the_leader(kafka: ThreeBrokers, topic: str) ->
     missing = Forgotten((topic, 0), batch.first, batch.producer, batch.epoch, True, 0)
     with pytest.raises(OSError, match="the broker answers 6"):  # not the leader
         write_marker(kafka.homes[number % 3 + 1].port, missing)
-    assert [] == committed(kafka.bootstrap, topic, LIMIT_S)
+    assert [] == committed_now(kafka.bootstrap, topic, LIMIT_S)
     repair.write([missing])
     assert [b"hangs"] == committed(kafka.bootstrap, topic, LIMIT_S)
     del hangs

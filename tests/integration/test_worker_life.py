@@ -19,6 +19,8 @@ from torture.markers import Repair
 
 QUIET = ("Traceback", "%3|", "%4|", "Unclosed", "was never awaited", "never retrieved")
 """What has no place in the log of a worker that does what it should."""
+STOPS_WITHIN_S = 6.0
+"""Promised: 1.5 s for handlers, 1 s for the last commit (docs/operations.md); the rest is the machine's."""
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_a_sigterm_ends_a_busy_worker_in_order(system: System) -> None:
     system.wait_answered(20)
     started = time.monotonic()
     assert 0 == system.worker.stop()
-    assert time.monotonic() - started < 6.0
+    assert time.monotonic() - started < STOPS_WITHIN_S
     assert_quiet(system)
     system.start()
     system.check()
@@ -83,7 +85,7 @@ def test_a_second_worker_on_a_data_folder_is_refused(system: System) -> None:
     command = [program, f"--datadir={first.datadir}", "worker"]
     second = subprocess.run(
         [*command, f"--web-port={free_port()}"], env=first.environment, capture_output=True, text=True,
-        check=False, timeout=15,
+        check=False, timeout=60,
     )  # fmt: skip
     expected = f"the data folder {first.datadir} is in use by the worker with pid {first.pid}: give each"
     assert (1, 1) == (second.returncode, len(second.stderr.splitlines())), second.stderr
@@ -123,7 +125,7 @@ def test_a_worker_outlives_its_broker(tmp_path: Path, unique_name: str) -> None:
         system.start()
         payments = Payments(seed=3)
         system.submit(payments.take(100))
-        system.wait_answered(30)
+        system.wait_answered()  # a kill amid commits would meet what Kafka forgets then (docs/torture.md)
         system.gateway.faults(latency_ms=400)
         system.submit(payments.take(100))
         own.kill()  # amid gateway calls: their units meet a broker that is gone
@@ -135,6 +137,26 @@ def test_a_worker_outlives_its_broker(tmp_path: Path, unique_name: str) -> None:
         system.submit(payments.take(50))
         with_an_operator(system, own)
         assert_quiet(system)
+        system.check()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("answered", [5, 20, 40, 60, 80])
+def test_a_broker_that_is_killed_amid_commits_takes_nothing_back(
+    answered: int, tmp_path: Path, unique_name: str
+) -> None:
+    """What was committed stays, also where Kafka forgets its end; nothing is lost or double."""
+    kafka = LocalBroker(tmp_path / "kafka", port=0)
+    with kafka as own, System(own.bootstrap, tmp_path, unique_name) as system:
+        system.start()
+        payments = Payments(seed=answered)
+        system.submit(payments.take(100))
+        assert system.results.wait(lambda: system.answered() >= answered)
+        own.kill()
+        own.start()
+        system.submit(payments.take(50))
+        with_an_operator(system, own)
         system.check()
 
 
@@ -155,7 +177,7 @@ def with_an_operator(system: System, kafka: LocalBroker) -> None:
 
 def _ready(port: int, status: int) -> Any:
     """The body of /ready once it has this status."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         answer = get(port, "/ready")
         if answer.status == status:

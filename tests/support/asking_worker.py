@@ -4,8 +4,9 @@ So an open payment is asked for by reference at its first try, which takes 18 ho
 """
 
 from streamsocial_billing.app import create_app
-from streamsocial_billing.cli.main import the_settings
+from streamsocial_billing.cli.commands import the_settings
 from streamsocial_billing.domain.gateway_calls import Traits
+from streamsocial_billing.gateways.breaker import Rules
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 WINDOW_S = 4.0
@@ -20,4 +21,5 @@ class Forgetful(SimulatedGateway):
 if __name__ == "__main__":
     settings = the_settings()
     gateway = Forgetful(settings.simulator_url)
-    create_app(settings, {gateway.name: gateway}).main()
+    # each payment is called once, however many calls before it have failed
+    create_app(settings, {gateway.name: gateway}, breaker=Rules(in_a_row=1_000, failing_share=2.0)).main()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from processes import ROOT
 
@@ -21,6 +21,7 @@ ARGUMENTS = (
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 PICTURES = ROOT / "docs" / "pictures"
 LARGEST_BYTES = 150_000
+expect.set_options(timeout=60_000)  # a page of a busy machine may be seconds behind
 
 
 def chromium_or_skip() -> str:

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any
 
 import orjson
-from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
+from support.producers import idempotent_producer
 from support.system import TopicReader, WorkerProcess
 
 from faust_exactly_once.cluster import Cluster
@@ -124,14 +124,13 @@ class Fleet:
 
     def _send(self, stop: threading.Event) -> None:
         """Without transactions: every offset is an event."""
-        config = {"bootstrap.servers": self._broker, "linger.ms": 2, "partitioner": "murmur2_random"}
-        producer = Producer(config)
+        producer = idempotent_producer(self._broker, {"linger.ms": 2})
         while not stop.wait(SEND_EVERY_S):
             topic = self.topics[sum(self.sent.values()) % len(self.topics)]
             producer.produce(f"{self._name}-{topic}", b"{}", key=b"k%d" % (self.sent[topic] % KEYS))
             self.sent[topic] += 1
             producer.poll(0)
-        assert 0 == producer.flush(10)
+        assert 0 == producer.flush(60)
 
 
 def overlaps(spans: list[str]) -> dict[int, set[int]]:

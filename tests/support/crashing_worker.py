@@ -11,7 +11,7 @@ from itertools import count
 from signal import Signals
 
 from streamsocial_billing.app import create_app
-from streamsocial_billing.cli.main import the_settings
+from streamsocial_billing.cli.commands import the_settings
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 

@@ -18,6 +18,7 @@ import orjson
 from confluent_kafka import KafkaException
 from support.cluster_load import REFUSED, UNKNOWN, UNREACHED, WAYS, Load
 from support.system import Source, System, WorkerProcess
+from support.topics import wait_settled
 from support.until import until
 from support.watching import Watcher, count_lines, for_an_operator
 
@@ -189,6 +190,7 @@ class ClusterFleet(System):
     def events_on_the_log(self) -> int:
         """How many committed events `payments` has now."""
         log, topic = CommittedLog(self.settings), self.settings.topic(PAYMENTS)
+        wait_settled(self.settings, topic)
         places = [(topic, partition) for partition in range(self.settings.partitions)]
         return sum(1 for _ in log.read(log.ends(places)))
 

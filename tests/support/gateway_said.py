@@ -12,7 +12,7 @@ from streamsocial_billing.settings import GATEWAY_EVENTS
 _numbers = count(1)
 
 
-def told(kind: str, status: str, gateway_ref: str, **fields: Any) -> GatewayEvent:
+def report(kind: str, status: str, gateway_ref: str, **fields: Any) -> GatewayEvent:
     """About money of the user u1, 5.00 USD, at the simulated gateway; each one a message of its own."""
     filled: dict[str, Any] = {
         "event_id": f"evt_{next(_numbers)}", "gateway": "simulated", "user_id": "u1", "amount_minor": 500,
@@ -24,12 +24,12 @@ def told(kind: str, status: str, gateway_ref: str, **fields: Any) -> GatewayEven
 def ours(kind: str, status: str, payment_id: str, gateway_ref: str, **fields: Any) -> GatewayEvent:
     """About a payment of ours: with its id, with our reference."""
     ref = gateway_key_of("u1", kind, payment_id)
-    return told(kind, status, gateway_ref, **{"payment_id": payment_id, "ref": ref} | fields)
+    return report(kind, status, gateway_ref, **{"payment_id": payment_id, "ref": ref} | fields)
 
 
 def foreign(kind: str, status: str, gateway_ref: str, **fields: Any) -> GatewayEvent:
     """A refund or dispute made at the gateway, of the charge c1."""
-    return told(kind, status, gateway_ref, **{"charge_id": "c1"} | fields)
+    return report(kind, status, gateway_ref, **{"charge_id": "c1"} | fields)
 
 
 def say(lab: OneTask, *messages: GatewayEvent) -> list[dict[str, Any]]:

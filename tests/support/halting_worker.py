@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Final
 
 from streamsocial_billing.app import create_app
-from streamsocial_billing.cli.main import the_settings
+from streamsocial_billing.cli.commands import the_settings
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from torture.mutants import install
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+import stripe
 from support.planted_books import AS_OF
 
+from streamsocial_billing.domain.gateway_calls import Query
 from streamsocial_billing.gateways.paypal.client import PayPalGateway
 from streamsocial_billing.gateways.stripe.client import StripeGateway
+from streamsocial_billing.gateways.stripe.questions import Questions
 from streamsocial_billing.reconciliation.results import Cut, fold_results, result_row
 from streamsocial_billing.reconciliation.store import ADD_A, insert_many
 
@@ -46,15 +49,25 @@ class ListedStripe(StripeGateway):
     def __init__(self, rows: dict[str, list[Any]]) -> None:
         super().__init__("sk_test_1", "http://127.0.0.1:1", account="acct_1")
         self.listed = rows
+        self._questions = ListedQuestions(self._client, rows)
 
     async def start(self) -> None:
         """Nobody to ask."""
 
-    async def _rows(self, kind: str, params: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        for row in self.listed.get(kind, []):
+
+class ListedQuestions(Questions):
+    """What Stripe is asked, answered from the rows; the search knows nothing."""
+
+    def __init__(self, client: stripe.StripeClient, rows: dict[str, list[Any]]) -> None:
+        super().__init__(client)
+        self._listed = rows
+
+    async def rows(self, kind: str, params: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Those of a kind, whatever is asked."""
+        for row in self._listed.get(kind, []):
             yield row
 
-    async def _search(self, key: str) -> list[dict[str, Any]]:
+    async def _search(self, query: Query) -> list[dict[str, Any]]:
         return []
 
 

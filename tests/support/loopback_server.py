@@ -18,8 +18,8 @@ class Asked(NamedTuple):
     body: bytes | None
 
 
-Reply = tuple[int, bytes]
-"""Status and body, JSON."""
+Reply = tuple[int, bytes] | tuple[int, bytes, dict[str, str]]
+"""Status and body, JSON; headers more than those of every answer."""
 
 
 class LoopbackServer:
@@ -46,8 +46,11 @@ class LoopbackServer:
                 self._reply(None)
 
             def _reply(self, body: bytes | None) -> None:
-                status, data = answer(Asked(self.path, self.headers, body))
+                said = answer(Asked(self.path, self.headers, body))
+                status, data = said[0], said[1]
                 self.send_response(status)
+                for name, value in (said[2] if len(said) == 3 else {}).items():
+                    self.send_header(name, value)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()

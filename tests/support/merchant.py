@@ -27,7 +27,7 @@ from streamsocial_billing.domain.money import EXPONENTS, exponent_of
 from streamsocial_billing.domain.payment_identity import gateway_key
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.gateways.paypal import webhook as paypal
-from streamsocial_billing.gateways.provider_event import gateway_events, whose, whose_by_charge
+from streamsocial_billing.gateways.provider_event import gateway_events, ids_by_charge, ids_of
 from streamsocial_billing.gateways.stripe import webhook as stripe
 from streamsocial_billing.reconciliation.bridge import Bridge, bridges
 from streamsocial_billing.reconciliation.gateway_lists import load_lists
@@ -199,7 +199,7 @@ class Merchant:
 
     # ---- what they tell
 
-    def tell(self, gateway: str, kind: str, it: dict[str, Any], *, times: int = 1) -> None:
+    def notify(self, gateway: str, kind: str, it: dict[str, Any], *, times: int = 1) -> None:
         """A webhook, delivered so often; through the receiver's own reading."""
         self._names += 1
         source: Any = stripe if gateway == "stripe" else paypal
@@ -208,7 +208,7 @@ class Merchant:
                    "data": {"object": it}, "event_type": kind, "create_time": at, "resource": it}  # fmt: skip
         about = source.subject(message)
         owner = self.owners.get((gateway, about.charge_ref or ""))
-        of = whose(about) or (whose_by_charge(owner) if owner is not None else None)
+        of = ids_of(about) or (ids_by_charge(owner) if owner is not None else None)
         if of is None:
             return  # not ours: answered 200, counted
         for _ in range(times):

@@ -1,7 +1,7 @@
 """Runs a worker as of a release that cannot run beside this one: `python -P FILE FAUST_ARGUMENTS...`."""
 
 from streamsocial_billing.app import create_app
-from streamsocial_billing.cli.main import the_settings
+from streamsocial_billing.cli.commands import the_settings
 from streamsocial_billing.framework_options import GROUP_FORMAT
 from streamsocial_billing.gateways.configured import configured_gateways
 

@@ -27,8 +27,8 @@ from faust_exactly_once.task import Task
 from faust_exactly_once.task_stores import TaskStores
 from streamsocial_billing.app import GATEKEEPERS, create_app
 from streamsocial_billing.domain import times
-from streamsocial_billing.domain.events import Nudge, PaymentEvent
-from streamsocial_billing.gateways import resilient as guarded
+from streamsocial_billing.domain.events import PaymentEvent, RetryTrigger
+from streamsocial_billing.gateways import resilient as resilient
 from streamsocial_billing.gateways.base import Gateway
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.payments import calling
@@ -67,13 +67,13 @@ class OneTask:
         self.kafka = MemoryKafka([(topic, 0) for topic in self._agents])
         self._changelogs = {name: str(t.changelog_topic_name) for name, t in self.app.tables.items()}
         self.disks = {table: MemoryDisk() for table in self._changelogs}
-        self.nudges = Nudges(self)
+        self.triggers = Triggers(self)
         self.gatekeeper = GATEKEEPERS[self.app]
         self.due = DueTimer(
-            self.layer, self.nudges, self.gatekeeper.takes, self.gatekeeper.census  # type: ignore[arg-type]
+            self.layer, self.triggers, self.gatekeeper.permits, self.gatekeeper.open_counts  # type: ignore[arg-type]
         )  # fmt: skip
-        self.sweeping = RetentionTimer(self.layer, self.nudges)  # type: ignore[arg-type]
-        self.renewing = RenewalTimer(self.layer, self.nudges)  # type: ignore[arg-type]
+        self.sweeping = RetentionTimer(self.layer, self.triggers)  # type: ignore[arg-type]
+        self.renewing = RenewalTimer(self.layer, self.triggers)  # type: ignore[arg-type]
         self._looped = 0
         self.loses_what_is_sent = False  # to sources of the task, as a retention that has passed does
 
@@ -81,7 +81,7 @@ class OneTask:
         clock = SimpleNamespace(**{**vars(time), "time_ns": lambda: self.now_ms * 1_000_000})
         self._patch.setattr(times, "time", clock)
         self._patch.setattr(calling, "time", SimpleNamespace(monotonic=self.loop.time))
-        self._patch.setattr(guarded, "time", SimpleNamespace(monotonic=lambda: self.now_ms / 1000))
+        self._patch.setattr(resilient, "time", SimpleNamespace(monotonic=lambda: self.now_ms / 1000))
         self._queues: dict[str, asyncio.Queue[Any]] = {topic: asyncio.Queue() for topic in self._agents}
         for topic, agent in self._agents.items():
             self.loop.create_task(agent.fun(self._batches(topic)))
@@ -149,15 +149,15 @@ class OneTask:
         self.handle()
         return self.results()[before:]
 
-    def nudge(self, user_id: str, payment_id: str) -> None:
-        """Append a nudge, handle it."""
-        self.append(RETRY, user_id.encode(), Nudge(user_id, payment_id).to_bytes())
+    def trigger(self, user_id: str, payment_id: str) -> None:
+        """Append a trigger, handle it."""
+        self.append(RETRY, user_id.encode(), RetryTrigger(user_id, payment_id).to_bytes())
         self.handle()
 
-    def subscription_nudge(self, user_id: str, subscription_id: str) -> None:
-        """Append a nudge for a subscription, handle it."""
-        nudge = Nudge(user_id, subscription_id, "subscription")
-        self.append(RETRY, user_id.encode(), nudge.to_bytes())
+    def subscription_trigger(self, user_id: str, subscription_id: str) -> None:
+        """Append a trigger for a subscription, handle it."""
+        trigger = RetryTrigger(user_id, subscription_id, "subscription")
+        self.append(RETRY, user_id.encode(), trigger.to_bytes())
         self.handle()
 
     def command(self, command: str, user_id: str = "u1", **details: Any) -> None:
@@ -209,7 +209,7 @@ class OneTask:
         self.loop.settle()
 
     def look(self) -> int:
-        """What the timers do each second, then handle their nudges; returns how many there were."""
+        """What the timers do each second, then handle their triggers; returns how many there were."""
         self.gatekeeper.look()
         sent: int = self.loop.run_until_complete(self.due.run_once(self.now_ms))
         sent += self.loop.run_until_complete(self.sweeping.run_once(self.now_ms))
@@ -250,13 +250,13 @@ class OneTask:
         return read_entry(self.row("payments", payment_key(user_id, payment_id)))
 
 
-class Nudges:
+class Triggers:
     """Where the timers append."""
 
     def __init__(self, lab: OneTask) -> None:
         self._lab = lab
 
     async def append(self, partition: int, hints: Iterable[tuple[bytes, bytes]]) -> None:
-        """Append hints to the source of nudges."""
+        """Append hints to the source of triggers."""
         for key, value in hints:
             self._lab.append(RETRY, key, value)

@@ -24,9 +24,10 @@ class Kept:
 
 @dataclass
 class PayPalServer:
-    """Use it as a context manager; `most` is the longest `custom_id` that it takes."""
+    """Use it in a `with`; `most` is the longest `custom_id` that it takes, `status` a new capture's."""
 
     most: int = MOST
+    status: str = "COMPLETED"
     kept: dict[tuple[str, str], Kept] = field(default_factory=dict)
     moved: list[dict[str, Any]] = field(default_factory=list)
     """Captures and refunds in their order, each with its own words."""
@@ -81,7 +82,8 @@ class PayPalServer:
     def _move(self, path: str, words: dict[str, Any]) -> dict[str, Any]:
         kind = "capture" if path.endswith("/orders") else "refund"
         moved = {
-            "id": f"{kind.upper()}{len(self.moved) + 1}", "kind": kind, "status": "COMPLETED",
+            "id": f"{kind.upper()}{len(self.moved) + 1}", "kind": kind,
+            "status": self.status if kind == "capture" else "COMPLETED",
             "amount": words["amount"], "invoice_id": words["invoice_id"], "custom_id": words["custom_id"],
         }  # fmt: skip
         self.moved.append(moved)

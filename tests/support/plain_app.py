@@ -38,13 +38,13 @@ hold = Path(folder, "hold")
 tries: Counter[int] = Counter()
 
 
-async def bury(event: Any, exc: Exception) -> None:
+async def dead_letter(event: Any, exc: Exception) -> None:
     """The application's answer to what fails for good."""
     await results.send(key=event.key, value=f"buried {event.value.decode()}".encode())
 
 
 exactly_once.install(
-    app, Options(client_config={"bootstrap.servers": broker}, grace_s=0.3, on_handler_failure=bury)
+    app, Options(client_config={"bootstrap.servers": broker}, grace_s=0.3, on_handler_failure=dead_letter)
 )
 
 
@@ -72,7 +72,7 @@ async def half(event: Any) -> None:
 
 
 @app.agent(orders)
-async def obey(stream: Any) -> None:
+async def handle_command(stream: Any) -> None:
     """One event after the other."""
     if os.environ.get("PLAIN_APP_TAKES"):
         stream.take(10, within=1)

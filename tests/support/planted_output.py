@@ -10,10 +10,10 @@ from decimal import Decimal
 from pathlib import Path
 
 import orjson
-from confluent_kafka import Producer
 from confluent_kafka.admin import NewTopic
 from support.listed_gateway import ListedGateway
 from support.planted_books import AS_OF, CURRENCIES, HOUR, PlantedBooks
+from support.producers import idempotent_producer
 
 from faust_exactly_once.cluster import Cluster
 from streamsocial_billing.domain.money import EXPONENTS
@@ -110,7 +110,7 @@ def write_topics(books: PlantedBooks, settings: Settings) -> None:
     changelogs = [settings.changelog(name) for name in ("payments", "open_payments")]
     compact = {"cleanup.policy": "compact"}
     cluster.create([NewTopic(name, settings.partitions, 1, config=compact) for name in changelogs])
-    producer = Producer(settings.client_config() | {"partitioner": "murmur2_random", "linger.ms": 20})
+    producer = idempotent_producer(settings.bootstrap, {"linger.ms": 20})
 
     def send(topic: str, key: str, value: bytes, at: int, *by: str) -> None:
         while True:

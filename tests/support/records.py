@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from confluent_kafka import Consumer, Producer, TopicPartition
+from support.until import until
+
+from faust_exactly_once.cluster import Cluster
 
 
 def committed(bootstrap: str, topic: str, within_s: float) -> list[bytes]:
-    """Every committed record, up to where a read_committed reader gets now."""
+    """Every committed record, once no transaction is open: a commit is answered before its end is there."""
+    cluster = Cluster({"bootstrap.servers": bootstrap}, within_s)
+
+    def is_settled() -> bool:
+        ends = cluster.log_ends([(topic, 0)])[topic, 0]
+        return ends.stable == ends.high
+
+    until(is_settled, f"no transaction is open on {topic}", within_s=60)
+    return committed_now(bootstrap, topic, within_s)
+
+
+def committed_now(bootstrap: str, topic: str, within_s: float) -> list[bytes]:
+    """Every committed record, up to where a read_committed reader gets now, up to an open transaction."""
     reader = Consumer({
         "bootstrap.servers": bootstrap, "group.id": "reader", "isolation.level": "read_committed",
         "enable.partition.eof": True, "enable.auto.commit": False,

@@ -10,9 +10,11 @@ from types import TracebackType
 from typing import Any
 
 from confluent_kafka import Producer
+from support.topics import wait_settled
 
 from lab.analytics.movements import METRICS, MINUTE_MS, RESULTS
 from streamsocial_billing.domain.results import charge_result, payment_metric
+from streamsocial_billing.settings import Settings
 
 FIRST_MS = 1_764_600_000_000  # 2025-12-01T14:40:00Z
 Key = tuple[int, str, str]
@@ -31,7 +33,7 @@ class ResultWriter:
         self.refunded: Counter[Key] = Counter()
         self.aborted: Counter[str] = Counter()
         self._random = random.Random(seed)
-        self._prefix = prefix
+        self._bootstrap, self._prefix = bootstrap, prefix
         self._number = 0
         self._stop = False
         self._failure: BaseException | None = None
@@ -61,6 +63,9 @@ class ResultWriter:
         self._stop = True
         self._thread.join(60)
         self._producer.close()
+        # its last transaction is answered before its end is in the logs
+        settings = Settings(broker=f"kafka://{self._bootstrap}")
+        wait_settled(settings, self._prefix + RESULTS, self._prefix + METRICS)
         if kind is None and self._failure is not None:
             raise self._failure
 

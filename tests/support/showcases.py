@@ -53,7 +53,7 @@ def pids_of(folder: Path) -> list[int]:
     return found
 
 
-def nothing_left(folder: Path, within_s: float = 10.0) -> list[int]:
+def nothing_left(folder: Path, within_s: float = 60.0) -> list[int]:
     """The processes of the showcase that still live after a moment."""
     limit = time.monotonic() + within_s
     while (pids := pids_of(folder)) and time.monotonic() < limit:

@@ -13,7 +13,7 @@ from support.system import free_port
 from processes import ROOT
 from processes.heard import HeardProcess
 
-STARTS_WITHIN_S = 30
+STARTS_WITHIN_S = 60
 VERSION = "v0.203.0"
 MODULE = "github.com/stripe/stripe-mock"
 CACHE = ROOT / ".servers" / f"stripe-mock-{VERSION}"
@@ -48,7 +48,7 @@ class StripeMock:
     ) -> None:
         self._process.kill()
 
-    def wait(self, count: int, within_s: float = 10.0) -> set[tuple[str, int]]:
+    def wait(self, count: int, within_s: float = 60.0) -> set[tuple[str, int]]:
         """The requests with their statuses, once there are so many: the log is behind the answer."""
         with self._news:
             assert self._news.wait_for(lambda: len(self.answered) >= count, within_s), self.answered

@@ -6,12 +6,11 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from types import TracebackType
 
 import pytest
+from support.announced_server import AnnouncedServer
 
 from processes import ROOT
-from processes.heard import HeardProcess
 
 VERSION = "0.0.16"
 CACHE = ROOT / ".servers" / f"stripe-stateful-mock-{VERSION}"
@@ -20,7 +19,6 @@ const { createExpressApp } = require("stripe-stateful-mock");
 const server = createExpressApp().listen(0, "127.0.0.1", () => console.log("port " + server.address().port));
 """
 INSTALL_WITHIN_S = 180
-STARTS_WITHIN_S = 60
 
 
 def skip_or_fail(why: str) -> None:
@@ -46,19 +44,15 @@ def install() -> Path:
     return CACHE
 
 
-class StripeServer:
+class StripeServer(AnnouncedServer):
     """One server in memory; use it in a `with`."""
 
-    def __enter__(self) -> StripeServer:
-        command = ["node", "-e", SCRIPT]
-        self._process = HeardProcess("stripe-stateful-mock", command, Path(os.devnull), cwd=install())
-        self._process.launch()
-        line = self._process.wait_line("^port ", STARTS_WITHIN_S)
-        assert line is not None, self._process.tail()
-        self.url = f"http://127.0.0.1:{int(line.split()[1])}"
-        return self
+    name = "stripe-stateful-mock"
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.kill()
+    def command(self) -> list[str]:
+        """Node, where it is installed."""
+        return ["node", "-e", SCRIPT]
+
+    def folder(self) -> Path:
+        """Where its packages are."""
+        return install()

@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -21,16 +20,18 @@ from types import TracebackType
 from typing import Any
 
 import orjson
-from confluent_kafka import Producer
+from support.producers import idempotent_producer
 
+from broker.ports import stable_ports
 from faust_exactly_once.cluster import Cluster
 from faust_exactly_once.counters import read
 from processes import ROOT
 from processes.heard import HeardProcess
 from processes.simulator import Simulator
-from streamsocial_billing.audit import AuditReport, run_audit
 from streamsocial_billing.audit.disk import tables_on_disk
 from streamsocial_billing.audit.outcomes import breakdown
+from streamsocial_billing.audit.report import AuditReport
+from streamsocial_billing.audit.run import run_audit
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.payment_identity import gateway_key
 from streamsocial_billing.intake.producer import PaymentProducer
@@ -40,6 +41,8 @@ from streamsocial_billing.settings import DEAD_LETTERS, PAYMENTS, RESULTS, SOURC
 
 SESSION_TIMEOUT_S = 2
 GATEWAY_DEADLINE_S = 1.2
+CALM = {"BILLING_SESSION_TIMEOUT_S": 10, "BILLING_GATEWAY_DEADLINE_S": 8}
+"""For systems in which nobody dies: a machine that stalls for seconds moves no task, doubts no call."""
 WAIT_S = 120.0
 STOPS_WITHIN_S = 20.0
 
@@ -284,12 +287,12 @@ class System:
 
     def append(self, records: Iterable[Record]) -> None:
         """Append raw records to `payments`, outside any intake: (key, value, partition)."""
-        producer = Producer({"bootstrap.servers": self.settings.bootstrap, "message.max.bytes": 2_000_000})
+        producer = idempotent_producer(self.settings.bootstrap, {"message.max.bytes": 2_000_000})
         topic = self.settings.topic(PAYMENTS)
         for key, value, partition in records:
             producer.produce(topic, value, key=key, partition=partition, on_delivery=_delivered)
             self.sent += 1
-        assert 0 == producer.flush(10)
+        assert 0 == producer.flush(60)
         producer.close()
 
     def wait_answered(self, count: int | None = None, within_s: float = WAIT_S) -> None:
@@ -419,10 +422,8 @@ class Stream:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
+    """A port that was free a moment ago, of those that no connection and no other lane takes by chance."""
+    return stable_ports(1)[0]
 
 
 def statuses(results: Iterable[dict[str, Any]]) -> Counter[tuple[str, bool, bool]]:

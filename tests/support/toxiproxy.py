@@ -37,7 +37,7 @@ class Toxiproxy:
         command = [str(install()), "-host", "127.0.0.1", "-port", str(self._api)]
         self._process = Process("toxiproxy", command, Path(os.devnull))
         self._process.launch()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self._post("/proxies", {

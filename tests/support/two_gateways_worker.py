@@ -3,7 +3,7 @@
 import os
 
 from streamsocial_billing.app import create_app
-from streamsocial_billing.cli.main import the_settings
+from streamsocial_billing.cli.commands import the_settings
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 
@@ -16,7 +16,7 @@ class Other(SimulatedGateway):
 
 if __name__ == "__main__":
     settings = the_settings()
-    places = settings.max_in_flight // 2
-    other = Other(os.environ["OTHER_GATEWAY_URL"], places)
-    gateways = SimulatedGateway(settings.simulator_url, places), other
+    permits = settings.max_in_flight // 2
+    other = Other(os.environ["OTHER_GATEWAY_URL"], permits)
+    gateways = SimulatedGateway(settings.simulator_url, permits), other
     create_app(settings, {gateway.name: gateway for gateway in gateways}).main()

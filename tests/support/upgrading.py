@@ -10,22 +10,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Producer
 from support.beside_us import charge_beside_us, refund_beside_us
+from support.producers import idempotent_producer
 from support.releases import Release, environment_of, source_of
 from support.system import Payments, Stream, System, WorkerProcess, payment
 from support.until import until
 from support.web_client import get
 
-from streamsocial_billing.audit import run_audit
+from streamsocial_billing.audit.run import run_audit
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_events import GatewayEvent
-from streamsocial_billing.operations.client import order
+from streamsocial_billing.operations.client import send_command
 from streamsocial_billing.operations.commands import append_command, ordered_now
 from streamsocial_billing.operations.kill_switch import START, STOP
 from streamsocial_billing.operations.resolve import RESOLVE
 from streamsocial_billing.settings import GATEWAY_EVENTS
-from streamsocial_billing.subscriptions.orders import subscription_order, subscriptions_of
+from streamsocial_billing.subscriptions.commands import subscription_command, subscriptions_of
 
 TROUBLE = re.compile(r"Traceback|CRITICAL|\bERROR\b|dead letter|committed offset|on every try")
 BY_DESIGN = re.compile(r"is parked\b.* waits for a person")
@@ -109,7 +109,7 @@ class Upgrade:
         self._is_refunded_at_the_gateway(user, ref)
 
     def _carried_out(self, command: str, user_id: str | None, **details: Any) -> None:
-        became = order(
+        became = send_command(
             self.system.settings, ordered_now(command, "ann", "upgrade", user_id, **details), OLD_WAIT_S
         )
         assert became.done(), became
@@ -124,7 +124,9 @@ class Upgrade:
         ):
             append_command(
                 settings,
-                subscription_order(settings, command, user, "ann", "upgrade", subscription_id="s", **details),
+                subscription_command(
+                    settings, command, user, "ann", "upgrade", subscription_id="s", **details
+                ),
             )
             until(
                 lambda state=state: (row := subscriptions_of(settings, user).get("s")) is not None  # type: ignore[misc]
@@ -136,17 +138,16 @@ class Upgrade:
     def _is_refunded_at_the_gateway(self, user: str, charge: str) -> None:
         """A person at the gateway gives money back; the message of it comes twice."""
         made = refund_beside_us(self.system, charge, 100, f"by-hand-{user}")
-        told = GatewayEvent(
+        report = GatewayEvent(
             event_id=f"evt_{made['id']}", gateway="simulated", kind="refund", status="succeeded",
             gateway_ref=made["id"], charge_ref=charge, user_id=user, charge_id="parked", amount_minor=100,
             currency="EUR", occurred_at=made["created"],
         )  # fmt: skip
-        bootstrap = self.system.settings.bootstrap
-        producer = Producer({"bootstrap.servers": bootstrap, "partitioner": "murmur2_random"})
+        producer = idempotent_producer(self.system.settings.bootstrap)
         topic = self.system.settings.topic(GATEWAY_EVENTS)
         for _ in range(2):
-            producer.produce(topic, told.to_bytes(), key=user.encode())
-        assert 0 == producer.flush(10)
+            producer.produce(topic, report.to_bytes(), key=user.encode())
+        assert 0 == producer.flush(60)
         producer.close()
         until(
             lambda: [made["id"]] == [

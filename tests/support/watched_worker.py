@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from streamsocial_billing.app import create_app
-from streamsocial_billing.cli.main import the_settings
+from streamsocial_billing.cli.commands import the_settings
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
 REPORT_EVERY_S = 0.2

@@ -7,6 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+ANSWERS_WITHIN_S = 30.0
+"""Far above what any answer of a worker takes, on a busy machine too."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -23,7 +26,7 @@ class Answer:
 
 def get(port: int, path: str, host: str = "127.0.0.1", **headers: str) -> Answer:
     """GET a path; underscores in header names become dashes."""
-    connection = http.client.HTTPConnection(host, port, timeout=10)
+    connection = http.client.HTTPConnection(host, port, timeout=ANSWERS_WITHIN_S)
     try:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request("GET", path, headers=given)
@@ -35,7 +38,7 @@ def get(port: int, path: str, host: str = "127.0.0.1", **headers: str) -> Answer
 
 def post(port: int, path: str, body: bytes, host: str = "127.0.0.1", **headers: str) -> Answer:
     """POST bytes to a path; underscores in header names become dashes."""
-    connection = http.client.HTTPConnection(host, port, timeout=15)
+    connection = http.client.HTTPConnection(host, port, timeout=ANSWERS_WITHIN_S)
     try:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request("POST", path, body, given)

@@ -38,6 +38,17 @@ def stripe_charge(**more: object) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def stripe_intent(**more: object) -> dict[str, Any]:
+    """A PaymentIntent of 9.99 EUR with our metadata."""
+    return {
+        "id": "pi_1", "object": "payment_intent", "amount": 999, "amount_received": 999,
+        "cancellation_reason": None, "canceled_at": None, "capture_method": "automatic_async",
+        "client_secret": "pi_1_secret_do_not_tell", "created": 1_764_599_990, "currency": "eur",
+        "customer": "cus_1", "last_payment_error": None, "latest_charge": "ch_1", "metadata": METADATA,
+        "next_action": None, "payment_method": "pm_1", "status": "succeeded", **more,
+    }  # fmt: skip
+
+
 def stripe_refund(**more: object) -> dict[str, Any]:
     """A refund of 3.00 EUR that we ordered."""
     return {

@@ -9,7 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from support.stripe_server import INSTALL_WITHIN_S, STARTS_WITHIN_S, skip_or_fail
+from support.announced_server import STARTS_WITHIN_S
+from support.stripe_server import INSTALL_WITHIN_S, skip_or_fail
 from support.system import free_port
 
 from processes import ROOT
@@ -58,6 +59,15 @@ class WireMock:
         self._post("/__admin/mappings", {
             "request": {"method": method, "urlPath": path},
             "response": {"status": status, "jsonBody": body, **response},
+        })  # fmt: skip
+
+    def stub_body(self, method: str, path: str, json_path: str, **response: Any) -> None:
+        """Answer so, if the body has something at this JSONPath; the newest stub counts."""
+        self._post("/__admin/mappings", {
+            "request": {
+                "method": method, "urlPath": path, "bodyPatterns": [{"matchesJsonPath": json_path}],
+            },
+            "response": response,
         })  # fmt: skip
 
     def reset(self) -> None:

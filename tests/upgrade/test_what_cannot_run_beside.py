@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.system import System, WorkerProcess, payment
+from support.system import CALM, System, WorkerProcess, payment
 
 from processes import ROOT
 
@@ -35,7 +35,7 @@ def test_a_release_that_cannot_run_beside_the_one_before_refuses_to_join(
 
     The way back is the same: the older one refuses, with the same line, while one of the newer runs.
     """
-    with System(broker, tmp_path, unique_name, workers=2) as system:
+    with System(broker, tmp_path, unique_name, workers=2, **CALM) as system:
         first, second = system.workers
         runs(first)
         system.submit([payment("u1", "p1")])

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from support.system import System, payment
+from support.system import CALM, System, payment
 from support.web_client import Answer, get, post
 
 from streamsocial_billing.intake.public_fields import PAYMENT_FIELDS
@@ -21,7 +21,7 @@ def system(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sy
     folder = tmp_path_factory.mktemp("shapes")
     options: dict[str, Any] = {
         "BILLING_STRIPE_API_KEY": "sk_test_x", "BILLING_STRIPE_WEBHOOK_SECRETS": "whsec_x",
-        "BILLING_DEFAULT_GATEWAY": "simulated", "partitions": 1,
+        "BILLING_DEFAULT_GATEWAY": "simulated", "partitions": 1, **CALM,
     }  # fmt: skip
     with System(broker, folder, f"shapes-{time.time_ns()}", **options) as system:
         system.start()

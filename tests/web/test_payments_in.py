@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from support.system import System, WorkerProcess, payment
+from support.system import CALM, System, WorkerProcess, payment
 from support.topics import committed
 from support.web_client import Answer, get, post
 from support.webhook_payloads import SECRET, stripe_charge, stripe_event, stripe_signature
@@ -40,7 +40,8 @@ TOKEN = "a-token-that-nobody-guesses"
 def system(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Two workers that share four partitions."""
     folder = tmp_path_factory.mktemp("intake")
-    with System(broker, folder, f"intake-{time.time_ns()}", workers=2, partitions=PARTITIONS) as system:
+    options: dict[str, Any] = {"workers": 2, "partitions": PARTITIONS, **CALM}
+    with System(broker, folder, f"intake-{time.time_ns()}", **options) as system:
         system.start()
         wait_until(lambda: all(len(assigned(worker)) == PARTITIONS // 2 for worker in system.workers))
         yield system
@@ -289,7 +290,7 @@ def test_a_payment_that_an_older_worker_passes_on_is_taken_by_whoever_gets_it(sy
 
 def test_with_a_token_every_payment_needs_it(broker: str, tmp_path: Path, unique_name: str) -> None:
     """The question to the owner carries it; once the owner is killed payments are appended unasked."""
-    options: dict[str, Any] = {"workers": 2, "partitions": PARTITIONS, "BILLING_API_TOKEN": TOKEN}
+    options: dict[str, Any] = {"workers": 2, "partitions": PARTITIONS, "BILLING_API_TOKEN": TOKEN, **CALM}
     with System(broker, tmp_path, unique_name, **options) as system:
         system.start()
         wait_until(lambda: all(len(assigned(worker)) == PARTITIONS // 2 for worker in system.workers))

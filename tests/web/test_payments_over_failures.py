@@ -94,7 +94,7 @@ def both_share(workers: list[WorkerProcess]) -> None:
         bodies = [get(worker.web_port, "/ready").json() for worker in workers]
         return all(body["ready"] and len(body["assigned"]) == PARTITIONS // 2 for body in bodies)
 
-    until(shared, "both workers share the partitions", 60)
+    until(shared, "both workers share the partitions")
 
 
 def unchecked(worker: WorkerProcess) -> float:

@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.system import Payments, System, WorkerProcess, payment
+from support.system import CALM, Payments, System, WorkerProcess, payment
+from support.topics import wait_settled
 from support.web_client import Answer, get
 
 from faust_exactly_once import partition_of
@@ -28,7 +29,8 @@ HOP = {"X_Exactly_Once_Hop": "1"}
 def system(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Two workers that share four partitions; a hundred payments are handled."""
     folder = tmp_path_factory.mktemp("views")
-    with System(broker, folder, f"views-{time.time_ns()}", workers=2, partitions=PARTITIONS) as system:
+    options: dict[str, Any] = {"workers": 2, "partitions": PARTITIONS, **CALM}
+    with System(broker, folder, f"views-{time.time_ns()}", **options) as system:
         system.start()
         both_share(system)
         system.submit(Payments(seed=5).take(100))
@@ -70,6 +72,7 @@ def folded(system: System, table: str) -> dict[str, bytes]:
     """The committed content of a table, from its changelog."""
     log = CommittedLog(system.settings)
     topic = system.settings.changelog(table)
+    wait_settled(system.settings, topic)
     ends = log.ends((topic, p) for p in range(PARTITIONS))
     return {(m.key() or b"").decode(): m.value() or b"" for m in log.read(ends)}
 
@@ -239,7 +242,7 @@ def test_without_a_token_only_loopback_reads(broker: str, tmp_path: Path, unique
 
 def test_with_a_token_every_reader_needs_it(broker: str, tmp_path: Path, unique_name: str) -> None:
     """Loopback is no excuse; the hop to the owner carries the token along."""
-    options: dict[str, Any] = {"workers": 2, "partitions": PARTITIONS, "BILLING_API_TOKEN": TOKEN}
+    options: dict[str, Any] = {"workers": 2, "partitions": PARTITIONS, "BILLING_API_TOKEN": TOKEN, **CALM}
     with System(broker, tmp_path, unique_name, **options) as system:
         system.start()
         both_share(system)

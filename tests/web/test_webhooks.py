@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
-from support.system import System
+from support.system import CALM, System
 from support.topics import committed
 from support.until import until
 from support.web_client import Answer, get, post
@@ -56,7 +56,7 @@ def system(broker: str, wiremock: WireMock, tmp_path_factory: pytest.TempPathFac
         "BILLING_PAYPAL_CLIENT_ID": "client", "BILLING_PAYPAL_CLIENT_SECRET": "geheim",
         "BILLING_PAYPAL_URL": wiremock.url, "BILLING_PAYPAL_WEBHOOK_ID": "WEB1",
         # webhooks need their signature, not the token
-        "BILLING_API_TOKEN": "a-token-that-nobody-guesses",
+        "BILLING_API_TOKEN": "a-token-that-nobody-guesses", **CALM,
     }  # fmt: skip
     with System(broker, folder, f"webhooks-{time.time_ns()}", workers=2, partitions=4, **options) as system:
         system.start()

@@ -5,11 +5,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
 import yaml
+from msgspec import to_builtins
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from support.asked_gateway import AskedGateway
@@ -19,10 +20,10 @@ from streamsocial_billing.audit.live import INVARIANTS, Break, Rows, breaks_of_c
 from streamsocial_billing.audit.watching import ROUND_EVERY_MS, ROWS_PER_LOOK, LiveAudit, as_json
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.payments.record_outcome import Answer
-from streamsocial_billing.payments.unit_writer import Books
+from streamsocial_billing.payments.unit_writer import UnitWriter
 from streamsocial_billing.settings import COMMANDS, PAYMENTS
 from streamsocial_billing.web.audit import AuditMetrics, summary
-from tables.charges import Money
+from tables.charges import ChargeState, Money
 
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = {
@@ -44,7 +45,7 @@ def rows() -> Rows:
 
 
 def test_books_that_agree_have_no_break() -> None:
-    """Replays, nudges, dead letters of other topics among them."""
+    """Replays, triggers, dead letters of other topics among them."""
     numbers = GOOD | {"dead_letters/payments-retry": 4}
     assert [] == [*breaks_of_counters(numbers, "payments"), *breaks_of_rows(numbers, rows(), "payments")]
 
@@ -136,7 +137,7 @@ def audited(gateway: AskedGateway) -> Iterator[Lab]:
 
 
 def test_a_task_counts_what_came_in_and_what_came_of_it(audited: Lab) -> None:
-    """Charges, a replay, a rejection, bad input, an event without a key, a nudge, a bad command."""
+    """Charges, a replay, a rejection, bad input, an event without a key, a trigger, a bad command."""
     lab = audited.lab
     first = payment("u1", "p1", amount_minor=300, currency="EUR")
     lab.send(first, first, payment("u2", "p1", amount_minor=50, currency="JPY"))
@@ -144,7 +145,7 @@ def test_a_task_counts_what_came_in_and_what_came_of_it(audited: Lab) -> None:
     lab.append(PAYMENTS, None, b"no json")
     lab.append(PAYMENTS, b"u1", None)
     lab.append(COMMANDS, b"u1", b"{}")
-    lab.nudge("u1", "p1")
+    lab.trigger("u1", "p1")
 
     expected = {
         "events/payments": 6, "first_results/payments": 4, "dead_letters/payments": 2,
@@ -157,7 +158,7 @@ def test_a_task_counts_what_came_in_and_what_came_of_it(audited: Lab) -> None:
 
 
 def test_an_open_payment_is_counted_until_it_is_settled(audited: Lab, gateway: AskedGateway) -> None:
-    """Unknown, asked for again by a re-sent event, then settled by a nudge: money counts once."""
+    """Unknown, asked for again by a re-sent event, then settled by a trigger: money counts once."""
     lab = audited.lab
     event = payment("u1", "p1", amount_minor=300, currency="EUR")
     gateway.script.append(RuntimeError("an answer that nobody understands"))
@@ -174,7 +175,7 @@ def test_an_open_payment_is_counted_until_it_is_settled(audited: Lab, gateway: A
 
 
 def test_a_crash_leaves_the_numbers_of_what_was_committed(audited: Lab) -> None:
-    """The next incarnation goes on from the record of the last commit."""
+    """The next task epoch goes on from the record of the last commit."""
     lab = audited.lab
     lab.send(payment("u1", "p1", amount_minor=300, currency="EUR"))
     lab.crash()
@@ -185,7 +186,7 @@ def test_a_crash_leaves_the_numbers_of_what_was_committed(audited: Lab) -> None:
 
 def test_a_result_that_is_not_written_is_lost(audited: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """An agent that takes an event and answers nothing turns `answered` red."""
-    monkeypatch.setattr(Books, "answer", lambda *_, **__: None)
+    monkeypatch.setattr(UnitWriter, "answer", lambda *_, **__: None)
     audited.lab.send(payment("u1", "p1"))
     assert ["answered"] == audited.breaks()
     body = summary_of(audited.live)
@@ -194,14 +195,15 @@ def test_a_result_that_is_not_written_is_lost(audited: Lab, monkeypatch: pytest.
 
 def test_a_second_answer_is_double(audited: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two results of one event turn `answered` red, the other way."""
-    answer = Books.answer
+    answer = UnitWriter.answer
 
-    def twice(self: Books, one: Answer) -> None:
+    def twice(self: UnitWriter, one: Answer) -> None:
         answer(self, one)
         money = {"EUR": Money(charged_minor=2 * 999, refunded_minor=0)}
-        answer(self, replace(one, state=one.state | {"counts": {"succeeded": 2}, "money": money}))
+        state = {**to_builtins(one.state), "counts": {"succeeded": 2}, "money": money}
+        answer(self, replace(one, state=cast(ChargeState, state)))
 
-    monkeypatch.setattr(Books, "answer", twice)
+    monkeypatch.setattr(UnitWriter, "answer", twice)
     audited.lab.send(payment("u1", "p1"))
     assert ["answered"] == audited.breaks()
     assert (0, 1) == tuple(summary_of(audited.live)["payments"][name] for name in ("lost", "double"))

@@ -8,7 +8,7 @@ import click
 import pytest
 from faust.cli.faust import cli as faust_cli
 
-from streamsocial_billing.cli import main as cli  # noqa: F401 - it adds our commands
+from streamsocial_billing.cli import commands as cli  # noqa: F401 - it adds our commands
 
 
 def commands(

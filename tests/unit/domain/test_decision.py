@@ -1,8 +1,8 @@
 """The decision about an event, and what its outcome leaves behind.
 
-Operations: a payment is sent, sent again, sent again altered, tried again by a nudge, in any order.
+Operations: a payment is sent, sent again, sent again altered, tried again by a trigger, in any order.
 Checked properties:
-1. the gateway is called only for a payment without entry, or for an open one by a nudge;
+1. the gateway is called only for a payment without entry, or for an open one by a trigger;
 2. each payment is charged at most once, and a final outcome never changes;
 3. the user's state is the fold of the results, and its money is what the gateway moved;
 4. nothing that comes in is changed.
@@ -283,8 +283,8 @@ def test_row_parked_is_settled_by_a_person_once() -> None:
         retried(done, status="failed")
 
 
-def test_a_nudge_acts_only_on_an_unknown_payment_that_is_due() -> None:
-    """Nudges may be lost, doubled or early."""
+def test_a_trigger_acts_only_on_an_unknown_payment_that_is_due() -> None:
+    """Triggers may be lost, doubled or early."""
     entry = stored("unknown")
 
     assert settles(entry) and not settles(stored("parked")) and not settles(stored()) and not settles(None)
@@ -344,7 +344,7 @@ def test_only_success_moves_money(status: str) -> None:
 Step = tuple[str, int, str]
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["send", "send", "altered", "nudge"]),
+        st.sampled_from(["send", "send", "altered", "trigger"]),
         st.integers(0, 3),
         st.sampled_from(["succeeded", "declined", "failed", "unknown", "parked"]),
     ),
@@ -388,7 +388,7 @@ class World:
                 self.entries[event.payment_id] = decision.entry
             self.emit(event.payment_id, decision.status, event.amount_minor, True)
 
-    def nudge(self, payment_id: str, outcome: str) -> None:
+    def trigger(self, payment_id: str, outcome: str) -> None:
         entry = self.entries.get(payment_id)
         if entry is None or not settles(entry):
             return
@@ -409,8 +409,8 @@ def test_any_sequence_charges_once_and_the_state_is_the_fold_of_the_results(sequ
     finals: dict[str, str] = {}
     for kind, number, outcome in sequence:
         event = replace(EVENT, payment_id=f"p{number}", amount_minor=100 + number)
-        if kind == "nudge":
-            world.nudge(event.payment_id, outcome)
+        if kind == "trigger":
+            world.trigger(event.payment_id, outcome)
         else:
             world.send(replace(event, product="upgrade") if kind == "altered" else event, outcome)
         for payment_id, entry in world.entries.items():

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from faust_exactly_once import partition_of
 from streamsocial_billing.domain.card_numbers import holds_card, is_card, mask_card_numbers
-from streamsocial_billing.domain.events import Nudge, PaymentEvent, _checked, _read_at_once
+from streamsocial_billing.domain.events import PaymentEvent, RetryTrigger, _checked, _converted, _read_at_once
 from streamsocial_billing.domain.foreign_fields import BadInput, object_of
 from streamsocial_billing.domain.payment_identity import fingerprint, gateway_key
 from streamsocial_billing.domain.results import charge_result, payment_metric, requested_metric
@@ -229,20 +229,20 @@ def test_intake_refuses_huge_python_integers() -> None:
         PaymentEvent.from_mapping(FIELDS | {"amount_minor": 10**10_000}, now_ms=NOW)
 
 
-def test_nudges_are_read_as_they_were_written() -> None:
-    """A nudge says whose payment to look at, no more."""
-    nudge = Nudge(user_id="u1", payment_id="p1")
+def test_triggers_are_read_as_they_were_written() -> None:
+    """A trigger says whose payment to look at, no more."""
+    trigger = RetryTrigger(user_id="u1", payment_id="p1")
 
-    assert b'{"user_id":"u1","payment_id":"p1"}' == nudge.to_bytes()
-    assert nudge == Nudge.from_bytes(nudge.to_bytes())
-    other = Nudge("u1", "sub-7", "subscription")
-    assert other == Nudge.from_bytes(other.to_bytes())
+    assert b'{"user_id":"u1","payment_id":"p1"}' == trigger.to_bytes()
+    assert trigger == RetryTrigger.from_bytes(trigger.to_bytes())
+    other = RetryTrigger("u1", "sub-7", "subscription")
+    assert other == RetryTrigger.from_bytes(other.to_bytes())
     with pytest.raises(BadInput, match="unknown_kind"):
-        Nudge.from_bytes(b'{"user_id":"u1","payment_id":"p1","kind":"x"}')
+        RetryTrigger.from_bytes(b'{"user_id":"u1","payment_id":"p1","kind":"x"}')
     with pytest.raises(BadInput, match="missing_field"):
-        Nudge.from_bytes(b'{"user_id":"u1"}')
+        RetryTrigger.from_bytes(b'{"user_id":"u1"}')
     with pytest.raises(BadInput, match="empty"):
-        Nudge.from_bytes(None)
+        RetryTrigger.from_bytes(None)
 
 
 # ---- any input at all
@@ -318,6 +318,21 @@ def test_what_is_read_at_once_is_what_every_check_lets_pass(
 
     assert quick is None or quick == slow
     assert quick is not None or slow is None or flips or {"action", "more"} & changes.keys()
+
+
+@given(CHANGES)
+@settings(max_examples=400)
+def test_fields_are_converted_only_where_every_check_lets_them_pass(changes: dict[str, Any]) -> None:
+    """The same of fields that came over HTTP: what is taken on the short way is what the long one takes."""
+    data = FIELDS | changes
+    quick = _converted(data, NOW)
+    try:
+        slow = _checked(dict(data), NOW)
+    except BadInput:
+        slow = None
+
+    assert quick is None or quick == slow
+    assert quick is not None or slow is None or {"action", "more"} & changes.keys()
 
 
 @given(json_values)
@@ -483,6 +498,21 @@ def test_the_fingerprint_covers_exactly_what_a_payment_is(name: str, value: obje
     more = {"refund_of": "p0"} if value == "refund" else {}
 
     assert same == (fingerprint(EVENT) == fingerprint(read(FIELDS | {name: value} | more)))
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(st.builds(
+    PaymentEvent, payment_id=texts, user_id=texts, action=texts, product=texts,
+    amount_minor=st.integers(1, 10**12), currency=texts, payment_method=texts, gateway=texts,
+    business_ref=st.none() | texts, refund_of=st.none() | texts, requested_at=st.integers(0, 2**62),
+))  # fmt: skip
+def test_a_fingerprint_is_that_of_the_sorted_fields(event: PaymentEvent) -> None:
+    """Written in the order of their names without a sort, whatever texts they hold."""
+    names = FIELDS.keys() - {"payment_id", "requested_at"}
+    sorted_json = orjson.dumps({name: getattr(event, name) for name in names}, option=orjson.OPT_SORT_KEYS)
+    assert hashlib.sha256(b"fingerprint:1:" + sorted_json).hexdigest() == fingerprint(event)
 
 
 def test_a_fingerprint_of_a_newer_release_is_not_guessed() -> None:

@@ -61,17 +61,17 @@ def refund_of_the_lost(lab: OneTask, gateway: AskedGateway) -> None:
     _pay(lab, "r3", action="refund", refund_of="c3", amount_minor=100)
 
 
-def told_pending(lab: OneTask, gateway: AskedGateway) -> None:
+def pending_reported(lab: OneTask, gateway: AskedGateway) -> None:
     """The gateway tells of a charge before its event."""
     say(lab, ours("charge", "pending", "c4", "ch_4"))
 
 
-def told_of_it(lab: OneTask, gateway: AskedGateway) -> None:
+def reported(lab: OneTask, gateway: AskedGateway) -> None:
     """Once more, with its end."""
     say(lab, ours("charge", "succeeded", "c4", "ch_4"))
 
 
-def told_charge(lab: OneTask, gateway: AskedGateway) -> None:
+def charge_reported(lab: OneTask, gateway: AskedGateway) -> None:
     """Its event comes, too."""
     _pay(lab, "c4")
 
@@ -148,9 +148,9 @@ def unsubscribed(lab: OneTask, gateway: AskedGateway) -> None:
 
 
 STEPS: tuple[Step, ...] = (
-    charge, other_charge, lost_charge, refund, refund_of_the_lost, told_pending, told_of_it, told_charge,
-    settled_by_message, disputed, dispute_won, refund_failed, days_pass, archived, months_pass, by_hand,
-    stopped, started, subscribed, repriced, unsubscribed,
+    charge, other_charge, lost_charge, refund, refund_of_the_lost, pending_reported, reported,
+    charge_reported, settled_by_message, disputed, dispute_won, refund_failed, days_pass, archived,
+    months_pass, by_hand, stopped, started, subscribed, repriced, unsubscribed,
 )  # fmt: skip
 
 
@@ -159,7 +159,7 @@ STEPS: tuple[Step, ...] = (
 @example([charge, refund, other_charge, refund_failed, disputed, dispute_won, archived, charge])
 @example([charge, refund, days_pass, other_charge, refund_failed, archived, months_pass])
 @example([refund, disputed, charge, archived, dispute_won])
-@example([told_pending, told_of_it, told_charge, archived])
+@example([pending_reported, reported, charge_reported, archived])
 @example([lost_charge, refund_of_the_lost, days_pass, lost_charge, settled_by_message, archived])
 @example([lost_charge, by_hand, stopped, stopped, started, subscribed, repriced, days_pass, unsubscribed])
 def test_a_field_that_this_release_does_not_know_survives_its_rewrite(steps: list[Step]) -> None:
@@ -178,7 +178,7 @@ def test_the_steps_rewrite_every_table() -> None:
     with OneTask(gateway := AskedGateway()) as lab:
         for step in (
             charge, refund, other_charge, refund_failed, lost_charge, lost_charge, refund_of_the_lost,
-            told_pending, told_of_it, days_pass, stopped, started, subscribed, repriced,
+            pending_reported, reported, days_pass, stopped, started, subscribed, repriced,
         ):  # fmt: skip
             before = {table: dict(disk.values) for table, disk in lab.disks.items()}
             step(lab, gateway)
@@ -240,8 +240,8 @@ def test_a_row_that_only_a_newer_release_needs_is_not_deleted(table: str) -> Non
 def test_a_message_that_waits_for_its_charge_keeps_what_a_newer_release_says_in_it() -> None:
     """The row holds the message as it came; a worker of that release may be the one that takes it out."""
     with OneTask(AskedGateway()) as lab:
-        told = foreign("refund", "succeeded", "re_1")
-        value = orjson.dumps(told.as_json() | {NEWER: {"vat": 7}})
+        report = foreign("refund", "succeeded", "re_1")
+        value = orjson.dumps(report.as_json() | {NEWER: {"vat": 7}})
         lab.append(GATEWAY_EVENTS, b"u1", value)
         lab.handle()
 

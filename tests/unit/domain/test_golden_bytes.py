@@ -14,7 +14,7 @@ import pytest
 from msgspec.json import Decoder
 
 from faust_exactly_once.counters import summed
-from streamsocial_billing.domain.events import ENCODER, Nudge, PaymentEvent
+from streamsocial_billing.domain.events import ENCODER, PaymentEvent, RetryTrigger
 from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.domain.results import ChargeResult, PaymentMetric
 from streamsocial_billing.operations.commands import Command
@@ -60,7 +60,7 @@ REWRITTEN: dict[str, Callable[[bytes], bytes]] = {
     "payments": lambda value: PaymentEvent.from_bytes(value, key=_keyed(value), now_ms=2**53).to_bytes(),
     "charge-results": _typed(ChargeResult),
     "payment-metrics": _typed(PaymentMetric),
-    "payments-retry": lambda value: Nudge.from_bytes(value).to_bytes(),
+    "payments-retry": lambda value: RetryTrigger.from_bytes(value).to_bytes(),
     "gateway-events": lambda value: GatewayEvent.from_bytes(value, key=_keyed(value)).to_bytes(),
     "billing-commands": lambda value: Command.from_bytes(value).to_bytes(),
     "billing-command-answers": _answer,

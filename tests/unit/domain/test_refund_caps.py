@@ -2,7 +2,7 @@
 
 Operations: a refund is sent, with an outcome (succeeded, refused, lost after it happened, lost before it
 did, proven unsent, a mismatch); it is sent again; the worker dies between the call and the commit; the
-gateway tells of a refund; a refund fails after it happened, and the gateway tells; time passes until nudges
+gateway tells of a refund; a refund fails after it happened, and the gateway tells; time passes until triggers
 are due.
 Checked properties, after each step:
 1. refunded plus reserved is never above captured, neither is negative;

@@ -48,7 +48,7 @@ def test_so_many_payments_failing_in_a_row_open_it() -> None:
         call(breaker, f"p{number}", False)
         states.append(breaker.state)
     assert ["closed", "closed", "open"] == states
-    assert (None, 0, 1) == (breaker.admit(0.5), breaker.takes(0.5), breaker.openings)
+    assert (None, 0, 1) == (breaker.admit(0.5), breaker.permits(0.5), breaker.openings)
 
 
 def test_it_knows_since_when_it_is_open_and_why() -> None:
@@ -105,19 +105,19 @@ def test_a_payment_repaired_by_its_repeat_counts_as_well() -> None:
 def test_after_the_pause_one_call_decides() -> None:
     """The probe alone is admitted; it goes well: closed, for everybody."""
     breaker = opened()
-    assert (1, None) == (breaker.takes(1.0), breaker.admit(0.999))
+    assert (1, None) == (breaker.permits(1.0), breaker.admit(0.999))
     probe = breaker.admit(1.0)
     assert probe is not None
-    assert ("half_open", 0, None) == (breaker.state, breaker.takes(1.0), breaker.admit(1.0))
+    assert ("half_open", 0, None) == (breaker.state, breaker.permits(1.0), breaker.admit(1.0))
     breaker.ended(probe, "p9", True, 1.1)
-    assert ("closed", math.inf) == (breaker.state, breaker.takes(1.1))
+    assert ("closed", math.inf) == (breaker.state, breaker.permits(1.1))
 
 
 def test_the_pause_doubles_up_to_its_longest_then_begins_anew() -> None:
     """1 s, 2 s, 4 s, 8 s, 8 s between the probes; after a good one the next outage begins with 1 s."""
     breaker, now, pauses = opened(), 0.0, []
     for _ in range(5):
-        pause_s = next(s / 10 for s in range(1, 200) if breaker.takes(now + s / 10))
+        pause_s = next(s / 10 for s in range(1, 200) if breaker.permits(now + s / 10))
         pauses.append(pause_s)
         now += pause_s
         assert call(breaker, "p9", False, now)
@@ -125,14 +125,14 @@ def test_the_pause_doubles_up_to_its_longest_then_begins_anew() -> None:
     assert call(breaker, "p9", True, now + 8)
     for number in range(3):
         call(breaker, f"q{number}", False, now + 8)
-    assert (0, 1) == (breaker.takes(now + 8.9), breaker.takes(now + 9))
+    assert (0, 1) == (breaker.permits(now + 8.9), breaker.permits(now + 9))
 
 
 def test_a_probe_that_brings_no_news_leaves_its_place_to_the_next() -> None:
     """Cancelled in a rebalance, say: the pause is not begun again."""
     breaker = opened()
     assert call(breaker, "p9", None, 1.0)
-    assert ("open", 1) == (breaker.state, breaker.takes(1.0))
+    assert ("open", 1) == (breaker.state, breaker.permits(1.0))
 
 
 @pytest.mark.parametrize("well", [True, False])
@@ -144,7 +144,7 @@ def test_a_late_end_of_an_older_call_changes_nothing(well: bool) -> None:
     for number in range(3):
         call(breaker, f"p{number}", False)
     breaker.ended(late, "p9", well, 0.5)
-    assert ("open", 0) == (breaker.state, breaker.takes(0.5))
+    assert ("open", 0) == (breaker.state, breaker.permits(0.5))
     assert call(breaker, "p9", True, 1.0)
     for number in range(5):
         breaker.ended(late, f"p{number}", False, 1.0)
@@ -164,9 +164,9 @@ class Calls(RuleBasedStateMachine):
     @rule(payment=st.integers(0, 12))
     def begin(self, payment: int) -> None:
         """A call asks to be admitted."""
-        takes, before = self.breaker.takes(self.now), self.breaker.state
+        permits, before = self.breaker.permits(self.now), self.breaker.state
         period = self.breaker.admit(self.now)
-        assert (period is not None) == (takes > 0)
+        assert (period is not None) == (permits > 0)
         if period is not None:
             assert before == "closed" or [] == [p for p, _ in self.under_way if p == period]  # 1
             self.under_way.append((period, f"p{payment}"))
@@ -176,12 +176,12 @@ class Calls(RuleBasedStateMachine):
     def end(self, which: int, well: bool | None) -> None:
         """One of the calls under way ends."""
         period, payment = self.under_way.pop(which % len(self.under_way))
-        before, current = self.breaker.state, period == self.breaker._period  # noqa: SLF001
+        before, current = self.breaker.state, period == self.breaker.period
         self.breaker.ended(period, payment, well, self.now)
         if not current:
             assert before == self.breaker.state  # 4
         if before == "closed" and self.breaker.state == "open":
-            assert 0 == self.breaker.takes(self.now + RULES.first_pause_s - 0.01)  # 2
+            assert 0 == self.breaker.permits(self.now + RULES.first_pause_s - 0.01)  # 2
 
     @rule(seconds=st.floats(0, 20))
     def wait(self, seconds: float) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 from support.scripted_gateway import ScriptedGateway
 
 from streamsocial_billing.domain.gateway_calls import (

@@ -10,6 +10,7 @@ from typing import Any, cast
 import aiohttp
 import orjson
 import pytest
+from aiohttp.http_exceptions import BadHttpMessage
 
 from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
@@ -21,6 +22,7 @@ from streamsocial_billing.domain.gateway_calls import (
     Outcome,
     Succeeded,
 )
+from streamsocial_billing.gateways.kept_lines import NotConnected
 from streamsocial_billing.gateways.simulated import (
     EXCEPTIONS,
     SimulatedGateway,
@@ -40,6 +42,7 @@ RAISED: list[tuple[Exception, Outcome]] = [
     (aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(-2, "unknown")), NotSent("unreachable")),
     (aiohttp.ClientConnectorError(KEY, REFUSED), NotSent("unreachable")),
     (aiohttp.ClientConnectorSSLError(KEY, ssl.SSLError(1, "bad")), NotSent("unreachable")),
+    (NotConnected("refused"), NotSent("unreachable")),
     (aiohttp.InvalidURL("x"), NotSent("bad_url")),
     (TimeoutError(), Ambiguous("timeout")),
     (aiohttp.SocketTimeoutError(), Ambiguous("timeout")),
@@ -48,6 +51,7 @@ RAISED: list[tuple[Exception, Outcome]] = [
     (aiohttp.ClientOSError(104, "reset"), Ambiguous("reset")),
     (aiohttp.ClientConnectionResetError("closing"), Ambiguous("internal_error")),
     (aiohttp.ClientResponseError(INFO, ()), Ambiguous("bad_reply")),
+    (BadHttpMessage("no HTTP"), Ambiguous("bad_reply")),
     (ValueError("whatever"), Ambiguous("internal_error")),
 ]
 

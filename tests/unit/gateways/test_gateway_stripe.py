@@ -19,9 +19,9 @@ from streamsocial_billing.domain.gateway_calls import (
     RefundRequest,
 )
 from streamsocial_billing.gateways.stripe.client import StripeGateway
+from streamsocial_billing.gateways.stripe.declines import SOFT
 from streamsocial_billing.gateways.stripe.errors import outcome_of_error
 from streamsocial_billing.gateways.stripe.limits import not_representable
-from streamsocial_billing.gateways.stripe.shapes import SOFT
 
 CHARGE = ChargeRequest("ss1_k", "u1", "p1", "f" * 64, 999, "EUR", "tok_visa")
 REFUND = RefundRequest("ss1_r", "u1", "r1", "f" * 64, 999, "EUR", "ch_1")
@@ -65,6 +65,11 @@ ROWS: list[tuple[Exception, Outcome]] = [
     (raised(stripe.PermissionError, 403, {"type": "invalid_request_error"}), NotSent("auth")),
     (raised(stripe.InvalidRequestError, 400, {"code": "parameter_missing"}), Invalid("parameter_missing")),
     (raised(stripe.InvalidRequestError, 404, {"code": "resource_missing"}), Invalid("resource_missing")),
+    (
+        raised(stripe.InvalidRequestError, 400, {"code": "resource_missing"},
+               **{"Idempotent-Replayed": "true"}),
+        Invalid("resource_missing", stored=True),
+    ),
     (raised(stripe.IdempotencyError, 400, {"type": "idempotency_error"}), KeyMismatch("idempotency_error")),
     (
         raised(stripe.CardError, 402, {"type": "card_error", "code": "card_declined",

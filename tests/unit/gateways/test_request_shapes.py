@@ -63,3 +63,9 @@ async def test_each_older_shape_is_tried_once() -> None:
     assert (Succeeded("ch_1"), ["3", "2", "1"]) == await called(
         MISMATCH, MISMATCH, Succeeded("ch_1"), shapes=("3", "2", "1")
     )
+
+
+async def test_a_refusal_that_is_kept_under_the_key_is_its_answer() -> None:
+    """It answers the very call that an older release made: nothing was charged."""
+    stored = Invalid("resource_missing", stored=True)
+    assert (stored, ["new", "old"]) == await called(MISMATCH, stored)

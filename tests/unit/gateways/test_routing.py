@@ -26,7 +26,7 @@ from streamsocial_billing.gateways.routing import (
 from streamsocial_billing.intake import submit
 from streamsocial_billing.intake.http import read_payment
 from streamsocial_billing.settings import Settings
-from streamsocial_billing.subscriptions.orders import subscription_order
+from streamsocial_billing.subscriptions.commands import subscription_command
 
 NOW = 1_764_600_000_000
 SET_UP: dict[str, dict[str, str]] = {
@@ -165,8 +165,10 @@ def by_library(settings: Settings) -> str:
 def by_subscription(settings: Settings) -> str:
     """The gateway of an order of `subscriptions add`."""
     details = {name: FIELDS[name] for name in ("amount_minor", "currency", "payment_method")}
-    order = subscription_order(settings, "subscribe", "alice", "ann", "new", subscription_id="s1", **details)
-    return str(order.details["gateway"])
+    command = subscription_command(
+        settings, "subscribe", "alice", "ann", "new", subscription_id="s1", **details
+    )
+    return str(command.details["gateway"])
 
 
 @pytest.mark.parametrize("intake", [by_submit, by_http, by_library, by_subscription])

@@ -21,6 +21,7 @@ from support.webhook_payloads import (
     stripe_charge,
     stripe_dispute,
     stripe_event,
+    stripe_intent,
     stripe_refund,
 )
 
@@ -29,13 +30,13 @@ from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.paypal.own_fields import custom_ids
 from streamsocial_billing.gateways.provider_event import (
-    Told,
+    PaymentIds,
+    ProviderEvent,
     Unreadable,
-    Whose,
     gateway_event,
     gateway_events,
-    whose,
-    whose_by_charge,
+    ids_by_charge,
+    ids_of,
 )
 from streamsocial_billing.gateways.stripe import webhook as stripe
 
@@ -43,11 +44,12 @@ Row = tuple[str, str, str | None, bool, str, str | None, int]
 """Kind, status, reason, soft, gateway_ref, charge_ref, amount."""
 
 
-def row(told: Told | None) -> Row:
-    assert told is not None
-    assert told.amount_minor is not None
+def row(mapped: ProviderEvent | None) -> Row:
+    assert mapped is not None
+    assert mapped.amount_minor is not None
     return (
-        told.kind, told.status, told.reason, told.soft, told.gateway_ref, told.charge_ref, told.amount_minor,
+        mapped.kind, mapped.status, mapped.reason, mapped.soft, mapped.gateway_ref, mapped.charge_ref,
+        mapped.amount_minor,
     )  # fmt: skip
 
 
@@ -87,6 +89,20 @@ STRIPE: list[tuple[str, dict[str, Any], Row]] = [
      ("dispute", "declined", "fraudulent", False, "du_1", "ch_1", 999)),
     ("charge.dispute.closed", stripe_dispute(status="warning_closed"),
      ("dispute", "declined", "fraudulent", False, "du_1", "ch_1", 999)),
+    ("charge.dispute.created", stripe_dispute(payment_intent="pi_1"),
+     ("dispute", "pending", "fraudulent", False, "du_1", "pi_1", 999)),
+    ("refund.created", stripe_refund(payment_intent="pi_1"),
+     ("refund", "succeeded", None, False, "re_1", "pi_1", 300)),
+    ("payment_intent.succeeded", stripe_intent(), ("charge", "succeeded", None, False, "pi_1", None, 999)),
+    ("payment_intent.processing", stripe_intent(status="processing"),
+     ("charge", "pending", None, False, "pi_1", None, 999)),
+    ("payment_intent.requires_action", stripe_intent(status="requires_action"),
+     ("charge", "pending", "authentication_required", False, "pi_1", None, 999)),
+    ("payment_intent.payment_failed",
+     stripe_intent(status="requires_payment_method", last_payment_error={"decline_code": "lost_card"}),
+     ("charge", "declined", "lost_card", False, "pi_1", None, 999)),
+    ("payment_intent.canceled", stripe_intent(status="canceled"),
+     ("charge", "declined", "canceled", False, "pi_1", None, 999)),
 ]  # fmt: skip
 
 CAPTURE, REFUND = "42311647XV020574X", "1JU08902781691411"
@@ -122,19 +138,19 @@ PAYPAL: list[tuple[str, dict[str, Any], Row]] = [
 @pytest.mark.parametrize(("kind", "it", "expected"), STRIPE)
 def test_each_message_of_stripe_has_one_meaning(kind: str, it: dict[str, Any], expected: Row) -> None:
     """Kind, status, reason, references, amount; the time is Stripe's, in milliseconds."""
-    told = stripe.read(stripe_event(kind, it))
-    assert expected == row(told)
-    assert told is not None
-    assert ("evt_1Nabc", "EUR", 1_764_600_000_000) == (told.event_id, told.currency, told.occurred_at)
+    mapped = stripe.read(stripe_event(kind, it))
+    assert expected == row(mapped)
+    assert mapped is not None
+    assert ("evt_1Nabc", "EUR", 1_764_600_000_000) == (mapped.event_id, mapped.currency, mapped.occurred_at)
 
 
 @pytest.mark.parametrize(("kind", "it", "expected"), PAYPAL)
 def test_each_message_of_paypal_has_one_meaning(kind: str, it: dict[str, Any], expected: Row) -> None:
     """Kind, status, reason, references, amount; the time is PayPal's, in milliseconds."""
-    told = paypal.read(paypal_event(kind, it))
-    assert expected == row(told)
-    assert told is not None
-    assert ("EUR", 1_764_600_000_000) == (told.currency, told.occurred_at)
+    mapped = paypal.read(paypal_event(kind, it))
+    assert expected == row(mapped)
+    assert mapped is not None
+    assert ("EUR", 1_764_600_000_000) == (mapped.currency, mapped.occurred_at)
 
 
 def movements(*amounts: int, **more: object) -> list[dict[str, Any]]:
@@ -166,9 +182,9 @@ def test_row_what_a_dispute_moved_is_what_its_balance_transactions_say(
 ) -> None:
     """Never its type or its status: an inquiry moves nothing, a lost one may have been reinstated in part."""
     it = stripe_dispute(status=status, balance_transactions=movements(*amounts))
-    told = stripe.read(stripe_event(kind, it))
-    assert told is not None
-    events = gateway_events("stripe", told, Whose(USER, charge_id=PAID))
+    mapped = stripe.read(stripe_event(kind, it))
+    assert mapped is not None
+    events = gateway_events("stripe", mapped, PaymentIds(USER, charge_id=PAID))
 
     assert expected == [(event.status, event.amount_minor) for event in events]
     assert len(events) == len({event.event_id for event in events})
@@ -177,9 +193,9 @@ def test_row_what_a_dispute_moved_is_what_its_balance_transactions_say(
 def test_row_a_dispute_of_an_account_in_another_currency_is_followed_by_shares() -> None:
     """The balance is in dollars, the charge in euro: 2/5 of it came back."""
     rows = movements(-1100, 440, currency="usd")
-    told = stripe.read(stripe_event(REINSTATED, stripe_dispute(balance_transactions=rows, amount=500)))
-    assert told is not None
-    events = gateway_events("stripe", told, Whose(USER, charge_id=PAID))
+    mapped = stripe.read(stripe_event(REINSTATED, stripe_dispute(balance_transactions=rows, amount=500)))
+    assert mapped is not None
+    events = gateway_events("stripe", mapped, PaymentIds(USER, charge_id=PAID))
 
     assert [("succeeded", 500, "EUR"), ("declined", 200, "EUR")] == [
         (event.status, event.amount_minor, event.currency) for event in events
@@ -188,9 +204,10 @@ def test_row_a_dispute_of_an_account_in_another_currency_is_followed_by_shares()
 
 def test_row_a_case_at_paypal_moves_nothing_under_its_own_id() -> None:
     """However it is resolved: what it costs comes under another one."""
-    told = paypal.read(paypal_event("CUSTOMER.DISPUTE.RESOLVED", paypal_case()))
-    assert told is not None
-    assert ["pending"] == [one.status for one in gateway_events("paypal", told, Whose(USER, charge_id=PAID))]
+    mapped = paypal.read(paypal_event("CUSTOMER.DISPUTE.RESOLVED", paypal_case()))
+    assert mapped is not None
+    events = gateway_events("paypal", mapped, PaymentIds(USER, charge_id=PAID))
+    assert ["pending"] == [one.status for one in events]
 
 
 @pytest.mark.parametrize(
@@ -207,9 +224,9 @@ def test_row_a_case_at_paypal_moves_nothing_under_its_own_id() -> None:
 def test_row_a_refund_that_failed_is_declined_however_it_is_said(kind: str, it: dict[str, Any]) -> None:
     """By its status, or by the balance transaction that gives its amount back."""
     at_paypal = kind.startswith("PAYMENT.")
-    told = paypal.read(paypal_event(kind, it)) if at_paypal else stripe.read(stripe_event(kind, it))
-    assert told is not None
-    assert ("refund", "declined") == (told.kind, told.status)
+    mapped = paypal.read(paypal_event(kind, it)) if at_paypal else stripe.read(stripe_event(kind, it))
+    assert mapped is not None
+    assert ("refund", "declined") == (mapped.kind, mapped.status)
 
 
 def test_every_type_of_the_tables_is_tried() -> None:
@@ -225,15 +242,17 @@ def test_what_says_nothing_of_a_payment_is_passed_over() -> None:
     assert paypal.read(paypal_event("CHECKOUT.ORDER.APPROVED", {"id": "O1"})) is None
 
 
-def asked(message: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Told | None]) -> Whose | None:
-    told = read(message)
-    assert told is not None
-    return whose(told)
+def asked(
+    message: Mapping[str, Any], read: Callable[[Mapping[str, Any]], ProviderEvent | None]
+) -> PaymentIds | None:
+    mapped = read(message)
+    assert mapped is not None
+    return ids_of(mapped)
 
 
 def test_a_charge_or_refund_of_ours_says_whose_it_is() -> None:
     """User, payment and our reference come from the words of our own call."""
-    charge, refund = Whose(USER, PAID, CHARGE_KEY), Whose(USER, "r-1", REFUND_KEY)
+    charge, refund = PaymentIds(USER, PAID, CHARGE_KEY), PaymentIds(USER, "r-1", REFUND_KEY)
     assert charge == asked(stripe_event("charge.succeeded", stripe_charge()), stripe.read)
     assert refund == asked(stripe_event("refund.created", stripe_refund()), stripe.read)
     assert charge == asked(paypal_event("PAYMENT.CAPTURE.COMPLETED", paypal_capture()), paypal.read)
@@ -243,7 +262,7 @@ def test_a_charge_or_refund_of_ours_says_whose_it_is() -> None:
 def test_a_refund_that_echoes_its_charges_words_is_not_ours_but_the_charges() -> None:
     """PayPal may put the capture's `custom_id` on a refund made at its site: it settles none of ours."""
     it = paypal_refund(custom_id=f"{CHARGE_KEY}:{USER}:{PAID}")
-    expected = Whose(USER, charge_id=PAID)
+    expected = PaymentIds(USER, charge_id=PAID)
     assert expected == asked(paypal_event("PAYMENT.CAPTURE.REFUNDED", it), paypal.read)
 
 
@@ -256,7 +275,7 @@ def test_row_words_that_do_not_fit_into_127_characters_say_whose_it_is() -> None
     ]:
         ref = gateway_key_of(user, action, payment)
         words = {"invoice_id": ref, "custom_id": custom_ids(ref, user, payment)[0]}
-        assert Whose(user, payment, ref) == asked(paypal_event(kind, it | words), paypal.read)
+        assert PaymentIds(user, payment, ref) == asked(paypal_event(kind, it | words), paypal.read)
 
 
 @pytest.mark.parametrize(
@@ -273,19 +292,19 @@ def test_words_that_are_not_ours_name_nobody(metadata: object) -> None:
 def test_a_dispute_is_whose_its_charge_is() -> None:
     """Asked for by the charge; foreign words there name nobody."""
     assert asked(stripe_event("charge.dispute.created", stripe_dispute()), stripe.read) is None
-    assert Whose(USER, charge_id=PAID) == whose_by_charge(Owner(USER, PAID, CHARGE_KEY))
-    assert whose_by_charge(Owner(USER, PAID, "ss1_other")) is None
+    assert PaymentIds(USER, charge_id=PAID) == ids_by_charge(Owner(USER, PAID, CHARGE_KEY))
+    assert ids_by_charge(Owner(USER, PAID, "ss1_other")) is None
 
 
 def test_a_card_number_does_not_get_into_a_record() -> None:
     """Only known fields are carried, and a code that holds a number is masked."""
     card = "4242424242424242"
     it = stripe_charge(**DECLINED, outcome={"reason": f"card {card}"}, description=card, failure_message=card)
-    told = stripe.read(stripe_event("charge.failed", it, note=card))
-    assert told is not None
-    of = whose(told)
+    mapped = stripe.read(stripe_event("charge.failed", it, note=card))
+    assert mapped is not None
+    of = ids_of(mapped)
     assert of is not None
-    record = gateway_event("stripe", told, of).to_bytes()
+    record = gateway_event("stripe", mapped, of).to_bytes()
     assert card.encode() not in record
     assert b'"reason":"card ************4242"' in record
 

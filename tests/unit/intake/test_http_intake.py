@@ -18,7 +18,7 @@ from streamsocial_billing.domain.payment_entry import first_entry
 from streamsocial_billing.intake import http
 from streamsocial_billing.intake.http import REMEMBER_S, HttpIntake, read_payment
 from streamsocial_billing.intake.http_replies import Reply
-from streamsocial_billing.intake.micro_batcher import Together
+from streamsocial_billing.intake.micro_batcher import MicroBatcher
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown
 from streamsocial_billing.intake.public_fields import PAYMENT_FIELDS
 from streamsocial_billing.kafka.committed import KafkaProblem
@@ -312,12 +312,12 @@ async def test_what_waits_while_the_thread_works_is_done_at_once() -> None:
             raise ValueError("broken")
         return [None] * len(numbers)
 
-    together = Together("test", work, lambda: ended.append(True), most=3)
-    assert isinstance(await together.add(0), KafkaProblem)
-    done = await asyncio.gather(*(together.add(number) for number in range(1, 10)))
+    batcher = MicroBatcher("test", work, lambda: ended.append(True), most=3)
+    assert isinstance(await batcher.add(0), KafkaProblem)
+    done = await asyncio.gather(*(batcher.add(number) for number in range(1, 10)))
     assert [None] * 9 == done
     assert list(range(10)) == [number for batch in batches for number in batch]
     assert max(map(len, batches)) <= 3
-    await together.close()
+    await batcher.close()
     assert [True] == ended
-    assert isinstance(await together.add(10), KafkaProblem)
+    assert isinstance(await batcher.add(10), KafkaProblem)

@@ -9,7 +9,7 @@ from layer_kit.memory_kafka import Record
 from support.asked_gateway import AskedGateway
 from support.one_task import OneTask
 
-from streamsocial_billing.operations.dead_letters import Letter, Replay, failed_again
+from streamsocial_billing.operations.dead_letters import DeadLetter, Replay, failed_again
 from streamsocial_billing.settings import PAYMENTS
 
 
@@ -34,9 +34,9 @@ def test_the_header_of_a_replay_is_passed_on_to_the_letter(
     assert ("not_json", expected) == (letter["reason"], letter.get("replay_of"))
 
 
-def letter(letter_id: str, source: str, replay_of: str | None = None) -> Letter:
+def letter(letter_id: str, source: str, replay_of: str | None = None) -> DeadLetter:
     """A letter of which only its links matter."""
-    return Letter(letter_id, 1, "empty", "x", source, None, None, None, b"", False, None, replay_of)
+    return DeadLetter(letter_id, 1, "empty", "x", source, None, None, None, b"", False, None, replay_of)
 
 
 def test_a_letter_without_the_header_is_found_by_the_place_its_replay_went_to() -> None:

@@ -151,7 +151,7 @@ def test_an_order_given_twice_is_refused_the_second_time(lab: OneTask, gateway: 
 
 
 def test_an_order_whose_commit_was_lost_is_carried_out_once(lab: OneTask, gateway: AskedGateway) -> None:
-    """The next incarnation gets it again: one answer, one result."""
+    """The next task epoch gets it again: one answer, one result."""
     parked(lab)
     gateway.found = [FOUND]
     details = {"payment_id": "p1", "status": "succeeded", "gateway_ref": "ch_9"}
@@ -169,7 +169,7 @@ def test_a_payment_that_no_try_can_settle_need_not_be_parked_first(
     lab.send(payment(lab, payment_method="ambiguous"))
     gateway.account = "acct_other"
     lab.wait(6)
-    lab.nudge("u1", "p1")
+    lab.trigger("u1", "p1")
     assert "gateway_account_changed" == lab.entry("u1", "p1")["reason"]
     said = resolve(lab, "succeeded", "ch_9")
     assert "its account is acct_scripted, the gateway now has acct_other" == said["why"]
@@ -177,7 +177,7 @@ def test_a_payment_that_no_try_can_settle_need_not_be_parked_first(
 
 
 def test_a_payment_that_nobody_tries_any_more_is_settled_by_hand(lab: OneTask, gateway: AskedGateway) -> None:
-    """While the gateway's account is another one nobody is nudged, so the entry does not say why it waits."""
+    """While the gateway's account is another one nobody is triggered, so the entry says no reason."""
     lab.send(payment(lab, payment_method="ambiguous"))
     lab.look()
     gateway.account = "acct_other"
@@ -197,7 +197,7 @@ def test_a_payment_whose_account_is_back_is_not_settled_by_hand(
     lab.send(payment(lab, payment_method="ambiguous"))
     gateway.account = "acct_other"
     lab.wait(6)
-    lab.nudge("u1", "p1")
+    lab.trigger("u1", "p1")
     assert "gateway_account_changed" == lab.entry("u1", "p1")["reason"]
     gateway.account = "acct_scripted"
 

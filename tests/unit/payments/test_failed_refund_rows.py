@@ -15,7 +15,7 @@ from support.wishes import charge
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import Ambiguous, Outcome
-from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD
+from streamsocial_billing.payments.gateway_event import REPORTED_EFFECTS
 from streamsocial_billing.payments.reported_by_gateway import external_id
 from streamsocial_billing.payments.retention import SMALL_RETENTION_MS
 
@@ -55,7 +55,7 @@ def cap(lab: OneTask, charge: str = "c1") -> tuple[int, int]:
 
 def counted(effect: str) -> float:
     """The metric."""
-    value: float = GATEWAY_TOLD.labels("simulated", effect)._value.get()  # noqa: SLF001
+    value: float = REPORTED_EFFECTS.labels("simulated", effect)._value.get()  # noqa: SLF001
     return value
 
 

@@ -24,7 +24,7 @@ from streamsocial_billing.domain.gateway_calls import NotSent
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.operations.kill_switch import STOP
 from streamsocial_billing.payments.gateway_availability import ALL_STATES, NOT_CONFIGURED, Gatekeeper
-from streamsocial_billing.payments.open_payments import Census
+from streamsocial_billing.payments.open_payments import OpenPaymentCounts
 from streamsocial_billing.web.payment_metrics import PaymentMetrics
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -54,10 +54,12 @@ def payment(lab: OneTask, payment_id: str = "p1", **fields: Any) -> PaymentEvent
     return wishes.payment(lab, payment_id, **{"payment_method": "ambiguous"} | fields)
 
 
-def samples(gatekeeper: Gatekeeper, buried: Any = None) -> dict[tuple[str, tuple[str, ...]], float]:
+def samples(
+    gatekeeper: Gatekeeper, dead_letter_counts: Any = None
+) -> dict[tuple[str, tuple[str, ...]], float]:
     """What a scrape has, by name and the values of its labels."""
     registry = CollectorRegistry()
-    registry.register(PaymentMetrics(gatekeeper, Counter(buried or {})))
+    registry.register(PaymentMetrics(gatekeeper, Counter(dead_letter_counts or {})))
     text = generate_latest(registry).decode()
     return {
         (one.name.removeprefix("billing_"), tuple(one.labels[name] for name in sorted(one.labels))): one.value
@@ -100,12 +102,12 @@ def test_what_is_open_at_a_gateway_that_is_not_set_up_waits_with_its_whole_sched
     """Weeks later it is still open, no try used up, nothing parked; set up again, it is asked."""
     lab.send(payment(lab))
     before = lab.entry("u1", "p1")
-    taken_away = lab.gatekeeper.guarded.pop("simulated")
+    taken_away = lab.gatekeeper.resilient.pop("simulated")
     for _ in range(20):
         lab.wait(2 * 86_400)
         assert 0 == lab.look()
     assert before == lab.entry("u1", "p1")
-    lab.gatekeeper.guarded["simulated"] = taken_away
+    lab.gatekeeper.resilient["simulated"] = taken_away
     assert 1 == lab.look()
     assert before != lab.entry("u1", "p1")
 
@@ -127,8 +129,8 @@ def test_a_gateway_whose_account_has_changed_is_stopped(
     (result,) = lab.send(payment(lab, "p2", payment_method="pm_card_visa"))
 
     assert ("unknown", "gateway_unavailable") == (result["status"], result["reason"])
-    assert (calls, 0) == (len(gateway.calls), lab.gatekeeper.takes("simulated"))
-    assert math.inf == lab.gatekeeper.takes("paypal")
+    assert (calls, 0) == (len(gateway.calls), lab.gatekeeper.permits("simulated"))
+    assert math.inf == lab.gatekeeper.permits("paypal")
     found = samples(lab.gatekeeper)
     assert (1, 1) == (
         found["gateway_account_changed", ("simulated",)],
@@ -143,15 +145,15 @@ def test_a_person_may_go_on_with_the_new_account(lab: OneTask, gateway: AskedGat
     gateway.account = "acct_new"
     lab.look()
     lab.gatekeeper.look()
-    assert 0 == lab.gatekeeper.takes("simulated")
+    assert 0 == lab.gatekeeper.permits("simulated")
     switch(lab, stop=False, account="acct_wrong")
     lab.gatekeeper.look()
-    assert 0 == lab.gatekeeper.takes("simulated"), "not the account that is configured"
+    assert 0 == lab.gatekeeper.permits("simulated"), "not the account that is configured"
     switch(lab, stop=False, account="acct_new")
     lab.gatekeeper.look()
     (result,) = lab.send(payment(lab, "p2", payment_method="pm_card_visa"))
 
-    assert ("succeeded", math.inf) == (result["status"], lab.gatekeeper.takes("simulated"))
+    assert ("succeeded", math.inf) == (result["status"], lab.gatekeeper.permits("simulated"))
     assert 1 == samples(lab.gatekeeper)["gateway_account_changed", ("simulated",)]
     lab.wait(6)
     lab.look()
@@ -187,7 +189,7 @@ def test_open_payments_are_counted_with_their_age_and_money(lab: OneTask) -> Non
     lab.send(payment(lab, "p1", amount_minor=200), payment(lab, "p2", currency="EUR"))
     lab.wait(100)
     lab.send(payment(lab, "p3", payment_method="mismatch"), payment(lab, "p4", payment_method="pm_card_visa"))
-    lab.gatekeeper.census.keep_only([])
+    lab.gatekeeper.open_counts.keep_only([])
     lab.look()
     found = samples(lab.gatekeeper)
 
@@ -203,24 +205,24 @@ def test_open_payments_are_counted_with_their_age_and_money(lab: OneTask) -> Non
 
 def test_a_task_that_has_left_is_counted_no_more() -> None:
     """Nor is half of a walk; rows of earlier releases are."""
-    census = Census()
-    census.saw(0, [{"next_try_at": 7}], whole=True)
-    census.saw(1, [{"next_try_at": 7, "status": "parked", "gateway": "paypal", "since": 3}], whole=False)
-    assert {("", "unknown"): 1} == dict(census.total().counts)
-    census.saw(1, [{"next_try_at": 7, "status": "parked", "gateway": "paypal", "since": 2}], whole=True)
+    open_counts = OpenPaymentCounts()
+    open_counts.saw(0, [{"next_try_at": 7}], whole=True)
+    open_counts.saw(1, [{"next_try_at": 7, "status": "parked", "gateway": "paypal", "since": 3}], whole=False)
+    assert {("", "unknown"): 1} == dict(open_counts.total().counts)
+    open_counts.saw(1, [{"next_try_at": 7, "status": "parked", "gateway": "paypal", "since": 2}], whole=True)
     assert (2, 2) == (
-        census.total().counts["paypal", "parked"], census.total().oldest_ms["paypal", "parked"],
+        open_counts.total().counts["paypal", "parked"], open_counts.total().oldest_ms["paypal", "parked"],
     )  # fmt: skip
-    census.keep_only([0])
-    assert {("", "unknown"): 1} == dict(census.total().counts)
+    open_counts.keep_only([0])
+    assert {("", "unknown"): 1} == dict(open_counts.total().counts)
 
 
 def test_dead_letters_are_counted_by_reason(lab: OneTask) -> None:
     """Those of this process."""
     lab.append("payments", b"u1", b"no json")
     lab.handle()
-    buried = {"not_json": 1}
-    assert 1 == samples(lab.gatekeeper, buried)["dead_letters_total", ("not_json",)]
+    dead_letter_counts = {"not_json": 1}
+    assert 1 == samples(lab.gatekeeper, dead_letter_counts)["dead_letters_total", ("not_json",)]
 
 
 def test_every_gateway_is_in_one_state(lab: OneTask) -> None:
@@ -240,7 +242,7 @@ def test_a_gateway_that_open_payments_wait_for_is_shown_though_it_is_not_set_up(
     """In /ready, in the metrics that the alert reads, and in one line of the log; until they are gone."""
     row = {"next_try_at": 7, "status": "unknown", "gateway": "stripe", "since": 3}
     for _ in range(2):
-        lab.gatekeeper.census.saw(0, [row, {"next_try_at": 7}], whole=True)
+        lab.gatekeeper.open_counts.saw(0, [row, {"next_try_at": 7}], whole=True)
         lab.gatekeeper.look()
     states = {one.name: one.state for one in lab.gatekeeper.status()}
     assert {"paypal": "closed", "simulated": "closed", "stripe": NOT_CONFIGURED} == states
@@ -248,7 +250,7 @@ def test_a_gateway_that_open_payments_wait_for_is_shown_though_it_is_not_set_up(
     (rule,) = (one for one in RULES if one.get("alert") == "OpenPaymentsWithoutGateway")
     assert f'billing_gateway_state{{state="{NOT_CONFIGURED}"}}' in rule["expr"]
     assert 1 == caplog.text.count("open payments wait: gateway stripe is not set up here")
-    lab.gatekeeper.census.saw(0, [], whole=True)
+    lab.gatekeeper.open_counts.saw(0, [], whole=True)
     lab.gatekeeper.look()
     assert "stripe" not in {one.name for one in lab.gatekeeper.status()}
 

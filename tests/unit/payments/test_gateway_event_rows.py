@@ -7,13 +7,13 @@ import pytest
 from msgspec.structs import replace
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.audited import breaks
-from support.gateway_said import foreign, ours, say, told
+from support.gateway_said import foreign, ours, report, say
 from support.one_task import OneTask
 from support.wishes import charge, refund
 
 from streamsocial_billing.domain.decision import DEDUP_RETENTION_MS
 from streamsocial_billing.domain.gateway_calls import Ambiguous, Found, KeyMismatch, Outcome
-from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD, is_forgettable
+from streamsocial_billing.payments.gateway_event import REPORTED_EFFECTS, is_forgettable
 from streamsocial_billing.payments.reported_by_gateway import external_id
 from streamsocial_billing.settings import GATEWAY_EVENTS
 from streamsocial_billing.timers.retention import RetentionTimer
@@ -47,7 +47,7 @@ def cap(lab: OneTask) -> tuple[int, int]:
 
 def counted(effect: str) -> float:
     """The metric."""
-    value: float = GATEWAY_TOLD.labels("simulated", effect)._value.get()  # noqa: SLF001
+    value: float = REPORTED_EFFECTS.labels("simulated", effect)._value.get()  # noqa: SLF001
     return value
 
 
@@ -84,11 +84,11 @@ def test_row_dedup_by_event_id(lab: OneTask, gateway: AskedGateway) -> None:
 
 
 def test_a_handled_message_is_remembered_for_35_days(lab: OneTask) -> None:
-    """Longer than the topic keeps it; then a nudge of the sweep drops it."""
+    """Longer than the topic keeps it; then a trigger of the sweep drops it."""
     message = ours("charge", "succeeded", "c1", "ch_1", event_id="evt_a:b/c?d=4242424242424242")
     say(lab, message)
     key = f"u1/simulated:{message.event_id}"
-    sweep = RetentionTimer(lab.layer, lab.nudges, "gateway_events", is_forgettable, "gateway_event")  # type: ignore[arg-type]
+    sweep = RetentionTimer(lab.layer, lab.triggers, "gateway_events", is_forgettable, "gateway_event")  # type: ignore[arg-type]
     lab.wait(DEDUP_RETENTION_MS / 1000 - HOUR_S)
     kept = lab.loop.run_until_complete(sweep.run_once(lab.now_ms)), lab.row("gateway_events", key)
     lab.wait(2 * HOUR_S)
@@ -241,9 +241,9 @@ def test_observed_twice_with_other_money_keeps_the_first(
     [
         ours("charge", "succeeded", "c1", "ch_9", ref="ss1_" + "0" * 56),
         ours("charge", "succeeded", "c1", "ch_9", ref=None),
-        told("charge", "succeeded", "ch_9"),
-        told("refund", "succeeded", "re_9"),
-        told("dispute", "succeeded", "dp_9"),
+        report("charge", "succeeded", "ch_9"),
+        report("refund", "succeeded", "re_9"),
+        report("dispute", "succeeded", "dp_9"),
     ],
     ids=["other_ref", "no_ref", "bare_charge", "refund_of_nobody", "dispute_of_nobody"],
 )
@@ -606,7 +606,7 @@ def test_a_crash_amid_a_message_leaves_nothing_half_done(lab: OneTask) -> None:
 
 
 def test_what_a_question_finds_and_what_a_message_tells_are_one(lab: OneTask, gateway: AskedGateway) -> None:
-    """The nudge came first: the message changes nothing."""
+    """The trigger came first: the message changes nothing."""
     opened(lab, gateway)
     gateway.found = [Found("ch_9", "succeeded", None, 500, "USD", "u1")]
     lab.wait(5)

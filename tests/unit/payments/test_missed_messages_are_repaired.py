@@ -30,25 +30,25 @@ Message = tuple[str, dict[str, Any]]
 def states(shop: Merchant, ours: str, board: str, moves: list[int]) -> list[Message]:
     """Everything happens; a message for each state."""
     charge = shop.charge("stripe", "c1", AMOUNT, "EUR")
-    told: list[Message] = []
+    notified: list[Message] = []
     if ours != "none":
         shop.refund("stripe", "r1", "c1", 700)
         row = shop.stripe["refund"][-1]
-        told.append(("refund.created", deepcopy(row)))
+        notified.append(("refund.created", deepcopy(row)))
         if ours == "failed":
-            told.append(("refund.failed", deepcopy(shop.fail_refund(row["id"]))))
+            notified.append(("refund.failed", deepcopy(shop.fail_refund(row["id"]))))
     if board != "none":
         shop.list_refund("re_board", charge, 400, "EUR", None)
-        told.append(("refund.created", deepcopy(shop.stripe["refund"][-1])))
+        notified.append(("refund.created", deepcopy(shop.stripe["refund"][-1])))
         if board == "failed":
-            told.append(("refund.updated", deepcopy(shop.fail_refund("re_board"))))
-    return told + disputed(shop, charge, moves)
+            notified.append(("refund.updated", deepcopy(shop.fail_refund("re_board"))))
+    return notified + disputed(shop, charge, moves)
 
 
 def disputed(shop: Merchant, charge: str, moves: list[int]) -> list[Message]:
     """An inquiry, then its movements; what comes back is at most what was taken."""
     opened = shop.dispute("du_1", charge, 1000, "EUR", "warning_needs_response")
-    told: list[Message] = [("charge.dispute.created", deepcopy(opened))]
+    notified: list[Message] = [("charge.dispute.created", deepcopy(opened))]
     gone = 0
     for move in moves:
         if gone - move < 0:
@@ -56,10 +56,10 @@ def disputed(shop: Merchant, charge: str, moves: list[int]) -> list[Message]:
         gone -= move
         it = shop.dispute("du_1", charge, 1000, "EUR", "needs_response", move)
         kind = "funds_withdrawn" if move < 0 else "funds_reinstated"
-        told.append((f"charge.dispute.{kind}", deepcopy(it)))
+        notified.append((f"charge.dispute.{kind}", deepcopy(it)))
     status = "lost" if gone else "won" if moves else "warning_closed"
-    told.append(("charge.dispute.closed", deepcopy(shop.dispute("du_1", charge, 1000, "EUR", status))))
-    return told
+    notified.append(("charge.dispute.closed", deepcopy(shop.dispute("du_1", charge, 1000, "EUR", status))))
+    return notified
 
 
 END = st.sampled_from(("none", "succeeded", "failed"))
@@ -76,7 +76,7 @@ def test_one_run_repairs_what_no_message_told(
         shop = Merchant(lab, scripted)
         messages = states(shop, ours, board, moves)
         for at in data.draw(st.lists(st.integers(0, len(messages) - 1), max_size=8)):
-            shop.tell("stripe", *messages[at])
+            shop.notify("stripe", *messages[at])
         assert [] == breaks(lab)
         lab.wait(5 * DAY_S)
         _, repairs, bridges = shop.run([])

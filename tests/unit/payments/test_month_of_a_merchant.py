@@ -19,8 +19,8 @@ from support.merchant import DAY_S, FEE, Merchant
 from support.one_task import OneTask
 from support.scripted_gateway import ScriptedGateway
 
-from streamsocial_billing.reconciliation import Wish
 from streamsocial_billing.reconciliation.command import run_command
+from streamsocial_billing.reconciliation.run import Wish
 from streamsocial_billing.settings import Settings
 
 
@@ -36,7 +36,7 @@ def of_stripe(shop: Merchant) -> None:
     """Charges in three currencies, everything that may become of them."""
     day = shop.lab.wait
     plain = shop.charge("stripe", "s-plain", 2500, "EUR")
-    shop.tell("stripe", "charge.succeeded", shop.stripe["charge"][-1], times=2)
+    shop.notify("stripe", "charge.succeeded", shop.stripe["charge"][-1], times=2)
     shop.charge("stripe", "s-yen", 1500, "JPY")
     shop.charge("stripe", "s-pounds", 1000, "GBP", settled=(1180, "EUR"))
     lost = shop.charge("stripe", "s-reply-lost", 700, "EUR", method="lost")
@@ -44,15 +44,15 @@ def of_stripe(shop: Merchant) -> None:
     day(DAY_S)
     # refunds: one fails and is told twice, one fails unheard, two are made in the dashboard
     shop.charge("stripe", "s-refunded", 5000, "EUR")
-    told = shop.refund("stripe", "r-told", "s-refunded", 2000)
+    notified = shop.refund("stripe", "r-told", "s-refunded", 2000)
     unheard = shop.refund("stripe", "r-unheard", "s-refunded", 1000)
     day(3 * DAY_S)
-    shop.tell("stripe", "refund.failed", shop.fail_refund(told), times=2)
+    shop.notify("stripe", "refund.failed", shop.fail_refund(notified), times=2)
     shop.fail_refund(unheard)
     shop.planted.add(("status_mismatch", "stripe", unheard))
     shop.refund("stripe", "r-again", "s-refunded", 2500)
     shop.list_refund("re_board_1", plain, 300, "EUR", None)
-    shop.tell("stripe", "refund.created", shop.stripe["refund"][-1], times=2)
+    shop.notify("stripe", "refund.created", shop.stripe["refund"][-1], times=2)
     shop.list_refund("re_board_2", plain, 200, "EUR", None)
     shop.planted.add(("refund_mismatch", "stripe", "re_board_2"))
     day(DAY_S)
@@ -64,21 +64,21 @@ def disputes_of_stripe(shop: Merchant) -> None:
     charges = {name: shop.charge("stripe", f"s-{name}", 4000, "EUR")
                for name in ("asked", "won", "lost", "partly", "unheard", "late")}  # fmt: skip
 
-    def told(kind: str, name: str, status: str, *moves: int, times: int = 1) -> None:
+    def notified(kind: str, name: str, status: str, *moves: int, times: int = 1) -> None:
         it = shop.dispute(f"du_{name}", charges[name], 500, "EUR", status, *moves)
-        shop.tell("stripe", f"charge.dispute.{kind}", it, times=times)
+        shop.notify("stripe", f"charge.dispute.{kind}", it, times=times)
 
     shop.lab.wait(DAY_S)
-    told("created", "asked", "warning_needs_response", times=2)
-    told("created", "won", "needs_response", -500)
-    told("funds_withdrawn", "won", "needs_response", times=2)
-    told("funds_withdrawn", "partly", "needs_response", -500)
-    told("created", "late", "warning_needs_response")
-    told("closed", "late", "warning_closed")
+    notified("created", "asked", "warning_needs_response", times=2)
+    notified("created", "won", "needs_response", -500)
+    notified("funds_withdrawn", "won", "needs_response", times=2)
+    notified("funds_withdrawn", "partly", "needs_response", -500)
+    notified("created", "late", "warning_needs_response")
+    notified("closed", "late", "warning_closed")
     shop.dispute("du_lost", charges["lost"], 500, "EUR", "needs_response", -500)
     shop.lab.wait(5 * DAY_S)
-    told("closed", "won", "won", 500)
-    told("funds_reinstated", "won", "won", times=2)
+    notified("closed", "won", "won", 500)
+    notified("funds_reinstated", "won", "won", times=2)
     shop.dispute("du_lost", charges["lost"], 500, "EUR", "lost")
     shop.dispute("du_partly", charges["partly"], 500, "EUR", "lost", 200)
     shop.dispute("du_unheard", charges["unheard"], 500, "EUR", "lost", -500, 100)
@@ -102,7 +102,7 @@ def of_paypal(shop: Merchant) -> None:
     money = {"currency_code": "EUR", "value": "8.00"}
     words = {"invoice_id": shop.owners["paypal", back].ref, "custom_id": "user-p-back:p-back"}
     it = {"id": "CHARGEBACK1", "amount": money, **words}
-    shop.tell("paypal", "PAYMENT.CAPTURE.REVERSED", it, times=2)
+    shop.notify("paypal", "PAYMENT.CAPTURE.REVERSED", it, times=2)
     shop.lab.wait(4 * DAY_S)
     shop.row("T1202", "CHARGEBACK2", 800, "EUR", of="CHARGEBACK1")
     shop.planted.add(("dispute_unbooked", "paypal", "CHARGEBACK1"))
@@ -118,7 +118,7 @@ def of_another_shop(shop: Merchant) -> None:
         for number, code in enumerate(("EUR", "JPY", "ANG")):
             shop.list_charge(gateway, f"other{number}", 3000, code)
     shop.list_refund("re_other", "other0", 100, "EUR", None)
-    shop.tell("stripe", "refund.created", shop.stripe["refund"][-1])
+    shop.notify("stripe", "refund.created", shop.stripe["refund"][-1])
     shop.dispute("du_other", "other0", 500, "EUR", "of_tomorrow", -500)
     shop.move("partial_capture_reversal", "other0", -50, "EUR", charge="other0")
     shop.row("T1107", "OTHERREFUND", -100, "EUR", of="other0", invoice="WC-other0")

@@ -108,7 +108,7 @@ def test_a_refund_without_a_reservation_is_never_called_whatever_else_it_waited_
     gateway.script, gateway.found, calls = [], [Absent()], len(gateway.calls)
     gateway.account = "acct_new"
     lab.wait(5)
-    lab.nudge("u1", "r1")
+    lab.trigger("u1", "r1")
     assert "gateway_account_changed" == lab.entry("u1", "r1")["reason"]
     gateway.account = "acct_scripted"
     for _ in range(4):

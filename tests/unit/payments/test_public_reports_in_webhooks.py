@@ -24,7 +24,7 @@ from streamsocial_billing.domain.gateway_calls import Ambiguous, Owner
 from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.paypal import webhook as paypal
 from streamsocial_billing.gateways.paypal.own_fields import custom_ids
-from streamsocial_billing.gateways.provider_event import gateway_events, whose, whose_by_charge
+from streamsocial_billing.gateways.provider_event import gateway_events, ids_by_charge, ids_of
 from streamsocial_billing.gateways.stripe import webhook as stripe
 from streamsocial_billing.settings import GATEWAY_EVENTS
 
@@ -57,18 +57,18 @@ class Shop:
         (result,) = self.lab.send(PaymentEvent.from_mapping(fields, now_ms=self.lab.now_ms))
         return result
 
-    def tell(self, message: Mapping[str, Any]) -> None:
+    def notify(self, message: Mapping[str, Any]) -> None:
         """What a receiver does with a signed message."""
         self._number += 1
         read = paypal.read if self.gateway.name == "paypal" else stripe.read
-        told = read({**message, "id": f"evt_{self._number}"})
-        assert told is not None
-        of = whose(told)
+        mapped = read({**message, "id": f"evt_{self._number}"})
+        assert mapped is not None
+        of = ids_of(mapped)
         if of is None:  # its charge is asked for
             ref = gateway_key_of(self.user, "charge", self.charge)
-            of = whose_by_charge(Owner(self.user, self.charge, ref))
+            of = ids_by_charge(Owner(self.user, self.charge, ref))
         assert of is not None
-        for event in gateway_events(self.gateway.name, told, of):
+        for event in gateway_events(self.gateway.name, mapped, of):
             self.lab.append(GATEWAY_EVENTS, event.user_id.encode(), event.to_bytes())
         self.lab.handle()
 
@@ -107,10 +107,10 @@ def failed(ref: str, status: str = "failed", **more: object) -> dict[str, Any]:
 def test_row_a_an_inquiry_moves_no_money(shop: Shop) -> None:
     """Opened, answered, closed; the refund that ends it is not refused."""
     shop.pay()
-    shop.tell(dispute("created", "warning_needs_response"))
+    shop.notify(dispute("created", "warning_needs_response"))
     before = shop.lost()
     refunded = shop.pay("r1", "refund")
-    shop.tell(dispute("closed", "warning_closed"))
+    shop.notify(dispute("closed", "warning_closed"))
 
     assert (0, "succeeded", 500) == (before, refunded["status"], shop.lost())
 
@@ -126,7 +126,7 @@ def test_row_b_a_refund_that_fails_after_it_succeeded_gives_its_room_back(shop: 
     shop.pay()
     ref = shop.pay("r1", "refund")["gateway_ref"]
     for status, more in (*order, *order):
-        shop.tell(failed(ref, status, **more))
+        shop.notify(failed(ref, status, **more))
     after = shop.lost()
     again = shop.pay("r2", "refund")
 
@@ -146,7 +146,7 @@ def test_row_b_at_paypal() -> None:
             id=ref, status="FAILED", invoice_id=key, custom_id=custom_ids(key, "u1", "r1")[0],
             amount={"currency_code": "EUR", "value": "5.00"},
         )  # fmt: skip
-        shop.tell(paypal_event("PAYMENT.REFUND.FAILED", it))
+        shop.notify(paypal_event("PAYMENT.REFUND.FAILED", it))
 
         assert (0, "succeeded", 500) == (shop.lost(), shop.pay("r2", "refund")["status"], shop.lost())
 
@@ -167,7 +167,7 @@ def test_row_h_a_dispute_that_was_reinstated_in_part_has_cost_the_rest(
     shop.pay()
     for number in order:
         kind, status, amounts = HISTORY[number]
-        shop.tell(dispute(kind, status, *amounts))
+        shop.notify(dispute(kind, status, *amounts))
 
     assert 300 == shop.lost()
 
@@ -175,10 +175,10 @@ def test_row_h_a_dispute_that_was_reinstated_in_part_has_cost_the_rest(
 def test_row_i_an_inquiry_that_was_closed_and_then_took_money_is_booked(shop: Shop) -> None:
     """The same id, weeks later."""
     shop.pay()
-    shop.tell(dispute("created", "warning_needs_response"))
-    shop.tell(dispute("closed", "warning_closed"))
+    shop.notify(dispute("created", "warning_needs_response"))
+    shop.notify(dispute("closed", "warning_closed"))
     before = shop.lost()
-    shop.tell(dispute("funds_withdrawn", "needs_response", -500))
+    shop.notify(dispute("funds_withdrawn", "needs_response", -500))
 
     assert (0, 500) == (before, shop.lost())
 
@@ -196,7 +196,7 @@ def test_row_n_words_that_do_not_fit_settle_the_payment_that_they_are_about(user
             amount={"currency_code": "EUR", "value": "5.00"}, invoice_id=key,
             custom_id=custom_ids(key, user, charge)[0],
         )  # fmt: skip
-        shop.tell(paypal_event("PAYMENT.CAPTURE.COMPLETED", it))
+        shop.notify(paypal_event("PAYMENT.CAPTURE.COMPLETED", it))
 
         assert len(it["custom_id"]) <= 127
         assert ("unknown", "succeeded", 0) == (

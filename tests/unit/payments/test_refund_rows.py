@@ -173,7 +173,7 @@ def test_row_reservation_stays_while_unknown_or_parked(
 def test_row_reservation_becomes_refunded_when_it_succeeded_after_all(
     lab: OneTask, gateway: AskedGateway
 ) -> None:
-    """A nudge repeats the call under the same key; the money counts once."""
+    """A trigger repeats the call under the same key; the money counts once."""
     lab.send(charge(lab))
     gateway.script = [Ambiguous("timeout")] * 99
     event = refund(lab)
@@ -579,7 +579,7 @@ def test_hundreds_of_refunds_may_wait_for_one_charge(lab: OneTask, gateway: Aske
     assert (10_000, 0) == went_back(lab)
     lab.wait(HOUR_S)
     lab.look()
-    lab.wait(5)  # nobody is nudged twice within that
+    lab.wait(5)  # nobody is triggered twice within that
     lab.look()
 
     assert (11_000, 0) == went_back(lab)

@@ -10,6 +10,7 @@ from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
     Answer,
+    ChargeRequest,
     Found,
     Invalid,
     NotSent,
@@ -48,7 +49,8 @@ def test_row_tries_follow_the_schedule_then_it_is_parked(
     gateway: AskedGateway, lab: OneTask, caplog: pytest.LogCaptureFixture
 ) -> None:
     """5 s, 30 s, 2 m, 10 m, 1 h, 6 h, daily five times; then parked with an alarm, without any result."""
-    lab.gatekeeper.guarded["simulated"].traits = Traits(key_safe_window_s=99 * DAY_S, consistency_delay_s=60)
+    traits = Traits(key_safe_window_s=99 * DAY_S, consistency_delay_s=60)
+    lab.gatekeeper.resilient["simulated"].traits = traits
     gateway.script = LOST.copy()
     lab.send(payment(lab))
     pauses, before = [], lab.entry("u1", "p1")["processed_at"]
@@ -83,6 +85,18 @@ def test_row_ambiguous_inside_the_window_is_repeated_with_the_same_key(
     )  # fmt: skip
     assert 1 == len({key for key, _ in gateway.calls})
     assert ([], None) == (gateway.questions, lab.row("open_payments", "u1/p1"))
+
+
+def test_a_repeat_is_the_first_call_word_for_word(gateway: AskedGateway, lab: OneTask) -> None:
+    """A gateway that knows its key with other parameters refuses it; made of the entry, not of the event."""
+    gateway.script = LOST[:40]
+    lab.send(payment(lab, product="gift"))
+    gateway.script = []
+    try_again(lab)
+
+    assert {"gift"} == {one.product for one in gateway.requests if isinstance(one, ChargeRequest)}
+    assert 1 == len(set(gateway.requests))
+    assert "succeeded" == lab.entry("u1", "p1")["status"]
 
 
 def test_row_ambiguous_with_the_replay_mark_is_asked_for_only(gateway: AskedGateway, lab: OneTask) -> None:
@@ -261,7 +275,8 @@ def test_row_not_sent_becomes_failed_only_after_the_time_to_give_up(
 
 def test_row_not_sent_but_found_is_adopted_instead_of_given_up(gateway: AskedGateway, lab: OneTask) -> None:
     """A worker that was frozen may have called unseen: the gateway's word counts."""
-    lab.gatekeeper.guarded["simulated"].traits = Traits(key_safe_window_s=99 * DAY_S, consistency_delay_s=60)
+    traits = Traits(key_safe_window_s=99 * DAY_S, consistency_delay_s=60)
+    lab.gatekeeper.resilient["simulated"].traits = traits
     gateway.script = UNSENT.copy()
     lab.send(payment(lab))
     lab.wait(25 * HOUR_S)
@@ -310,15 +325,15 @@ def test_a_gateway_that_is_not_called_at_all_uses_up_no_step(gateway: AskedGatew
     assert entry["processed_at"] + 20_000 == entry["next_try_at"]
 
 
-def test_nobody_is_nudged_towards_a_gateway_that_takes_no_calls(gateway: AskedGateway, lab: OneTask) -> None:
+def test_nothing_is_triggered_at_a_gateway_that_takes_no_calls(gateway: AskedGateway, lab: OneTask) -> None:
     """A long outage appends nothing; what became due meanwhile goes as soon as it is back."""
     gateway.script = UNSENT.copy()
     lab.send(payment(lab, "p1"), payment(lab, "p2"))
-    takes: dict[str, float] = {"simulated": 0}
-    lab.due = type(lab.due)(lab.layer, lab.nudges, takes.__getitem__)  # type: ignore[arg-type]
+    permits: dict[str, float] = {"simulated": 0}
+    lab.due = type(lab.due)(lab.layer, lab.triggers, permits.__getitem__)  # type: ignore[arg-type]
     lab.wait(HOUR_S)
     assert (0, []) == (lab.look(), lab.kafka.logs[RETRY, 0])
-    takes["simulated"], gateway.script = 2, []
+    permits["simulated"], gateway.script = 2, []
 
     assert 2 == lab.look()
     assert [("succeeded", None)] * 2 == resolving(lab)
@@ -338,7 +353,7 @@ def test_an_event_older_than_the_window_is_asked_for_before_it_is_called(
     assert ([("succeeded", None)], []) == (resolving(lab), gateway.calls)
 
 
-def test_a_nudge_redelivered_after_a_crash_never_leads_to_giving_up(
+def test_a_trigger_redelivered_after_a_crash_never_leads_to_giving_up(
     gateway: AskedGateway, lab: OneTask
 ) -> None:
     """What the lost delivery did is not stored, so nothing proves that it was not sent."""
@@ -397,7 +412,7 @@ def test_an_open_refund_is_repeated_as_a_refund(gateway: AskedGateway, lab: OneT
     assert "succeeded" == lab.entry("u1", "p1")["status"]
 
 
-def test_a_nudge_for_a_payment_that_is_not_due_does_nothing(gateway: AskedGateway, lab: OneTask) -> None:
+def test_a_trigger_for_a_payment_that_is_not_due_does_nothing(gateway: AskedGateway, lab: OneTask) -> None:
     """Lost, doubled, early, about nothing at all: only what the table says counts."""
     gateway.script = LOST.copy()
     lab.send(payment(lab, "p1"))
@@ -405,7 +420,7 @@ def test_a_nudge_for_a_payment_that_is_not_due_does_nothing(gateway: AskedGatewa
     lab.send(payment(lab, "p2"))
     before, calls = [lab.entry("u1", one) for one in ("p1", "p2")], len(gateway.calls)
     for payment_id in ("p1", "p2", "p3"):
-        lab.nudge("u1", payment_id)
+        lab.trigger("u1", payment_id)
 
     assert (before, calls) == ([lab.entry("u1", one) for one in ("p1", "p2")], len(gateway.calls))
     assert 2 == len(lab.results())

@@ -186,7 +186,7 @@ def retries_ask_or_repeat(lab: OneTask, gateway: AskedGateway) -> Iterator[None]
     lab.wait(61)
     lab.look()
     yield
-    lab.nudge("u1", "p2")
+    lab.trigger("u1", "p2")
     yield
     lab.append(RETRY, b"u1", b"{}")
     lab.handle()
@@ -199,10 +199,10 @@ def what_is_old_is_dropped(lab: OneTask, gateway: AskedGateway) -> Iterator[None
     lab.send(payment(lab, "p1", business_ref="sub:1"))
     yield
     lab.wait(36 * DAY_S)
-    lab.nudge("u1", "p1")
+    lab.trigger("u1", "p1")
     yield
     lab.wait(400 * DAY_S)
-    lab.nudge("u1", "p1")
+    lab.trigger("u1", "p1")
     yield
 
 

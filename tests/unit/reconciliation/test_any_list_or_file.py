@@ -25,9 +25,10 @@ from support.small_books import OLD, result
 
 from streamsocial_billing.domain.payment_identity import gateway_key_of
 from streamsocial_billing.gateways.base import Gateway
+from streamsocial_billing.gateways.errors import InputRefused
 from streamsocial_billing.gateways.settlement_lines import Reading
-from streamsocial_billing.reconciliation import InputRefused, Wish
 from streamsocial_billing.reconciliation.command import run_command
+from streamsocial_billing.reconciliation.run import Wish
 from streamsocial_billing.reconciliation.settlement.simple import HEADER
 from streamsocial_billing.settings import Settings
 
@@ -202,7 +203,7 @@ def run(made: Drawn) -> None:
 
 @pytest.mark.timeout(600)
 @given(drawn)
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_run_ends_with_a_report_or_a_line(made: Drawn) -> None:
     """Whatever lists and files hold."""
     run(made)

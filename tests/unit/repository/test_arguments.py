@@ -13,6 +13,15 @@ MOST: Final = 5
 FOLDERS: Final = {"streamsocial_billing", "tables", "showcase", "lab", "torture", "benchmarks", "broker"}
 OF_OTHERS: Final = {"LogRecord", "format", "info", "warning", "error", "log", "add_row"}
 """Functions of Python and its libraries, or such that take any number of the same."""
+BY_POSITION: Final = {
+    "streamsocial_billing/domain/payment_entry.py: SettledRow",
+    "streamsocial_billing/domain/payment_identity.py: _Canonical",
+    "streamsocial_billing/payments/charge.py: ChargeRequest",
+    "streamsocial_billing/payments/record_outcome.py: ChargeResult",
+    "streamsocial_billing/payments/record_outcome.py: PaymentMetric",
+    "streamsocial_billing/payments/unit_writer.py: Known",
+}
+"""Records of every charge: by their names they take several times as long. Recorded bytes hold the values."""
 
 
 def long_calls() -> Iterator[str]:
@@ -29,7 +38,7 @@ def long_calls() -> Iterator[str]:
                 continue
             name = ast.unparse(node.func).rpartition(".")[2]
             starred = any(isinstance(one, ast.Starred) for one in node.args)
-            if name not in OF_OTHERS | variadic and not starred:
+            if name not in OF_OTHERS | variadic and not starred and f"{file}: {name}" not in BY_POSITION:
                 yield f"{file}:{node.lineno}: {name}"
 
 

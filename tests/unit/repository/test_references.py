@@ -35,7 +35,7 @@ OF_READERS: Final = frozenset({
 ELSEWHERE: Final = OF_FAUST | OF_READERS
 OF_OTHERS: Final = frozenset({
     # Faust, rocksdict, filelock
-    "filelock",
+    "filelock", "WriteOptions.disable_wal",
     "ProducerBuffer", "ProducerBuffer.put", "TransactionManager.transactional_id_format", "Snapshot",
     "_highwaters", "_trn_locks", "_on_autodiscovery_error", "clear_on_resume", "ConsistencyError",
     # Kafka, librdkafka
@@ -43,7 +43,10 @@ OF_OTHERS: Final = frozenset({
     "transactional.id.expiration.ms", "broker.rack", "client.rack", "String.hashCode", "Utils.abs",
     # Stripe
     "tok_", "src_", "Webhook.construct_event", "payouts.itemized", "payout_reconciliation.itemized",
-    "balance_change_from_activity.itemized",
+    "balance_change_from_activity.itemized", "return_url", "setup_future_usage",
+    # PayPal
+    "checkout_orders_v2.json", "payments_payment_v2.json", "vault_payment_tokens_v3.json",
+    "PAYPAL_REQUEST_ID_REQUIRED",
 })  # fmt: skip
 PATTERNS: Final = frozenset({"NAME_iso", "NAME_at_ms", "NAME_at_iso"})
 OTHERS: Final = OF_OTHERS | PATTERNS

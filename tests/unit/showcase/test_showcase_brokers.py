@@ -99,3 +99,10 @@ def test_what_make_up_prints_to_export_reaches_commands_as_it_is(tmp_path: Path)
     script = "\n".join([*exports, 'echo "$BILLING_BROKER"'])
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
     assert f"{brokers}\n" == done.stdout
+
+
+def test_make_up_says_where_people_play_the_customer(tmp_path: Path) -> None:
+    """A payment that wants its customer would wait for ever: the page is the gateway's, wherever that is."""
+    settings = Settings(gateway_url="http://127.0.0.1:8499")
+    lines = instructions(settings, "http://127.0.0.1:6066", tmp_path)
+    assert ["customers  http://127.0.0.1:8499/_intents"] == [one for one in lines if one.startswith("cust")]

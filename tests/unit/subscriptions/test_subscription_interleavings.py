@@ -1,7 +1,7 @@
-"""Renewals under any interleaving of time, nudges, crashes, outcomes.
+"""Renewals under any interleaving of time, triggers, crashes, outcomes.
 
-Operations: time passes; the timers look; their nudges are lost, or come three times; commits end in every way
-in which they can; the process dies amid the work; the gateway charges, declines softly, is not reached,
+Operations: time passes; the timers look; their triggers are lost, or come three times; commits end in every
+way in which they can; the process dies amid the work; the gateway charges, declines softly, is not reached,
 charges unseen, or leaves a doubt without a charge; the user changes plan or payment method; a caller pays.
 Checked: (1) the gateway charged no period twice; (2) periods were sent in order; (3) once all is healed each
 period that has begun was charged once, by somebody, unless dunning was used up meanwhile; (4) each sent event
@@ -23,7 +23,7 @@ from layer_kit.memory_kafka import ENDINGS
 from support.asked_gateway import HOUR_S, AskedGateway
 from support.one_task import OneTask
 
-from streamsocial_billing.domain.events import Nudge, PaymentEvent
+from streamsocial_billing.domain.events import PaymentEvent, RetryTrigger
 from streamsocial_billing.domain.gateway_calls import (
     Ambiguous,
     ChargeRequest,
@@ -43,7 +43,7 @@ MOODS: dict[str, Outcome] = {
     "charged_unseen": Ambiguous("http_500", ask_only=True),
     "charged_then_reset": Ambiguous("reset"),
 }  # fmt: skip
-NUDGE = Nudge("u1", "42", "subscription").to_bytes()
+TRIGGER = RetryTrigger("u1", "42", "subscription").to_bytes()
 HELD = ("unknown", "parked", "succeeded")
 DUNNING = ",".join(map(str, range(1, 21)))
 
@@ -80,7 +80,7 @@ steps = st.lists(
         st.tuples(st.just("due and dies"), st.sampled_from([0.001, 0.3, 0.9, 1.2])),
         st.tuples(st.just("look"), st.integers(1, 3)),
         st.tuples(st.just("lose"), st.none()),
-        st.tuples(st.just("nudge"), st.integers(1, 3)),
+        st.tuples(st.just("trigger"), st.integers(1, 3)),
         st.tuples(st.just("die"), st.sampled_from([0.001, 0.3, 0.9, 1.2])),
         st.tuples(st.just("end"), st.sampled_from(ENDINGS)),
         st.tuples(st.just("mood"), st.lists(st.sampled_from(sorted(MOODS)), min_size=1, max_size=4)),
@@ -118,7 +118,7 @@ class World:
             self.look()
         elif step == "due and dies":
             self.pass_time(max(0.0, ((self.row()["next_at"] or 0) - lab.now_ms) / 1000))
-            lab.append(RETRY, b"u1", NUDGE)
+            lab.append(RETRY, b"u1", TRIGGER)
             lab.deliver()
             lab.loop.settle(0.001)
             lab.deliver()
@@ -132,9 +132,9 @@ class World:
             before = len(log)
             lab.loop.run_until_complete(lab.renewing.run_once(lab.now_ms))
             del log[before:]
-        elif step == "nudge":
+        elif step == "trigger":
             for _ in range(how):
-                lab.append(RETRY, b"u1", NUDGE)
+                lab.append(RETRY, b"u1", TRIGGER)
         elif step == "die":
             lab.deliver()
             lab.loop.settle(how)
@@ -158,7 +158,7 @@ class World:
         self.lab.wait(seconds)
 
     def look(self) -> None:
-        """The timers look, what they nudge is handled, a while passes."""
+        """The timers look, what they trigger is handled, a while passes."""
         self.lab.look()
         self.lab.wait(61)
 

@@ -90,20 +90,20 @@ def test_a_gift_of_three_months_ends_after_three_payments(lab: OneTask) -> None:
 # ---- the scheduler
 
 
-def test_a_nudge_that_is_doubled_or_early_sends_nothing_more(lab: OneTask) -> None:
+def test_a_trigger_that_is_doubled_or_early_sends_nothing_more(lab: OneTask) -> None:
     """It acts only on what is due."""
     subscribe(lab)
     for _ in range(3):
-        lab.subscription_nudge("u1", "42")
-        lab.subscription_nudge("u1", "other")
+        lab.subscription_trigger("u1", "42")
+        lab.subscription_trigger("u1", "other")
     assert 1 == len(lab.sent(PAYMENTS))
     lab.wait(31 * DAY_S)
     for _ in range(3):
-        lab.subscription_nudge("u1", "42")
+        lab.subscription_trigger("u1", "42")
     assert ["sub:42:2025-12", "sub:42:2026-01"] == refs(lab)
 
 
-def test_a_nudge_that_is_lost_comes_again(lab: OneTask) -> None:
+def test_a_trigger_that_is_lost_comes_again(lab: OneTask) -> None:
     """A minute later: nothing but the table says what is due."""
     subscribe(lab)
     lab.wait(31 * DAY_S)
@@ -236,7 +236,7 @@ def test_while_a_payment_is_unknown_nothing_is_sent(lab: OneTask, gateway: Asked
 def test_an_unknown_payment_that_turns_out_paid_advances_the_period(
     lab: OneTask, gateway: AskedGateway
 ) -> None:
-    """By the nudge that resolves it."""
+    """By the trigger that resolves it."""
     unknown(gateway, found("succeeded", OURS))
     subscribe(lab)
     assert 0 == sub(lab)["period"]

@@ -50,7 +50,7 @@ def test_a_full_entry_is_kept_35_days_then_a_small_one(lab: OneTask) -> None:
 def test_a_table_that_cannot_be_walked_through_ends_its_task(
     lab: OneTask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next incarnation rebuilds it; else a timer would take what it can read for all there is."""
+    """The next task epoch rebuilds it; else a timer would take what it can read for all there is."""
 
     def damaged(store: MemoryStore, last: bytes) -> None:
         raise StoreFailed("Corruption")
@@ -117,8 +117,8 @@ def test_open_payments_are_never_swept(lab: OneTask, gateway: AskedGateway) -> N
     lab.wait(FULL_S + SMALL_S + DAY_S)
 
     assert 0 == lab.look()
-    lab.nudge("u1", "p1")
-    lab.nudge("u1", "p2")
+    lab.trigger("u1", "p1")
+    lab.trigger("u1", "p2")
     assert ["parked", "succeeded"] == [lab.entry("u1", one)["status"] for one in ("p1", "p2")]
 
 

@@ -58,6 +58,15 @@ def test_a_marker_that_never_came_is_the_decided_one(
     assert set() == ledger.forgotten()
 
 
+def test_a_later_transaction_elsewhere_hides_no_missing_marker(ledger: Ledger) -> None:
+    """The producer was started again meanwhile, and wrote elsewhere; what is open here was decided."""
+    ledger.decided(PRODUCER, EPOCH, PREPARE_COMMIT, [PLACE, OTHER])
+    ledger.decided(PRODUCER, EPOCH, COMPLETE_COMMIT, [])
+    ledger.decided(PRODUCER, EPOCH + 1, PREPARE_ABORT, [OTHER])
+    ledger.decided(PRODUCER, EPOCH + 1, COMPLETE_ABORT, [])
+    assert {Forgotten(PLACE, 12, PRODUCER, EPOCH, True, 4)} == ledger.forgotten()
+
+
 def test_a_partition_that_was_not_decided_about_is_left_alone(ledger: Ledger) -> None:
     """The coordinator has not told of its transaction yet; of an unknown producer it never has."""
     ledger.decided(PRODUCER, EPOCH, PREPARE_COMMIT, [OTHER])

@@ -24,7 +24,7 @@ from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.metrics import Metrics
 from faust_exactly_once.options import Options
-from streamsocial_billing.payments.gateway_event import GATEWAY_TOLD
+from streamsocial_billing.payments.gateway_event import REPORTED_EFFECTS
 from streamsocial_billing.web.reconciliation import metrics_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -109,8 +109,8 @@ def test_a_scrape_says_how_each_task_is() -> None:
 def test_a_scrape_says_how_the_worker_is() -> None:
     """Handlers, memory, openings, failures by name: those that have not happened are 0, not absent."""
     layer = a_layer()
-    layer.state.bounds.handler_started()
-    layer.state.bounds.bytes_held(500)
+    layer.state.bounds.running += 1
+    layer.state.bounds.held_bytes += 500
     layer.supervisor.counts[3].opened = 2
     layer.supervisor.rebalances.assigned(0.0)
     del layer.assigned_tasks[3]
@@ -204,9 +204,9 @@ def exported() -> dict[str, set[str]]:
     layer = a_layer()
     oldest(layer)
     found: dict[str, set[str]] = {}
-    GATEWAY_TOLD.labels("simulated", "contradicts")
+    REPORTED_EFFECTS.labels("simulated", "contradicts")
     one_break = {"count": 1, "money": {"EUR": 100}, "oldest": 1000}
-    families = [*GATEWAY_TOLD.collect(), *metrics_of({"as_of": 1, "breaks": {"orphan_line": one_break}})]
+    families = [*REPORTED_EFFECTS.collect(), *metrics_of({"as_of": 1, "breaks": {"orphan_line": one_break}})]
     of_the_application = [sample for family in families for sample in family.samples]
     for one in [*samples(layer), *of_the_application]:
         found.setdefault(one.name, set()).update(one.labels)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from processes import ROOT
 from streamsocial_billing.audit.live import INVARIANTS, Break
-from streamsocial_billing.cli import main as main  # registers the commands
+from streamsocial_billing.cli import commands as cli_commands  # noqa: F401 - registers the commands
 from streamsocial_billing.web.status.finding import CRITICAL, OK, SEVERITIES, WARNING, Finding
 from streamsocial_billing.web.status.findings import BACKLOG_LATE_S, CODES, OPEN_LATE_S, findings
 from streamsocial_billing.web.status.state import (

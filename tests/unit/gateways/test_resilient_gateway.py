@@ -27,9 +27,9 @@ from streamsocial_billing.domain.gateway_calls import (
     RefundRequest,
     Succeeded,
 )
-from streamsocial_billing.gateways import resilient as guarded
+from streamsocial_billing.gateways import resilient as resilient
 from streamsocial_billing.gateways.breaker import Rules
-from streamsocial_billing.gateways.resilient import Guarded, went_well
+from streamsocial_billing.gateways.resilient import ResilientGateway, went_well
 
 OK = "pm_card_visa"
 
@@ -37,7 +37,7 @@ OK = "pm_card_visa"
 @pytest.fixture
 def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualTimeLoop]:
     loop = VirtualTimeLoop()
-    monkeypatch.setattr(guarded, "time", SimpleNamespace(monotonic=loop.time))
+    monkeypatch.setattr(resilient, "time", SimpleNamespace(monotonic=loop.time))
     yield loop
     loop.end()
 
@@ -58,12 +58,12 @@ class Counting(ScriptedGateway):
             self.now -= 1
 
 
-def guard(gateway: ScriptedGateway, permits: int = 2, why: str | None = None) -> Guarded:
+def guard(gateway: ScriptedGateway, permits: int = 2, why: str | None = None) -> ResilientGateway:
     """The gateway behind a guard that opens after three failing payments."""
-    return Guarded(gateway, permits, Rules(in_a_row=3), lambda name: why)
+    return ResilientGateway(gateway, permits, Rules(in_a_row=3), lambda name: why)
 
 
-def charge(gateway: Guarded, key: str, script: str = OK, timeout_s: float = 4.0) -> Any:
+def charge(gateway: ResilientGateway, key: str, script: str = OK, timeout_s: float = 4.0) -> Any:
     """One call that plays the script."""
     request = ChargeRequest(key, "u1", key, "f", 500, "USD", script)
     return gateway.charge(request, timeout_s=timeout_s)
@@ -72,11 +72,11 @@ def charge(gateway: Guarded, key: str, script: str = OK, timeout_s: float = 4.0)
 def all_of(loop: VirtualTimeLoop, *calls: Any) -> list[Outcome]:
     """Every call at once; their outcomes."""
 
-    async def together() -> list[Outcome]:
+    async def at_once() -> list[Outcome]:
         outcomes: list[Outcome] = await asyncio.gather(*calls)
         return outcomes
 
-    return loop.run_until_complete(together())
+    return loop.run_until_complete(at_once())
 
 
 def test_a_guarded_gateway_is_a_gateway_like_any(loop: VirtualTimeLoop) -> None:

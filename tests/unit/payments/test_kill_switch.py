@@ -17,7 +17,7 @@ from streamsocial_billing.domain.times import utc
 from streamsocial_billing.operations.commands import Command, key_of_every_task
 from streamsocial_billing.operations.kill_switch import STOP, newest_of
 from streamsocial_billing.settings import COMMANDS, PAYMENTS
-from streamsocial_billing.timers.due_payments import NUDGES_PER_LOOK
+from streamsocial_billing.timers.due_payments import TRIGGERS_PER_LOOK
 from tables.gateway_switches import GatewaySwitch, first_order, repeated_order, switch_key
 
 DAY_S = 24 * HOUR_S
@@ -42,7 +42,7 @@ def test_a_stopped_gateway_is_not_called_and_its_payments_wait(lab: OneTask, gat
     assert "succeeded" == goes_on["status"]
     for _ in range(3):
         lab.wait(6)
-        assert 0 == lab.look(), "nobody is nudged towards it"
+        assert 0 == lab.look(), "nobody is triggered towards it"
     assert [] == gateway.calls
 
     assert "done" == switch(lab, stop=False)["outcome"]
@@ -88,7 +88,7 @@ def test_nothing_fails_by_a_stop_however_long(lab: OneTask, gateway: AskedGatewa
     lab.send(payment(lab))
     for _ in range(30):
         lab.wait(DAY_S)
-        lab.nudge("u1", "p1")  # even if somebody does
+        lab.trigger("u1", "p1")  # even if somebody does
     assert ([], [], "unknown") == (gateway.calls, gateway.questions, lab.entry("u1", "p1")["status"])
     switch(lab, stop=False)
     for _ in range(3):
@@ -198,8 +198,8 @@ def test_an_answer_says_who_ordered_what_and_what_became_of_it(lab: OneTask) -> 
 UNSENT: list[Outcome | Exception] = [NotSent("unreachable")] * 9_999
 
 
-def test_after_a_probe_that_failed_only_nudges_probe(lab: OneTask, gateway: AskedGateway) -> None:
-    """A probe that hangs holds up the commits behind it: of nudges, not of new payments, which only wait."""
+def test_after_a_probe_that_failed_only_triggers_probe(lab: OneTask, gateway: AskedGateway) -> None:
+    """A probe that hangs holds up the commits behind it: of triggers, not of payments, which only wait."""
     gateway.script = UNSENT.copy()
     lab.send(*(payment(lab, f"p{number}", user_id=f"u{number}") for number in range(20)))
     lab.wait(1)
@@ -212,7 +212,7 @@ def test_after_a_probe_that_failed_only_nudges_probe(lab: OneTask, gateway: Aske
     assert ("unknown", calls + 1) == (result["status"], len(gateway.calls))
     lab.wait(5)
     assert (1, 21) == (lab.look(), lab.look())
-    assert "closed" == lab.gatekeeper.guarded["simulated"].breaker.state
+    assert "closed" == lab.gatekeeper.resilient["simulated"].breaker.state
 
 
 def test_a_gateway_that_is_down_is_left_alone_and_its_backlog_drains_when_it_is_back(
@@ -220,9 +220,9 @@ def test_a_gateway_that_is_down_is_left_alone_and_its_backlog_drains_when_it_is_
 ) -> None:
     """Some payments find it out; the others wait without a call; one probe a pause; then all are charged."""
     gateway.script = UNSENT.copy()
-    count = NUDGES_PER_LOOK // 5
+    count = TRIGGERS_PER_LOOK // 5
     lab.send(*(payment(lab, f"p{number}", user_id=f"u{number}") for number in range(count)))
-    assert "open" == lab.gatekeeper.guarded["simulated"].breaker.state
+    assert "open" == lab.gatekeeper.resilient["simulated"].breaker.state
     found_out = len(gateway.calls)
     assert found_out < count
 

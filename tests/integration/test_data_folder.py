@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(240)
+"""Begun early: it starts processes, and waits for a broker that is not there."""
 FOLDERS = {"new": "data", "old": "streamsocial-billing-data"}
 WHERE = "from streamsocial_billing.cli.main import the_app as a; a().finalize(); print(a().conf.datadir)"
 
@@ -45,9 +47,14 @@ def test_a_folder_of_an_earlier_release_is_used_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", [("--datadir", "w1"), ("--datadir=w1",)])
 def test_who_names_a_folder_gets_it(way: tuple[str, ...], tmp_path: Path) -> None:
-    """On the command line, in the environment."""
+    """On the command line, however it is written."""
     (tmp_path / "streamsocial-billing-data").mkdir()
     assert "w1" == datadir(tmp_path, *way)
+
+
+def test_who_names_a_folder_in_the_environment_gets_it(tmp_path: Path) -> None:
+    """As Faust calls the variable."""
+    (tmp_path / "streamsocial-billing-data").mkdir()
     assert "w2" == datadir(tmp_path, FAUST_DATADIR="w2")
 
 

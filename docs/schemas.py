@@ -16,9 +16,9 @@ from msgspec.json import schema
 
 import tables
 from streamsocial_billing import settings
-from streamsocial_billing.domain.events import END, Nudge, PaymentEvent
+from streamsocial_billing.domain.events import END, PaymentEvent, RetryTrigger
 from streamsocial_billing.domain.gateway_events import GatewayEvent
-from streamsocial_billing.domain.results import ChargeResult, PaymentMetric
+from streamsocial_billing.domain.results import AuthenticationRequest, ChargeResult, PaymentMetric
 from streamsocial_billing.operations.commands import Command
 from streamsocial_billing.operations.dead_letters import ReplayMarker
 from streamsocial_billing.operations.replies import Answer
@@ -31,7 +31,8 @@ RECORDS: Final[dict[str, type]] = {
     settings.PAYMENTS: PaymentEvent,
     settings.RESULTS: ChargeResult,
     settings.METRICS: PaymentMetric,
-    settings.RETRY: Nudge,
+    settings.RETRY: RetryTrigger,
+    settings.AUTHENTICATIONS: AuthenticationRequest,
     settings.GATEWAY_EVENTS: GatewayEvent,
     settings.COMMANDS: Command,
     settings.ANSWERS: Answer,

@@ -173,6 +173,8 @@ class Supervisor:
         except Exception as exc:
             failure = exc
         assigned.state = "closing"
+        if failure is not None:
+            assigned.why = _text(failure)
         if assigned.task is not None:
             await assigned.task.close(grace_s=0, last_commit_s=0)
             await assigned.task.ended()
@@ -188,7 +190,7 @@ class Supervisor:
         # a coordinator, a leader moves: by itself, and mostly the next opening goes well
         first = kafka and tries < 2  # 0: it had committed, 1: it had not yet
         assigned.state = "fencing" if first else "blocked"
-        assigned.why = str(failure) or repr(failure)
+        assigned.why = _text(failure)
         if isinstance(failure, FINAL) or store_failures >= STORE_FAILURES_IN_A_ROW:
             logger.critical(
                 "task %d: the worker stops: %s", assigned.partition, assigned.why,
@@ -236,3 +238,8 @@ async def _until_revoked(assigned: AssignedTask) -> None:
     while not assigned.revoked:
         assigned.changed.clear()
         await assigned.changed.wait()
+
+
+def _text(failure: BaseException) -> str:
+    """The failure in words, for whoever reads the task's status."""
+    return str(failure) or repr(failure)

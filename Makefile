@@ -7,7 +7,7 @@ IMAGE ?= streamsocial-billing
 # tests start a thousand Python processes: none of them compiles our modules anew
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install run up unit test test-all lint types kafka image clean defects bench torture lab schemas docs
+.PHONY: help install run up unit test test-all compiled lint types kafka image clean defects bench torture lab schemas docs
 .DEFAULT_GOAL := help
 
 help: ## print this list
@@ -31,11 +31,17 @@ up: install ## the same system, left running until Ctrl-C; what dies is started 
 unit: install ## the tests that need neither Java nor a broker, in a minute
 	$(BIN)/python -m pytest $(CI_RUN) -n $(UNIT_LANES) --durations 25 tests/unit packages/faust-exactly-once/tests
 
-test: lint ## set up, lint, then the tests of a CI run, against a real Kafka (docs/testing.md)
+test: install ## set up, lint, then the tests of a CI run, against a real Kafka (docs/testing.md)
+	$(MAKE) --no-print-directory -j 2 lint compiled
 	$(BIN)/python -m pytest $(CI_RUN) $(SIDE_BY_SIDE)
 
-test-all: lint ## every test, for hours: those of a CI run, more seeds, larger ones, plain Faust
+test-all: install ## every test, for hours: those of a CI run, more seeds, larger ones, plain Faust
+	$(MAKE) --no-print-directory -j 2 lint compiled
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+# pytest compiles each test once, beside lint; else each lane does it for itself, all at the same time
+compiled: install
+	@$(BIN)/python -m pytest --collect-only -q > .venv/collected || { cat .venv/collected; exit 1; }
 
 CI_RUN := -m 'not slow and not plain_faust'
 # most tests wait for Kafka, time-outs, absences: with four lanes a third of two cores is idle, with six a sixth

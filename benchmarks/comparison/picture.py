@@ -5,14 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
-
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
+from typing import TYPE_CHECKING, Final
 
 from benchmarks.comparison.plan import FIGURES, OURS, Configuration
 from benchmarks.comparison.records import Comparison, Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 OURS_COLOUR: Final = "#00897b"
 PEERS_COLOUR: Final = "#90a4ae"
@@ -32,6 +31,9 @@ COLUMNS: Final = 2
 
 def draw(found: Comparison, configurations: Sequence[Configuration], folder: Path) -> list[Path]:
     """Write speed.svg and speed.png, from runs whose books are right; the files."""
+    import matplotlib as mpl  # takes a second to load, in each lane of the tests, too
+    from matplotlib.figure import Figure as Drawing
+
     good = [run for run in found.runs if not run.faults()]
     shown = [one for one in configurations if any(run.configuration == one.name for run in good)]
     of_panels = [[one for one in shown if (one.kind, one.gateway_ms) == panel[1:3]] for panel in PANELS]

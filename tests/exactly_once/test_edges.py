@@ -286,7 +286,7 @@ def fence(system: System) -> None:
         zombie.close()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_foreign_transaction_on_a_changelog_is_named_and_waited_for(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 """Begun early: it starts processes, and waits for a broker that is not there."""
 FOLDERS = {"new": "data", "old": "streamsocial-billing-data"}
 WHERE = "from streamsocial_billing.cli.main import the_app as a; a().finalize(); print(a().conf.datadir)"

@@ -38,7 +38,7 @@ def dlq(system: System, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_letter_is_named_shown_corrected_and_goes_back_once(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
@@ -78,7 +78,7 @@ def test_a_letter_is_named_shown_corrected_and_goes_back_once(
 GOOD = payment("user-1", "pay-1")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [
@@ -107,7 +107,7 @@ def test_a_replay_that_would_fail_again_is_refused_and_leaves_the_letter_usable(
         assert place == replayed(system.settings)[first.id].to
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_letter_whose_reason_can_pass_now_goes_back_as_it_is(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
@@ -129,7 +129,7 @@ def test_a_letter_whose_reason_can_pass_now_goes_back_as_it_is(
         assert ["succeeded"] * 2 == [one["status"] for one in system.all_results()]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_replay_that_failed_again_is_linked_to_its_letter(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
@@ -186,7 +186,7 @@ def put_dead_letters(settings: Settings, count: int, **more: str) -> None:
     producer.close()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore:Producer abort_transaction failed")  # of a fenced one, in four threads
 def test_operators_who_replay_the_same_letter_at_the_same_moment_send_it_back_once(
     broker: str, tmp_path: Path, unique_name: str
@@ -215,7 +215,7 @@ def test_operators_who_replay_the_same_letter_at_the_same_moment_send_it_back_on
         assert 5 == len({message.key() for message in committed(system.settings, REPLAYS)})
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_what_cannot_go_back_is_refused_with_one_line(broker: str, tmp_path: Path, unique_name: str) -> None:
     """Unknown ids, a masked or cut letter without a correction, a trigger, a wrong correction."""
     with System(broker, tmp_path, unique_name) as system:

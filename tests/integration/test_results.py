@@ -96,7 +96,7 @@ def test_a_wrong_filter_is_named(system: System) -> None:
         assert arguments[1] in done.stderr
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_terminal_shows_how_far_the_reading_is(system: System) -> None:
     """On stderr, gone at the end; of one user only that user's partition is counted."""
     places = [partition_of(one["user_id"].encode(), 4) for one in ALL]
@@ -113,7 +113,7 @@ def test_a_terminal_shows_how_far_the_reading_is(system: System) -> None:
         assert done.stdout == results(system, *arguments).stdout
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_filter_counts_while_results_are_followed(system: System, tmp_path: Path) -> None:
     """What is there already comes first; what is not wanted does not come."""
     with (tmp_path / "out").open("wb") as out:

@@ -57,7 +57,7 @@ def report(seed: int) -> str:
     return "\n".join([f"seed {seed} breaks a property", *lines, f"again: {again}"])
 
 
-@pytest.mark.timeout(0 if "SIMULATION_SEEDS" in os.environ else 300)
+@pytest.mark.timeout(0 if "SIMULATION_SEEDS" in os.environ else 900)
 def test_no_schedule_breaks_a_property() -> None:
     """Whatever fails whenever: nothing is lost or doubled, no unit is torn, everything drains."""
     if ONE is not None:

@@ -1,7 +1,8 @@
-"""What a worker that is alone in its process sets for the whole of it: heap, collector, exit."""
+"""What a worker that is alone in its process sets for the whole of it: crashes, heap, collector, exit."""
 
 import atexit
 import ctypes
+import faulthandler
 import gc
 import logging
 import os
@@ -14,6 +15,15 @@ EXIT_S = 2.0  # how long threads that wait for the broker may hold up the exit o
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of glibc's malloc.h
 ARENAS = 2
 ALONE_BYTES = 128 * 1024  # an allocation so large has pages of its own, which go back when it is freed
+
+
+def show_crashes() -> None:
+    """Have a crash in native code (SIGSEGV, SIGABRT, ...) write what each Python thread was at to stderr.
+
+    It costs nothing while nothing crashes. `-X faulthandler` and PYTHONFAULTHANDLER may have done it before.
+    """
+    if not faulthandler.is_enabled():
+        faulthandler.enable()
 
 
 def bound_the_heap() -> None:

@@ -15,7 +15,7 @@ from .errors import ExactlyOnceError
 from .layer import Layer
 from .start import prepare
 from .topic import outputs
-from .whole_process import bound_the_exit, bound_the_heap, flush_the_log, tune_the_collector
+from .whole_process import bound_the_exit, bound_the_heap, flush_the_log, show_crashes, tune_the_collector
 from .worker_folder import check_folder, folder_of_its_own
 
 logger = logging.getLogger(__package__)
@@ -43,6 +43,7 @@ class Worker(faust.Worker):
         try:
             check_folder(folder)
             if Layer.of(self.app).options.owns_process:
+                show_crashes()
                 bound_the_heap()
             with folder_of_its_own(folder):
                 prepare(self.app)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ import faust
 import pytest
 
 import faust_exactly_once as exactly_once
-from faust_exactly_once import Options
+from faust_exactly_once import Options, SetupRefused
+from faust_exactly_once import worker as worker_module
 from faust_exactly_once.worker import Worker
 
 
@@ -104,3 +106,45 @@ def test_a_dozen_threads_share_two_heaps(owns: bool, more: dict[str, str], expec
     ended = subprocess.run(program, capture_output=True, text=True, timeout=60, env=environ)
     assert (0, "") == (ended.returncode, ended.stderr)
     assert ended.stdout.count("<heap nr=") in expected
+
+
+CRASHES = """
+import ctypes
+from faust_exactly_once import whole_process
+whole_process.show_crashes()
+def where_it_happened():
+    ctypes.string_at(0)
+where_it_happened()
+"""
+
+
+def test_a_crash_in_native_code_leaves_the_stacks_of_all_threads() -> None:
+    """librdkafka and RocksDB run in the process; a bare exit code -11 says nothing to whoever is paged."""
+    program = [sys.executable, "-c", CRASHES]
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    assert -signal.SIGSEGV == ended.returncode
+    assert "Fatal Python error: Segmentation fault" in ended.stderr
+    assert "where_it_happened" in ended.stderr
+
+
+@pytest.mark.parametrize("owns", [True, False])
+def test_a_worker_shows_crashes_from_its_start_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, owns: bool
+) -> None:
+    """Before anything that could crash; not in a process with other work, which has its own handler."""
+    calls: list[str] = []
+
+    def refused(_: object) -> None:
+        calls.append("prepare")
+        raise SetupRefused("not today")
+
+    monkeypatch.setattr(worker_module, "show_crashes", lambda: calls.append("show_crashes"))
+    monkeypatch.setattr(worker_module, "bound_the_heap", lambda: None)
+    monkeypatch.setattr(worker_module, "prepare", refused)
+    app = faust.App("process", datadir=str(tmp_path), **exactly_once.settings(["kafka://127.0.0.1:1"]))
+    exactly_once.install(app, Options(client_config={}, owns_process=owns))
+    worker = Worker.__new__(Worker)
+    worker.app = app
+    with pytest.raises(SystemExit):
+        worker.execute_from_commandline()
+    assert (["show_crashes"] if owns else []) + ["prepare"] == calls

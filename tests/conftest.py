@@ -21,6 +21,9 @@ from broker.cluster import LocalCluster
 if TYPE_CHECKING:
     from support.wiremock_server import WireMock
 
+# what an assertion in there compared is shown, too
+pytest.register_assert_rewrite("support", "layer_kit", "simulation")
+
 # on a busy machine an example may take any time, its making too: that says nothing about what it tests
 hypothesis.settings.register_profile(
     "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

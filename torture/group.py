@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torture.system import System
 
 STOPPED: Final = r"task {partition} is stopped: no committed offset for .* --reset-offsets"
-STOPPED_WITHIN_S: Final = 30.0
+STOPPED_WITHIN_S: Final = 120.0
 """By the number of brokers: three of them share the machine with the workers."""
 EMPTY_WITHIN_S: Final = 60.0
 

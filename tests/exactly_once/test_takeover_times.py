@@ -22,7 +22,7 @@ from streamsocial_billing.domain.events import PaymentEvent
 PARTITIONS = 4
 HANDLERS_BEGIN_WITHIN_S = 2.0
 RECOVERED_WITHIN_MS = 500
-BUSY = 3.0
+BUSY = 10.0
 RUNS = re.compile(r"task (\d+) runs: fenced in (\d+) ms, recovered (\d+) records in (\d+) ms")
 
 
@@ -44,7 +44,7 @@ def test_a_new_owner_is_at_work_soon_after_its_assignment(
 ) -> None:
     """Handlers run within 2 s of the assignment; ten records are recovered within 0.5 s of the fence.
 
-    That is promised for a machine that does nothing else; beside other tests it may take three times as long.
+    That is promised for a machine that does nothing else; beside other tests it may take ten times as long.
     """
     with System(broker, tmp_path, unique_name, workers=2, partitions=PARTITIONS) as system:
         stays = system.worker

@@ -61,7 +61,7 @@ def _reserve(port: int) -> bool:
 
 @lru_cache(maxsize=1)
 def _reservations() -> int | None:
-    """The shared file, open until the end, as closing it would lift all locks; None where none can be made."""
+    """The shared file, open until the end: closing it would lift all locks. None where none can be made."""
     path = Path(tempfile.gettempdir()) / f"streamsocial-billing-ports-{os.getuid()}"
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

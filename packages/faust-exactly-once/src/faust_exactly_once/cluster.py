@@ -100,11 +100,11 @@ class Cluster:
                 (OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED),
             )
             deadline = Deadline(self._clock, limit_s)
-            self._know_leaders(client, tps, limit_s)
+            self._know_leaders(client, tps, deadline)
             asked = [
                 client.list_offsets(
                     {TopicPartition(*tp): spec for tp in tps}, isolation_level=isolation,
-                    request_timeout=max(0.001, deadline.left_s()),
+                    request_timeout=deadline.time_out_s(),
                 )
                 for spec, isolation in wanted
             ]  # fmt: skip
@@ -238,7 +238,7 @@ class Cluster:
 
         return ask_again(one_try, limit_s, say, self._clock)
 
-    def _know_leaders(self, client: AdminClient, tps: Sequence[TP], limit_s: float) -> None:
+    def _know_leaders(self, client: AdminClient, tps: Sequence[TP], deadline: Deadline) -> None:
         """Have the client know the leader of each, before it is asked for offsets.
 
         librdkafka 2.16 looks for leaders that it does not know in the caller's thread, while its own may do
@@ -252,7 +252,7 @@ class Cluster:
         now = self._clock.monotonic()
         if known_by is client and now - at < LEADERS_S and known.issuperset(tps):
             return
-        leaders = led(client, known.union(tps) if known_by is client else tps, limit_s)
+        leaders = led(client, known.union(tps) if known_by is client else tps, deadline)
         self._leaders = client, now, leaders
         missing = sorted(set(tps) - leaders)
         if missing:

@@ -1,7 +1,8 @@
 """What one answer of the cluster says, or that it is none."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -32,6 +33,16 @@ class NoAnswer(KafkaUnavailable):
     """Raised when one try has taken its time."""
 
 
+@contextmanager
+def _none_yet_if_transient() -> Iterator[None]:
+    try:
+        yield
+    except KafkaException as exc:
+        if is_transient(exc.args[0]):
+            raise KafkaUnavailable(exc.args[0].str()) from exc
+        raise
+
+
 def answer_of(future: "Future[T]", limit_s: float) -> T:
     """The answer, waited for so long.
 
@@ -39,13 +50,10 @@ def answer_of(future: "Future[T]", limit_s: float) -> T:
         NoAnswer, KafkaUnavailable: there is none yet. KafkaException: a refusal.
     """
     try:
-        return future.result(max(0.0, limit_s))
+        with _none_yet_if_transient():
+            return future.result(max(0.0, limit_s))
     except TimeoutError as exc:
         raise NoAnswer from exc
-    except KafkaException as exc:
-        if is_transient(exc.args[0]):
-            raise KafkaUnavailable(exc.args[0].str()) from exc
-        raise
 
 
 def answers_of(futures: "Mapping[K, Future[T]]", deadline: Deadline) -> dict[K, T]:
@@ -58,7 +66,7 @@ def answers_of(futures: "Mapping[K, Future[T]]", deadline: Deadline) -> dict[K, 
         raise
 
 
-def led(client: AdminClient, tps: Iterable[TP], limit_s: float) -> frozenset[TP]:
+def led(client: AdminClient, tps: Iterable[TP], deadline: Deadline) -> frozenset[TP]:
     """Those of the partitions whose leader the client knows; it has just asked a broker.
 
     Of all topics: where it asks for one that does not exist, a broker may make it.
@@ -66,12 +74,8 @@ def led(client: AdminClient, tps: Iterable[TP], limit_s: float) -> frozenset[TP]
     Raises:
         KafkaUnavailable: no broker has answered in time. KafkaException: a refusal.
     """
-    try:
-        topics = client.list_topics(timeout=max(0.001, limit_s)).topics
-    except KafkaException as exc:
-        if is_transient(exc.args[0]):
-            raise KafkaUnavailable(exc.args[0].str()) from exc
-        raise
+    with _none_yet_if_transient():
+        topics = client.list_topics(timeout=deadline.time_out_s()).topics
     found = {
         (name, number): topics[name].partitions.get(number) for name, number in tps if name in topics
     }
@@ -81,7 +85,7 @@ def led(client: AdminClient, tps: Iterable[TP], limit_s: float) -> frozenset[TP]
 def described_topics(client: AdminClient, names: list[str], deadline: Deadline) -> dict[str, TopicFacts]:
     """The topics that the broker that is asked knows, with the settings that perhaps another one tells."""
     found: dict[str, Any] = {}
-    limit_s = max(0.001, deadline.left_s())
+    limit_s = deadline.time_out_s()
     futures = client.describe_topics(TopicCollection(names), request_timeout=limit_s)
     for name, future in futures.items():
         try:
@@ -95,7 +99,7 @@ def described_topics(client: AdminClient, names: list[str], deadline: Deadline) 
     if not found:
         return {}
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in found]
-    limit_s = max(0.001, deadline.left_s())
+    limit_s = deadline.time_out_s()
     configs = answers_of(client.describe_configs(resources, request_timeout=limit_s), deadline)
     settings = {one.name: {key: str(entry.value) for key, entry in configs[one].items()} for one in resources}
     return {n: TopicFacts(str(d.topic_id), len(d.partitions), settings[n]) for n, d in found.items()}

@@ -36,6 +36,10 @@ class Deadline:
         """Seconds until then; negative once it is over."""
         return self._at - self._clock.monotonic()
 
+    def time_out_s(self) -> float:
+        """The same for librdkafka, which wants more than nothing: one call is made, however late it is."""
+        return max(0.001, self.left_s())
+
 
 def _pool(workers: int, name: str) -> Executor:
     return ThreadPoolExecutor(workers, thread_name_prefix=name)

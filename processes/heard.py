@@ -14,7 +14,7 @@ from processes.process import Process
 
 KEPT_LINES: Final = 400
 """Of each start, for whoever asks why."""
-READS_ON_FOR_S: Final = 5.0
+READS_ON_FOR_S: Final = 30.0
 
 
 class HeardProcess(Process):

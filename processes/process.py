@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from processes import ROOT, guarded
 
 ENDS_AFTER_KILL_S = 60.0
+FROZEN_WITHIN_S = 30.0
+"""From SIGSTOP to the last thread that runs, on a machine that does much else."""
 
 
 class Process:
@@ -62,8 +67,11 @@ class Process:
             self._process.send_signal(signum)
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): its connections stay open, it does nothing."""
+        """Freeze it (SIGSTOP): its connections stay open; from the return on it does nothing."""
         self.signal(signal.SIGSTOP)
+        limit = time.monotonic() + FROZEN_WITHIN_S
+        while self.running and not self._has_stopped() and time.monotonic() < limit:
+            time.sleep(0.002)
 
     def resume(self) -> None:
         """Let a paused one go on (SIGCONT)."""
@@ -91,6 +99,12 @@ class Process:
     def wait(self, within_s: float) -> bool:
         """True once it has ended and all that it wrote is in its log, False if it lives after `within_s`."""
         return self._process is None or guarded.ended(self._process, within_s) is not None
+
+    def _has_stopped(self) -> bool:
+        """True once each thread stands still: the others run on until one has taken the signal."""
+        with suppress(ChildProcessError):  # its end was collected meanwhile
+            return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        return False
 
     def _begin(self, mode: str) -> subprocess.Popen[bytes]:
         with self.log_file.open(mode) as log:

@@ -17,6 +17,7 @@ MODULE: Final = "streamsocial_billing.gateways.simulator"
 LISTENS_WITHIN_S: Final = 60.0
 """On a machine that does much else; a quiet one needs less than a second."""
 STOPS_WITHIN_S: Final = 30.0
+ANSWERS_WITHIN_S: Final = 60.0
 
 
 def simulator_command(ledger: Path, port: int = 0) -> list[str]:
@@ -25,14 +26,17 @@ def simulator_command(ledger: Path, port: int = 0) -> list[str]:
 
 
 class Simulator(HeardProcess):
-    """One simulator over the ledger file; started again, it keeps its port. It can be used in a `with`."""
+    """One simulator over the ledger file; started again, it keeps its port. It can be used in a `with`.
+
+    `port`: 0 takes any free one, which a connection may take while the simulator is down.
+    """
 
     def __init__(
         self, ledger: Path, environment: Mapping[str, str] | None = None, *, log_file: Path | None = None,
-        lock_fd: int | None = None,
+        lock_fd: int | None = None, port: int = 0,
     ) -> None:  # fmt: skip
         self.ledger = ledger
-        self.port = 0
+        self.port = port
         inherited = os.environ if environment is None else environment
         super().__init__(
             "gateway", [], log_file or Path(f"{ledger}.log"), {**inherited, "PYTHONPATH": str(ROOT)},
@@ -62,12 +66,12 @@ class Simulator(HeardProcess):
 
     def get(self, path: str) -> dict[str, Any]:
         """The JSON object at this path."""
-        answer: dict[str, Any] = ask(self.url + path)
+        answer: dict[str, Any] = ask(self.url + path, within_s=ANSWERS_WITHIN_S)
         return answer
 
     def post(self, path: str, body: Mapping[str, object]) -> dict[str, Any]:
         """The answer to a JSON object at this path."""
-        answer: dict[str, Any] = ask(self.url + path, dict(body))
+        answer: dict[str, Any] = ask(self.url + path, dict(body), within_s=ANSWERS_WITHIN_S)
         return answer
 
     def faults(self, **plan: float) -> dict[str, Any]:

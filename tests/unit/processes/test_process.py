@@ -23,6 +23,15 @@ WAITS = [sys.executable, "-c", f"{SAYS}; time.sleep(300)"]
 ENDS = [sys.executable, "-c", f"{SAYS}; sys.exit(3)"]
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
 STUBBORN = [sys.executable, "-c", f"{DEAF}; {SAYS}; time.sleep(300)"]
+BUSY = [sys.executable, "-c", f"""
+import threading, zlib
+def work():
+    while True:
+        zlib.compress(bytes(100_000))
+for _ in range(20):
+    threading.Thread(target=work).start()
+{SAYS}
+"""]  # fmt: skip
 STARTER = """
 import os, sys
 from pathlib import Path
@@ -64,6 +73,16 @@ def test_a_process_ends_when_it_is_asked(heard: HeardProcess) -> None:
     assert not heard.wait(0.05)
     assert heard.terminate(20)
     assert (-signal.SIGTERM, False) == (heard.code, heard.running)
+
+
+def test_a_paused_process_stands_still_when_that_returns(heard: HeardProcess) -> None:
+    """Each thread of it: without that one of them may still answer, on a machine that does much else."""
+    started(heard, BUSY)
+    for _ in range(100):
+        heard.pause()
+        stats = Path(f"/proc/{heard.pid}/task").glob("*/stat")
+        assert {"T"} == {one.read_text().rpartition(")")[2].split()[0] for one in stats}
+        heard.resume()
 
 
 def test_one_that_does_not_end_is_killed(heard: HeardProcess) -> None:

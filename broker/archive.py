@@ -13,7 +13,7 @@ from broker import LocalBroker
 from broker.jars import BrokerError, class_archive, resolve_jars
 from streamsocial_billing.locks import lock
 
-MADE_WITHIN_S = 60.0
+MADE_WITHIN_S = 180.0
 
 
 def ready_jars() -> Path:

@@ -26,7 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.system import SESSION_TIMEOUT_S, WAIT_S, Payments, Stream, System, WorkerProcess
+from support.system import SESSION_TIMEOUT_S, Payments, Stream, System, WorkerProcess
+from support.until import WAIT_S
 
 from streamsocial_billing.kafka.committed import CommittedLog, Place
 from streamsocial_billing.settings import PAYMENTS

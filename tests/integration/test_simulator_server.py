@@ -8,13 +8,14 @@ import shutil
 import sqlite3
 import subprocess
 import threading
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from support.system import free_port
+from support.until import until
 
 from processes import ROOT
 from processes.simulator import Simulator, simulator_command
@@ -147,7 +148,7 @@ async def test_a_wrong_fault_plan_is_refused_and_changes_nothing(
 async def test_no_replied_charge_is_lost_by_sigkill(tmp_path: Path) -> None:
     """Killed under load again and again, the ledger holds every charge it replied to, each once."""
     replied: dict[int, str] = {}
-    with Simulator(tmp_path / "ledger.db") as simulator:
+    with Simulator(tmp_path / "ledger.db", port=free_port()) as simulator:
         for turn in range(4):
             await _charge_until_killed(simulator, range(turn * 100_000, (turn + 1) * 100_000), replied)
             simulator.start()
@@ -157,7 +158,7 @@ async def test_no_replied_charge_is_lost_by_sigkill(tmp_path: Path) -> None:
 
         client = SimulatedGateway(simulator.url, 100)
         await client.start()
-        repeated = await asyncio.gather(*(client.charge(_request(n), timeout_s=30) for n in on_the_books))
+        repeated = await asyncio.gather(*(client.charge(_request(n), timeout_s=200) for n in on_the_books))
         await client.close()
         assert [Succeeded(ref) for ref in on_the_books.values()] == repeated
         assert len(on_the_books) == simulator.get("/_stats")["charges"]
@@ -165,13 +166,14 @@ async def test_no_replied_charge_is_lost_by_sigkill(tmp_path: Path) -> None:
 
 async def test_no_reply_leaves_before_its_commit(tmp_path: Path) -> None:
     """While the commit cannot end, nothing is replied or shown; killed there, the charge never was."""
-    with Simulator(tmp_path / "ledger.db") as simulator:
+    with Simulator(tmp_path / "ledger.db", port=free_port()) as simulator:
         blocker = sqlite3.connect(simulator.ledger, isolation_level=None)
         blocker.execute("BEGIN IMMEDIATE")
         client = SimulatedGateway(simulator.url)
         await client.start()
         charges = [asyncio.create_task(client.charge(_request(n), timeout_s=60)) for n in range(10)]
-        await asyncio.sleep(0.5)
+        await asyncio.to_thread(until, lambda: 10 == simulator.get("/_stats")["calls"], "all have been sent")
+        await asyncio.sleep(0.5)  # a reply that did not wait for its commit would come meanwhile
         assert [False] * 10 == [charge.done() for charge in charges]
         assert 0 == simulator.get("/_stats")["charges"]
         await asyncio.to_thread(simulator.kill)
@@ -231,7 +233,7 @@ async def _all_charges(url: str) -> dict[int, str]:
 
 async def test_a_refund_can_fail_after_it_succeeded(tmp_path: Path) -> None:
     """The charge has its room again, the list says failed, now and after a kill; the key's reply stays."""
-    with Simulator(tmp_path / "ledger.db") as simulator:
+    with Simulator(tmp_path / "ledger.db", port=free_port()) as simulator:
         async with aiohttp.ClientSession(simulator.url) as http:
             _, charge, _ = await post(http, "/v1/charges", "k1", json=CHARGE)
             whole = {"charge": charge["id"], "amount": 500}
@@ -255,7 +257,7 @@ async def test_a_refund_can_fail_after_it_succeeded(tmp_path: Path) -> None:
 
 async def test_the_ledger_survives_a_restart_with_refunds_and_calls(tmp_path: Path) -> None:
     """What the server knew before SIGTERM it knows after it, replies included."""
-    with Simulator(tmp_path / "ledger.db") as simulator:
+    with Simulator(tmp_path / "ledger.db", port=free_port()) as simulator:
         async with aiohttp.ClientSession(simulator.url) as http:
             _, charge, _ = await post(http, "/v1/charges", "k1", json=CHARGE)
             await post(http, "/v1/charges", "k1", json=CHARGE)
@@ -274,17 +276,15 @@ async def test_the_ledger_survives_a_restart_with_refunds_and_calls(tmp_path: Pa
 
 
 async def test_sigterm_ends_the_server_cleanly_while_replies_are_held(tmp_path: Path) -> None:
-    """SIGTERM ends it with exit code 0, and not when the reply is due that is held for half a minute."""
-    with Simulator(tmp_path / "ledger.db") as simulator:
-        simulator.faults(timeout=1)
+    """SIGTERM ends it with exit code 0, and not when the reply is due that is held for ten minutes."""
+    with Simulator(tmp_path / "ledger.db", port=free_port()) as simulator:
+        simulator.faults(timeout=1, timeout_ms=600_000)
         client = SimulatedGateway(simulator.url)
         await client.start()
-        held = asyncio.create_task(client.charge(_request(1), timeout_s=60))
+        held = asyncio.create_task(client.charge(_request(1), timeout_s=600))
         while simulator.get("/_stats")["charges"] == 0:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.01)
-        started = time.monotonic()
         assert 0 == await asyncio.to_thread(simulator.stop)
-        assert time.monotonic() - started < 15
         assert (await held).repeatable
         await client.close()
 
@@ -294,7 +294,7 @@ def _one_line_failure(ledger: Path, port: int = 0) -> str:
         simulator_command(ledger, port),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert (1, "", 1) == (done.returncode, done.stdout, done.stderr.count("\n")), done.stderr

@@ -11,7 +11,7 @@ from faust_exactly_once.cluster import Cluster
 from torture.cluster import ProxiedBroker
 from torture.proxy import Link
 
-CREATED_WITHIN_S = 30.0
+CREATED_WITHIN_S = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,10 @@ from torture.proxy import Link
 
 HELD_S = 4.5
 """Longer than a producer waits for its record, shorter than that and a transaction."""
-READ_S = 15.0
+READ_S = 60.0
+RECORD_S = 1.0
+COMMIT_S = 60.0
+"""A commit without an answer may have come about: nothing is sent again because a machine is slow with it."""
 
 
 class Task:
@@ -32,7 +35,7 @@ class Task:
     def __init__(self, kafka: ProxiedBroker, name: str) -> None:
         self._options = Options(
             client_config={"bootstrap.servers": kafka.url("w1").removeprefix("kafka://")},
-            request_timeout_s=1.0,
+            request_timeout_s=RECORD_S,
         )
         self._name = name
         self._producer = self._opened()
@@ -46,10 +49,12 @@ class Task:
         """Until it is committed; the link heals after the first try, what it held comes before the commit."""
         while True:
             try:
+                self._producer.timeout_s = RECORD_S
                 self._producer.begin_transaction()
                 self._producer.send([Outgoing(topic, b"k", value, 0)])
                 self._producer.confirm()
                 passes(link)
+                self._producer.timeout_s = COMMIT_S
                 return self._producer.commit_transaction()
             except TransactionAborted:
                 link.trouble()
@@ -92,7 +97,7 @@ def test_a_writer_s_record_that_comes_late_is_in_no_later_transaction(
         send([{"topic": topic, "value": b"1", "partition": 0}])
         passes(link)
 
-    writer.transact(work, 30.0)
+    writer.transact(work, 120.0)
     assert next(tries) > 1
     writer.append([{"topic": topic, "value": b"2", "partition": 0}])
     writer.close()
@@ -110,4 +115,4 @@ def initialised(producer: ConfluentProducer) -> bool:
 
 def passes(link: Link) -> None:
     """Return when what was held has gone on to the broker."""
-    until(lambda: not link.waiting(), "what was held has gone on", HELD_S + 20)
+    until(lambda: not link.waiting(), "what was held has gone on", HELD_S + 60)

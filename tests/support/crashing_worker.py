@@ -14,6 +14,9 @@ from streamsocial_billing.app import create_app
 from streamsocial_billing.cli.commands import the_settings
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 
+OPEN_FOR_MS = 300_000
+"""What a test finds open after a kill stays open, however long it looks; the next start ends it at once."""
+
 
 def signalling_probe(sent: Signals, point: str, at: int) -> Callable[[str], None]:
     """A probe that signals this process when `point` is reached for the `at`-th time; says so before."""
@@ -32,4 +35,6 @@ if __name__ == "__main__":
     del sys.argv[1:4]
     settings = the_settings()
     gateway = SimulatedGateway(settings.simulator_url, max_connections=max(1, settings.max_in_flight // 2))
-    create_app(settings, {gateway.name: gateway}, probe=probe).main()
+    create_app(
+        settings, {gateway.name: gateway}, probe=probe, transaction_timeout_ms=OPEN_FOR_MS
+    ).main()  # fmt: skip

@@ -13,7 +13,7 @@ from support.system import Payments, System
 from broker import LocalBroker
 
 PARTITIONS = 8
-LONG_MS = 120_000
+LONG_MS = 180_000
 WELL = "All is well: no difference found, payments are handled."
 
 

@@ -20,7 +20,7 @@ from streamsocial_billing.cli.commands import the_settings
 from streamsocial_billing.gateways.simulated import SimulatedGateway
 from torture.mutants import install
 
-GIVE_UP_S: Final = 30.0
+GIVE_UP_S: Final = 120.0
 LOOK_EVERY_S: Final = 0.005
 
 

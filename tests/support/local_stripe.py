@@ -64,7 +64,7 @@ def call(
     data = None if params is None else urlencode(params).encode()
     request = Request(url, data, {"Authorization": f"Bearer {KEY}", **(headers or {})})  # noqa: S310 - loopback
     try:
-        with build_opener(ProxyHandler({})).open(request, timeout=30) as reply:
+        with build_opener(ProxyHandler({})).open(request, timeout=60) as reply:
             return reply.status, json.loads(reply.read())
     except HTTPError as error:
         return error.code, json.loads(error.read())
@@ -97,7 +97,7 @@ class LocalStripe(AnnouncedServer):
         """Send every webhook there from now on, signed with this secret."""
         body = json.dumps({"url": url, "secret": secret}).encode()
         request = Request(f"{self.url}/_config/webhooks/worker", body)  # noqa: S310 - loopback
-        build_opener(ProxyHandler({})).open(request, timeout=10).close()
+        build_opener(ProxyHandler({})).open(request, timeout=60).close()
 
     def authenticate(self, intent: str, *, success: bool) -> tuple[int, dict[str, Any]]:
         """The customer is back: proves who they are, or fails to."""

@@ -22,6 +22,12 @@ Reply = tuple[int, bytes] | tuple[int, bytes, dict[str, str]]
 """Status and body, JSON; headers more than those of every answer."""
 
 
+class Server(ThreadingHTTPServer):
+    """One that is behind with its accepting turns nobody away: who is must try again after a second."""
+
+    request_queue_size = 256
+
+
 class LoopbackServer:
     """Answers each request with what `answer` says of it; use it in a `with`."""
 
@@ -59,7 +65,7 @@ class LoopbackServer:
             def log_message(self, *_: Any) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         return self

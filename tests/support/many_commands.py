@@ -21,7 +21,7 @@ def run_many(
     """Exit code, stdout, stderr of each, in `folder`; nobody is there to answer a question."""
     done = subprocess.run(
         [sys.executable, __file__], input=json.dumps([list(one) for one in commands]), cwd=folder, text=True,
-        env=dict(environment), stdout=subprocess.PIPE, check=True, timeout=100,
+        env=dict(environment), stdout=subprocess.PIPE, check=True, timeout=220,
     )  # fmt: skip
     return [(code, out, err) for code, out, err in json.loads(done.stdout)]
 

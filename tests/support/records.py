@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from support.until import until
 
 from faust_exactly_once.cluster import Cluster
@@ -29,9 +29,14 @@ def committed_now(bootstrap: str, topic: str, within_s: float) -> list[bytes]:
     try:
         reader.assign([TopicPartition(topic, 0, 0)])
         found: list[bytes] = []
-        while (message := reader.poll(within_s)) is not None and message.error() is None:
-            found.append(message.value() or b"")
-        return found
+        while True:
+            message = reader.poll(within_s)
+            assert message is not None, f"{topic} has no end"
+            error = message.error()
+            if error is None:
+                found.append(message.value() or b"")
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
+                return found
     finally:
         reader.close()
 
@@ -51,5 +56,5 @@ def refusal(bootstrap: str, topic: str, value: bytes = b"not to be written") -> 
         topic, value, partition=0,
         on_delivery=lambda error, _: codes.append(None if error is None else error.code()),
     )  # fmt: skip
-    assert 0 == producer.flush(15)
+    assert 0 == producer.flush(60)
     return codes[0]

@@ -77,5 +77,5 @@ def shell(commands: list[str], **variables: str) -> str:
     script = "; ".join(commands)
     return subprocess.run(
         ["bash", "-c", script], cwd=ROOT, env=environment(**variables), capture_output=True, text=True,
-        timeout=60, check=False,
+        timeout=150, check=False,
     ).stdout  # fmt: skip

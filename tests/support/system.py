@@ -21,6 +21,8 @@ from typing import Any
 
 import orjson
 from support.producers import idempotent_producer
+from support.topics import wait_settled
+from support.until import WAIT_S
 
 from broker.ports import stable_ports
 from faust_exactly_once.cluster import Cluster
@@ -43,8 +45,7 @@ SESSION_TIMEOUT_S = 2
 GATEWAY_DEADLINE_S = 1.2
 CALM = {"BILLING_SESSION_TIMEOUT_S": 10, "BILLING_GATEWAY_DEADLINE_S": 8}
 """For systems in which nobody dies: a machine that stalls for seconds moves no task, doubts no call."""
-WAIT_S = 120.0
-STOPS_WITHIN_S = 20.0
+STOPS_WITHIN_S = 60.0
 
 Source = tuple[int, int]
 """Partition, offset of an event on `payments`."""
@@ -200,7 +201,7 @@ class TopicReader:
     def close(self) -> None:
         """End the thread; raises what ended it before."""
         self._stop = True
-        self._thread.join(10)
+        self._thread.join(30)
         if self._failure is not None:
             raise self._failure
 
@@ -230,7 +231,7 @@ class System:
         **environment: object,
     ) -> None:  # fmt: skip
         self.folder = folder
-        self.gateway = Simulator(folder / "ledger.sqlite")
+        self.gateway = Simulator(folder / "ledger.sqlite", port=free_port())
         self.gateway.start()
         variables = {
             "BILLING_APP_ID": name, "BILLING_TOPIC_PREFIX": f"{name}-", "BILLING_BROKER": f"kafka://{bootstrap}",
@@ -246,7 +247,7 @@ class System:
 
     def __enter__(self) -> System:
         try:
-            create_topics(self.settings, Cluster(self.settings.client_config(), 10))
+            create_topics(self.settings, Cluster(self.settings.client_config(), 60))
             self._intake = PaymentProducer(self.settings, self.folder / "intake")
             news, name = threading.Condition(), self.settings.topic
             self.results = TopicReader(self.settings, name(RESULTS), news, self._answers)
@@ -357,6 +358,7 @@ class System:
     def check_counters(self, report: AuditReport) -> None:
         """The tasks' own counters: every event came in once, was answered once, as the audit says."""
         log, topic = CommittedLog(self.settings), self.settings.changelog("task_counters")
+        wait_settled(self.settings, topic)  # its commits may be seen later than those of the results
         last = {}
         for message in log.read(log.ends([(topic, p) for p in range(self.settings.partitions)])):
             last[message.partition()] = read(message.value())
@@ -405,9 +407,10 @@ class Stream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop = True
-        self._thread.join(30)
+        self._thread.join(WAIT_S)
         if kind is None and self._failure is not None:
             raise self._failure
+        assert kind is not None or not self._thread.is_alive(), "it still submits"
 
     def _run(self) -> None:
         """Stay `ahead` events in front of the answers, so that a kill always hits work under way."""

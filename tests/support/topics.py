@@ -23,7 +23,7 @@ def make_topics(settings: Settings) -> None:
     admin = AdminClient(settings.client_config())
     topics = [NewTopic(name, settings.partitions, settings.replication or AS_BROKERS) for name in names]
     for future in admin.create_topics(topics).values():
-        future.result(20)
+        future.result(60)
 
 
 def committed(settings: Settings, name: str) -> list[Message]:
@@ -41,7 +41,7 @@ def wait_settled(settings: Settings, *topics: str) -> None:
     Kafka answers a commit before its end is in each log; it aborts what a killed producer left open after
     that one's time-out.
     """
-    cluster = Cluster(settings.client_config(), 10)
+    cluster = Cluster(settings.client_config(), 60)
     counts = CommittedLog(settings).partitions(topics)
     places = [(topic, number) for topic in topics for number in range(counts[topic])]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from support.system import WAIT_S
+WAIT_S = 120.0
+
 
 
 def until(happened: Callable[[], bool], what: str, within_s: float = WAIT_S) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.halts import Halts
+from support.patient_worker import PATIENT
+from support.shown import wait_shown
 from support.system import CALM, Payments, System, WorkerProcess, payment
 from support.topics import wait_settled
 from support.web_client import Answer, get
@@ -31,11 +34,19 @@ def system(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sy
     folder = tmp_path_factory.mktemp("views")
     options: dict[str, Any] = {"workers": 2, "partitions": PARTITIONS, **CALM}
     with System(broker, folder, f"views-{time.time_ns()}", **options) as system:
+        be_patient(system)
         system.start()
         both_share(system)
         system.submit(Payments(seed=5).take(100))
         system.wait_answered()
+        wait_shown(system)
         yield system
+
+
+def be_patient(system: System) -> None:
+    """A worker that is only slow is not away: what it says is waited for."""
+    for worker in system.workers:
+        worker.program = PATIENT
 
 
 def both_share(system: System) -> None:
@@ -151,12 +162,14 @@ def test_the_audit_of_either_worker_tells_of_all_partitions(system: System) -> N
     path = "/audit?workers=all"
 
     def is_through(worker: WorkerProcess) -> bool:
-        audit = get(worker.web_port, path).json()
+        seen.append(get(worker.web_port, path))
+        audit = seen[-1].json()
         return bool(audit["rows_at"]) and system.sent == audit["payments"]["handled"]
 
+    seen: list[Answer] = []
     for worker, other in (system.workers, reversed(system.workers)):
         wait_until(partial(is_through, worker))
-        everywhere, here = get(worker.web_port, path), get(worker.web_port, "/audit").json()
+        everywhere, here = seen[-1], get(worker.web_port, "/audit").json()
         assert (b"user-", b"pay-") == tuple(m for m in (b"user-", b"pay-") if m not in everywhere.body)
         audit = everywhere.json()
         assert (list(range(PARTITIONS)), True) == (audit["here"], audit["ok"])
@@ -180,11 +193,13 @@ def test_the_status_of_either_worker_tells_of_the_whole_system(system: System) -
     """Both workers, every partition with its owner, the gateway, one finding: all is well. No user's data."""
 
     def is_well(worker: WorkerProcess) -> bool:
-        return bool(get(worker.web_port, "/status?workers=all").json()["ok"])
+        seen.append(get(worker.web_port, "/status"))
+        return bool(seen[-1].json()["ok"])
 
+    seen: list[Answer] = []
     for worker in system.workers:
         wait_until(partial(is_well, worker))
-        answer = get(worker.web_port, "/status")
+        answer = seen[-1]
         assert (b"user-", b"pay-") == tuple(m for m in (b"user-", b"pay-") if m not in answer.body)
         status = answer.json()
         assert (["all_well"], "ok") == ([one["code"] for one in status["findings"]], status["severity"])
@@ -229,11 +244,12 @@ def test_without_a_token_a_proxied_request_is_not_loopback(system: System, heade
 def test_without_a_token_only_loopback_reads(broker: str, tmp_path: Path, unique_name: str) -> None:
     """A worker that is open to the network refuses user data to an address that is not loopback."""
     address = own_address()
-    with System(broker, tmp_path, unique_name, partitions=1) as system:
+    with System(broker, tmp_path, unique_name, partitions=1, **CALM) as system:
         system.worker.options = ("--web-bind=0.0.0.0",)
         system.start()
         system.submit([payment("u1", "p1")])
         system.wait_answered()
+        wait_shown(system)
         port = system.worker.web_port
         assert 200 == get(port, "/users/u1/charges").status
         assert 401 == get(port, "/users/u1/charges", host=address).status
@@ -244,10 +260,12 @@ def test_with_a_token_every_reader_needs_it(broker: str, tmp_path: Path, unique_
     """Loopback is no excuse; the hop to the owner carries the token along."""
     options: dict[str, Any] = {"workers": 2, "partitions": PARTITIONS, "BILLING_API_TOKEN": TOKEN, **CALM}
     with System(broker, tmp_path, unique_name, **options) as system:
+        be_patient(system)
         system.start()
         both_share(system)
         system.submit([payment(f"u{n}", "p1") for n in range(20)])
         system.wait_answered()
+        wait_shown(system, Authorization=f"Bearer {TOKEN}")
         for worker in system.workers:
             for user_id in (f"u{n}" for n in range(20)):
                 assert 401 == _with(worker, user_id, None).status
@@ -262,11 +280,13 @@ def test_a_user_whose_worker_is_gone_is_unavailable_then_back(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
     """503 with Retry-After while the partition has no owner, not an error; 200 from its next owner."""
-    with System(broker, tmp_path, unique_name, workers=2, partitions=PARTITIONS) as system:
+    # the partition has no owner for as long as the session lasts: time enough to ask for it
+    with System(broker, tmp_path, unique_name, workers=2, partitions=PARTITIONS, **CALM) as system:
         system.start()
         both_share(system)
         system.submit([payment(f"u{n}", "p1") for n in range(20)])
         system.wait_answered()
+        wait_shown(system)
         users = [f"u{n}" for n in range(20)]
         away = next(u for u in users if owner_and_other(system, u)[0] is system.workers[1])
         path = f"/users/{away}/charges"
@@ -286,25 +306,31 @@ def test_a_user_whose_worker_is_gone_is_unavailable_then_back(
 
 
 def test_a_worker_is_not_ready_before_its_assignment(broker: str, tmp_path: Path, unique_name: str) -> None:
-    """From the first answer on, until partitions are assigned and recovered: 503, look-ups too; then 200."""
-    with System(broker, tmp_path, unique_name, partitions=PARTITIONS) as system:
-        system.worker.start()
+    """From the first answer on, until its task is assigned and has recovered: 503, look-ups too; then 200."""
+    with System(broker, tmp_path, unique_name, partitions=1) as system:
+        halts, port = Halts(tmp_path / "halts"), system.worker.web_port
+        system.worker.program = halts.program
         seen: list[tuple[Answer, Answer]] = []
-        port = system.worker.web_port
 
-        def is_ready() -> bool:
+        def look() -> Answer:
             seen.append((get(port, "/ready"), get(port, "/users/u1/charges")))
-            return seen[-1][0].status == 200
+            return seen[-1][0]
 
-        wait_until(is_ready)
-        early = [(state.json(), page) for state, page in seen[:-1]]
-        assert {503} == {state.status for state, _ in seen[:-1]}
-        assert [] == early[0][0]["assigned"]
-        assert {False} == {body["ready"] for body, _ in early}
-        assert 503 == early[0][1].status  # a later page may come from a partition that runs already
-        assert {503, 404} >= {page.status for _, page in early}
-        body = seen[-1][0].json()
-        assert ([0, 1, 2, 3], [], True) == (body["assigned"], body["recovering"], body["ready"])
+        with halts.asked("after_recovery"):  # its task waits there, however fast or slow the machine is
+            system.worker.start()
+            port = system.worker.web_port
+            wait_until(lambda: 0 in look().json()["recovering"])
+            halts.wait("after_recovery")
+            look()
+        assert {(503, 503)} == {(state.status, page.status) for state, page in seen}
+        bodies = [state.json() for state, _ in seen]
+        assert {False} == {body["ready"] for body in bodies}
+        assert [] == [body for body in bodies if body["assigned"] != body["recovering"]]
+        assert [0] == bodies[-1]["recovering"]
+        wait_until(lambda: 200 == look().status)
+        state, page = seen[-1]
+        body = state.json()
+        assert ([0], [], True, 404) == (body["assigned"], body["recovering"], body["ready"], page.status)
 
 
 def own_address() -> str:

@@ -58,6 +58,7 @@ from streamsocial_billing.timers.retention import RetentionTimer
 from streamsocial_billing.web.api import page_of_state, page_of_tables
 from streamsocial_billing.web.audit import page_of_audit
 from streamsocial_billing.web.dashboard import page_of_dashboard
+from streamsocial_billing.web.driver import bound_connections
 from streamsocial_billing.web.payment_metrics import PaymentMetrics
 from streamsocial_billing.web.payments_in import page_of_payments, page_of_questions
 from streamsocial_billing.web.reconciliation import page_of_reconciliation
@@ -87,6 +88,7 @@ def create_app(
         overrides: of `exactly_once.Options`, for tests (a probe at a crash point, say).
     """
     app = faust.App(settings.app_id, **faust_options(settings))
+    bound_connections(app, settings.max_connections)
     layer = exactly_once.install(app, layer_options(settings, overrides))
     exactly_once.before_start(app, lambda cluster: _prepare(app, settings, cluster))
 

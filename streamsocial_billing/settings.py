@@ -64,6 +64,8 @@ class Settings:
     commit_interval_ms      milliseconds, 1..10000: how long finished work may wait for its commit under load
     commit_distance_ms      milliseconds, 0..10000: least time between two commits of a task
     max_in_flight           handlers, 1..100000, running at once per worker
+    max_connections         connections, 1..100000, to a worker's web port; at most half of the limit of
+                            descriptors that the process has
     session_timeout_s       seconds, 1..1800: consumer session time-out (Kafka's own bounds are the broker's
                             group.min.session.timeout.ms, group.max.session.timeout.ms)
     gateway_deadline_s      seconds, 0.1..600, fractions allowed: all tries, waits and parsing for one event;
@@ -108,6 +110,7 @@ class Settings:
     commit_interval_ms: int = 100
     commit_distance_ms: int = 0
     max_in_flight: int = 2000
+    max_connections: int = 500
     session_timeout_s: int = 10
     gateway_deadline_s: float = 8.0
     give_up_after_s: int = 86_400
@@ -413,6 +416,7 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "commit_interval_ms": _whole(1, 10_000),
     "commit_distance_ms": _whole(0, 10_000),
     "max_in_flight": _whole(1, 100_000),
+    "max_connections": _whole(1, 100_000),
     "session_timeout_s": _whole(1, 1800),
     "gateway_deadline_s": _seconds(0.1, 600),
     "give_up_after_s": _whole(1, 2_592_000),

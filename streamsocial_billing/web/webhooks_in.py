@@ -11,12 +11,13 @@ from prometheus_client import CollectorRegistry, Counter
 
 from streamsocial_billing.intake.http_replies import refusal
 from streamsocial_billing.intake.webhooks.receiver import MAX_BYTES, OUTCOMES, Receiver
-from streamsocial_billing.web.bodies import BodyFailed, read_body
+from streamsocial_billing.web.bodies import Bodies, BodyFailed
 from streamsocial_billing.web.responding import respond
 
 
 def page_of_webhooks(app: Any, receiver: Receiver) -> None:
     """`POST /webhooks/{gateway}`: on any worker, with the gateway's signature instead of our token."""
+    bodies = Bodies()
 
     @app.page("/webhooks/{gateway}")
     class Webhooks(View):
@@ -28,9 +29,11 @@ def page_of_webhooks(app: Any, receiver: Receiver) -> None:
             if not receiver.knows(gateway):
                 return respond(refusal(404, "not_set_up", "no webhooks are set up for this gateway"))
             given: Any = request
+            if (given.content_length or 0) > MAX_BYTES:
+                return respond(await receiver.receive(gateway, given.headers, None))
             try:
                 return respond(await receiver.read_and_receive(
-                    gateway, given.headers, lambda: read_body(given, MAX_BYTES)
+                    gateway, given.headers, lambda: bodies.read(given, MAX_BYTES)
                 ))  # fmt: skip
             except BodyFailed as error:
                 return respond(refusal(400, "bad_body", str(error)))

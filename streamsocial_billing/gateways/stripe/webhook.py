@@ -66,23 +66,35 @@ def signed(body: bytes, header: str, secrets: Sequence[str], now_s: float) -> bo
 
     The time may lie 300 s from ours, in either direction. `header`: `t=1690000000,v1=hex[,v1=hex]`.
     """
-    parts = [part.strip().partition("=") for part in header.split(",", MAX_PARTS)[:MAX_PARTS]]
-    times = [value for name, _, value in parts if name == "t"]
-    # a header is bytes: aiohttp hands on those that are not UTF-8 as surrogates
-    given = [value.encode("utf-8", "surrogatepass") for name, _, value in parts if name == "v1"]
-    if not all(equals for _, equals, _ in parts):
+    said = _said(header, now_s)
+    if said is None:
         return False
-    if len(times) != 1 or not (times[0].isascii() and times[0].isdigit()) or len(times[0]) > 12:
-        return False
-    if abs(now_s - int(times[0])) > TOLERANCE_S:
-        return False
-    signing = times[0].encode() + b"." + body
+    time, given = said
+    signing = time.encode() + b"." + body
     found = False
     for secret in secrets:
         expected = hmac.new(secret.encode(), signing, hashlib.sha256).hexdigest().encode()
         for one in given:  # all of them, each in constant time
             found |= hmac.compare_digest(expected, one)
     return found
+
+
+def may_be_signed(header: str, now_s: float) -> bool:
+    """False if no body could make this header right."""
+    return _said(header, now_s) is not None
+
+
+def _said(header: str, now_s: float) -> tuple[str, list[bytes]] | None:
+    """Time and signatures of the header; None if it is malformed, has none, or is of another time."""
+    parts = [part.strip().partition("=") for part in header.split(",", MAX_PARTS)[:MAX_PARTS]]
+    times = [value for name, _, value in parts if name == "t"]
+    # a header is bytes: aiohttp hands on those that are not UTF-8 as surrogates
+    given = [value.encode("utf-8", "surrogatepass") for name, _, value in parts if name == "v1"]
+    if not given or not all(equals for _, equals, _ in parts):
+        return None
+    if len(times) != 1 or not (times[0].isascii() and times[0].isdigit()) or len(times[0]) > 12:
+        return None
+    return None if abs(now_s - int(times[0])) > TOLERANCE_S else (times[0], given)
 
 
 def subject(message: Mapping[str, Any]) -> Subject | None:

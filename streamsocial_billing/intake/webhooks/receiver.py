@@ -37,8 +37,6 @@ WAIT_S: Final = 4.0
 """How long the append may take."""
 MAX_AT_ONCE: Final = 50
 """Messages of one gateway in hand: anybody may send one, and PayPal's cost a call each."""
-MAX_READ_AT_ONCE: Final = 50
-"""Bodies being read, of up to MAX_BYTES, before anybody knows who sends them."""
 OUTCOMES: Final = (
     "appended", "bad_signature", "foreign", "ignored", "too_large", "unavailable", "unreadable",
 )  # fmt: skip
@@ -50,8 +48,15 @@ Count = Callable[[str, str], None]
 """Told the gateway's name with one of OUTCOMES."""
 
 
+class Busy(Exception):
+    """Raised by who reads a message's body: others have to come first; it is sent again."""
+
+
 class Source(Protocol):
     """A gateway that sends webhooks."""
+
+    def may_be_signed(self, headers: Mapping[str, str]) -> bool:
+        """False if these headers cannot be the gateway's: then no byte of the body is read."""
 
     async def signed(self, headers: Mapping[str, str], body: bytes) -> bool | Unanswered:
         """True if the gateway sent these bytes; `headers` find a name in any case."""
@@ -94,6 +99,10 @@ class StripeSource:
         self._client = client
         self._clock = clock
 
+    def may_be_signed(self, headers: Mapping[str, str]) -> bool:
+        """By the header's shape and time."""
+        return stripe.may_be_signed(headers.get(stripe.HEADER, ""), self._clock())
+
     async def signed(self, headers: Mapping[str, str], body: bytes) -> bool:
         """By our own look."""
         return stripe.signed(body, headers.get(stripe.HEADER, ""), self._secrets, self._clock())
@@ -112,6 +121,10 @@ class PayPalSource:
     def __init__(self, webhook_id: str, client: Verifies) -> None:
         self._webhook_id = webhook_id
         self._client = client
+
+    def may_be_signed(self, headers: Mapping[str, str]) -> bool:
+        """By the shape of each header, the host of the certificate."""
+        return paypal.question(headers) is not None
 
     async def signed(self, headers: Mapping[str, str], body: bytes) -> bool | Unanswered:
         """By asking PayPal: the other way trusts a certificate at an address that the message names."""
@@ -141,7 +154,6 @@ class Receiver:
         self._append = append
         self._count = count
         self._in_hand: Counter[str] = Counter()
-        self._being_read = 0
 
     def knows(self, gateway: str) -> bool:
         """True if this gateway's webhooks are set up."""
@@ -162,14 +174,13 @@ class Receiver:
     async def read_and_receive(
         self, gateway: str, headers: Mapping[str, str], read: Callable[[], Awaitable[bytes | None]]
     ) -> Reply:
-        """The same, of a message whose body has yet to come: only so many are read at once."""
-        if self._being_read >= MAX_READ_AT_ONCE:
-            return self._busy(gateway)
-        self._being_read += 1
+        """The same, of a message whose body has yet to come: without the headers of one it is not read."""
+        if not self._sources[gateway].may_be_signed(headers):
+            return self._not_signed(gateway)
         try:
             body = await read()
-        finally:
-            self._being_read -= 1
+        except Busy:
+            return self._busy(gateway)
         return await self.receive(gateway, headers, body)
 
     def _busy(self, gateway: str) -> Reply:
@@ -181,10 +192,7 @@ class Receiver:
         if isinstance(signed, NotSent | Ambiguous):
             return self._unanswered(gateway, "whether the signature is right", signed)
         if not signed:
-            # no warning: anybody can send one, as often as they like; it is counted
-            logger.info("webhook of %s refused: its signature is not right", gateway)
-            why = "the signature is not right; nothing was accepted"
-            return self._done(gateway, "bad_signature", refusal(400, "bad_signature", why))
+            return self._not_signed(gateway)
         try:
             message = _json(body)
             if not isinstance(message, dict):
@@ -222,6 +230,12 @@ class Receiver:
                 logger.warning("webhook of %s is not appended: %s", gateway, problem)
                 return self._done(gateway, "unavailable", later("not_appended", "Kafka refuses it now"))
         return self._taken(gateway, "appended")
+
+    def _not_signed(self, gateway: str) -> Reply:
+        # no warning: anybody can send one, as often as they like; it is counted
+        logger.info("webhook of %s refused: its signature is not right", gateway)
+        why = "the signature is not right; nothing was accepted"
+        return self._done(gateway, "bad_signature", refusal(400, "bad_signature", why))
 
     def _unanswered(self, gateway: str, what: str, why: Unanswered) -> Reply:
         logger.warning(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -33,7 +33,7 @@ from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.intake.http_replies import Reply
 from streamsocial_billing.intake.webhooks.receiver import (
     MAX_AT_ONCE,
-    MAX_READ_AT_ONCE,
+    Busy,
     PayPalSource,
     Receiver,
     StripeSource,
@@ -282,28 +282,64 @@ async def test_more_messages_than_can_be_in_hand_are_503() -> None:
     assert 200 == (await lab.paypal(message)).status
 
 
-async def test_only_so_many_bodies_are_read_at_once() -> None:
-    """Whoever sends may be anybody: a mebibyte each, slowly, must not fill the memory; it is told so."""
-    lab, whole = Lab(Client()), asyncio.Event()
-    body = orjson.dumps(stripe_event("charge.succeeded", stripe_charge()))
-    headers = {"Stripe-Signature": stripe_signature(body)}
+OWN_CERTIFICATE = {
+    where: {**PAYPAL_HEADERS, "PAYPAL-CERT-URL": where}
+    for where in (
+        "https://evil.example/v1/notifications/certs/CERT-1", "http://api.paypal.com/v1/notifications/certs/1",
+        "https://api.paypal.com.evil.example/certs/1", "https://evil.example/.paypal.com/certs/1",
+        "https://api.paypal.com@evil.example/certs/1", "https://api.paypal.com:8443/certs/1",
+        "https://evilpaypal.com/certs/1", "https://paypal.com.evil.example/certs/1", "https://paypal.com/certs/1",
+    )
+}  # fmt: skip
 
-    async def slow() -> bytes:
-        await whole.wait()
+
+@pytest.mark.parametrize(
+    ("gateway", "headers"),
+    [
+        ("stripe", {}), ("stripe", {"Stripe-Signature": ""}), ("stripe", {"Stripe-Signature": "t=1,v1=00"}),
+        ("paypal", {}), ("paypal", {name: "x" for name in PAYPAL_HEADERS}),
+        ("paypal", {**PAYPAL_HEADERS, "PAYPAL-TRANSMISSION-SIG": "no base64!"}),
+        *(("paypal", headers) for headers in OWN_CERTIFICATE.values()),
+    ],
+)  # fmt: skip
+async def test_without_the_headers_of_one_no_body_is_read_and_nobody_is_asked(
+    gateway: str, headers: dict[str, str]
+) -> None:
+    """No header, an old one, no shape of one, a certificate that does not lie at PayPal's."""
+    lab, read = Lab(client := Client()), Counter[str]()
+
+    async def body() -> bytes:
+        read["times"] += 1
+        return b"{}"
+
+    assert 400 == (await lab.receiver.read_and_receive(gateway, headers, body)).status
+    assert ({}, [], {(gateway, "bad_signature"): 1}) == (read, client.asked, lab.counts)
+
+
+@pytest.mark.parametrize("host", ["api.paypal.com", "api-m.sandbox.paypal.com", "API.sandbox.paypal.com"])
+async def test_a_certificate_of_paypals_is_asked_about(host: str) -> None:
+    """Whichever host of theirs has it."""
+    lab = Lab(client := Client())
+    headers = {**PAYPAL_HEADERS, "PAYPAL-CERT-URL": f"https://{host}/v1/notifications/certs/CERT-1"}
+    body = orjson.dumps(paypal_event("PAYMENT.CAPTURE.REFUNDED", paypal_refund()))
+
+    async def read() -> bytes:
         return body
 
-    def send() -> Coroutine[Any, Any, Reply]:
-        return lab.receiver.read_and_receive("stripe", headers, slow)
+    assert 200 == (await lab.receiver.read_and_receive("paypal", headers, read)).status
+    assert 1 == len(client.asked)
 
-    held = [asyncio.create_task(send()) for _ in range(MAX_READ_AT_ONCE)]
-    await asyncio.sleep(0)
-    assert (503, {("stripe", "unavailable"): 1}) == ((await send()).status, lab.counts)
-    held.pop().cancel()
-    await asyncio.sleep(0)
-    held.append(asyncio.create_task(send()))
-    whole.set()
-    assert {200} == {reply.status for reply in await asyncio.gather(*held)}
-    assert 200 == (await send()).status
+
+async def test_a_message_whose_body_gave_way_to_others_is_503() -> None:
+    """Counted as unavailable; the gateway sends it again."""
+    lab = Lab(Client())
+    headers = {"Stripe-Signature": stripe_signature(b"{}")}
+
+    async def read() -> bytes:
+        raise Busy
+
+    reply = await lab.receiver.read_and_receive("stripe", headers, read)
+    assert (503, "busy", {("stripe", "unavailable"): 1}) == (reply.status, reply.body["error"], lab.counts)
 
 
 HEADERS = st.dictionaries(st.sampled_from(["Stripe-Signature", *PAYPAL_HEADERS]), st.text(st.characters()))

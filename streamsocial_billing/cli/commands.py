@@ -151,12 +151,16 @@ def results(
 @click.option(
     "--ledger", type=click.Path(dir_okay=False), help=f"SQLite file of the charges. Default: {LEDGER}."
 )
-def gateway(host: str, port: int, ledger: str | None) -> None:
+@click.option(
+    "--name", "names", multiple=True,
+    help="A host by which others call it, beside addresses and this machine's name; may be repeated.",
+)  # fmt: skip
+def gateway(host: str, port: int, ledger: str | None, names: tuple[str, ...]) -> None:
     """Run the simulated payment gateway with its durable ledger."""
     from streamsocial_billing.gateways.simulator.server import run
 
     where = ledger or say_where(default_ledger())
-    raise SystemExit(run(host, port, where, the_settings().log_format))
+    raise SystemExit(run(host, port, where, the_settings().log_format, names))
 
 
 @faust_cli.command()

@@ -7,6 +7,14 @@ from aiohttp import web
 from streamsocial_billing.gateways.simulator.shapes import BadRequest, error_body
 
 JSON = {"Content-Type": "application/json"}
+PAGE = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of what people look at: nothing is loaded, and no other page frames it."""
 JSON_REPLAYED = {**JSON, "Idempotent-Replayed": "true"}
 BUSY = error_body("idempotency_key_in_use", "The first request with this key is under way.", "api_error")
 RATE_LIMITED = error_body("rate_limit", "Too many requests.", "rate_limit_error")

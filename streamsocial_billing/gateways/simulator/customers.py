@@ -12,6 +12,7 @@ from aiohttp import web
 
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.simulator.answers import BROKEN, json_answer, refusal_of
+from streamsocial_billing.gateways.simulator.answers import PAGE as PAGE_HEADERS
 from streamsocial_billing.gateways.simulator.intents import (
     OPEN,
     Intent,
@@ -86,7 +87,8 @@ class Customers:
         """For people: the intents that are open, each with its two ends."""
         rows = "".join(_row(one) for one in self._ledger.intents.values() if one.status in OPEN)
         body = rows or "<p>Nobody is asked for."
-        return web.Response(text=f"<!doctype html><title>Customers</title>{body}", content_type="text/html")
+        text = f"<!doctype html><title>Customers</title>{body}"
+        return web.Response(text=text, content_type="text/html", headers=PAGE_HEADERS)
 
     async def _change(self, request: web.Request, change: Callable[[Intent], Change]) -> web.Response:
         try:

@@ -12,6 +12,7 @@ import orjson
 from aiohttp import web
 
 from streamsocial_billing.gateways.simulator.answers import BROKEN, json_answer, refusal_of
+from streamsocial_billing.gateways.simulator.callers import no_pages_of_others
 from streamsocial_billing.gateways.simulator.customers import Customers
 from streamsocial_billing.gateways.simulator.faults import FaultPlan, FaultSettings
 from streamsocial_billing.gateways.simulator.ledger import Ledger
@@ -39,16 +40,17 @@ class Page(Protocol):
 
 
 class Simulator:
-    """Handlers of all routes over one open ledger."""
+    """Handlers of all routes over one open ledger; `names` are hosts by which others call it."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, names: Sequence[str] = ()) -> None:
         self._ledger = ledger
+        self._names = names
         self._posting = Posting(ledger)
         self._customers = Customers(ledger)
 
     def application(self) -> web.Application:
         """All routes."""
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[no_pages_of_others(self._names)])
         app.router.add_post("/v1/charges", self._posting.charge)
         app.router.add_post("/v1/refunds", self._posting.refund)
         app.router.add_get("/v1/charges", self.list_charges)

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -26,10 +27,10 @@ class CannotListen(Exception):
     """Raised when the address cannot be listened on."""
 
 
-async def serve(host: str, port: int, ledger: Path) -> None:
+async def serve(host: str, port: int, ledger: Path, names: Sequence[str] = ()) -> None:
     """Serve until SIGTERM or SIGINT; says its address in the log once it listens (port 0: a free one).
 
-    Raises LedgerUnusable or CannotListen.
+    `names` are hosts by which others call it, beside addresses. Raises LedgerUnusable or CannotListen.
     """
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -37,8 +38,9 @@ async def serve(host: str, port: int, ledger: Path) -> None:
     books = Ledger(ledger)
     await books.open()
     runner = web.AppRunner(
-        Simulator(books).application(), access_log=None, shutdown_timeout=STOP_WITHIN_S, keepalive_timeout=75
-    )
+        Simulator(books, names).application(), access_log=None, shutdown_timeout=STOP_WITHIN_S,
+        keepalive_timeout=75,
+    )  # fmt: skip
     try:
         await runner.setup()
         await _listen(runner, host, port)
@@ -60,14 +62,16 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
         raise CannotListen(f"cannot listen on {host}:{port}: {reason}; choose another --port") from error
 
 
-def run(host: str, port: int, ledger: str | Path, log_format: str = "text") -> int:
+def run(
+    host: str, port: int, ledger: str | Path, log_format: str = "text", names: Sequence[str] = ()
+) -> int:  # fmt: skip
     """Serve until told to stop; returns the exit code, after one line on stderr where it is not 0.
 
     The log goes to stdout, which has nothing else.
     """
     set_up(form=log_format, stream=sys.stdout)
     try:
-        asyncio.run(serve(host, port, Path(ledger)))
+        asyncio.run(serve(host, port, Path(ledger), names))
     except (LedgerUnusable, CannotListen) as error:
         print(f"gateway simulator: {error}", file=sys.stderr)
         return 1

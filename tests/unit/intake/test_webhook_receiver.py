@@ -298,7 +298,7 @@ OWN_CERTIFICATE = {
     [
         ("stripe", {}), ("stripe", {"Stripe-Signature": ""}), ("stripe", {"Stripe-Signature": "t=1,v1=00"}),
         ("paypal", {}), ("paypal", {name: "x" for name in PAYPAL_HEADERS}),
-        ("paypal", {**PAYPAL_HEADERS, "PAYPAL-TRANSMISSION-SIG": "no base64!"}),
+        ("paypal", {**PAYPAL_HEADERS, "PAYPAL-TRANSMISSION-SIG": "not of one word"}),
         *(("paypal", headers) for headers in OWN_CERTIFICATE.values()),
     ],
 )  # fmt: skip

@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.until import until
 
 from torture.proxy import Frames, Link, Proxies, api_key
 
@@ -133,6 +134,7 @@ def test_end_txn_alone_is_held(server: Server, link: Link) -> None:
         one.sendall(request(PRODUCE, b"before") + request(END_TXN, b"end") + request(PRODUCE, b"after"))
         other.sendall(request(PRODUCE, b"other"))
         assert server.wait(2)
+        until(lambda: bool(link.seen["held"]), "the proxy holds the one")
         assert not server.wait(3, ABSENT_S)
     assert {b"before", b"other"} == {frame[8:] for _, frame in server.frames}
     assert (1, 1) == (link.seen["end_txn"], link.seen["held"])

@@ -11,6 +11,7 @@ from faust_exactly_once.batch import Batch
 from faust_exactly_once.commit import Committer
 from faust_exactly_once.database import PartitionStore
 from faust_exactly_once.dispatcher import Fetched
+from faust_exactly_once.environment import Environment
 from faust_exactly_once.layer import Layer
 from faust_exactly_once.membership import Membership
 from faust_exactly_once.options import Options
@@ -18,7 +19,7 @@ from faust_exactly_once.source import Source
 from faust_exactly_once.task import Task
 from faust_exactly_once.task_stores import TaskStores
 from layer_kit.memory_kafka import MemoryDisk, MemoryKafka, MemoryProducer, MemoryStore, Record
-from layer_kit.virtual_time import Held, VirtualTimeLoop
+from layer_kit.virtual_time import Held, TickingClock, VirtualTimeLoop
 
 TP = ("events", 0)
 Handler = Callable[[Record], Awaitable[None]]
@@ -34,7 +35,9 @@ class RunningTask:
     def __init__(self, loop: VirtualTimeLoop, store: PartitionStore | None = None, **options: Any) -> None:
         self.loop, self.held = loop, Held()
         self.kafka = MemoryKafka([TP])
-        self.options = Options(client_config={}, **options)
+        # how long a commit took decides when the next one begins: no matter how busy the machine is
+        environment = Environment(clock=TickingClock(loop))
+        self.options = Options(client_config={}, environment=environment, **options)
         self.app = App()
         self.layer = Layer(self.app, self.options)
         stores = TaskStores({"t": store or MemoryStore(MemoryDisk(), self.kafka)})

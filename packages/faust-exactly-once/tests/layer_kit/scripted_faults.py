@@ -66,7 +66,9 @@ def fatal_unsaid(world: World) -> None:
 
 def no_answer(world: World) -> None:
     """The group's coordinator is away: librdkafka forgets its time-out."""
-    world.coordinator_is_back.wait(20)
+    assert world.kafka.answer is not None
+    world.kafka.answer.never_comes()
+    world.coordinator_is_back.wait()
 
 
 def arrives(world: World) -> None:

@@ -45,6 +45,7 @@ class ScriptedKafka(MemoryKafka):
         self.opened = 0
         self.aborted = 0
         self.waited_s = 0.0
+        self.answer: Any = None  # of the call that runs in a thread of its own
         self.too_large: set[bytes | None] = set()
         self.client: ScriptedProducer | None = None
 

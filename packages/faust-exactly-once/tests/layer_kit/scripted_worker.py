@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -35,7 +36,8 @@ from layer_kit.virtual_time import Held, Inline, VirtualTimeLoop
 EVENTS: TP = ("events", 0)
 TABLE, CHANGELOG = "counts", "app-counts-changelog"
 SUMS, CHANGELOG_OF_SUMS = "sums", "app-sums-changelog"  # the task's counters
-TIMEOUT_S = 1.0  # of calls that end, in virtual time; a call that never ends takes it
+TIMEOUT_S = 1.0  # of calls, in virtual time
+A_LOOK_S = 1e-4
 LONGEST_PAUSE_S = 20.0  # virtual: longer than the pauses that the layer makes between a few tries
 MOST_ATTEMPTS = 100
 Step = Callable[["World"], object]
@@ -177,14 +179,19 @@ def scripted(kafka: ScriptedKafka) -> Clients:
 
 
 class Waited:
-    """The real clock, with the time added that a call of the script is said to have taken."""
+    """A clock that goes on by what calls of the script are said to have taken, by sleeping, by looks at it.
+
+    By the real one a busy machine would decide which time-outs are over.
+    """
 
     def __init__(self, kafka: ScriptedKafka) -> None:
         self._kafka = kafka
+        self._looks = 0
 
     def monotonic(self) -> float:
-        """Seconds since some moment."""
-        return time.monotonic() + self._kafka.waited_s
+        """Seconds since the beginning."""
+        self._looks += 1
+        return self._kafka.waited_s + self._looks * A_LOOK_S
 
     def time(self) -> float:
         """Seconds since the epoch."""
@@ -192,7 +199,30 @@ class Waited:
 
     def sleep(self, seconds: float) -> None:
         """Wait."""
-        time.sleep(seconds)
+        self._kafka.waited_s += seconds
+
+
+class Answer(Future[Any]):
+    """What a thread's call brings; how long a call takes that never ends is the script's to say."""
+
+    def __init__(self, kafka: ScriptedKafka) -> None:
+        super().__init__()
+        kafka.answer = self
+        self._kafka = kafka
+        self._known = threading.Event()
+        self.add_done_callback(lambda _: self._known.set())
+
+    def never_comes(self) -> None:
+        """Who waits for it need not wait."""
+        self._known.set()
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Raises TimeoutError at once where it never comes, with the time added."""
+        self._known.wait()
+        if not self.done():
+            self._kafka.waited_s += timeout or 0.0
+            raise TimeoutError
+        return super().result(0)
 
 
 class Process:
@@ -202,7 +232,9 @@ class Process:
         self.kafka, self.folder = kafka, folder
         self.loop, self.held = VirtualTimeLoop(), Held()
         self.app, self.member = App(folder), Member(kafka)
-        threads = Threads(pool=lambda _, name: self.held if name == "commit" else Inline())
+        threads = Threads(
+            pool=lambda _, name: self.held if name == "commit" else Inline(), future=partial(Answer, kafka)
+        )
         environment = Environment(scripted(kafka), Waited(kafka), threads, disk)
         options = Options(
             client_config={}, request_timeout_s=TIMEOUT_S, confirm_s=confirm_s, environment=environment
@@ -325,7 +357,7 @@ class World:
         self.coordinator_is_back.set()
         for thread in threading.enumerate():
             if thread.name == "add-offsets":
-                thread.join(5)
+                thread.join(60)
         for process in self.lives:
             process.loop.end()
         for database in self._databases:

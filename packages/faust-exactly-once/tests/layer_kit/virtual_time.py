@@ -63,6 +63,19 @@ class VirtualClock:
         raise AssertionError(f"a thread sleeps for {seconds} s")
 
 
+class TickingClock(VirtualClock):
+    """The same, but each look at it takes a microsecond: a commit takes some time, as in the real world."""
+
+    def __init__(self, loop: VirtualTimeLoop) -> None:
+        super().__init__(loop)
+        self._looks = 0
+        self.monotonic = self._look
+
+    def _look(self) -> float:
+        self._looks += 1
+        return self.time() + self._looks * 1e-6
+
+
 class Inline(ThreadPoolExecutor):
     """Runs each call at once in the caller's thread."""
 

@@ -65,7 +65,7 @@ sys.exit({code})
 def test_a_worker_ends_with_its_exit_code_whatever_its_libraries_do_at_an_exit(code: int) -> None:
     """A database left open by a task without an answer from Kafka made it a SIGSEGV."""
     program = [sys.executable, "-c", LEAVES.format(code=code)]
-    ended = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=300)
     assert (code, "its last words\n", "") == (ended.returncode, ended.stdout, ended.stderr)
 
 
@@ -103,7 +103,7 @@ def test_a_dozen_threads_share_two_heaps(owns: bool, more: dict[str, str], expec
     """As glibc itself counts them; a number of its own in the environment stays, so do other processes."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")} | more
     program = [sys.executable, "-c", HEAPS.format(owns=owns)]
-    ended = subprocess.run(program, capture_output=True, text=True, timeout=60, env=environ)
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=300, env=environ)
     assert (0, "") == (ended.returncode, ended.stderr)
     assert ended.stdout.count("<heap nr=") in expected
 
@@ -121,7 +121,7 @@ where_it_happened()
 def test_a_crash_in_native_code_leaves_the_stacks_of_all_threads() -> None:
     """librdkafka and RocksDB run in the process; a bare exit code -11 says nothing to whoever is paged."""
     program = [sys.executable, "-c", CRASHES]
-    ended = subprocess.run(program, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(program, capture_output=True, text=True, timeout=300)
     assert -signal.SIGSEGV == ended.returncode
     assert "Fatal Python error: Segmentation fault" in ended.stderr
     assert "where_it_happened" in ended.stderr

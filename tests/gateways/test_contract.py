@@ -109,39 +109,39 @@ def refund_of(charge: ChargeRequest, ref: str, name: str, amount_minor: int) -> 
 async def test_a_repeat_with_the_same_key_is_the_same_charge(place: Place) -> None:
     """A charge succeeds once; its repeat brings the same reference."""
     charge = place.charge("repeat")
-    first = await place.gateway.charge(charge, timeout_s=10)
+    first = await place.gateway.charge(charge, timeout_s=60)
     assert isinstance(first, Succeeded)
-    assert first == await place.gateway.charge(charge, timeout_s=10)
+    assert first == await place.gateway.charge(charge, timeout_s=60)
 
 
 async def test_other_parameters_under_a_key_are_a_mismatch(place: Place) -> None:
     """A key stands for one charge of one amount."""
     charge = place.charge("mismatch")
-    await place.gateway.charge(charge, timeout_s=10)
+    await place.gateway.charge(charge, timeout_s=60)
     other = replace(charge, amount_minor=1000)
-    assert KeyMismatch("idempotency_error") == await place.gateway.charge(other, timeout_s=10)
+    assert KeyMismatch("idempotency_error") == await place.gateway.charge(other, timeout_s=60)
 
 
 async def test_a_decline_is_a_value_and_stays(place: Place) -> None:
     """A declined key is declined again, for the same reason."""
     charge = place.charge("declined", payment_method=place.declined)
-    first = await place.gateway.charge(charge, timeout_s=10)
+    first = await place.gateway.charge(charge, timeout_s=60)
     assert isinstance(first, Declined)
-    assert first == await place.gateway.charge(charge, timeout_s=10)
+    assert first == await place.gateway.charge(charge, timeout_s=60)
 
 
 async def test_a_wrong_request_of_our_making_is_invalid(place: Place) -> None:
     """What the gateway cannot accept is neither a decline nor doubt."""
-    assert isinstance(await place.gateway.charge(place.charge("bad", amount_minor=0), timeout_s=10), Invalid)
+    assert isinstance(await place.gateway.charge(place.charge("bad", amount_minor=0), timeout_s=60), Invalid)
 
 
 async def test_find_tells_what_is_there_under_our_reference(place: Place) -> None:
     """A charge is found with its user, amount, currency; what was never made is absent."""
     charge = place.charge("found")
-    assert Absent() == await place.gateway.find(asked(charge), timeout_s=10)
-    made = await place.gateway.charge(charge, timeout_s=10)
+    assert Absent() == await place.gateway.find(asked(charge), timeout_s=60)
+    made = await place.gateway.charge(charge, timeout_s=60)
     assert isinstance(made, Succeeded)
-    found = await place.gateway.find(asked(charge), timeout_s=10)
+    found = await place.gateway.find(asked(charge), timeout_s=60)
     assert isinstance(found, Found)
     assert Found(made.gateway_ref, "succeeded", None, 999, "EUR", "u1", "found") == replace(
         found, intent=None, intent_charge=None
@@ -153,32 +153,32 @@ async def test_find_tells_what_is_there_under_our_reference(place: Place) -> Non
 async def test_partial_refunds_happen_once_per_key(place: Place) -> None:
     """Two equal partial refunds both pass, a repeat is the same refund, each is found."""
     charge = place.charge("refunded")
-    made = await place.gateway.charge(charge, timeout_s=10)
+    made = await place.gateway.charge(charge, timeout_s=60)
     assert isinstance(made, Succeeded)
     one, two = (refund_of(charge, made.gateway_ref, f"part{n}", 300) for n in (1, 2))
-    first, second = [await place.gateway.refund(refund, timeout_s=10) for refund in (one, two)]
+    first, second = [await place.gateway.refund(refund, timeout_s=60) for refund in (one, two)]
     assert isinstance(first, Succeeded)
     assert isinstance(second, Succeeded)
     assert first != second
-    assert first == await place.gateway.refund(one, timeout_s=10)
+    assert first == await place.gateway.refund(one, timeout_s=60)
     question = Query(key("part2", "refund"), "refund", "u1", "part2", 300, "EUR", START_MS, made.gateway_ref)
-    found = await place.gateway.find(question, timeout_s=10)
+    found = await place.gateway.find(question, timeout_s=60)
     assert Found(second.gateway_ref, "succeeded", None, 300, "EUR", "u1", "part2") == found
 
 
 async def test_a_refund_beyond_the_charge_moves_nothing(place: Place) -> None:
     """The gateway refuses it, and says so."""
     charge = place.charge("beyond")
-    made = await place.gateway.charge(charge, timeout_s=10)
+    made = await place.gateway.charge(charge, timeout_s=60)
     assert isinstance(made, Succeeded)
     too_much = refund_of(charge, made.gateway_ref, "too-much", 1000)
-    assert isinstance(await place.gateway.refund(too_much, timeout_s=10), Declined | Invalid)
+    assert isinstance(await place.gateway.refund(too_much, timeout_s=60), Declined | Invalid)
 
 
 async def test_movements_are_each_told_once_over_all_pages(place: Place) -> None:
     """Charges and refunds of the window, with our reference; none outside it."""
     charges = [place.charge(f"listed{n}") for n in range(105)]
-    refs = [await place.gateway.charge(charge, timeout_s=10) for charge in charges]
+    refs = [await place.gateway.charge(charge, timeout_s=60) for charge in charges]
     assert all(isinstance(ref, Succeeded) for ref in refs)
     now_ms = int(time.time() * 1000) + 60_000
     moved = [one async for one in place.gateway.movements(START_MS, now_ms)]
@@ -191,10 +191,10 @@ async def test_movements_are_each_told_once_over_all_pages(place: Place) -> None
 async def test_a_charge_at_stripe_says_whose_it_is(stripe_server: StripeServer) -> None:
     """Our words come back as they went; a charge that is not there is absent."""
     gateway = StripeGateway("sk_test_owner", stripe_server.url, account="acct_default")
-    made = await gateway.charge(replace(CHARGE, payment_method="tok_visa"), timeout_s=10)
+    made = await gateway.charge(replace(CHARGE, payment_method="tok_visa"), timeout_s=60)
     assert isinstance(made, Succeeded)
-    assert Owner("u1", "p1", "ss1_k") == await gateway.owner_of(made.gateway_ref, timeout_s=10)
-    assert Absent() == await gateway.owner_of("ch_none", timeout_s=10)
+    assert Owner("u1", "p1", "ss1_k") == await gateway.owner_of(made.gateway_ref, timeout_s=60)
+    assert Absent() == await gateway.owner_of("ch_none", timeout_s=60)
     await gateway.close()
 
 
@@ -204,16 +204,16 @@ async def test_the_simulator_fails_a_refund_on_demand(tmp_path: Path) -> None:
         gateway = SimulatedGateway(process.url)
         await gateway.start()
         charge = replace(CHARGE, payment_method="pm_card_refund_fail")
-        made = await gateway.charge(charge, timeout_s=10)
+        made = await gateway.charge(charge, timeout_s=60)
         assert isinstance(made, Succeeded)
         refund = refund_of(charge, made.gateway_ref, "failing", 999)
-        first = await gateway.refund(refund, timeout_s=10)
+        first = await gateway.refund(refund, timeout_s=60)
         assert isinstance(first, Declined)
         assert "expired_or_canceled_card" == first.reason
-        assert first == await gateway.refund(refund, timeout_s=10)
+        assert first == await gateway.refund(refund, timeout_s=60)
         ours = key("failing", "refund")
         question = Query(ours, "refund", "u1", "failing", 999, "EUR", START_MS, made.gateway_ref)
-        found = await gateway.find(question, timeout_s=10)
+        found = await gateway.find(question, timeout_s=60)
         assert isinstance(found, Found)
         assert ("declined", first.reason) == (found.status, found.reason)
         assert first.gateway_ref == found.gateway_ref

@@ -40,7 +40,7 @@ async def called(server: StripeServer, key: str, *shapes: dict[str, Any]) -> Out
     try:
         await gateway.start()
         request = ChargeRequest(key, "u1", "p1", "f", 999, "EUR", "tok_visa")
-        return await gateway.charge(request, timeout_s=10)
+        return await gateway.charge(request, timeout_s=60)
     finally:
         await gateway.close()
 

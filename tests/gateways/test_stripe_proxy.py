@@ -57,15 +57,15 @@ def test_a_key_in_flight_is_a_conflict(stripe: LocalStripe, proxy: StripeProxy) 
 
     def hold(request: str) -> None:
         came.set()
-        assert go_on.wait(10), request
+        assert go_on.wait(60), request
 
     proxy.gate = hold
     first = threading.Thread(target=call, args=(proxy.url + INTENTS, params, keyed("k2")))
     first.start()
-    assert came.wait(10)
+    assert came.wait(60)
     status, said = call(proxy.url + INTENTS, params, keyed("k2"))
     go_on.set()
-    first.join(10)
+    first.join(60)
     assert (409, "idempotency_key_in_use") == (status, said["error"]["code"])
     assert 200 == call(proxy.url + INTENTS, params, keyed("k2"))[0]
     assert 1 == stripe.charged()[dict(params)["payment_method"]]

@@ -37,12 +37,12 @@ async def test_every_request_has_a_shape_that_stripe_accepts(
     """Account, charges of all kinds of methods, refund, search, lists with fees, one charge: all 200."""
     await gateway.start()
     for method in ("tok_visa", "cus_1/card_1", "cus_1"):
-        await gateway.charge(replace(CHARGE, payment_method=method), timeout_s=10)
-    await gateway.refund(REFUND, timeout_s=10)
+        await gateway.charge(replace(CHARGE, payment_method=method), timeout_s=60)
+    await gateway.refund(REFUND, timeout_s=60)
     query = Query("ss1_k", "charge", "u1", "p1", 999, "EUR", CLOCK_MS)
-    await gateway.find(query, timeout_s=10)
-    await gateway.find(replace(query, action="refund", charge_ref="ch_1"), timeout_s=10)
-    await gateway.owner_of("ch_1", timeout_s=10)
+    await gateway.find(query, timeout_s=60)
+    await gateway.find(replace(query, action="refund", charge_ref="ch_1"), timeout_s=60)
+    await gateway.owner_of("ch_1", timeout_s=60)
     assert 3 == len([one async for one in gateway.movements(0, CLOCK_MS)])
     assert {
         ("GET /v1/account", 200), ("POST /v1/charges", 200), ("POST /v1/refunds", 200),
@@ -56,16 +56,16 @@ async def test_every_request_about_an_intent_has_a_shape_that_stripe_accepts(
 ) -> None:
     """Made off-session, asked for by its id, searched, listed, canceled, refunded, owned: all 200."""
     await gateway.start()
-    await gateway.charge(replace(CHARGE, payment_method="cus_1/pm_1"), timeout_s=10)
-    await gateway.refund(replace(REFUND, charge_ref="pi_1"), timeout_s=10)
+    await gateway.charge(replace(CHARGE, payment_method="cus_1/pm_1"), timeout_s=60)
+    await gateway.refund(replace(REFUND, charge_ref="pi_1"), timeout_s=60)
     query = Query("ss1_k", "charge", "u1", "p1", 999, "EUR", CLOCK_MS, payment_method="cus_1/pm_1")
-    await gateway.find(query, timeout_s=10)
+    await gateway.find(query, timeout_s=60)
     narrowed = {"created": {"gte": 1, "lt": 2}, "customer": "cus_1"}  # the search has found it before
     assert [one async for one in gateway._questions.rows("intent", narrowed)]  # noqa: SLF001
-    await gateway.find(replace(query, intent="pi_1"), timeout_s=10)
-    await gateway.find(replace(query, action="refund", charge_ref="pi_1"), timeout_s=10)
-    await gateway.cancel(Cancellation(replace(query, intent="pi_1")), timeout_s=10)
-    await gateway.owner_of("pi_1", timeout_s=10)
+    await gateway.find(replace(query, intent="pi_1"), timeout_s=60)
+    await gateway.find(replace(query, action="refund", charge_ref="pi_1"), timeout_s=60)
+    await gateway.cancel(Cancellation(replace(query, intent="pi_1")), timeout_s=60)
+    await gateway.owner_of("pi_1", timeout_s=60)
     assert {
         ("GET /v1/account", 200), ("POST /v1/payment_intents", 200), ("POST /v1/refunds", 200),
         ("GET /v1/payment_intents/search", 200), ("GET /v1/payment_intents", 200),

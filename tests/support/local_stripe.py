@@ -64,7 +64,7 @@ def call(
     data = None if params is None else urlencode(params).encode()
     request = Request(url, data, {"Authorization": f"Bearer {KEY}", **(headers or {})})  # noqa: S310 - loopback
     try:
-        with build_opener(ProxyHandler({})).open(request, timeout=60) as reply:
+        with build_opener(ProxyHandler({})).open(request, timeout=120) as reply:
             return reply.status, json.loads(reply.read())
     except HTTPError as error:
         return error.code, json.loads(error.read())

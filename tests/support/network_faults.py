@@ -11,7 +11,7 @@ from support.toxiproxy import Toxiproxy
 from streamsocial_billing.domain.statuses import OPEN
 
 USERS = 10
-SETTLED_WITHIN_S = 90.0
+SETTLED_WITHIN_S = 240.0
 FAULTS: dict[str, tuple[str, str, dict[str, int]]] = {
     "time-out down": ("timeout", "downstream", {"timeout": 0}),
     "time-out up": ("timeout", "upstream", {"timeout": 0}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -233,17 +234,18 @@ async def test_a_reply_that_comes_too_late_is_ambiguous(wiremock: WireMock, gate
 
 async def test_find_reads_the_transaction_search(wiremock: WireMock, gateway: PayPalGateway) -> None:
     """Found by our reference over all pages; otherwise absent; a list that fails says nothing."""
+    made = datetime.now(UTC) - timedelta(hours=6)  # whatever the day is
     row = {
         "transaction_id": "CAP1", "transaction_event_code": "T0006", "transaction_status": "S",
-        "transaction_initiation_date": "2026-11-24T12:00:00+0000", "transaction_amount": MONEY,
+        "transaction_initiation_date": f"{made:%Y-%m-%dT%H:%M:%S+0000}", "transaction_amount": MONEY,
         "fee_amount": {**MONEY, "value": "-0.64"}, "invoice_id": KEY, "custom_field": f"{KEY}:u1:p1",
     }  # fmt: skip
     wiremock.stub("GET", "/v1/reporting/transactions", {
         "total_pages": 1, "transaction_details": [{"transaction_info": row}],
     })  # fmt: skip
-    since_ms = 1_795_500_000_000  # 2026-11-24T06:00Z
+    since_ms = int(made.timestamp() * 1000) - 6 * 3_600_000
     query = Query(KEY, "charge", "u1", "p1", 999, "EUR", since_ms)
-    moves = [one async for one in gateway.movements(since_ms, since_ms + 86_400_000)]
+    moves = [one async for one in gateway.movements(since_ms, since_ms + 12 * 3_600_000)]
     assert [("CAP1", "charge", 999, 64, KEY, "p1", "u1")] == [
         (one.gateway_ref, one.kind, one.amount_minor, one.fee_minor, one.ref, one.payment_id, one.user_id)
         for one in moves

@@ -25,7 +25,7 @@ from faust_exactly_once.membership import Membership
 from faust_exactly_once.producer import ConfluentProducer
 from faust_exactly_once.table_manager import whole_tasks
 
-WAIT_S = 20.0
+WAIT_S = 120.0
 NO_BROKER = "127.0.0.1:1"
 NOBODY = Membership("nobody", -1, "")
 
@@ -134,7 +134,7 @@ class Ours:
     async def _open_assigned(self, assigned: Any, generation: int = 0) -> None:
         await self.layer.supervisor.assigned(whole_tasks(assigned), self.consumer.membership)
 
-    async def fetch(self, within_s: float = 8.0) -> list[Batch]:
+    async def fetch(self, within_s: float = 60.0) -> list[Batch]:
         """What the consumer finds for the tasks, as batches; nothing if it finds nothing in time."""
         batches: list[Batch] = []
         thread, deadline = self.consumer._thread, time.monotonic() + within_s
@@ -154,13 +154,13 @@ class Ours:
 
 def producer_of(broker: str, transactional_id: str) -> ConfluentProducer:
     """One of the layer's producers, not yet open."""
-    options = Options(client_config={"bootstrap.servers": broker}, request_timeout_s=5.0)
+    options = Options(client_config={"bootstrap.servers": broker}, request_timeout_s=10.0)
     return ConfluentProducer(options, transactional_id)
 
 
 def cluster_with(broker: str, *topics: str) -> Cluster:
     """The cluster, once it has these topics of one partition."""
-    cluster = Cluster({"bootstrap.servers": broker}, 15)
+    cluster = Cluster({"bootstrap.servers": broker}, 60)
     cluster.create([NewTopic(topic, 1, 1) for topic in topics])
     return cluster
 
@@ -170,12 +170,15 @@ def append(broker: str, topic: str, *values: str) -> None:
     producer = idempotent_producer(broker)
     for value in values:
         producer.produce(topic, value.encode(), key=value.encode(), partition=0)
-    if producer.flush(10):
+    if producer.flush(60):
         raise Trouble("the broker did not take the events")
 
 
-async def readable_to_its_end(cluster: Cluster, topic: str, within_s: float = 3.0) -> bool:
-    """True as soon as a committed reader of partition 0 gets past everything that was sent to it."""
+async def readable_to_its_end(cluster: Cluster, topic: str, within_s: float = 12.0) -> bool:
+    """True as soon as a committed reader of partition 0 gets past everything that was sent to it.
+
+    A transaction that nobody ends is open longer: for the layer's time-out, 15 s, or Faust's, a minute.
+    """
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         ends = (await asyncio.to_thread(cluster.log_ends, [(topic, 0)]))[topic, 0]

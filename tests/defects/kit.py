@@ -124,7 +124,7 @@ class Bench:
         self.broker, self.folder, self.name, self.layer, self.program = broker, folder, name, layer, program
         self.partitions = partitions
         self.settings = settings
-        self.cluster = Cluster({"bootstrap.servers": broker}, 15)
+        self.cluster = Cluster({"bootstrap.servers": broker}, 60)
         self.workers: list[Worker] = []
 
     def __enter__(self) -> Bench:
@@ -160,7 +160,7 @@ class Bench:
         for payment in payments:
             key = str(payment.get("user", "ann"))
             producer.produce(self.topic("payments"), json.dumps(payment).encode(), key=key.encode())
-        if producer.flush(10):
+        if producer.flush(60):
             raise Trouble("the broker did not take the payments")
 
     def read(self, topic: str, isolation: str = COMMITTED) -> list[Any]:

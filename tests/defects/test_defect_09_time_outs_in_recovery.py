@@ -9,9 +9,10 @@ from pathlib import Path
 from defects.kit import Bench, Worker, both_layers
 
 PAYMENTS = [{"id": f"p{number}"} for number in range(10)]
-MOST_S = 0.5
+MOST_S = 4.0
+"""Less than one of the two time-outs: a machine that does much else is slow, too."""
 TRIES = {"ours": 3, "plain": 1}
-"""Another process may take the CPU for half a second, not for ten."""
+"""Another process may take the CPU for seconds, not each time."""
 
 
 def recovery_s(layer: str, worker: Worker) -> float:
@@ -25,10 +26,10 @@ def recovery_s(layer: str, worker: Worker) -> float:
 
 
 @both_layers("_slurp_changelogs ends a recovery that lacks the control record after two time-outs of 5 s")
-def test_defect_09_ten_changes_are_recovered_within_half_a_second(
+def test_defect_09_ten_changes_are_recovered_without_a_time_out(
     broker: str, tmp_path: Path, unique_name: str, layer: str
 ) -> None:
-    """A worker without local state has the ten changes of a changelog half a second after its fence.
+    """A worker without local state has the ten changes of a changelog as soon as they are read.
 
     The delay hides defect 5, by which Faust mostly skips the recovery: it lets the fetcher learn the end.
     """

@@ -30,5 +30,7 @@ def test_defect_12_a_restarted_worker_reads_no_change_again(
         worker = bench.start()
         bench.send(*PAYMENTS)
         bench.wait_committed(len(PAYMENTS))
+        bench.send({"id": "behind"})
+        bench.wait_committed(len(PAYMENTS) + 1)  # the database is written behind each commit, before the next
         worker.kill()
         assert len(PAYMENTS) <= reads_from(layer, bench, bench.start())

@@ -25,14 +25,14 @@ def member_of(broker: str, group: str, topic: str) -> Iterator[Membership]:
     consumer = Consumer({"bootstrap.servers": broker, "group.id": group, "log_level": 0})
     try:
         consumer.subscribe([topic])
-        for _ in range(200):
+        for _ in range(900):
             consumer.poll(0.1)
             if consumer.assignment():
                 metadata: bytes = consumer.consumer_group_metadata()
                 (generation,) = struct.unpack_from("=i", metadata, len(b"CGMDv2:"))
                 yield Membership(group, generation, consumer.memberid() or "")
                 return
-        raise Trouble("no assignment in 20 s")
+        raise Trouble("no assignment in 90 s")
     finally:
         consumer.close()
 

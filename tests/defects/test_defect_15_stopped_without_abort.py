@@ -48,7 +48,7 @@ async def lose_the_task_of_plain(broker: str, folder: Path, source: str, output:
 async def test_defect_15_a_revoked_task_leaves_no_open_transaction(
     broker: str, tmp_path: Path, unique_name: str, layer: str
 ) -> None:
-    """A committed reader of the output gets to its end within 3 s although nobody takes the task over."""
+    """A committed reader of the output gets to its end soon although nobody takes the task over."""
     output = f"{unique_name}-results"
     cluster = cluster_with(broker, unique_name, output)
     lose = lose_the_task_of_ours if layer == "ours" else lose_the_task_of_plain

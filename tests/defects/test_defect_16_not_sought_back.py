@@ -45,7 +45,7 @@ async def read_twice_with_ours(broker: str, folder: Path, topic: str) -> tuple[l
         all_began.clear()
         for batch in await ours.fetch():
             await batch.each(never)
-        await asyncio.wait_for(all_began.wait(), 5)
+        await in_time(all_began.wait())
         return sorted(handled)
 
     handled: list[str] = []

@@ -20,7 +20,7 @@ def test_a_broker_that_is_killed_after_a_commit_is_heard_though_nothing_was_unde
     with LocalBroker(tmp_path / "kafka", port=0) as own:
         config: dict[str, Any] = {"bootstrap.servers": own.bootstrap}
         admin = AdminClient(config)
-        admin.create_topics([NewTopic("results", 1, 1)])["results"].result(20)
+        admin.create_topics([NewTopic("results", 1, 1)])["results"].result(60)
         producer = ConfluentProducer(Options(client_config=config), "task-0")
         producer.init_transactions()
         for _ in range(2):  # one after the other, while the broker lives

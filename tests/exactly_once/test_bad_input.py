@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 from msgspec.structs import replace
-from support.system import Record, System, payment
+from support.system import STEADY, Record, System, payment
 
 from faust_exactly_once import partition_of
 from streamsocial_billing.domain.events import PaymentEvent
@@ -70,7 +70,7 @@ def test_each_kind_of_bad_input_becomes_one_dead_letter_in_the_transaction_of_it
     """Reason, source, original bytes; one each although the worker dies twice; good payments go through."""
     records = bad_records()
     goods = [replace(GOOD, user_id=f"user-{number}", payment_id=f"pay-{number}") for number in range(30)]
-    with System(broker, tmp_path, unique_name, partitions=PARTITIONS) as system:
+    with System(broker, tmp_path, unique_name, partitions=PARTITIONS, **STEADY) as system:
         system.append(record for _, record in records)
         system.append(raw(event) for event in goods)
         for point in ("before_commit", "after_commit"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.system import Payments, System
+from support.system import STEADY, Payments, System
 
 COMMIT_POINTS = (
     "before_send", "between_sends", "before_offsets", "before_commit", "after_commit", "after_store",
@@ -39,7 +39,8 @@ def test_a_worker_that_dies_while_it_recovers_begins_again(
 ) -> None:
     """Local state gone, twice a death while it is read back: the third start goes on, knows every payment."""
     payments = Payments(seed=11)
-    with System(broker, tmp_path, unique_name) as system:
+    # no call is doubted and repeated: they are counted
+    with System(broker, tmp_path, unique_name, **STEADY) as system:
         system.start()
         events = payments.take(300)
         system.submit(events)

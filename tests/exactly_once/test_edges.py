@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import resource
 import sys
 import time
@@ -22,12 +23,16 @@ from support.web_client import get
 from broker import LocalBroker
 from faust_exactly_once import partition_of
 from faust_exactly_once.cluster import Cluster
+from faust_exactly_once.stable_ends import HANGING_S, SAY_EVERY_S
 from processes import ROOT
 from processes.process import Process
 from streamsocial_billing.settings import PAYMENTS, RETRY
 
 APP = ROOT / "tests" / "support" / "sources_app.py"
 ENDS_WITHIN_S = 18.0
+BUSY = 2.0
+"""How much longer a machine may take that does much else."""
+STOPPED = re.compile(r"task (\d) is stopped: ")
 WAIT_S = 90.0
 
 
@@ -54,7 +59,7 @@ def test_a_worker_without_its_broker_ends_in_time(gone: str, tmp_path: Path, uni
             own.pause()  # what the handlers do meets silence: amid the last commit, the longest of all waits
         started = time.monotonic()
         assert 0 == system.worker.stop()
-        assert time.monotonic() - started < ENDS_WITHIN_S
+        assert time.monotonic() - started < BUSY * ENDS_WITHIN_S
         own.resume()
         own.start()
         system.gateway.faults()
@@ -81,7 +86,7 @@ class Tiny:
         self.broker, self.folder, self.name = broker, folder, name
         self.a, self.b = f"{name}-a", f"{name}-b"
         self.admin = AdminClient({"bootstrap.servers": broker})
-        self.cluster = Cluster({"bootstrap.servers": broker}, 15)
+        self.cluster = Cluster({"bootstrap.servers": broker}, 60)
         self.cluster.create([NewTopic(topic, 2, 1) for topic in (self.a, self.b)])
 
     def send(self, topic: str, count: int) -> None:
@@ -124,16 +129,16 @@ class Tiny:
         try:
             yield
             if not kill:
-                assert (True, 0) == (worker.terminate(20), worker.code), self.log()[-3000:]
+                assert (True, 0) == (worker.terminate(60), worker.code), self.log()[-3000:]
         finally:
             worker.kill()
 
     def forget_offsets(self, topic: str) -> None:
         """Create a topic anew: Kafka drops the group's offsets on it, as it does when they expire."""
         for future in self.admin.delete_topics([topic]).values():
-            future.result(20)
+            future.result(60)
         until(lambda: set(self.committed(topic).values()) == {None}, "no offsets")
-        fresh = Cluster({"bootstrap.servers": self.broker}, 15)  # ours knows that there was one
+        fresh = Cluster({"bootstrap.servers": self.broker}, 60)  # ours knows that there was one
         until(lambda: topic not in fresh.topics([topic]), "no topic")
         self.cluster.create([NewTopic(topic, 2, 1)])
 
@@ -141,7 +146,7 @@ class Tiny:
         """What kafka-consumer-groups --reset-offsets does, the workers being stopped."""
         places = [TopicPartition(topic, partition, offset) for partition in (0, 1)]
         asked = self.admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(self.name, places)])
-        for answer in asked[self.name].result(20).topic_partitions:
+        for answer in asked[self.name].result(60).topic_partitions:
             assert answer.error is None
 
 
@@ -174,7 +179,7 @@ def test_a_source_whose_offset_was_lost_stops_its_task_until_someone_chooses(tin
     for topic in (tiny.a, tiny.b):
         tiny.send(topic, 3)
     with tiny.running(tiny.a, tiny.b):
-        until(lambda: tiny.log().count("is stopped: ") == 2, "two tasks stopped")
+        until(lambda: {"0", "1"} == set(STOPPED.findall(tiny.log())), "both tasks stopped")
     assert f"no committed offset for {tiny.b}-1, while other sources" in tiny.log()
     assert f"{tiny.b} was read before" in tiny.log()
     tiny.wait_handled(tiny.b, 10)
@@ -226,10 +231,10 @@ def test_nothing_is_handled_once_a_source_has_more_partitions(
         worker = system.worker
         expected = f"topic {topics[0]} has 6 partitions, its tables were made for 4"
         worker.wait_for_line(f"the worker stops: {expected}")
-        until(lambda: not worker.running, "the end of the worker")
+        worker.wait_ended()  # with its last line
         assert worker.log_file.read_text().splitlines()[-1].startswith(f"streamsocial-billing: {expected}")
         worker.start()
-        until(lambda: not worker.running, "the refusal")
+        worker.wait_ended()
         assert f"{topics[0]} has 6" in worker.log_file.read_text().splitlines()[-1]
         assert 40 == system.answered()
         assert 0 == len(system.dead_letters.records)
@@ -239,7 +244,7 @@ def test_nothing_is_handled_once_a_source_has_more_partitions(
 def connected(broker: str) -> Iterator[Producer]:
     """A producer that needs no time for its first record."""
     producer = idempotent_producer(broker, {"linger.ms": 0})
-    producer.list_topics(timeout=10)
+    producer.list_topics(timeout=60)
     yield producer
     producer.close()
 
@@ -248,8 +253,8 @@ def grow(broker: str, topics: list[str], partitions: int) -> None:
     """Add partitions; return when the broker knows them."""
     admin = AdminClient({"bootstrap.servers": broker})
     for future in admin.create_partitions([NewPartitions(topic, partitions) for topic in topics]).values():
-        future.result(20)
-    cluster = Cluster({"bootstrap.servers": broker}, 15)
+        future.result(60)
+    cluster = Cluster({"bootstrap.servers": broker}, 60)
     until(lambda: {fact.partitions for fact in cluster.topics(topics).values()} == {partitions}, "growth")
 
 
@@ -282,7 +287,7 @@ def fence(system: System) -> None:
     for partition in range(system.settings.partitions):
         name = f"{system.settings.app_id}-tasks-{partition}"
         zombie = Producer({**system.settings.client_config(), "transactional.id": name})
-        zombie.init_transactions(10)
+        zombie.init_transactions(60)
         zombie.close()
 
 
@@ -294,8 +299,8 @@ def test_a_foreign_transaction_on_a_changelog_is_named_and_waited_for(
     with System(broker, tmp_path, unique_name, partitions=2) as system:
         began = time.monotonic()
         system.start()
-        # open until the next start meets it, also on a slow machine
-        timeout_s = max(8, math.ceil(3 * (time.monotonic() - began)))
+        # open until the next start has met it and was asked, also on a machine that stalls meanwhile
+        timeout_s = max(20, math.ceil(4 * (time.monotonic() - began)))
         system.submit([payment(f"user-{number}", f"pay-{number}") for number in range(20)])
         system.wait_answered()
         system.stop_workers()
@@ -304,21 +309,22 @@ def test_a_foreign_transaction_on_a_changelog_is_named_and_waited_for(
             **system.settings.client_config(), "transactional.id": f"{unique_name}-foreign",
             "transaction.timeout.ms": timeout_s * 1000,
         })  # fmt: skip
-        foreign.init_transactions(10)
+        foreign.init_transactions(60)
         foreign.begin_transaction()
         foreign.produce(log, b"-1", key=b"user-1", partition=0)
         assert 0 == foreign.flush(60)
-        worker = system.worker
+        worker, started = system.worker, time.monotonic()
         worker.start()
         worker.wait_for_line(rf"task 0: waiting for an open transaction on {log}-0 at \d+")
-        waits_since = time.monotonic()
         worker.wait_for_line(r"task 1 runs")
         assert not [line for line in worker.running_tasks() if "task 0 runs" in line]
         body = get(worker.web_port, "/ready")
         assert (503, True) == (body.status, f"{log}-0".encode() in body.body)
         worker.wait_for_line(r"task 0 runs")
-        assert time.monotonic() - waits_since < timeout_s + 30
-        assert 5 > worker.log_file.read_text().count("waiting for an open transaction")
+        took_s = time.monotonic() - started
+        assert took_s < timeout_s + 120
+        said = worker.log_file.read_text().count("waiting for an open transaction")
+        assert said <= 2 + took_s / SAY_EVERY_S + took_s / HANGING_S  # now and then, not all the time
         system.submit([payment(f"user-{number}", f"pay-{number}") for number in range(20)])
         system.check()
 

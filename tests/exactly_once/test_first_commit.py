@@ -67,7 +67,7 @@ def set_offset(broker: str, group: str, topic: str, offset: int) -> None:
     wanted = [ConsumerGroupTopicPartitions(group, [TopicPartition(topic, 0, offset)])]
 
     def taken() -> bool:
-        answer = client.alter_consumer_group_offsets(wanted)[group].result(10)
+        answer = client.alter_consumer_group_offsets(wanted)[group].result(60)
         return all(one.error is None for one in answer.topic_partitions)
 
     until(taken, "the broker takes the offset")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.producers import idempotent_producer
-from support.system import System, payment
+from support.system import STEADY, System, payment
 
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_events import GatewayEvent
@@ -68,7 +68,7 @@ def test_a_worker_that_dies_between_refund_and_commit_refunds_once(
     point: str, broker: str, tmp_path: Path, unique_name: str
 ) -> None:
     """Twice in a row; each refund is once in the gateway's list, the third start finds all books agreeing."""
-    with System(broker, tmp_path, unique_name) as system:
+    with System(broker, tmp_path, unique_name, **STEADY) as system:
         charged(system)
         system.submit([refund(user, "r1", 400) for user in USERS])
         system.worker.start(crash_at=(point, 1))
@@ -95,7 +95,7 @@ def test_what_the_gateway_tells_of_a_lost_refund_is_adopted(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
     """Told while the worker was dead, before or after the refund's own event is handled again: once."""
-    with System(broker, tmp_path, unique_name) as system:
+    with System(broker, tmp_path, unique_name, **STEADY) as system:
         charged(system)
         system.submit([refund(user, "r1", 400) for user in USERS])
         system.worker.start(crash_at=("before_commit", 1))
@@ -117,7 +117,7 @@ def test_refunds_that_fail_later_are_booked_once_whatever_dies(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:
     """Told twice, before and after their success, amid two kills: the next refund works, all books agree."""
-    with System(broker, tmp_path, unique_name) as system:
+    with System(broker, tmp_path, unique_name, **STEADY) as system:
         charged(system)
         system.submit([refund(user, "r1", 999) for user in USERS])
         system.worker.start()

@@ -33,7 +33,7 @@ def test_a_rolling_deploy_that_adds_a_source_topic_splits_no_task(
         with fleet.load():
             for worker in others:
                 replace(fleet, worker, NEW)
-            assert 0 == fleet.counted[ADDED]
+            assert 0 == fleet.committed(ADDED)
             assert 0 == last.stop(), last.tail()
             fleet.wait_counted(ADDED, 1)
             fleet.start(NEW, last)
@@ -54,10 +54,10 @@ def test_a_deploy_that_is_rolled_back_leaves_the_added_topic_where_it_stood(
         with fleet.load():
             fleet.wait_counted(ADDED, STEP)
             replace(fleet, first, OLD)
-            stood = fleet.counted[ADDED]
+            stood = fleet.committed(ADDED)
             replace(fleet, second, OLD)
             replace(fleet, first, NEW)
-            assert stood == fleet.counted[ADDED]
+            assert stood == fleet.committed(ADDED)
             replace(fleet, second, NEW)
             fleet.wait_counted(ADDED, stood + STEP)
         fleet.check()

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from support.system import System, WorkerProcess, payment
+from support.system import STEADY, System, WorkerProcess, payment
+from support.until import until
 
 from faust_exactly_once import partition_of
 from streamsocial_billing.domain.events import PaymentEvent
@@ -23,6 +25,7 @@ PARTITIONS = 4
 HANDLERS_BEGIN_WITHIN_S = 2.0
 RECOVERED_WITHIN_MS = 500
 BUSY = 10.0
+"""How much longer a machine may take that does much else."""
 RUNS = re.compile(r"task (\d+) runs: fenced in (\d+) ms, recovered (\d+) records in (\d+) ms")
 
 
@@ -46,7 +49,7 @@ def test_a_new_owner_is_at_work_soon_after_its_assignment(
 
     That is promised for a machine that does nothing else; beside other tests it may take ten times as long.
     """
-    with System(broker, tmp_path, unique_name, workers=2, partitions=PARTITIONS) as system:
+    with System(broker, tmp_path, unique_name, workers=2, partitions=PARTITIONS, **STEADY) as system:
         stays = system.worker
         stays.start()
         stays.wait_ready()
@@ -71,7 +74,7 @@ def move(system: System, ending: str, number: int) -> list[Taken]:
     system.submit(ten_for_each_partition(f"{number}-before"))
     system.wait_answered()
     known = len(stays.running_tasks())
-    moving = {int(one[1]) for one in map(RUNS.search, goes.running_tasks()) if one}
+    moving = tasks(goes.running_tasks())
     if ending == "killed":
         goes.kill()
     else:
@@ -80,9 +83,15 @@ def move(system: System, ending: str, number: int) -> list[Taken]:
     system.submit(ten_for_each_partition(f"{number}-after"))
     system.wait_answered()
     goes.end()
+    # the line may come behind the answers
+    until(lambda: moving <= tasks(stays.running_tasks()[known:]), f"tasks {moving} run here")
     moved = [taken(system, line, f"{number}-after") for line in stays.running_tasks()[known:]]
-    assert moving <= {one.partition for one in moved}
     return [one for one in moved if one.partition in moving]
+
+
+def tasks(lines: Iterable[str]) -> set[int]:
+    """Whose lines they are."""
+    return {int(one[1]) for one in map(RUNS.search, lines) if one}
 
 
 def taken(system: System, line: str, name: str) -> Taken:

@@ -238,11 +238,11 @@ def limit(system: System, name: str, largest: str | None) -> None:
     entry: Any = ConfigEntry("max.message.bytes", largest, incremental_operation=kind)
     change = ConfigResource(topic.restype, topic.name, incremental_configs=[entry])
     for future in admin.incremental_alter_configs([change]).values():
-        future.result(20)
-    deadline = time.monotonic() + 20
+        future.result(60)
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         (described,) = admin.describe_configs([topic]).values()
-        if (described.result(20)["max.message.bytes"].value == largest) == (largest is not None):
+        if (described.result(60)["max.message.bytes"].value == largest) == (largest is not None):
             return
     raise AssertionError(f"{name} does not take {largest}")
 
@@ -252,9 +252,9 @@ def forget_offsets(system: System, partition: int) -> None:
     admin = AdminClient(system.settings.client_config())
     group = system.settings.app_id
     (listed,) = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]).values()
-    there = [one for one in listed.result(20).topic_partitions if one.partition != partition]
+    there = [one for one in listed.result(60).topic_partitions if one.partition != partition]
     (deleted,) = admin.delete_consumer_groups([group]).values()
-    deleted.result(20)
+    deleted.result(60)
     kept = [TopicPartition(one.topic, one.partition, one.offset) for one in there]
     (altered,) = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, kept)]).values()
-    altered.result(20)
+    altered.result(60)

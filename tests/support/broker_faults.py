@@ -88,7 +88,7 @@ def disk_full(under: BehindProxies) -> None:
     node = under.cluster.brokers[SMALL_DISK_OF - 1]
     with under.fault(f"disk of one broker full ({under.disk.kind})", GOES_ON):
         under.disk.fill(node)
-        until(lambda: not node.running, "the broker ends", 60)
+        until(lambda: not node.running, "the broker ends", 180)
         under.wait_moving()
 
 
@@ -101,7 +101,7 @@ def min_insync_lost(under: UnderFault, seconds: float) -> None:
     with under.fault(case, "produce refused, committed records readable, last stable offset stands still; "
                      + NOTHING_LOST):  # fmt: skip
         admin = fresh_client(under.cluster.bootstrap)
-        admin.create_topics([NewTopic(topic, 1)])[topic].result(30)
+        admin.create_topics([NewTopic(topic, 1)])[topic].result(90)
         survivor, known = under.victim("source", 0), len(fleet.results.records)
         under.wait_moving()
         for node in under.cluster.brokers:
@@ -151,7 +151,7 @@ def read_to_the_end(settings: Settings) -> tuple[dict[tuple[str, int], int], int
     consumer = Consumer(consumer_config(settings) | {"log_level": 0})
     try:
         consumer.assign(places)
-        limit = time.monotonic() + 60
+        limit = time.monotonic() + 120
         while len(ends) < len(places) and time.monotonic() < limit:
             message = consumer.poll(0.2)
             error = message.error() if message is not None else None

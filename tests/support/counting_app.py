@@ -25,7 +25,8 @@ name, broker, folder, topics = sys.argv[1:5]
 del sys.argv[1:5]
 app = faust.App(
     name, topic_replication_factor=1, worker_redirect_stdouts=False,
-    **exactly_once.settings([f"kafka://{broker}"], session_timeout_s=2.0),
+    # nobody dies here: a worker that stalls for seconds keeps its tasks
+    **exactly_once.settings([f"kafka://{broker}"], session_timeout_s=20.0),
 )  # fmt: skip
 exactly_once.install(app, Options(client_config={"bootstrap.servers": broker}))
 counted = output(app, f"{name}-counted")

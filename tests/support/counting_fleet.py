@@ -61,7 +61,7 @@ class Fleet:
 
     def __enter__(self) -> Fleet:
         names = [f"{self._name}-{topic}" for topic in (*self.topics, "counted")]
-        cluster = Cluster({"bootstrap.servers": self._broker}, 15)
+        cluster = Cluster({"bootstrap.servers": self._broker}, 60)
         cluster.create([NewTopic(name, PARTITIONS, 1) for name in names])
         settings = Settings(app_id=self._name, broker=f"kafka://{self._broker}")
         self._reader = TopicReader(settings, names[-1], threading.Condition(), self._count)
@@ -87,6 +87,12 @@ class Fleet:
         if not self._reader.wait(lambda: self.counted[topic] >= count):
             logs = "".join(f"\n--- {worker.name}{worker.tail()}" for worker in self.workers)
             raise AssertionError(f"{topic}: {self.counted[topic]} of {count} counted{logs}")
+
+    def committed(self, topic: str) -> int:
+        """How many events of the topic are handled, by the group's offsets: each offset is an event."""
+        cluster = Cluster({"bootstrap.servers": self._broker}, 60)
+        places = [(f"{self._name}-{topic}", partition) for partition in range(PARTITIONS)]
+        return sum(offset or 0 for offset in cluster.committed(self._name, places).values())
 
     @contextmanager
     def load(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def runs(worker: WorkerProcess) -> set[int] | None:
     """The partitions that a ready worker runs; None while it is not ready."""
     try:
         answer = get(worker.web_port, "/ready")
-    except OSError:
+    except (OSError, HTTPException):
         return None
     found: dict[str, Any] = answer.json()
     return set(found["assigned"]) if 200 == answer.status else None

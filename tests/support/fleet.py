@@ -119,7 +119,7 @@ class ClusterFleet(System):
                 undo.callback(worker.end)
                 worker.start()
             for worker in self.workers:
-                worker.wait_for_line("ready: ", 90)
+                worker.wait_for_line("ready: ", 240)
             undo.pop_all()
         try:
             super().__enter__()

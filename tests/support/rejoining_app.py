@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,16 @@ exactly_once.install(app, Options(client_config={"bootstrap.servers": broker}))
 events = batched(app.topic(f"{name}-src"))
 app.Table("t")
 handled = Path(folder, "handled").open("a", buffering=1)
+HANDLED_BETWEEN = 100
+counted: Counter[int] = Counter()
+news = asyncio.Event()
 
 
 async def note(event: Event) -> None:
     """Write down where the event stood."""
     handled.write(f"{event.partition} {event.offset}\n")
+    counted[event.partition] += 1
+    news.set()
 
 
 @app.agent(events)
@@ -43,11 +49,15 @@ async def read(stream: Any) -> None:
 
 @app.task  # type: ignore[untyped-decorator]
 async def rejoin() -> None:
-    """Ask for a rebalance every second, then end the worker in order."""
+    """Ask for a rebalance every second, amid work, then end the worker in order."""
     consumer: Any = app.consumer
     thread = consumer._thread
     for _ in range(int(times)):
         await asyncio.sleep(1.0)
+        wanted = {partition: counted[partition] + HANDLED_BETWEEN for partition in (0, 1)}
+        while any(counted[partition] < count for partition, count in wanted.items()):
+            news.clear()
+            await news.wait()
         thread.thread_loop.call_soon_threadsafe(thread._consumer._coordinator.request_rejoin)
     await asyncio.sleep(2.0)
     os.kill(os.getpid(), signal.SIGTERM)

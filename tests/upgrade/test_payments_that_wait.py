@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from support.releases import releases
-from support.system import System, payment
+from support.system import CALM, System, payment
 from support.until import until
 from support.upgrading import Upgrade
 
@@ -25,7 +25,7 @@ def test_payments_that_wait_outlast_an_earlier_release(
     """It calls, parks and declines none of them, loses no intent; back here each is charged once."""
     *_, tag = releases()
     events = [payment(f"user-{name}", name, payment_method=method) for name, method in METHODS.items()]
-    with System(broker, tmp_path, unique_name, workers=2) as system:
+    with System(broker, tmp_path, unique_name, workers=2, **CALM) as system:
         upgrade = Upgrade(system, releases()[tag], tmp_path)
 
         def handled_by(release: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.releases import releases
-from support.system import System
+from support.system import STEADY, System
 from support.upgrading import Upgrade
 
 *_earlier, _last = releases()
@@ -23,7 +23,7 @@ def test_workers_are_upgraded_and_taken_back_one_by_one_under_load(
     Stopped in order one time, killed the other, as an upgrade may meet it. Orders are carried out amid each
     mixture: by whichever worker has the user.
     """
-    with System(broker, tmp_path, unique_name, workers=2) as system:
+    with System(broker, tmp_path, unique_name, workers=2, **STEADY) as system:
         upgrade = Upgrade(system, releases()[tag], tmp_path)
         first, second = system.workers
         for worker in system.workers:

@@ -45,7 +45,7 @@ def admin(whole: LocalCluster) -> AdminClient:
 @pytest.fixture
 def topic(whole: LocalCluster, admin: AdminClient, unique_name: str) -> str:
     """A topic with one partition, its replication left to the brokers, all replicas in sync."""
-    admin.create_topics([NewTopic(unique_name, 1)])[unique_name].result(20)
+    admin.create_topics([NewTopic(unique_name, 1)])[unique_name].result(60)
     until(lambda: {1, 2, 3} == in_sync(whole.bootstrap, unique_name), "all replicas in sync")
     return unique_name
 
@@ -55,7 +55,7 @@ def replicas(bootstrap: str, topic: str) -> list[tuple[int, set[int], set[int]]]
     # a new client each time asks the brokers that it is given, not those that it knew before they died
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}, logger=None)
     try:
-        found = client.list_topics(topic, timeout=2).topics[topic].partitions.values()
+        found = client.list_topics(topic, timeout=5).topics[topic].partitions.values()
     except KafkaException:
         return []
     return [(each.leader, set(each.replicas), set(each.isrs)) for each in found]
@@ -66,9 +66,20 @@ def in_sync(bootstrap: str, topic: str) -> set[int]:
     return next((isr for _, _, isr in replicas(bootstrap, topic)), set())
 
 
+def all_in_sync(bootstrap: str, topic: str) -> bool:
+    """True if every partition has three replicas, all of them in sync."""
+    found = replicas(bootstrap, topic)
+    return bool(found) and all({1, 2, 3} == everywhere == isr for _, everywhere, isr in found)
+
+
 def leader(whole: LocalCluster, topic: str) -> Node:
-    """The broker that leads partition 0."""
-    return whole.brokers[replicas(whole.bootstrap, topic)[0][0] - 1]
+    """The broker that leads partition 0, as soon as one does, and somebody says so."""
+
+    def asked() -> int:
+        return next((number for number, _, _ in replicas(whole.bootstrap, topic)), -1)
+
+    until(lambda: asked() > 0, f"a leader of {topic}")
+    return whole.brokers[asked() - 1]
 
 
 def write_in_transaction(whole: LocalCluster, topic: str, value: bytes) -> None:
@@ -78,14 +89,14 @@ def write_in_transaction(whole: LocalCluster, topic: str, value: bytes) -> None:
          "log_level": 0},
         logger=None,
     )  # fmt: skip
-    producer.init_transactions(30)
+    producer.init_transactions(90)
     producer.begin_transaction()
     producer.produce(topic, value, partition=0)
-    producer.commit_transaction(30)
+    producer.commit_transaction(90)
 
 
 def committed_values(bootstrap: str, topic: str, count: int) -> list[bytes]:
-    """The first `count` values of partition 0 for a reader of committed records, or fewer after 15 s."""
+    """The first `count` values of partition 0 for a reader of committed records, or fewer after a minute."""
     consumer = Consumer(
         {"bootstrap.servers": bootstrap, "group.id": "reader", "isolation.level": "read_committed",
          # so that neither reading nor closing needs a coordinator
@@ -93,7 +104,7 @@ def committed_values(bootstrap: str, topic: str, count: int) -> list[bytes]:
         logger=None,
     )  # fmt: skip
     found: list[bytes] = []
-    limit = time.monotonic() + 15.0
+    limit = time.monotonic() + 60.0
     try:
         consumer.assign([TopicPartition(topic, 0, 0)])
         while len(found) < count and time.monotonic() < limit:
@@ -108,7 +119,7 @@ def committed_values(bootstrap: str, topic: str, count: int) -> list[bytes]:
 def config(admin: AdminClient, topic: str, name: str) -> str:
     """A topic's setting as the brokers apply it."""
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-    found = admin.describe_configs([resource], request_timeout=10)[resource].result(10)
+    found = admin.describe_configs([resource], request_timeout=60)[resource].result(60)
     return str(found[name].value)
 
 
@@ -125,13 +136,11 @@ def test_every_topic_has_three_replicas_in_sync(whole: LocalCluster, admin: Admi
     write_in_transaction(whole, topic, b"value")
     assert [b"value"] == committed_values(whole.bootstrap, topic, 1)
     # the coordinator's topic is made for the first group, and its leader has to load it
-    Cluster({"bootstrap.servers": whole.bootstrap}, 20).committed(topic, [(topic, 0)])
+    Cluster({"bootstrap.servers": whole.bootstrap}, 60).committed(topic, [(topic, 0)])
     for name in (topic, "__transaction_state", "__consumer_offsets"):
-        found = replicas(whole.bootstrap, name)
-        assert found, name
-        assert all({1, 2, 3} == everywhere for _, everywhere, _ in found), name
+        # a broker that stalls for a while leaves those in sync, and comes back
+        until(lambda name=name: all_in_sync(whole.bootstrap, name), f"three of {name} in sync")  # type: ignore[misc]
         assert "2" == config(admin, name, "min.insync.replicas"), name
-        assert all({1, 2, 3} == isr for _, _, isr in replicas(whole.bootstrap, name)), name
 
 
 def test_one_broker_killed_stops_neither_writers_nor_readers(whole: LocalCluster, topic: str) -> None:
@@ -273,7 +282,7 @@ def test_a_cluster_of_one_broker_takes_and_serves_records(tmp_path: Path) -> Non
     """A controller and one broker: topics have one copy, transactions are committed and read."""
     with LocalCluster(tmp_path, brokers=1, port=0) as alone:
         admin = AdminClient({"bootstrap.servers": alone.bootstrap, "log_level": 0}, logger=None)
-        admin.create_topics([NewTopic("t", 1)])["t"].result(20)
+        admin.create_topics([NewTopic("t", 1)])["t"].result(60)
         write_in_transaction(alone, "t", b"value")
         assert [b"value"] == committed_values(alone.bootstrap, "t", 1)
-        assert [(1, {1}, {1})] == replicas(alone.bootstrap, "t")
+        until(lambda: [(1, {1}, {1})] == replicas(alone.bootstrap, "t"), "one copy, which leads")

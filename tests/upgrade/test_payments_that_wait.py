@@ -18,7 +18,7 @@ from streamsocial_billing.domain.payment_entry import SCHEDULE_S
 METHODS = {"auth": "pm_card_authenticationRequired", "slow": "pm_card_processing", "plain": "pm_card_visa"}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_payments_that_wait_outlast_an_earlier_release(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

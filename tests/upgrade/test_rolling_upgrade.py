@@ -13,7 +13,7 @@ from support.upgrading import Upgrade
 FROM = [*(pytest.param(tag, marks=pytest.mark.slow) for tag in _earlier), _last]
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("tag", FROM)
 def test_workers_are_upgraded_and_taken_back_one_by_one_under_load(
     broker: str, tmp_path: Path, unique_name: str, tag: str

@@ -27,7 +27,7 @@ def runs(worker: WorkerProcess) -> None:
     worker.wait_ready()
 
 
-@pytest.mark.timeout(360)
+@pytest.mark.timeout(900)
 def test_a_release_that_cannot_run_beside_the_one_before_refuses_to_join(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.system import Payments, System, WorkerProcess, free_port, payment
+from support.system import CALM, Payments, System, WorkerProcess, free_port, payment
 from support.until import until
 
 from broker import LocalBroker
@@ -59,9 +59,8 @@ def quiet(system: System) -> WorkerProcess:
 def system(broker: str, tmp_path: Path, unique_name: str) -> Iterator[System]:
     """Two workers with the default log level, none started."""
     with System(
-        broker, tmp_path, unique_name, workers=2, partitions=2, BILLING_API_TOKEN=TOKEN,
-        BILLING_SESSION_TIMEOUT_S=10,
-    ) as system:  # fmt: skip
+        broker, tmp_path, unique_name, workers=2, partitions=2, BILLING_API_TOKEN=TOKEN, **CALM
+    ) as system:
         quiet(system)
         yield system
 
@@ -197,7 +196,7 @@ def test_the_gateway_simulator_writes_the_same_format(form: str, tmp_path: Path)
         first = out.readline().rstrip()
         gateway.terminate()
         rest = out.read().splitlines()
-    assert 0 == gateway.wait(20)
+    assert 0 == gateway.wait(60)
     if form == "json":
         found = [(one["level"], one["message"]) for one in map(json.loads, [first, *rest])]
     else:

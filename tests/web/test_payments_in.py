@@ -19,6 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from support.patient_worker import PATIENT
 from support.system import CALM, System, WorkerProcess, payment
 from support.topics import committed
 from support.web_client import Answer, get, post
@@ -42,9 +43,16 @@ def system(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sy
     folder = tmp_path_factory.mktemp("intake")
     options: dict[str, Any] = {"workers": 2, "partitions": PARTITIONS, **CALM}
     with System(broker, folder, f"intake-{time.time_ns()}", **options) as system:
+        be_patient(system)
         system.start()
         wait_until(lambda: all(len(assigned(worker)) == PARTITIONS // 2 for worker in system.workers))
         yield system
+
+
+def be_patient(system: System) -> None:
+    """An owner that is only slow is not away: what it knows is waited for."""
+    for worker in system.workers:
+        worker.program = PATIENT
 
 
 def wait_until(true: Any, within_s: float = 120) -> None:
@@ -214,7 +222,7 @@ def test_a_body_that_is_too_large_is_413(system: System) -> None:
 def raw(worker: WorkerProcess, headers: bytes, body: bytes) -> bytes:
     """The first line of the answer to a request that no client library would send."""
     head = b"POST /payments HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + headers + b"\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", worker.web_port), timeout=15) as connection:
+    with socket.create_connection(("127.0.0.1", worker.web_port), timeout=60) as connection:
         connection.sendall(head + body)
         with connection.makefile("rb") as answer:
             return answer.readline().strip()
@@ -292,6 +300,7 @@ def test_with_a_token_every_payment_needs_it(broker: str, tmp_path: Path, unique
     """The question to the owner carries it; once the owner is killed payments are appended unasked."""
     options: dict[str, Any] = {"workers": 2, "partitions": PARTITIONS, "BILLING_API_TOKEN": TOKEN, **CALM}
     with System(broker, tmp_path, unique_name, **options) as system:
+        be_patient(system)
         system.start()
         wait_until(lambda: all(len(assigned(worker)) == PARTITIONS // 2 for worker in system.workers))
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import orjson
 import pytest
 from confluent_kafka.admin import NewTopic
-from support.system import Payments, Stream, System, payment
-from support.topics import committed_now
+from support.system import CALM, Payments, Stream, System, payment
+from support.topics import committed_now, wait_settled
 
 from faust_exactly_once.cluster import Cluster
 from streamsocial_billing.domain.events import PaymentEvent
@@ -36,7 +36,7 @@ class Done(NamedTuple):
 
 def make_odd_metrics_topic(broker: str, name: str) -> None:
     """Metrics have another key than payments; here another partition count as well."""
-    Cluster({"bootstrap.servers": broker}, 10).create([
+    Cluster({"bootstrap.servers": broker}, 60).create([
         NewTopic(f"{name}-{METRICS}", METRIC_PARTITIONS, 1, config={"retention.ms": "-1"})
     ])  # fmt: skip
 
@@ -52,6 +52,12 @@ def segments(broker: str) -> Path:
     if folder is None:
         pytest.skip(f"NOT CHECKED in the segments: the log of the broker at {broker} is not on this machine")
     return folder
+
+
+def all_ended(settings: Settings) -> None:
+    """Return once the end of each transaction stands in every log: Kafka answers a commit before that."""
+    topics = [settings.topic(name) for name in (RESULTS, METRICS)]
+    wait_settled(settings, *topics, *(settings.changelog(name) for name in ("payments", "charges")))
 
 
 def all_done(log: Path, settings: Settings) -> list[Done]:
@@ -96,12 +102,13 @@ def test_all_that_an_event_did_lies_before_the_same_commit_marker(
 ) -> None:
     """Result, metric (another key, another partition count), changelog records, offset: one transaction."""
     make_odd_metrics_topic(broker, unique_name)
-    with System(broker, tmp_path, unique_name, workers=2) as system:
+    with System(broker, tmp_path, unique_name, workers=2, **CALM) as system:
         events = a_few(300)
         system.start()
         for first in range(0, 300, 50):
             system.submit(events[first : first + 50])
         system.check()
+        all_ended(system.settings)
         done = all_done(segments(broker), system.settings)
     assert 300 == len(done)
     assert [] == [one for one in done if None in one or one.result.outcome != "commit"]
@@ -114,7 +121,7 @@ def test_what_a_killed_worker_had_not_committed_is_aborted_as_a_whole(
 ) -> None:
     """Killed before the commit: nobody sees any of it; its next task epoch aborts all, does it again."""
     make_odd_metrics_topic(broker, unique_name)
-    with System(broker, tmp_path, unique_name, partitions=1) as system:
+    with System(broker, tmp_path, unique_name, partitions=1, **CALM) as system:
         system.gateway.faults(latency_ms=20)
         system.worker.start(crash_at=("before_commit", 6))
         system.worker.wait_ready()
@@ -124,6 +131,7 @@ def test_what_a_killed_worker_had_not_committed_is_aborted_as_a_whole(
         left = [one for one in all_done(segments(broker), system.settings) if one.result.outcome is None]
         system.worker.start()
         system.check()
+        all_ended(system.settings)
         after = {one.result.offset: one for one in all_done(segments(broker), system.settings)}
     assert [] == [one for one in left if None in one]
     seen = {orjson.loads(one.value() or b"")["payment_id"] for one in visible}

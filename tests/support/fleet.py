@@ -26,6 +26,7 @@ from broker.clients import fresh_client
 from broker.cluster import BaseCluster, Node
 from streamsocial_billing.audit.readers import read_ledger
 from streamsocial_billing.kafka.committed import CommittedLog
+from streamsocial_billing.kafka.transactions import PATIENCE_S
 from streamsocial_billing.settings import PAYMENTS
 
 SESSION_TIMEOUT_S = 6
@@ -89,6 +90,9 @@ class ClusterFleet(System):
     They log as in production, each keeps its web port. Use it in a `with`; then `load()`, faults inside
     of it, `settle()` with the moment of the last fault, `check()`, `figures()`.
     """
+
+    intake_patience_s = PATIENCE_S
+    """How long a call of the library takes is a figure of the run."""
 
     def __init__(
         self, cluster: BaseCluster, folder: Path, name: str, *, workers: int = 2, partitions: int = 4,

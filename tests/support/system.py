@@ -229,6 +229,9 @@ class TopicReader:
 class System:
     """Everything that a payment meets, on names of its own; the end of the `with` ends every process."""
 
+    intake_patience_s = 100.0
+    """A broker that has just started loads its coordinators, on a busy machine for many seconds."""
+
     def __init__(
         self, bootstrap: str, folder: Path, name: str, *, workers: int = 1, partitions: int = 4,
         **environment: object,
@@ -251,7 +254,9 @@ class System:
     def __enter__(self) -> System:
         try:
             create_topics(self.settings, Cluster(self.settings.client_config(), 60))
-            self._intake = PaymentProducer(self.settings, self.folder / "intake")
+            self._intake = PaymentProducer(
+                self.settings, self.folder / "intake", patience_s=self.intake_patience_s
+            )  # fmt: skip
             news, name = threading.Condition(), self.settings.topic
             self.results = TopicReader(self.settings, name(RESULTS), news, self._answers)
             self.dead_letters = TopicReader(self.settings, name(DEAD_LETTERS), news, lambda _: None)

@@ -13,12 +13,12 @@ NO_DISPUTES = b'{"object": "list", "url": "/v1/disputes", "has_more": false, "da
 
 
 class StripeAlone:
-    """Both on loopback; use it in a `with`. `charges` are the requests of charges that came."""
+    """Both on loopback; use it in a `with`. `charges` are the idempotency keys of the charges that came."""
 
     def __enter__(self) -> StripeAlone:
         self._stripe = StripeServer()
         self._stripe.__enter__()
-        self.charges = 0
+        self.charges: set[str] = set()
         self._server = LoopbackServer(self._answer)
         self._server.__enter__()
         self.url = self._server.url
@@ -33,7 +33,8 @@ class StripeAlone:
     def _answer(self, asked: Asked) -> Reply:
         if asked.path.startswith("/v1/disputes"):
             return 200, NO_DISPUTES
-        self.charges += asked.body is not None and asked.path == "/v1/charges"
+        if asked.body is not None and asked.path == "/v1/charges":
+            self.charges.add(asked.headers["Idempotency-Key"])
         return self._passed_on(asked)
 
     def _passed_on(self, asked: Asked) -> Reply:
@@ -41,7 +42,7 @@ class StripeAlone:
         headers = {name: asked.headers[name] for name in names if asked.headers[name] is not None}
         request = Request(self._stripe.url + asked.path, asked.body, headers)  # noqa: S310 - loopback
         try:
-            with build_opener(ProxyHandler({})).open(request, timeout=10) as reply:
+            with build_opener(ProxyHandler({})).open(request, timeout=60) as reply:
                 return reply.status, reply.read()
         except HTTPError as error:
             return error.code, error.read()

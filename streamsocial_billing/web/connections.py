@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 from aiohttp.web import AppRunner, BaseRequest, RequestHandler, Response, Server, StreamResponse
 
 from streamsocial_billing.intake.http_replies import refusal
+from streamsocial_billing.web.headers import ALWAYS, SERVER
 from streamsocial_billing.web.responding import respond
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ class Connection(RequestHandler):
         logger.info("a request is no HTTP (%s)", type(exc).__name__, extra={"fold": True})
         refused: Response = respond(refusal(400, "bad_request", "this is not a request in HTTP/1.1"))
         refused.force_close()
+        refused.headers.update(ALWAYS | {"Server": SERVER})  # no app sees it, so nothing else adds them
         return refused
 
 

@@ -10,6 +10,7 @@ from faust.web.drivers.aiohttp import Web as FaustWeb
 from faust_exactly_once import take_port
 from streamsocial_billing.web.accepting import BoundedSite
 from streamsocial_billing.web.connections import BoundedRunner, Limits, affordable
+from streamsocial_billing.web.headers import add_headers
 from streamsocial_billing.web.probes import probes_first
 from streamsocial_billing.web.refusing import in_our_words
 
@@ -41,6 +42,7 @@ class Web(FaustWeb):
     def __init__(self, app: Any, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
         self.web_app.middlewares.extend([in_our_words, probes_first])
+        self.web_app.on_response_prepare.append(add_headers)
         limits = Limits(most=_most[app]) if app in _most else Limits()
         self._runner: BoundedRunner = BoundedRunner(
             self.web_app, limits, access_log=None, shutdown_timeout=ENDS_WITHIN_S

@@ -313,6 +313,8 @@ async def test_what_is_no_http_is_refused_in_our_words_and_quoted_nowhere(
         answer = await asyncio.wait_for(reader.read(), WITHIN_S)
     assert answer.startswith(b"HTTP/1.0 400 ")
     assert b"application/problem+json" in answer
+    assert b"X-Content-Type-Options: nosniff" in answer
+    assert b"aiohttp" not in answer
     assert b"5ecret" not in answer
     assert "5ecret" not in caplog.text
 

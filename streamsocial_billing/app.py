@@ -174,7 +174,9 @@ def create_app(
     page_of_dashboard(app, overview, live.topic)
     page_of_audit(app, layer, live, layer_metrics, overview)
     page_of_subscriptions(app, layer, settings, subscribed)
-    _take_payments_and_webhooks(app, settings, gateways, billing, layer_metrics.registry)
+    _take_payments_and_webhooks(
+        app, settings, gateways, billing, layer=layer, registry=layer_metrics.registry
+    )  # fmt: skip
     return app
 
 
@@ -199,12 +201,18 @@ def _start_timers(
 
 def _take_payments_and_webhooks(
     app: Any, settings: Settings, gateways: Mapping[str, Gateway], rules: IntakeRules,
-    registry: CollectorRegistry,
+    layer: exactly_once.Layer, registry: CollectorRegistry,
 ) -> None:  # fmt: skip
     """Add `POST /payments` with `POST /webhooks/{gateway}`; close what they append with at the end."""
     payments = appending(settings, lambda: Path(str(app.conf.datadir)))
     events = appending_events(settings)
-    intake = HttpIntake(rules, payments.add)
+
+    def queued(user_id: str, most: int) -> int:
+        key = user_id.encode()
+        partition, _ = app.router.place(key)
+        return layer.unfinished_of_key(partition, key, most)
+
+    intake = HttpIntake(rules, payments.add, queued=queued, most_of_user=settings.max_waiting_per_user)
     page_of_payments(app, settings, intake, registry)
     page_of_questions(app, settings, intake)
     sources = configured_sources(settings, gateways)

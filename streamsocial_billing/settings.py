@@ -66,6 +66,8 @@ class Settings:
     max_in_flight           handlers, 1..100000, running at once per worker
     max_connections         connections, 1..100000, to a worker's web port; at most half of the limit of
                             descriptors that the process has
+    max_waiting_per_user    payments of one user, 1..100000, that may wait for their outcome before `POST
+                            /payments` takes no other of theirs
     session_timeout_s       seconds, 1..1800: consumer session time-out (Kafka's own bounds are the broker's
                             group.min.session.timeout.ms, group.max.session.timeout.ms)
     gateway_deadline_s      seconds, 0.1..600, fractions allowed: all tries, waits and parsing for one event;
@@ -111,6 +113,7 @@ class Settings:
     commit_distance_ms: int = 0
     max_in_flight: int = 2000
     max_connections: int = 500
+    max_waiting_per_user: int = 20
     session_timeout_s: int = 10
     gateway_deadline_s: float = 8.0
     give_up_after_s: int = 86_400
@@ -417,6 +420,7 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "commit_distance_ms": _whole(0, 10_000),
     "max_in_flight": _whole(1, 100_000),
     "max_connections": _whole(1, 100_000),
+    "max_waiting_per_user": _whole(1, 100_000),
     "session_timeout_s": _whole(1, 1800),
     "gateway_deadline_s": _seconds(0.1, 600),
     "give_up_after_s": _whole(1, 2_592_000),

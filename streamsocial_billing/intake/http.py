@@ -18,7 +18,7 @@ from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.foreign_fields import BadInput, json_object
 from streamsocial_billing.domain.payment_identity import fingerprint
 from streamsocial_billing.gateways.routing import with_gateway
-from streamsocial_billing.intake.http_replies import Reply, later, refusal
+from streamsocial_billing.intake.http_replies import RETRY_AFTER_S, Reply, later, refusal
 from streamsocial_billing.intake.producer import IntakeOutcomeUnknown
 from streamsocial_billing.intake.public_fields import answered_payment, differing, not_comparable
 from streamsocial_billing.kafka.committed import KafkaProblem
@@ -31,6 +31,9 @@ ASKED_WAIT_S: Final = 0.2
 REMEMBER_S: Final = 60.0
 """How long an appended payment whose entry does not show up keeps its repeats from being appended."""
 REMEMBER: Final = 20_000
+CROWDED: Final = "too_many_of_user"
+"""Why a payment is refused while many of its user wait: these are handled one by one, and what others sent
+after them to the partition is committed after them."""
 REFUSALS: Final = {"idempotency_mismatch": 422, "expired": 410, "duplicate_business_ref": 409}
 """Status by reason of the decision; any other: 400."""
 _QUOTED = re.compile(r'"([^"\\]*)"')
@@ -54,6 +57,13 @@ class Rules(Protocol):
 
 
 Append = Callable[[PaymentEvent], "asyncio.Future[KafkaProblem | None]"]
+Queued = Callable[[str, int], int]
+"""How many events of a user run or wait here, at most so many; raises LookupError where they are not."""
+
+
+def nothing_queued(_: str, __: int) -> int:
+    """Where nobody looks."""
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +101,18 @@ class HttpIntake:
     What it answers is no promise: between this look and the agent's another event may come.
     """
 
-    def __init__(self, rules: Rules, append: Append, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, rules: Rules, append: Append, clock: Callable[[], float] = time.monotonic,
+        *, queued: Queued = nothing_queued, most_of_user: int = 20,
+    ) -> None:  # fmt: skip
         self._rules = rules
         self._append = append
         self._clock = clock
+        self._queued = queued
+        self._most_of_user = most_of_user
         self._patience = Patience()
         self._appended: OrderedDict[tuple[str, str], _Appended] = OrderedDict()
+        self._of_user: dict[str, set[str]] = {}
 
     def known(self, payment: PaymentEvent, now_ms: int) -> Reply | None:
         """The answer by what is committed here, None if that takes an event.
@@ -121,15 +137,21 @@ class HttpIntake:
         self._forget_old()
         own = self._appended.get((payment.user_id, payment.payment_id))
         if own is None or own.has_failed():
-            return None
+            return self._crowded(payment)
         if fingerprint(own.payment) != fingerprint(payment):
             return _mismatch(payment, asdict(own.payment))
         appended = await self._patience.wait(own.outcome, ASKED_WAIT_S) and own.outcome.result() is None
         return _reply(202, payment, "accepted", None) if appended else None
 
     async def take(self, payment: PaymentEvent, now_ms: int) -> Reply:
-        """The owner's answer: what is known, else the payment is appended; raises LookupError as `known`."""
-        return self.known(payment, now_ms) or await self.append(payment)
+        """The owner's answer: what is known, else the payment is appended; raises LookupError as `known`.
+
+        429 where too many payments of this user wait already: a repeat of one of them is no new one.
+        """
+        reply = self.known(payment, now_ms)
+        if reply is None and (payment.user_id, payment.payment_id) not in self._appended:
+            reply = self._crowded(payment)
+        return reply or await self.append(payment)
 
     async def append_unchecked(self, payment: PaymentEvent, now_ms: int) -> Reply:
         """Append a payment of which nobody can be asked, unless its own fields are reason to refuse it."""
@@ -140,7 +162,7 @@ class HttpIntake:
 
     def forget(self, payment: PaymentEvent) -> None:
         """It is known where it belongs: its repeats are answered from there."""
-        self._appended.pop((payment.user_id, payment.payment_id), None)
+        self._drop((payment.user_id, payment.payment_id))
 
     async def append(self, payment: PaymentEvent, *, checked: bool | None = None) -> Reply:
         """Append it, unless a repeat of it is on its way already.
@@ -154,6 +176,7 @@ class HttpIntake:
             known = _Appended(payment, self._append(payment), self._clock() + REMEMBER_S)
             self._appended[name] = known
             self._appended.move_to_end(name)
+            self._of_user.setdefault(payment.user_id, set()).add(payment.payment_id)
         elif fingerprint(known.payment) != fingerprint(payment):
             return _mismatch(payment, asdict(known.payment))
         if not await self._patience.wait(known.outcome, WAIT_S):
@@ -163,7 +186,7 @@ class HttpIntake:
             reply = _reply(202, payment, "accepted", None)
             return reply if checked is None else replace(reply, body={**reply.body, "checked": checked})
         if self._appended.get(name) is known:
-            del self._appended[name]
+            self._drop(name)
         if isinstance(problem, IntakeOutcomeUnknown):
             return later("outcome_unknown", AGAIN)
         return later("not_appended", "Kafka does not accept it now: send it again with the same key")
@@ -172,10 +195,33 @@ class HttpIntake:
         """Drop what is too old, the oldest ones if there are too many; their repeats are replayed."""
         now = self._clock()
         while self._appended:
-            oldest = next(iter(self._appended.values()))
+            name, oldest = next(iter(self._appended.items()))
             if oldest.forget_at > now and len(self._appended) < REMEMBER:
                 return
-            self._appended.popitem(last=False)
+            self._drop(name)
+
+    def _drop(self, name: tuple[str, str]) -> None:
+        if self._appended.pop(name, None) is not None:
+            theirs = self._of_user[name[0]]
+            theirs.discard(name[1])
+            if not theirs:
+                del self._of_user[name[0]]
+
+    def _crowded(self, payment: PaymentEvent) -> Reply | None:
+        """429 if so many payments of this user wait for their outcome here that no other one is taken now."""
+        user, most = payment.user_id, self._most_of_user
+        if self._queued(user, most) < most and self._on_their_way(user) < most:
+            return None
+        why = f"{most} payments of this user wait for their outcome: send it again, with the same key"
+        return refusal(429, CROWDED, why, {"Retry-After": str(RETRY_AFTER_S)})
+
+    def _on_their_way(self, user: str) -> int:
+        """How many that were appended here have no entry yet; looked at only where there may be too many."""
+        theirs = self._of_user.get(user, ())
+        if len(theirs) >= self._most_of_user:
+            for payment_id in [one for one in theirs if self._rules.entry(user, one) is not None]:
+                self._drop((user, payment_id))
+        return len(self._of_user.get(user, ()))
 
 
 def _known(payment: PaymentEvent, decision: Replay | Open | Reject, entry: Stored | None) -> Reply:

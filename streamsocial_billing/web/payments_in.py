@@ -32,7 +32,7 @@ MAX_PAYMENT_BYTES: Final = 65_536
 ASK_WITHIN_S: Final = 0.3
 """How long the owner may take to say what it knows, connecting included."""
 QUESTIONS: Final = "/internal/known-payment"
-SAID_BY_OWNERS: Final = frozenset({200, 202, *REFUSALS.values(), 400})
+SAID_BY_OWNERS: Final = frozenset({200, 202, *REFUSALS.values(), 400, 429})
 """The statuses of what is known of a payment."""
 UNCHECKED: Final = ("no_answer", "no_owner", "recovering")
 """Why nobody could be asked."""
@@ -101,7 +101,8 @@ async def _checked(router: Router, intake: HttpIntake, request: Any, payment: Pa
     known = await ask_owner(router, url, request, payment)
     if known is None:
         return await intake.append(payment, checked=True)
-    intake.forget(payment)
+    if known.status != 429:
+        intake.forget(payment)
     return known
 
 

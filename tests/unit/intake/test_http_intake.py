@@ -39,7 +39,12 @@ class Lab:
         self.appended: list[PaymentEvent] = []
         self.futures: list[Future] = []
         self.now_s = 0.0
-        self.intake = HttpIntake(self, self._append, lambda: self.now_s)
+        self.queued = 0
+        self.settled: set[str] = set()
+        self.intake = HttpIntake(
+            self, self._append, lambda: self.now_s, queued=lambda _, most: min(self.queued, most),
+            most_of_user=3,
+        )  # fmt: skip
 
     def decide(self, payment: PaymentEvent, *, at_ms: int, appended_ms: int) -> Any:
         """By what is known, as the owner decides."""
@@ -57,7 +62,7 @@ class Lab:
 
     def entry(self, user_id: str, payment_id: str) -> Entry | None:
         """What is known."""
-        return self.known
+        return entry("succeeded") if payment_id in self.settled else self.known
 
     def _append(self, payment: PaymentEvent) -> Future:
         self.appended.append(payment)
@@ -321,3 +326,60 @@ async def test_what_waits_while_the_thread_works_is_done_at_once() -> None:
     await batcher.close()
     assert [True] == ended
     assert isinstance(await batcher.add(10), KafkaProblem)
+
+
+def one_of(user: str, number: int) -> PaymentEvent:
+    """A payment of its own."""
+    return payment(user, f"n{number}")
+
+
+async def test_a_user_of_whom_many_wait_is_told_to_come_again() -> None:
+    """429 with Retry-After, nothing is appended; other users, repeats of what waits are served as ever."""
+    lab = Lab()
+    for number in range(3):
+        assert 202 == (await lab.send(payment=one_of("alice", number))).status
+    reply = await lab.send(payment=one_of("alice", 3))
+    assert (429, "too_many_of_user", "1") == (reply.status, reply.body["error"], reply.headers["Retry-After"])
+    assert 202 == (await lab.send(payment=one_of("alice", 2))).status
+    assert 202 == (await lab.send(payment=one_of("bob", 3))).status
+    assert ["n0", "n1", "n2", "n3"] == [one.payment_id for one in lab.appended]
+
+
+async def test_who_has_settled_payments_has_room_for_as_many() -> None:
+    """What has an entry waits no more."""
+    lab = Lab()
+    for number in range(3):
+        await lab.send(payment=one_of("alice", number))
+    lab.settled = {"n0", "n2"}
+    for number, status in ((3, 202), (4, 202), (5, 429)):
+        assert status == (await lab.send(payment=one_of("alice", number))).status
+
+
+async def test_what_other_intakes_sent_counts_as_well() -> None:
+    """Events of the user that this worker has in its queue; the owner says so to a worker that asks, too."""
+    lab = Lab()
+    lab.queued = 3
+    assert (429, []) == ((await lab.send()).status, lab.appended)
+    asked = await lab.intake.known_or_on_its_way(PAYMENT, NOW)
+    assert asked is not None
+    assert 429 == asked.status
+    lab.queued = 2
+    assert None is await lab.intake.known_or_on_its_way(PAYMENT, NOW)
+
+
+async def test_an_append_that_failed_leaves_no_trace_in_the_count() -> None:
+    """Nothing of it waits anywhere."""
+    lab = Lab()
+    for number in range(5):
+        assert 503 == (await lab.send(KafkaProblem("down"), one_of("alice", number))).status
+    assert 202 == (await lab.send(payment=one_of("alice", 9))).status
+
+
+async def test_what_was_forgotten_counts_no_more() -> None:
+    """After a minute, or where it is known elsewhere."""
+    lab = Lab()
+    for number in range(3):
+        await lab.send(payment=one_of("alice", number))
+    lab.now_s = REMEMBER_S
+    assert None is await lab.intake.known_or_on_its_way(one_of("alice", 3), NOW)
+    assert 202 == (await lab.send(payment=one_of("alice", 3))).status

@@ -58,6 +58,17 @@ class CommittedState:
         except StoreFailed:
             return None  # it closes this moment
 
+    def unfinished_of_key(self, partition: int, key: bytes, most: int) -> int:
+        """How many events of a key have been admitted and not yet handled, `most` if that many or more.
+
+        Raises:
+            LookupError: if this worker does not own the task, or has not recovered it yet.
+        """
+        task = self._running(partition)
+        if task is None:
+            raise LookupError(f"partition {partition} is not here, or not recovered yet")
+        return task.queues.unfinished(key, most)
+
     def waiting(self, topic: str) -> dict[int, Waiting]:
         """What waits in each task that runs here, of one source topic; by partition."""
         return {

@@ -55,6 +55,13 @@ class KeyQueues:
             before.successor = (unit, handler)
         return True
 
+    def unfinished(self, key: bytes, most: int) -> int:
+        """How many units of a key wait or run; it stops counting at `most`."""
+        found, unit = 0, self.last_of_key.get(key)
+        while unit is not None and not unit.finished and found < most:
+            found, unit = found + 1, unit.previous
+        return found
+
     async def _handle(self, unit: Unit, handler: Handler) -> None:
         """Run a handler to its end; its asyncio task and context are its own (point 10)."""
         set_current_unit(unit)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from streamsocial_billing.domain.card_numbers import is_card, mask_text
+from streamsocial_billing.domain.card_numbers import holds_card_in_id, mask_text
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -77,7 +77,7 @@ def id_in(data: dict[str, Any], name: str, reason: str = "bad_id") -> str:
     value = text_in(data, name)
     if not _ID.fullmatch(value):
         raise BadInput(reason, f"{name} is {shown(value)}: 1 to 64 characters of A-Z a-z 0-9 _ - are needed")
-    if is_card(value):
+    if holds_card_in_id(value):
         raise BadInput("card_number", f"{name} is a card number")
     return value
 

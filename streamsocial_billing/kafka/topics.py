@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 DAY_MS: Final = 86_400_000
 INPUT_RETENTION_MS: Final = 30 * DAY_MS
+DEAD_LETTER_RETENTION_MS: Final = 90 * DAY_MS
 RECORD_BYTES: Final = 1_048_588  # Kafka's default of max.message.bytes
 FOR_EVER: Final = "-1"
 REPLICATION_ADVICE: Final = "start the missing brokers, or set BILLING_REPLICATION"
@@ -55,8 +56,10 @@ PLANS: Final = (
     Plan(ANSWERS, {"retention.ms": FOR_EVER}),
     Plan(RESULTS, {"retention.ms": FOR_EVER}),
     Plan(METRICS, {"retention.ms": FOR_EVER}),
-    # original bytes with headers around them: twice the record size of `payments`
-    Plan(DEAD_LETTERS, {"retention.ms": FOR_EVER, "max.message.bytes": str(2 * RECORD_BYTES)}),
+    # what others sent, so not for ever; longer than its event is there, so that the audit finds it (0077)
+    Plan(DEAD_LETTERS, {
+        "retention.ms": str(DEAD_LETTER_RETENTION_MS), "max.message.bytes": str(2 * RECORD_BYTES),
+    }),
     # one marker for each letter that went back: without it a letter could go back twice
     Plan(REPLAYS, {"cleanup.policy": "compact"}),
     # whom the platform has to bring back; how it ended is among the results

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
-from streamsocial_billing.domain.card_numbers import is_card, mask_card_numbers
+from streamsocial_billing.domain.card_numbers import LIKE_A_CARD, holds_card_in_id, mask_card_numbers
 from streamsocial_billing.logs.lines import exception_of, fields_of
 from streamsocial_billing.settings import Settings
 
@@ -27,9 +27,8 @@ _NAMED = r"(?i:(?<=access_token)|(?<=client_secret)|(?<=password))[\"'\\]*\s*[:=
 # one of these is in whatever matches above
 _SIGNS = ("bearer", "basic", "sk_", "rk_", "whsec_", "://", "access_token", "client_secret", "password")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_LONG_NUMBER = re.compile(r"[0-9](?:[ -]*[0-9]){12}")
-_LONG_RUN = re.compile(r"[0-9][0-9 -]{11,}[0-9]")
-"""Found wherever _LONG_NUMBER is, three times as fast."""
+_LONG_RUN = re.compile(r"\d(?=[^A-Za-z]{11})(?:[\W_]*\d){11}")
+"""Found wherever a card number may be; the time that a line begins with has fewer digits."""
 
 
 def secrets_of(settings: Settings) -> list[str]:
@@ -87,13 +86,13 @@ class Mask(logging.Filter):
     def text(self, text: str) -> str:
         """The text with everything masked that must not be read."""
         text = self._pattern.sub(_mask, text)
-        if _LONG_NUMBER.search(text):
+        if LIKE_A_CARD.search(text):
             text = mask_card_numbers(text.encode("utf-8", "surrogatepass"))[0].decode("utf-8", "replace")
         return text
 
     def _field(self, key: str, value: Any) -> str:
         text = value if isinstance(value, str) else str(value)
-        if key in IDS and _ID.fullmatch(text) and not is_card(text):
+        if key in IDS and _ID.fullmatch(text) and not holds_card_in_id(text):
             return self._pattern.sub(_mask, text)
         return self.text(text)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from msgspec import Struct, field
 
-from streamsocial_billing.domain.card_numbers import is_card, mask_text
+from streamsocial_billing.domain.card_numbers import holds_card_in_id, mask_text
 from streamsocial_billing.domain.events import ENCODER
 from streamsocial_billing.domain.foreign_fields import BadInput, is_id, json_object
 from streamsocial_billing.domain.times import now_ms
@@ -79,7 +79,7 @@ class Command(Struct, frozen=True):
             raise BadInput("missing_field", "command_id is empty: nobody could find the answer")
         if user_id is not None and not is_id(user_id):
             raise BadInput("bad_id", "user_id is not 1-64 of A-Za-z0-9_-")
-        if is_card(command_id) or (user_id is not None and is_card(user_id)):
+        if holds_card_in_id(command_id) or (user_id is not None and holds_card_in_id(user_id)):
             raise BadInput("card_number", "an id is a card number")
         return cls(
             command=mask_text(command), actor=mask_text(actor), reason=mask_text(reason), at=at,

@@ -7,13 +7,14 @@ import logging
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import orjson
 
 from faust_exactly_once import Event, RecordTooLarge, Topic, partition_of
-from streamsocial_billing.domain.card_numbers import mask_card_numbers
-from streamsocial_billing.domain.foreign_fields import BadInput
+from streamsocial_billing.domain.card_numbers import holds_card_in_id, mask_card_numbers
+from streamsocial_billing.domain.events import MAX_EVENT_BYTES
+from streamsocial_billing.domain.foreign_fields import BadInput, is_id
 from streamsocial_billing.payments.record_outcome import named
 from tables.task_counters import DEAD_LETTERS, EVENTS
 
@@ -22,7 +23,16 @@ logger = logging.getLogger(__name__)
 REPLAY_OF = "replay_of"
 """Header of an event that `dlq replay` sent, and of the dead letter it became again: the first one's id."""
 _LETTER_ID = re.compile(rb"[0-9]{1,9}-[0-9]{1,19}")
-CUT_BYTES = 64 * 1024  # of a dead letter that would not fit whole
+CUT_BYTES: Final = MAX_EVENT_BYTES
+"""Most of a dead letter's value: no event is longer, so what is longer could not go back whole."""
+SMALL_BYTES: Final = 16 * 1024
+"""The same on a topic whose own limit is lower."""
+KEY_BYTES: Final = 256
+"""Most of its key: no user_id is as long."""
+AT_ONCE_BYTES: Final = 4 * 1024
+"""What is searched for card numbers on the event loop: a millisecond, whatever it is made of."""
+BEYOND_BYTES: Final = 256
+"""Searched beyond the cut, which may go through a card number."""
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -83,8 +93,9 @@ class Reader:
 
     async def to_dead_letter(self, event: Event, bad: BadInput, at_ms: int) -> None:
         """A dead letter with the original bytes; its offset commits in the same transaction."""
-        value, masked = await _masked(event.value or b"")
-        key, key_masked = mask_card_numbers(event.key or b"")
+        whole = event.value or b""
+        value, masked = await _masked(whole)
+        key, key_masked = mask_card_numbers((event.key or b"")[:KEY_BYTES])
         self.counters.add(named(DEAD_LETTERS, event.topic), 1)
         headers = {
             "error": bad.detail, "reason": bad.reason,
@@ -92,14 +103,16 @@ class Reader:
         }  # fmt: skip
         if masked or key_masked:
             headers["masked"] = "card_number"
+        if len(value) < len(whole):
+            headers["length"] = str(len(whole))
         came_from = _replay_of(event)
         if came_from is not None:
             headers[REPLAY_OF] = came_from
         try:
             self.dead_letters.put_into_unit(key or None, value, headers=headers)
         except RecordTooLarge:
-            headers["length"] = str(len(value))
-            self.dead_letters.put_into_unit(key or None, value[:CUT_BYTES], headers=headers)
+            headers["length"] = str(len(whole))
+            self.dead_letters.put_into_unit(key or None, value[:SMALL_BYTES], headers=headers)
         self.dead_letter_counts[bad.reason] += 1
         logger.warning(
             "dead letter %s: %s: %s", headers["source"], bad.reason, bad.detail, extra={"reason": bad.reason}
@@ -107,10 +120,13 @@ class Reader:
 
 
 async def _masked(value: bytes) -> tuple[bytes, bool]:
-    """Mask card numbers; a huge record (a megabyte takes seconds) is searched beside the event loop."""
-    if len(value) > CUT_BYTES:
-        return await asyncio.to_thread(mask_card_numbers, value)
-    return mask_card_numbers(value)
+    """Cut, then without card numbers; a longer one is searched beside the event loop."""
+    searched = value[: CUT_BYTES + BEYOND_BYTES]
+    if len(value) > AT_ONCE_BYTES:
+        masked, found = await asyncio.to_thread(mask_card_numbers, searched)
+    else:
+        masked, found = mask_card_numbers(searched)
+    return masked[:CUT_BYTES], found
 
 
 def _replay_of(event: Event) -> str | None:
@@ -121,8 +137,9 @@ def _replay_of(event: Event) -> str | None:
 
 def _names(event: Event) -> dict[str, str]:
     """user_id and payment_id of a bad record, where they can be read and are ids."""
+    value = event.value or b""
     try:
-        data = orjson.loads(event.value or b"")
+        data = orjson.loads(value if len(value) <= CUT_BYTES else b"")
     except orjson.JSONDecodeError:
         return {}
     if not isinstance(data, dict):
@@ -130,5 +147,5 @@ def _names(event: Event) -> dict[str, str]:
     wanted = {name: data.get(name) for name in ("user_id", "payment_id")}
     return {
         name: text for name, text in wanted.items()
-        if isinstance(text, str) and 0 < len(text) <= 64 and not mask_card_numbers(text.encode())[1]
+        if isinstance(text, str) and is_id(text) and not holds_card_in_id(text)
     }  # fmt: skip

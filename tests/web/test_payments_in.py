@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,32 @@ def test_a_payment_that_an_older_worker_passes_on_is_taken_by_whoever_gets_it(sy
         owner = partition_of(b"hugo", PARTITIONS) in assigned(worker)
         assert (202, None if owner else False) == (answer.status, answer.json().get("checked"))
         assert 1 == events_of(system, f"p-hop-{number}")
+
+
+def test_a_burst_of_one_user_is_told_to_come_again(system: System) -> None:
+    """Nothing is appended, by whichever worker; a neighbour is taken; later there is room."""
+    partition = partition_of(b"burst", PARTITIONS)
+    owner, other = system.workers
+    if partition not in assigned(owner):
+        owner, other = other, owner
+    near = next(u for u in (f"n{n}" for n in range(100)) if partition_of(u.encode(), PARTITIONS) == partition)
+    system.gateway.faults(latency_ms=4000)
+    try:
+        burst = [(name, pay(owner, name, "burst")) for name in (f"p-burst-{n}" for n in range(30))]
+        refused = [(name, answer) for name, answer in burst if answer.status != 202]
+        name, answer = refused[-1]
+        assert (429, "too_many_of_user", "1") == (
+            answer.status, answer.json()["error"], answer.headers["Retry-After"],
+        )  # fmt: skip
+        tries = (f"p-other-{n}" for n in count())
+        wait_until(lambda: 429 == pay(other, next(tries), "burst").status)  # unless the owner was too slow
+        assert 202 == pay(owner, "p-near", near).status
+        assert 0 == events_of(system, name)
+    finally:
+        system.gateway.faults()
+    wait_until(lambda: 202 == pay(owner, name, "burst").status)
+    wait_until(lambda: 200 == pay(owner, name, "burst").status)
+    assert 1 == charges(system, payment("burst", name, product="gift"))
 
 
 def test_with_a_token_every_payment_needs_it(broker: str, tmp_path: Path, unique_name: str) -> None:

@@ -16,6 +16,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 
+from support.alone_in import alone_in
 from support.announced_server import AnnouncedServer
 from support.stripe_server import INSTALL_WITHIN_S
 
@@ -47,13 +48,14 @@ ALL: Final = "1000000"
 def install() -> Path:
     """The folder with the package, filled once; what it needs is here already (aiohttp, python-dateutil)."""
     done = CACHE / "installed"
-    if not done.exists():
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run(
-            [*command, "--no-deps", "--upgrade", "--target", str(CACHE), f"localstripe=={VERSION}"],
-            check=True, capture_output=True, timeout=INSTALL_WITHIN_S,
-        )  # fmt: skip
-        done.touch()
+    with alone_in(CACHE):
+        if not done.exists():
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run(
+                [*command, "--no-deps", "--upgrade", "--target", str(CACHE), f"localstripe=={VERSION}"],
+                check=True, capture_output=True, timeout=INSTALL_WITHIN_S,
+            )  # fmt: skip
+            done.touch()
     return CACHE
 
 

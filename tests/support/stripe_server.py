@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from support.alone_in import alone_in
 from support.announced_server import AnnouncedServer
 
 from processes import ROOT
@@ -33,14 +34,14 @@ def install() -> Path:
     if shutil.which("node") is None or shutil.which("npm") is None:
         skip_or_fail(f"stripe-stateful-mock {VERSION} needs node and npm: the Stripe adapter is not tested")
     done = CACHE / "installed"
-    if not done.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(CACHE)]
-        subprocess.run(
-            [*command, f"stripe-stateful-mock@{VERSION}"], check=True, capture_output=True,
-            timeout=INSTALL_WITHIN_S,
-        )  # fmt: skip
-        done.touch()
+    with alone_in(CACHE):
+        if not done.exists():
+            command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(CACHE)]
+            subprocess.run(
+                [*command, f"stripe-stateful-mock@{VERSION}"], check=True, capture_output=True,
+                timeout=INSTALL_WITHIN_S,
+            )  # fmt: skip
+            done.touch()
     return CACHE
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from support.alone_in import alone_in
 from support.announced_server import STARTS_WITHIN_S
 from support.stripe_server import INSTALL_WITHIN_S, skip_or_fail
 from support.system import free_port
@@ -26,11 +27,11 @@ def jar() -> Path:
     if shutil.which("java") is None or shutil.which("npm") is None:
         skip_or_fail(f"wiremock {VERSION} needs java and npm: the PayPal adapter is not tested")
     found = CACHE / "package" / "build" / f"wiremock-standalone-{VERSION}.jar"
-    if not found.exists():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        command = ["npm", "pack", "--silent", f"wiremock@{VERSION}"]
-        subprocess.run(command, cwd=CACHE, check=True, capture_output=True, timeout=INSTALL_WITHIN_S)
-        subprocess.run(["tar", "xzf", f"wiremock-{VERSION}.tgz"], cwd=CACHE, check=True)
+    with alone_in(CACHE):
+        if not found.exists():
+            command = ["npm", "pack", "--silent", f"wiremock@{VERSION}"]
+            subprocess.run(command, cwd=CACHE, check=True, capture_output=True, timeout=INSTALL_WITHIN_S)
+            subprocess.run(["tar", "xzf", f"wiremock-{VERSION}.tgz"], cwd=CACHE, check=True)
     return found
 
 

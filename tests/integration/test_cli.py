@@ -22,7 +22,7 @@ def said(folder: Path, *arguments: str, **settings: str) -> tuple[int, str, str]
     environment = {**os.environ, "BILLING_BROKER": "kafka://127.0.0.1:1", **settings}
     done = subprocess.run(
         [str(SCRIPT), *arguments], cwd=folder, env=environment, capture_output=True, text=True,
-        stdin=subprocess.DEVNULL, check=False, timeout=60,
+        stdin=subprocess.DEVNULL, check=False, timeout=150,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
@@ -82,7 +82,7 @@ def test_an_order_without_an_actor_is_refused(command: tuple[str, ...], tmp_path
     environment = {name: text for name, text in os.environ.items() if name not in NAMES}
     done = subprocess.run(
         [sys.executable, "-c", NAMELESS, *command], cwd=tmp_path, capture_output=True, text=True,
-        env=environment | {"BILLING_BROKER": "kafka://127.0.0.1:1"}, check=False, timeout=60,
+        env=environment | {"BILLING_BROKER": "kafka://127.0.0.1:1"}, check=False, timeout=150,
     )  # fmt: skip
     assert (2, "", 1) == (done.returncode, done.stdout, done.stderr.count("\n"))
     assert "give --actor NAME" in done.stderr

@@ -43,8 +43,8 @@ def settings_of(bootstrap: str, broker: int) -> dict[str, ConfigEntry]:
     """Every setting that a broker knows, as it applies it."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}, logger=None)
     resource = ConfigResource(ConfigResource.Type.BROKER, str(broker))
-    asked = admin.describe_configs([resource], request_timeout=10)
-    found: dict[str, ConfigEntry] = asked[resource].result(10)
+    asked = admin.describe_configs([resource], request_timeout=60)
+    found: dict[str, ConfigEntry] = asked[resource].result(60)
     return found
 
 
@@ -83,7 +83,7 @@ class Containers:
         jars, heap = resolve_jars(), ENVIRONMENTS[name]["KAFKA_HEAP_OPTS"].split()
         tool = ["kafka.tools.StorageTool", "format", "--cluster-id", ENVIRONMENTS[name]["CLUSTER_ID"]]
         format_command = [*java_command(jars, *LOG_FLAGS), *tool, "-c", str(file)]
-        subprocess.run(format_command, check=True, capture_output=True, timeout=60)
+        subprocess.run(format_command, check=True, capture_output=True, timeout=180)
         command = [*java_command(jars, *heap, *LOG_FLAGS), "kafka.Kafka", str(file)]
         with (folder / "node.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
@@ -104,7 +104,7 @@ def containers(tmp_path: Path) -> Iterator[Containers]:
     with ExitStack() as ends:
         for name in ENVIRONMENTS:
             nodes.start(name)
-            ends.callback(nodes.processes[name].wait, 20)
+            ends.callback(nodes.processes[name].wait, 60)
             ends.callback(nodes.processes[name].kill)
         yield nodes
 
@@ -113,7 +113,7 @@ def known_brokers(bootstrap: str) -> int:
     """How many a client is told of."""
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0}, logger=None)
     try:
-        return len(client.list_topics(timeout=2).brokers)
+        return len(client.list_topics(timeout=10).brokers)
     except KafkaException:
         return 0
 
@@ -122,16 +122,16 @@ def known_brokers(bootstrap: str) -> int:
 @pytest.mark.timeout(600)
 def test_kafka_of_compose_forms_one_cluster_that_outlives_a_broker(containers: Containers) -> None:
     """From the environment as it stands: three brokers, three copies; one is killed, commits go on."""
-    until(lambda: 3 == known_brokers(containers.bootstrap), "three brokers", 60)
+    until(lambda: 3 == known_brokers(containers.bootstrap), "three brokers", 180)
     admin = AdminClient({"bootstrap.servers": containers.bootstrap, "log_level": 0}, logger=None)
-    admin.create_topics([NewTopic("t", 1)])["t"].result(20)
+    admin.create_topics([NewTopic("t", 1)])["t"].result(60)
 
     def copies() -> int:
-        there = admin.list_topics("t", timeout=5).topics["t"].partitions
+        there = admin.list_topics("t", timeout=30).topics["t"].partitions
         return len(there[0].isrs) if 0 in there else 0  # a moment after its making a topic has no partitions
 
-    until(lambda: 3 == copies(), "three copies", 30)
-    leader = admin.list_topics("t", timeout=5).topics["t"].partitions[0].leader
+    until(lambda: 3 == copies(), "three copies")
+    leader = admin.list_topics("t", timeout=30).topics["t"].partitions[0].leader
     containers.processes[f"kafka-{leader}"].kill()
     producer = Producer(
         {"bootstrap.servers": containers.bootstrap, "transactional.id": "t", "acks": "all", "log_level": 0},

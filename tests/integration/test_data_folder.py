@@ -21,7 +21,7 @@ def datadir(cwd: Path, *arguments: str, **environment: str) -> str:
     inherited = {name: text for name, text in os.environ.items() if "DATADIR" not in name}
     done = subprocess.run(
         [sys.executable, "-c", WHERE, *arguments], cwd=cwd, env=inherited | environment, capture_output=True,
-        text=True, check=True, timeout=60,
+        text=True, check=True, timeout=120,
     )  # fmt: skip
     return done.stdout.strip()
 
@@ -74,7 +74,7 @@ def test_submit_says_that_it_uses_the_old_place(tmp_path: Path) -> None:
             [str(program), "submit"], cwd=cwd, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
-    lines = {name: one.communicate(timeout=90)[1].splitlines() for name, one in running.items()}
+    lines = {name: one.communicate(timeout=150)[1].splitlines() for name, one in running.items()}
     for name, folder in FOLDERS.items():
         assert [folder] == [one.name for one in (tmp_path / name).iterdir()]
     note = (

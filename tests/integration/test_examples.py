@@ -100,7 +100,7 @@ class CountsLog:
 
     def __init__(self, broker: str, app_id: str) -> None:
         client = {"bootstrap.servers": broker}
-        self._cluster = Cluster(client, 20)
+        self._cluster = Cluster(client, 60)
         self._app_id = app_id
         self._producer = idempotent_producer(broker)
         self._consumer = Consumer({

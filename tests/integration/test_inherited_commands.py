@@ -59,8 +59,8 @@ def said(
 ) -> subprocess.CompletedProcess[str]:
     """What a command says; without `stdin` nobody is there to answer it."""
     return subprocess.run(
-        command, cwd=folder, env=environment(**more), capture_output=True, text=True, check=False, timeout=90,
-        input=stdin or "",
+        command, cwd=folder, env=environment(**more), capture_output=True, text=True, check=False,
+        timeout=150, input=stdin or "",
     )  # fmt: skip
 
 

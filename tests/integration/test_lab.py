@@ -30,7 +30,7 @@ def verdict(output: str, title: str, seed: int = 1) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(330)
+@pytest.mark.timeout(600)
 def test_at_most_once_loses_and_the_product_does_no_harm(tmp_path: Path) -> None:
     """The same payments, the same faults: what is lost under one guarantee is charged once under ours."""
     code, output = run_lab(tmp_path / "lab", "--only", "at-most-once", "ours", "--payments", "300")
@@ -43,10 +43,10 @@ def test_at_most_once_loses_and_the_product_does_no_harm(tmp_path: Path) -> None
     assert verdict(output, "Exactly once, this project") in page
 
 
-@pytest.mark.timeout(360)
+@pytest.mark.timeout(600)
 def test_an_opened_transaction_shows_what_a_crash_leaves_and_its_repair(tmp_path: Path) -> None:
     """Killed before the commit: open records, charges at the gateway; then aborted, made again."""
-    code, output = run_lab(tmp_path / "lab", "--crash-at", "before_commit", within_s=170)
+    code, output = run_lab(tmp_path / "lab", "--crash-at", "before_commit", within_s=330)
     assert 0 == code, output
     killed, again = output.split("started again")
     assert "open" in killed and "aborted" not in killed and "succeeded │ EUR 23.00" in killed

@@ -15,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from support.system import System, free_port
+from support.system import CALM, System, free_port
 from support.until import until
 
 from processes import ROOT
@@ -39,7 +39,7 @@ def run(line: str, cwd: Path, **environment: str) -> str:
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-c", line], cwd=cwd, env={**os.environ, **environment, "PATH": path, "COLUMNS": "200"},
-        capture_output=True, text=True, check=False, timeout=100,
+        capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
     assert 0 == done.returncode, f"{line}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -58,10 +58,13 @@ def test_the_lines_for_a_system_do_what_the_text_says(broker: str, tmp_path: Pat
     Nothing is left in the checkout but what git ignores and `make clean` removes.
     """
     checkout = empty_checkout(tmp_path / "checkout")
-    with System(broker, tmp_path, unique_name, partitions=2) as system:
+    with System(broker, tmp_path, unique_name, partitions=2, **CALM) as system:
         system.start()
         chosen = {k: v for k, v in system.worker.environment.items() if k.startswith("BILLING_")}
-        outputs = [run(line, checkout, **chosen) for line in commands(" system")]
+        outputs = []
+        for line in commands(" system"):
+            outputs.append(run(line, checkout, **chosen))
+            system.wait_answered("".join(outputs).count("1 accepted, 0 refused"))
         said = "".join(outputs)
         assert 2 == said.count("1 accepted, 0 refused")
         results = [line for line in said.splitlines() if line.startswith('{"payment_id"')]
@@ -111,11 +114,11 @@ def test_the_client_library_is_used_as_the_readme_does(
 ) -> None:
     """The block in Python appends its payment, which is then charged."""
     (block,) = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-    with System(broker, tmp_path, unique_name, partitions=1) as system:
+    with System(broker, tmp_path, unique_name, partitions=1, **CALM) as system:
         system.start()
         done = subprocess.run(
             [sys.executable, "-c", block], cwd=tmp_path, env=system.worker.environment,
-            capture_output=True, text=True, check=False, timeout=60,
+            capture_output=True, text=True, check=False, timeout=150,
         )  # fmt: skip
         assert (0, "") == (done.returncode, done.stderr)
         system.wait_answered(1)

@@ -23,6 +23,7 @@ EXPECTED = {
     "charged": 6, "refunded": 1, "declined": 2, "failed": 0, "rejected": 1, "open": 3, "repeats": 3,
     "dead_letters": 2,
 }  # fmt: skip
+LONG = ("--wait", "100")
 OTHERS = {"unknown": 3, "parked": 0, "dead_letters_elsewhere": 1, "external": 0}
 
 
@@ -30,7 +31,7 @@ def ordered(system: System, *arguments: str) -> subprocess.CompletedProcess[str]
     """Run the console script against the system."""
     return subprocess.run(
         [*system.worker.program, *arguments], env=system.worker.environment, capture_output=True, text=True,
-        check=False, timeout=90,
+        check=False, timeout=180,
     )  # fmt: skip
 
 
@@ -54,18 +55,20 @@ def some_of_each(system: System) -> None:
     producer.produce(system.settings.topic(COMMANDS), b"{}", key=b"user-1", partition=0)
     assert 0 == producer.flush(60)
     system.wait_answered(system.sent + 1)  # the command's dead letter, too
-    assert 0 == ordered(system, "gateways", "stop", "simulated", "--reason", "their incident").returncode
+    stopped = ordered(system, "gateways", "stop", "simulated", "--reason", "their incident", *LONG)
+    assert 0 == stopped.returncode, stopped.stderr
     waiting = [payment(f"user-{n}", f"open-{n}") for n in range(3)]
     system.submit([*waiting, waiting[0]])
     system.wait_answered(system.sent + 1)
 
 
 def page_of(system: System, true: Callable[[Any], bool], within_s: float = 120) -> Any:
-    """`/audit` of all workers once it is as the test needs it."""
-    deadline = time.monotonic() + within_s
+    """`/audit` of all workers once it is as the test needs it, its rows those of after the call."""
+    deadline, began = time.monotonic() + within_s, time.time() * 1000
     while time.monotonic() < deadline:
         page = get(system.worker.web_port, "/audit?workers=all").json()
-        if page["here"] == list(range(PARTITIONS)) and page["rows_at"] and true(page):
+        rows = all(task["rows_at"] >= began for task in page["tasks"])
+        if page["here"] == list(range(PARTITIONS)) and rows and true(page):
             return page
         time.sleep(0.1)
     raise AssertionError(page)
@@ -127,7 +130,7 @@ def test_audit_page_and_metrics_say_the_same_of_the_same_system(
             worker.start()
         for worker in system.workers:
             worker.wait_ready()
-        assert 0 == ordered(system, "gateways", "start", "simulated", "--reason", "over").returncode
+        assert 0 == ordered(system, "gateways", "start", "simulated", "--reason", "over", *LONG).returncode
         done = ordered(system, "audit", "--wait", "80", "--require-settled")
         assert (0, True) == (done.returncode, "14 charges, 1 refund, each exactly once" in done.stdout), done
         page = page_of(system, lambda page: page["outcomes"]["handled"] == system.sent)

@@ -17,7 +17,7 @@ from torture.replicas import leading_folders
 from torture.segments import log_end, transactional_records
 from torture.three import ThreeBrokers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LIMIT_S = 60.0
 
 

@@ -29,7 +29,7 @@ def programs() -> dict[str, str]:
     return {name: "\n\n".join(parts) for name, parts in found.items()}
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(600)
 def test_each_gift_of_the_tutorial_is_earned_once_whatever_is_killed(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

@@ -198,7 +198,7 @@ def test_operators_who_replay_the_same_letter_at_the_same_moment_send_it_back_on
             gate = Barrier(OPERATORS)
 
             def at_once(_: int, letter_id: str = one.id, gate: Barrier = gate) -> bool:
-                gate.wait(10)
+                gate.wait(60)
                 try:
                     replay(system.settings, letter_id, correction=None, actor="ann", dry_run=False)
                 except KafkaProblem:  # refused, or fenced so hard that it does not know

@@ -123,9 +123,7 @@ def test_the_data_can_move_to_another_port(own: LocalBroker) -> None:
     """A later broker object on the same folder takes another port where it has to."""
     write(own.bootstrap, "kept", b"value")
     own.stop()
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", own.port))
-        taken.listen()
+    with socket.create_server(("127.0.0.1", own.port)):  # also where connections of before are not over yet
         with LocalBroker(own.data_dir, port=0) as later:
             assert own.port != later.port
             assert b"value" == first_value(later.bootstrap, "kept")

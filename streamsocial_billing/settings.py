@@ -113,7 +113,7 @@ class Settings:
     commit_distance_ms: int = 0
     max_in_flight: int = 2000
     max_connections: int = 500
-    max_waiting_per_user: int = 20
+    max_waiting_per_user: int = 50
     session_timeout_s: int = 10
     gateway_deadline_s: float = 8.0
     give_up_after_s: int = 86_400

@@ -103,7 +103,7 @@ class HttpIntake:
 
     def __init__(
         self, rules: Rules, append: Append, clock: Callable[[], float] = time.monotonic,
-        *, queued: Queued = nothing_queued, most_of_user: int = 20,
+        *, queued: Queued = nothing_queued, most_of_user: int = 50,
     ) -> None:  # fmt: skip
         self._rules = rules
         self._append = append

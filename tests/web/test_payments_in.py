@@ -306,7 +306,7 @@ def test_a_burst_of_one_user_is_told_to_come_again(system: System) -> None:
     near = next(u for u in (f"n{n}" for n in range(100)) if partition_of(u.encode(), PARTITIONS) == partition)
     system.gateway.faults(latency_ms=4000)
     try:
-        burst = [(name, pay(owner, name, "burst")) for name in (f"p-burst-{n}" for n in range(30))]
+        burst = [(name, pay(owner, name, "burst")) for name in (f"p-burst-{n}" for n in range(80))]
         refused = [(name, answer) for name, answer in burst if answer.status != 202]
         name, answer = refused[-1]
         assert (429, "too_many_of_user", "1") == (

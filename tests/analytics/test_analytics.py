@@ -45,7 +45,7 @@ class Analyst:
 
     def to_end(self, *arguments: str) -> None:
         """Count what is left."""
-        assert 0 == self.start("--to-end", *arguments).wait(60)
+        assert 0 == self.start("--to-end", *arguments).wait(150)
 
     @contextmanager
     def counted(self, db: Path | None = None) -> Iterator[RevenueBooks]:
@@ -73,7 +73,7 @@ def analyst(broker: str, topic_prefix: str, tmp_path: Path) -> Iterator[Analyst]
     topics = [NewTopic(topic_prefix + name, 3, 1) for name in (RESULTS, METRICS)]
     admin = AdminClient({"bootstrap.servers": broker})
     for made in admin.create_topics(topics).values():
-        made.result(30)
+        made.result(60)
     found = Analyst(broker, topic_prefix, tmp_path)
     yield found
     for one in found.started:
@@ -89,13 +89,13 @@ def test_a_consumer_that_is_killed_loses_no_record_and_counts_none_twice(
     with ResultWriter(broker, topic_prefix, seed=1) as writer:
         for point in POINTS:
             for nth in (1, 3):
-                assert -signal.SIGKILL == analyst.start(kill=(point, nth)).wait(60), point
+                assert -signal.SIGKILL == analyst.start(kill=(point, nth)).wait(150), point
         for _ in range(4):
             before = analyst.positions()
             running = analyst.start()
             until(lambda before=before: before != analyst.positions(), "records counted")  # type: ignore[misc]
             running.kill()
-            assert -signal.SIGKILL == running.wait(60)
+            assert -signal.SIGKILL == running.wait(150)
     analyst.to_end()
     with analyst.counted() as books:
         assert writer.lines() == books.lines(RESULTS)
@@ -103,7 +103,7 @@ def test_a_consumer_that_is_killed_loses_no_record_and_counts_none_twice(
         assert sum(charged for *_, charged, _ in books.lines(RESULTS)) > 0
 
 
-@pytest.mark.timeout(360)
+@pytest.mark.timeout(600)
 def test_read_uncommitted_reports_revenue_that_never_was(
     broker: str, topic_prefix: str, analyst: Analyst
 ) -> None:
@@ -115,7 +115,7 @@ def test_read_uncommitted_reports_revenue_that_never_was(
         until(lambda: len(writer.aborted) == 2 and sum(writer.aborted.values()) > 50_000, "aborted revenue")
     for one in readers:
         one.terminate()
-        assert 0 == one.wait(30)
+        assert 0 == one.wait(90)
     analyst.to_end()
     analyst.to_end("--read-uncommitted")
     committed, uncommitted = (analyst.revenue(db) for db in (analyst.db, analyst.beside))
@@ -130,4 +130,4 @@ def test_records_that_are_gone_are_not_skipped_in_silence(
     """A position outside the log ends the consumer: a person has to decide, a sum would be wrong."""
     with analyst.counted() as books:
         books.add({(RESULTS, 0): Stretch(None, 5000, [])})
-    assert 1 == analyst.start().wait(60)
+    assert 1 == analyst.start().wait(150)

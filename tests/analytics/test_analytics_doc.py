@@ -32,13 +32,13 @@ def run(line: str, folder: Path, environment: dict[str, str]) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     done = subprocess.run(
         ["bash", "-c", line], cwd=folder, env=environment | {"PATH": path}, capture_output=True, text=True,
-        check=False, timeout=100,
+        check=False, timeout=200,
     )  # fmt: skip
     assert 0 == done.returncode, f"{line}\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(600)
 def test_revenue_is_that_of_the_audit_in_every_way_that_the_document_shows(
     broker: str, tmp_path: Path, unique_name: str
 ) -> None:

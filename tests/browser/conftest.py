@@ -24,8 +24,9 @@ def chromium() -> Iterator[Browser]:
 def desk(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("browser")
     with LocalBroker(folder / "kafka", port=0) as kafka:
+        # as long as a worker that was killed has its partitions the pages are looked at
         system = System(
-            kafka.bootstrap, folder, "shop", workers=2, partitions=PARTITIONS, BILLING_SESSION_TIMEOUT_S=20
+            kafka.bootstrap, folder, "shop", workers=2, partitions=PARTITIONS, BILLING_SESSION_TIMEOUT_S=40
         )
         with system:
             for worker in system.workers:

@@ -12,8 +12,10 @@ import pytest
 from playwright.sync_api import Page, expect
 from support.browser import SIZES, fits, open_page, picture
 from support.dashboard import Desk
+from support.until import until
+from support.web_client import get
 
-pytestmark = pytest.mark.timeout(480)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(params=sorted(SIZES))
@@ -67,10 +69,12 @@ def test_the_subscriptions_of_a_user_are_a_page(desk: Desk, page: Page) -> None:
     command = Path(sys.executable).with_name("streamsocial-billing")
     subprocess.run(
         [str(command), "subscriptions", "add", user, name, "--amount-minor", "1250", "--currency", "EUR",
-         "--payment-method", "pm_card_visa", "--actor", "ann", "--reason", "a test"],
-        env=desk.system.worker.environment, check=True, capture_output=True, timeout=90,
+         "--payment-method", "pm_card_visa", "--actor", "ann", "--reason", "a test", "--wait", "100"],
+        env=desk.system.worker.environment, check=True, capture_output=True, timeout=150,
     )  # fmt: skip
-    page.goto(f"http://127.0.0.1:{desk.system.worker.web_port}/users/{user}/subscriptions")
+    port, path = desk.system.worker.web_port, f"/users/{user}/subscriptions"
+    until(lambda: 200 == get(port, path).status, "the order is carried out, then stored")
+    page.goto(f"http://127.0.0.1:{port}{path}")
     expect(page.locator("h1")).to_have_text(f"Subscriptions of {user}")
     expect(page.locator("tbody")).to_contain_text("12.50 EUR")
     is_accessible(page)
@@ -90,7 +94,7 @@ def test_the_last_reconciliation_is_a_page(desk: Desk, page: Page) -> None:
     command = Path(sys.executable).with_name("streamsocial-billing")
     done = subprocess.run(
         [str(command), "reconcile", "--output", str(desk.folder / f"reports-{size_of(page)}")],
-        env=desk.system.worker.environment, capture_output=True, timeout=90, check=False, text=True,
+        env=desk.system.worker.environment, capture_output=True, timeout=150, check=False, text=True,
     )  # fmt: skip
     assert done.returncode < 2, done.stderr
 

@@ -38,7 +38,7 @@ def unreadable(
     return Movement(
         gateway_ref=_writable(str(gateway_ref)[:255]), kind=kind, status="unreadable", amount_minor=0,
         currency=_writable(str(currency).upper()[:20]), created_ms=created_ms,
-        charge_ref=None if charge is None else _writable(charge),
+        charge_ref=None if charge is None else _writable(charge[:255]),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from streamsocial_billing.domain.gateway_calls import Ambiguous, NotSent
+from streamsocial_billing.gateways.bodies import ReplyTooLarge
 from streamsocial_billing.gateways.kept_lines import NotConnected
 from streamsocial_billing.gateways.permits import Permits
 
@@ -37,6 +38,7 @@ EXCEPTIONS: tuple[tuple[type[Exception], NotSent | Ambiguous], ...] = (
     (aiohttp.ClientOSError, Ambiguous("reset")),
     (aiohttp.ClientResponseError, Ambiguous("bad_reply")),
     (HttpProcessingError, Ambiguous("bad_reply")),
+    (ReplyTooLarge, Ambiguous("bad_reply")),
     (Exception, Ambiguous("internal_error")),
 )
 """First match wins, so a class stands before its bases."""

@@ -18,6 +18,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from streamsocial_billing.deadlines import Deadlines
+from streamsocial_billing.gateways.bodies import MAX_REPLY_BYTES, read_reply
 
 KEPT_S: Final = 60.0
 """How long a connection is kept that nobody needs."""
@@ -85,7 +86,7 @@ class KeptLines:
         """POST this JSON under this Idempotency-Key; over in `timeout_s` seconds.
 
         Raises NotConnected, ConnectionTimeoutError: nothing was sent. TimeoutError, aiohttp.ClientError,
-        HttpProcessingError: it may have been.
+        HttpProcessingError, ReplyTooLarge: it may have been.
         """
         if not (key.isascii() and key.isprintable()):
             raise ValueError("an Idempotency-Key is printable ASCII")
@@ -159,7 +160,7 @@ async def _exchange(line: _Line, request: bytes) -> Reply:
         message, payload = await line.read()
         while 100 <= message.code < 200:  # a reply comes after it
             message, payload = await line.read()
-        body = payload.read_nowait() if payload.is_eof() else await payload.read()
+        body = await read_reply(payload, MAX_REPLY_BYTES)
         read = True
     finally:
         if not read:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamsocial_billing.domain.card_numbers import mask_text
+from streamsocial_billing.domain.foreign_text import code_in
 from streamsocial_billing.domain.gateway_calls import Owner
 from streamsocial_billing.domain.gateway_events import GatewayEvent
 from streamsocial_billing.domain.references import kind_of_reference
@@ -134,7 +134,6 @@ def part_of(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def code_of(value: object, otherwise: str) -> str:
-    """A reason code; anything longer or stranger is none."""
-    if isinstance(value, str) and 0 < len(value) <= 100 and value.isascii():
-        return mask_text(value).lower()
-    return otherwise
+    """A reason code in small letters; anything longer or stranger is none."""
+    code = code_in(value)
+    return otherwise if code is None else code.lower()

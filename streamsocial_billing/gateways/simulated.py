@@ -27,6 +27,7 @@ from streamsocial_billing.domain.gateway_calls import (
     Traits,
 )
 from streamsocial_billing.gateways.base import ListFailed
+from streamsocial_billing.gateways.bodies import MAX_PAGE_BYTES, read_reply
 from streamsocial_billing.gateways.http import (
     CONNECT_SHARE,
     EXCEPTIONS,
@@ -150,7 +151,7 @@ class SimulatedGateway(Pooled):
         async with self.opened().request(
             method, url, timeout=call_timeout(timeout_s), allow_redirects=False
         ) as response:
-            return response.status, json_object(await response.read())
+            return response.status, json_object(await read_reply(response.content, MAX_PAGE_BYTES))
 
     async def _post(
         self, action: str, request: ChargeRequest | RefundRequest, body: bytes, timeout_s: float

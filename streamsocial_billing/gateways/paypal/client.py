@@ -35,6 +35,7 @@ from streamsocial_billing.domain.gateway_calls import (
 )
 from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.base import MIN_TRY_S, ListFailed
+from streamsocial_billing.gateways.bodies import MAX_PAGE_BYTES, MAX_REPLY_BYTES, ReplyTooLarge, read_reply
 from streamsocial_billing.gateways.http import (
     Pooled,
     base_url,
@@ -193,7 +194,7 @@ class PayPalGateway(Pooled):
                 raise ListFailed(f"{self}: no access ({refused.reason})")
             path = "/v1/reporting/transactions"
             status, _, reply = await self._call("GET", path, PAGE_TIMEOUT_S, params=asked)
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, ReplyTooLarge, TimeoutError) as error:
             why = outcome_of_exception(error).reason
             raise ListFailed(f"{self}: the transactions could not be listed ({why}); try again") from error
         if status == 400 and "RESULTSET_TOO_LARGE" in str(reply):
@@ -262,7 +263,8 @@ class PayPalGateway(Pooled):
             method, self._url + path, headers=all_headers, timeout=call_timeout(timeout_s),
             allow_redirects=False, **more,
         ) as response:  # fmt: skip
-            return response.status, response.headers, json_object(await response.read())
+            most = MAX_PAGE_BYTES if method == "GET" else MAX_REPLY_BYTES
+            return response.status, response.headers, json_object(await read_reply(response.content, most))
 
 
 def _found(one: Movement, query: Query) -> Found:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from streamsocial_billing.domain.foreign_text import code_in, reference_in
 from streamsocial_billing.domain.gateway_calls import (
     PENDING,
     Absent,
@@ -74,9 +75,9 @@ def _made(request: Request, reply: dict[str, Any]) -> Outcome:
     if moved is None:
         waits = reply.get("status") == "PAYER_ACTION_REQUIRED"
         return Declined("payer_action_required") if waits else Ambiguous("bad_reply")
-    amount, ref, status = moved.get("amount"), moved.get("id"), moved.get("status")
+    amount, ref, status = moved.get("amount"), reference_in(moved.get("id")), moved.get("status")
     said = minor_of(amount) if isinstance(amount, dict) else None
-    if said != (request.amount_minor, request.currency.upper()) or not isinstance(ref, str) or not ref:
+    if said != (request.amount_minor, request.currency.upper()) or ref is None:
         return Ambiguous("bad_reply")
     if status == "COMPLETED":
         return Succeeded(ref)
@@ -121,7 +122,7 @@ def _why(moved: dict[str, Any]) -> str:
     """The processor's code of a capture that failed, else its status."""
     answered = moved.get("processor_response")
     code = answered.get("response_code") if isinstance(answered, dict) else None
-    return str(code or str(moved["status"]).lower())
+    return code_in(code) or code_in(str(moved["status"]).lower()) or "declined"
 
 
 def _capture(order: dict[str, Any]) -> dict[str, Any] | None:
@@ -145,4 +146,4 @@ def _refused(request: Request, reply: dict[str, Any]) -> Outcome:
     if issue in ("DUPLICATE_INVOICE_ID", "ORDER_ALREADY_CAPTURED"):
         return Ambiguous(issue.lower(), ask_only=True)  # it is there already, under our reference
     declined = REFUND_REFUSALS if isinstance(request, RefundRequest) else DECLINES
-    return Declined(issue, soft=issue in SOFT) if issue in declined else Invalid(issue)
+    return Declined(issue, soft=issue in SOFT) if issue in declined else Invalid(code_in(issue) or "refused")

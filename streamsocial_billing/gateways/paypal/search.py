@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from streamsocial_billing.domain.foreign_text import reference_in
 from streamsocial_billing.domain.gateway_calls import Movement, Owner
 from streamsocial_billing.domain.money import exponent_of
 from streamsocial_billing.domain.references import our_reference
@@ -138,7 +139,7 @@ def _movement(info: dict[str, Any], ref: str | None) -> Movement | None:
         raise ValueError("transaction_status")
     if kind in ("refund", "dispute") and info["transaction_status"] == "V":  # what it took came back to us
         status = "failed"
-    if not isinstance(info["transaction_id"], str):
+    if reference_in(info["transaction_id"]) is None:
         raise TypeError("transaction_id")
     created = datetime.fromisoformat(info["transaction_initiation_date"])
     if created.tzinfo is None:
@@ -147,7 +148,9 @@ def _movement(info: dict[str, Any], ref: str | None) -> Movement | None:
     if words is None or words.ref != ref:
         words = NOBODY
     charge = None if kind == "charge" else _charge_ref(info)
-    check_writable(info["transaction_id"], currency, words.payment_id, words.user_id, charge)
+    if charge is not None and reference_in(charge) is None:
+        raise ValueError("paypal_reference_id")
+    check_writable(currency, words.payment_id, words.user_id)
     return Movement(
         gateway_ref=info["transaction_id"], kind=kind, status=status, amount_minor=abs(minor),
         currency=currency[:20], created_ms=int(created.timestamp() * 1000), ref=ref,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from streamsocial_billing.domain.foreign_text import code_in
 from streamsocial_billing.domain.gateway_calls import AUTHENTICATION_REQUIRED
 
 SOFT: Final = frozenset({
@@ -37,8 +38,8 @@ def decline_code(error: Mapping[str, Any]) -> str:
     if error.get("code") == AUTHENTICATION_REQUIRED:
         return AUTHENTICATION_REQUIRED
     for name in ("decline_code", "code", "type"):
-        code = error.get(name)
-        if isinstance(code, str) and code:
+        code = code_in(error.get(name))
+        if code is not None:
             return code
     return "declined"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from streamsocial_billing.domain.foreign_text import reference_in
 from streamsocial_billing.domain.gateway_calls import (
     AUTHENTICATION_REQUIRED,
     CANCELED,
@@ -82,9 +83,9 @@ def params_for(request: ChargeRequest) -> dict[str, Any]:
 
 def found_in_intent(intent: Mapping[str, Any]) -> Found | None:
     """An intent as an answer; None where it is not readable."""
-    ref, amount, currency = (intent.get(name) for name in ("id", "amount", "currency"))
+    ref, amount, currency = reference_in(intent.get("id")), intent.get("amount"), intent.get("currency")
     status = status_of(intent)
-    if status is None or not isinstance(ref, str) or not ref:
+    if status is None or ref is None:
         return None
     if type(amount) is not int or not isinstance(currency, str):
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from streamsocial_billing.domain.foreign_text import code_in, reference_in
 from streamsocial_billing.domain.gateway_calls import (
     Absent,
     Ambiguous,
@@ -70,9 +71,9 @@ def outcome_of_reply(
 
 def _succeeded(request: Request, reply: dict[str, Any]) -> Outcome:
     """A 200 counts only if the body says so of our amount in our currency."""
-    ref, currency, amount = reply.get("id"), reply.get("currency"), reply.get("amount")
+    ref, currency, amount = reference_in(reply.get("id")), reply.get("currency"), reply.get("amount")
     fits = (
-        isinstance(ref, str) and ref != "" and isinstance(currency, str)
+        ref is not None and isinstance(currency, str)
         and currency.upper() == request.currency.upper()
         and type(amount) is int and amount == request.amount_minor
     )  # fmt: skip
@@ -82,8 +83,7 @@ def _succeeded(request: Request, reply: dict[str, Any]) -> Outcome:
     if status == "succeeded":
         return Succeeded(str(ref))
     if isinstance(request, RefundRequest) and status in ("failed", "canceled"):
-        reason = reply.get("failure_reason")
-        return Declined(reason if isinstance(reason, str) else f"refund_{status}", str(ref))
+        return Declined(code_in(reply.get("failure_reason")) or f"refund_{status}", str(ref))
     if status in ("pending", "requires_action"):
         return Ambiguous("pending", ask_only=True)  # a repeat brings the stored "pending" again
     return Ambiguous("bad_reply")
@@ -91,11 +91,11 @@ def _succeeded(request: Request, reply: dict[str, Any]) -> Outcome:
 
 def _declined(_request: Request, reply: dict[str, Any]) -> Outcome:
     error = error_of(reply)
-    reason = error.get("decline_code") or error.get("code")
-    ref = error.get("charge")
-    if error.get("type") != "card_error" or not isinstance(reason, str):
+    said = error.get("decline_code") or error.get("code")
+    if error.get("type") != "card_error" or not isinstance(said, str):
         return Ambiguous("bad_reply")
-    return Declined(reason, ref if isinstance(ref, str) else None, soft=is_soft(reason, error))
+    reason = code_in(said) or "declined"
+    return Declined(reason, reference_in(error.get("charge")), soft=is_soft(reason, error))
 
 
 def _refused(request: Request, reply: dict[str, Any]) -> Outcome:
@@ -107,7 +107,7 @@ def _refused(request: Request, reply: dict[str, Any]) -> Outcome:
     if isinstance(request, RefundRequest) and code in REFUND_REFUSALS:
         return Declined(code)
     reason = code or kind
-    return Invalid(reason) if isinstance(reason, str) else Ambiguous("bad_reply")
+    return Invalid(code_in(reason) or "refused") if isinstance(reason, str) else Ambiguous("bad_reply")
 
 
 def error_of(reply: dict[str, Any]) -> dict[str, Any]:
@@ -143,10 +143,11 @@ def answer_of_list(query: Query, rows: list[dict[str, Any]]) -> Answer:
 
 def found_in(query: Query, row: dict[str, Any]) -> Found | None:
     """One row as an answer; None where it is not readable."""
-    ref, status, amount, currency = (row.get(name) for name in ("id", "status", "amount", "currency"))
+    ref = reference_in(row.get("id"))
+    status, amount, currency = (row.get(name) for name in ("status", "amount", "currency"))
     said = {"succeeded": "succeeded", "failed": "declined", "canceled": "declined", "pending": "pending",
             "requires_action": "pending"}.get(str(status))  # fmt: skip
-    if said is None or not isinstance(ref, str) or type(amount) is not int or not isinstance(currency, str):
+    if said is None or ref is None or type(amount) is not int or not isinstance(currency, str):
         return None
     metadata = metadata_of(row)
     reason = decline_reason(row) if said == "declined" else None
@@ -162,8 +163,9 @@ def decline_reason(row: dict[str, Any]) -> str:
     outcome = row.get("outcome")
     reason = outcome.get("reason") if isinstance(outcome, dict) else None
     for code in (reason, row.get("failure_code"), row.get("failure_reason")):
-        if isinstance(code, str) and code:
-            return code
+        found = code_in(code)
+        if found is not None:
+            return found
     return "declined"
 
 
@@ -214,8 +216,8 @@ def _movement(kind: str, row: dict[str, Any], ref: str | None, words: dict[str, 
     intent = id_of(row.get("payment_intent"))
     if intent is not None and kind == "charge":
         name, own = intent, name
-    if not isinstance(name, str) or not isinstance(currency, str):
-        raise TypeError("id, currency")
+    if reference_in(name) is None or not isinstance(currency, str) or not _names_are_ids(row):
+        raise TypeError("id, currency, charge")
     payment_id, user_id = words.get("payment_id"), words.get("user_id")
     check_writable(name, currency, charge, payment_id, user_id)
     return Movement(
@@ -223,6 +225,11 @@ def _movement(kind: str, row: dict[str, Any], ref: str | None, words: dict[str, 
         created_ms=created_ms(row), ref=ref, payment_id=payment_id, user_id=user_id, charge_ref=charge,
         fee_minor=_fee(row), returned_minor=returned, intent_charge=own,
     )  # fmt: skip
+
+
+def _names_are_ids(row: dict[str, Any]) -> bool:
+    """False where it names a charge or an intent by what is no id."""
+    return all(id_of(row[name]) is not None for name in ("charge", "payment_intent") if row.get(name))
 
 
 _ENDS = {"succeeded": "succeeded", "failed": "failed", "canceled": "failed"}
@@ -264,7 +271,7 @@ def _charge_ref(kind: str, row: dict[str, Any]) -> str | None:
 def id_of(of: object) -> str | None:
     """An id, which may stand for its object or in it."""
     name = of.get("id") if isinstance(of, dict) else of
-    return name if isinstance(name, str) and name else None
+    return reference_in(name)
 
 
 def _fee(row: dict[str, Any]) -> int | None:

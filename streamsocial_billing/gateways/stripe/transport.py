@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import stripe
 
+from streamsocial_billing.gateways.bodies import MAX_PAGE_BYTES, MAX_REPLY_BYTES, read_reply
 from streamsocial_billing.gateways.http import call_timeout
 
 PAGE_TIMEOUT_S = 30.0
@@ -39,14 +40,15 @@ class Transport(stripe.HTTPClient):
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: Any = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        """One request, the body read to its end; raises APIConnectionError from what aiohttp raised."""
+        """One request, its body unless that is too long; raises APIConnectionError from what was raised."""
         session = self._opened()
         try:
             async with session.request(
                 method, url, headers=headers, data=post_data, timeout=call_timeout(_timeout_s.get()),
                 allow_redirects=False,
             ) as response:  # fmt: skip
-                return await response.read(), response.status, response.headers
+                most = MAX_PAGE_BYTES if method.lower() == "get" else MAX_REPLY_BYTES
+                return await read_reply(response.content, most), response.status, response.headers
         except Exception as error:
             raise _not_connected(type(error).__name__) from error
 

@@ -22,6 +22,7 @@ from streamsocial_billing.domain.gateway_calls import (
     Outcome,
     Succeeded,
 )
+from streamsocial_billing.gateways.bodies import ReplyTooLarge
 from streamsocial_billing.gateways.kept_lines import NotConnected
 from streamsocial_billing.gateways.simulated import (
     EXCEPTIONS,
@@ -52,6 +53,7 @@ RAISED: list[tuple[Exception, Outcome]] = [
     (aiohttp.ClientConnectionResetError("closing"), Ambiguous("internal_error")),
     (aiohttp.ClientResponseError(INFO, ()), Ambiguous("bad_reply")),
     (BadHttpMessage("no HTTP"), Ambiguous("bad_reply")),
+    (ReplyTooLarge("a reply of more than 262144 bytes"), Ambiguous("bad_reply")),
     (ValueError("whatever"), Ambiguous("internal_error")),
 ]
 

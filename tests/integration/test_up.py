@@ -32,10 +32,9 @@ class Up:
         self.commands = [one for one in commands if not one.startswith("export ")]
 
     def pid(self, name: str) -> int:
-        """Process id of a part at its first start."""
-        (found,) = [re.search(r"\(pid (\d+)", line) for line in self.begin if line.startswith(name)]
-        assert found is not None
-        return int(found[1])
+        """Process id of a part at its first start; where that takes long, lines tell how far each part is."""
+        (found,) = re.findall(rf"^{name}\b.*\(pid (\d+)", "".join(self.begin), flags=re.MULTILINE)
+        return int(found)
 
     def until(self, text: str) -> list[str]:
         """The lines up to one with this text."""

@@ -9,8 +9,10 @@ from typing import Any
 
 import orjson
 import pytest
+from support.shown import wait_shown
 from support.system import CALM, System, payment
-from support.web_client import Answer, get, post
+from support.until import until
+from support.web_client import ANSWERS_WITHIN_S, Answer, get, post
 
 from streamsocial_billing.intake.public_fields import PAYMENT_FIELDS
 
@@ -28,12 +30,13 @@ def system(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sy
         refund = payment("alice", "r1", action="refund", refund_of="p1", amount_minor=99)
         system.submit([payment("alice", "p1", business_ref="sub:1"), refund])
         system.wait_answered()
+        wait_shown(system)
         yield system
 
 
 def ask(system: System, method: str, path: str, body: bytes = b"", **headers: str) -> Answer:
     """Any request."""
-    connection = http.client.HTTPConnection("127.0.0.1", system.worker.web_port, timeout=15)
+    connection = http.client.HTTPConnection("127.0.0.1", system.worker.web_port, timeout=ANSWERS_WITHIN_S)
     try:
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
@@ -141,5 +144,9 @@ def test_a_refund_is_no_success_of_a_charge(system: System) -> None:
 def test_the_pages_of_state_have_iso_times(system: System) -> None:
     """`/audit`, `/ready`."""
     assert get(system.worker.web_port, "/audit").json()["at_iso"].endswith("Z")
-    task = get(system.worker.web_port, "/ready").json()["tasks"][0]
-    assert task["last_commit_at_iso"].endswith("Z")
+
+    def last_commit() -> str:
+        return get(system.worker.web_port, "/ready").json()["tasks"][0].get("last_commit_at_iso") or ""
+
+    until(lambda: last_commit() != "", "the commit is counted")
+    assert last_commit().endswith("Z")

@@ -23,13 +23,13 @@ def refusal(folder: Path, **variables: str) -> tuple[int, list[str]]:
     """Exit code, lines of stderr of a run that is expected not to start."""
     command = [sys.executable, "-m", "showcase", "run", "--data", str(folder)]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, timeout=60,
+        command, cwd=ROOT, env=environment(**variables), capture_output=True, text=True, timeout=150,
         check=False,
     )  # fmt: skip
     return done.returncode, done.stderr.splitlines()
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(600)
 def test_a_run_charges_every_payment_exactly_once(tmp_path: Path) -> None:
     """`make run` survives its SIGKILL, prints the books, exits with 0, leaves no process behind."""
     with showcase(tmp_path, "run", PAYMENTS=str(PAYMENTS)) as process:
@@ -44,7 +44,7 @@ def test_a_run_charges_every_payment_exactly_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_run_on_three_brokers_survives_the_death_of_one(tmp_path: Path) -> None:
     """A broker is killed amid the payments, started again, in sync at the end; every payment charged once."""
     with showcase(tmp_path, "run", PAYMENTS="100", BROKERS="3") as process:
@@ -64,7 +64,7 @@ def test_a_run_on_three_brokers_survives_the_death_of_one(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_a_run_that_leaves_payments_open_says_which_and_why(tmp_path: Path, broker: str) -> None:
     """A gateway that answers nobody any more: no difference, exit code 3, how many wait where, since when."""
     limits = {"BILLING_GATEWAY_DEADLINE_S": "2", "BILLING_SESSION_TIMEOUT_S": "6"}
@@ -83,20 +83,20 @@ def test_a_run_that_leaves_payments_open_says_which_and_why(tmp_path: Path, brok
     assert [] == nothing_left(tmp_path)
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(600)
 def test_ctrl_c_in_the_middle_of_a_run_leaves_nothing_behind(tmp_path: Path, broker: str) -> None:
     """SIGINT while payments flow ends every process, also on a broker of the user's own."""
-    with showcase(tmp_path, "run", PAYMENTS=str(PAYMENTS), KAFKA=broker) as process:
+    with showcase(tmp_path, "run", PAYMENTS="5000", KAFKA=broker) as process:  # far from its end
         read_until(process, lambda line: re.match(r"sent [1-9]", line))
         assert SYSTEM_PROCESSES <= len(pids_of(tmp_path))
         process.send_signal(signal.SIGINT)
-        assert 128 + signal.SIGINT == process.wait(60)
+        assert 128 + signal.SIGINT == process.wait(150)
         assert process.stdout is not None
         assert "Traceback" not in process.stdout.read()
     assert [] == nothing_left(tmp_path)
 
 
-@pytest.mark.timeout(480)
+@pytest.mark.timeout(600)
 def test_a_killed_showcase_leaves_nothing_behind(tmp_path: Path, broker: str) -> None:
     """Even after SIGKILL, when it can do nothing itself, everything that it started ends."""
     with showcase(tmp_path, "run", PAYMENTS=str(PAYMENTS), KAFKA=broker) as process:

@@ -43,9 +43,12 @@ _RARE_IN_IDS: Final = re.compile(
 )
 """Hardly a card has these, and many numbers that are ids do: one in a hundred 64-bit numbers by chance."""
 _DRAWN: Final = re.compile(
-    r"(?=.*[a-f])(?:[a-z0-9]{1,12}_)?(?:[0-9a-f]{32,64}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})",
+    r"(?:[a-z0-9]{1,12}[_:-])?(?=[0-9-]*[a-f])"
+    r"(?:[0-9a-f]{16}|[0-9a-f]{20,64}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})",
     re.IGNORECASE,
 )
+"""Hexadecimal: 64 bits, 80 and more, a UUID, behind a short prefix or none. Of ids of 96 bits one in two
+thousand has a card number's digits somewhere."""
 _SECURITY_CODE: Final = re.compile(
     rb"(?i)(?:cvc|cvv|cvn|csc|security[ _-]?code)2?[^0-9a-z]{1,6}([0-9]{3,4})(?![0-9a-z])"
 )

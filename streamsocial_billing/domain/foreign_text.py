@@ -15,6 +15,7 @@ MAX_CODE: Final = 100
 MAX_REFERENCE: Final = 255
 _CODE: Final = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_CODE}}}")
 _REFERENCE: Final = re.compile(rf"[!-~]{{1,{MAX_REFERENCE}}}")
+_NO_LETTER: Final = re.compile(r"[^A-Za-z]*")
 
 
 def code_in(value: object) -> str | None:
@@ -25,7 +26,11 @@ def code_in(value: object) -> str | None:
 
 
 def reference_in(value: object) -> str | None:
-    """A gateway's id of something, None where it is none: 1 to 255 visible signs of ASCII."""
-    if not isinstance(value, str) or not _REFERENCE.fullmatch(value) or holds_card_in_id(value):
+    """A gateway's id of something, None where it is none: 1 to 255 visible signs of ASCII.
+
+    One with letters is what the gateway drew, whatever its digits look like: one in thousands would be a card
+    number by chance, and a charge without its id stays unknown for good.
+    """
+    if not isinstance(value, str) or not _REFERENCE.fullmatch(value):
         return None
-    return value
+    return None if _NO_LETTER.fullmatch(value) and holds_card_in_id(value) else value

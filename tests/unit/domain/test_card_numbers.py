@@ -136,6 +136,7 @@ def test_what_we_make_ourselves_is_never_taken_for_a_card() -> None:
         at_ms = drawn.randrange(1_600_000_000_000, 2_000_000_000_000)
         for made in (
             one.hex, str(one), f"pay_{one.hex}", f"pay_{number:032x}", str(at_ms), str(at_ms * 1000),
+            f"ch_{one.hex[:24]}", f"user-{one.hex[:24]}", one.hex[:24], one.hex[:20], f"{one.hex[:15]}e",
             str(at_ms * 1_000_000), f"{number % 8}-{drawn.getrandbits(40)}", f"user_{number}-{at_ms}",
             gateway_key_of(f"user_{number}", "charge", one.hex), f"ch_3{letters(ascii_letters + digits, 23)}",
             f"pi_3{letters(ascii_letters + digits, 23)}", letters(digits + "ABCDEFGHJKLMNPQRSTUVWXYZ", 17),

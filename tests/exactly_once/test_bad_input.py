@@ -53,7 +53,7 @@ def bad_records() -> list[tuple[str, Record]]:
         ("card_number", changed(payment_method=CARD)),
         ("card_number", changed(note=f"my card is {CARD}")),
         ("requested_in_future", changed(requested_at=GOOD.requested_at + 3_600_000)),
-        ("bad_id", changed(payment_method="m" * 1_000_000)),
+        ("too_large", changed(payment_method="m" * 1_000_000)),
         ("key_mismatch", changed(user_id="user-2")),
     ]
     records: list[tuple[str, Record]] = [(reason, (key, value, HOME)) for reason, value in values]

@@ -278,6 +278,10 @@ def _bad(variable: str, value: str, allowed: str) -> SettingsError:
     return SettingsError(f"{variable}={value!r} is not allowed: use {allowed}")
 
 
+def _without_password(value: str) -> str:
+    return "(hidden: it carries a password)" if "@" in value else value
+
+
 def _whole(low: int, high: int) -> Callable[[str, str], int]:
     def read(variable: str, value: str) -> int:
         # int() alone would also take "1_000", " 5 " or Arabic digits
@@ -328,7 +332,7 @@ def _broker_urls(variable: str, value: str) -> list[str]:
         match = _HOST_PORT.fullmatch(one.strip().removeprefix("kafka://"))
         port = int(match["port"] or DEFAULT_KAFKA_PORT) if match else 0
         if match is None or not 1 <= port <= 65_535:
-            raise _bad(variable, value, "kafka://host:port, several separated by ';'")
+            raise _bad(variable, _without_password(value), "kafka://host:port, several separated by ';'")
         urls.append(f"kafka://{match['host']}:{port}")
     return urls
 
@@ -352,7 +356,7 @@ def _url(variable: str, value: str) -> str:
     except ValueError:  # a port that is no number, a broken IPv6 address
         fine = False
     if not fine or not _VISIBLE.fullmatch(value):
-        shown = "(hidden: it carries a password)" if "@" in value else value
+        shown = _without_password(value)
         raise _bad(variable, shown, "http://host:port or https://host:port, without user, query or fragment")
     return value.rstrip("/")
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
-import orjson
 from faust.cli.faust import cli as faust_cli
 
-from streamsocial_billing.cli.shared import ACTOR, one_line_errors, the_settings
+from streamsocial_billing.cli.shared import ACTOR, one_line_errors, say, say_json, the_settings
 from streamsocial_billing.operations.dead_letters import (
     DeadLetter,
     Replay,
@@ -41,10 +40,10 @@ def dlq_list(reason: str | None, user: str | None, as_json: bool) -> None:
                 continue
             shown = links.shown(one)
             if as_json:
-                click.echo(orjson.dumps(shown).decode())
+                say_json(shown)
             else:
                 state = _state(shown)
-                click.echo(f"{one.id} {one.reason} from {one.source}: {one.error}{state and f' ({state})'}")
+                say(f"{one.id} {one.reason} from {one.source}: {one.error}{state and f' ({state})'}")
         return 0
 
     one_line_errors(work)
@@ -95,8 +94,10 @@ def dlq_show(letter_id: str) -> None:
     def work() -> int:
         found = dead_letter(the_settings(), letter_id)
         for name, value in _Links.read().shown(found).items():
-            click.echo(f"{name}: {'-' if value is None else value}")
-        click.echo(f"\n{found.text()}")
+            say(f"{name}: {'-' if value is None else value}")
+        click.echo("")
+        for line in found.text().split("\n"):
+            say(line)
         return 0
 
     one_line_errors(work)
@@ -115,7 +116,7 @@ def dlq_replay(letter_id: str, correction: Any, actor: str, dry_run: bool) -> No
 
     def work() -> int:
         content = correction.read() if correction is not None else None
-        click.echo(replay(the_settings(), letter_id, correction=content, actor=actor, dry_run=dry_run))
+        say(replay(the_settings(), letter_id, correction=content, actor=actor, dry_run=dry_run))
         return 0
 
     one_line_errors(work)

@@ -6,7 +6,7 @@ import click
 from faust.cli.faust import cli as faust_cli
 
 from streamsocial_billing.cli.sending_commands import carry_out, with_command_options
-from streamsocial_billing.cli.shared import GATEWAY_NAME, one_line_errors, the_settings
+from streamsocial_billing.cli.shared import GATEWAY_NAME, one_line_errors, say, the_settings
 from streamsocial_billing.domain.events import GATEWAYS
 from streamsocial_billing.domain.foreign_fields import BadInput, is_id
 from streamsocial_billing.domain.statuses import BY_HAND
@@ -89,8 +89,8 @@ def _list() -> int:
             click.echo(f"{name}: not stopped" + ("" if name in here else "; not set up in this environment"))
             continue
         newest = newest_of(stopped)
-        click.echo(f"{name}: {ordered(newest)} ({len(stopped)} of {tasks} tasks)")
+        say(f"{name}: {ordered(newest)} ({len(stopped)} of {tasks} tasks)")
         again = repeated_order(newest)
         if again is not None:
-            click.echo(f"    stopped again at {utc(again['at'])} by {again['actor']}: {again['reason']}")
+            say(f"    stopped again at {utc(again['at'])} by {again['actor']}: {again['reason']}")
     return 0

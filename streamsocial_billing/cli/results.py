@@ -15,6 +15,7 @@ from msgspec.json import Decoder
 
 from faust_exactly_once import partition_of
 from streamsocial_billing.kafka.committed import CommittedLog, Place
+from streamsocial_billing.logs.lines import escaped_json
 from streamsocial_billing.settings import RESULTS, Settings
 
 DRAW_EVERY_S: Final = 0.1
@@ -88,7 +89,7 @@ def follow_results(
             value = message.value()
             if value is not None and (wanted is EVERYTHING or _takes(wanted, value, message)):
                 shown.make_room()
-                out.write(value.decode(errors="replace") + "\n")
+                out.write(escaped_json(value.decode(errors="replace")) + "\n")
                 printed += 1
         shown.clear()
         out.flush()

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
-from streamsocial_billing.cli.shared import ACTOR, REASON, one_line_errors, the_settings, waiting
+from streamsocial_billing.cli.shared import ACTOR, REASON, one_line_errors, say, the_settings, waiting
 from streamsocial_billing.operations.client import Became, send_command
 from streamsocial_billing.operations.commands import Command, append_command
 from streamsocial_billing.operations.replies import DONE
@@ -55,5 +55,5 @@ def show_answers(became: Became) -> int:
     total = len(became.answers)
     for (well, text), count in sorted(said.items(), key=lambda item: item[0][0]):
         where = f" ({count} of {total} tasks)" if became.answers[0].user_id is None else ""
-        click.echo(f"{text}{where}", err=not well)
+        say(f"{text}{where}", err=not well)
     return 0 if all(well for well, _ in said) else 1

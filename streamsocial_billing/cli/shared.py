@@ -12,12 +12,14 @@ from typing import Any, NoReturn
 
 import click
 import faust
+import orjson
 from confluent_kafka import KafkaException
 
 from faust_exactly_once import ExactlyOnceError
 from streamsocial_billing.data_folder import FAUST_DEFAULT, note_on
 from streamsocial_billing.domain.events import GATEWAYS
 from streamsocial_billing.kafka.committed import KafkaProblem
+from streamsocial_billing.logs.lines import escaped, escaped_json
 from streamsocial_billing.operations.commands import MAX_TEXT
 from streamsocial_billing.settings import Settings, SettingsError
 
@@ -80,8 +82,18 @@ def give_up(why: object, code: int = 1) -> NoReturn:
     """End with one line on stderr; an OSError names its file first."""
     if isinstance(why, OSError) and why.filename is not None:
         why = f"{why.filename}: {why.strerror}"
-    sys.stderr.write(f"{NAME}: {' '.join(str(why).split())}\n")
+    sys.stderr.write(f"{NAME}: {escaped(' '.join(str(why).split()))}\n")
     raise SystemExit(code)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """One line; what others wrote in it neither ends it nor commands the terminal."""
+    click.echo(escaped(text), err=err)
+
+
+def say_json(data: object) -> None:
+    """One line of JSON, as safe."""
+    click.echo(escaped_json(orjson.dumps(data).decode()))
 
 
 def one_line_errors(call: Callable[[], int]) -> NoReturn:

@@ -6,11 +6,17 @@ from datetime import UTC
 from typing import Any, NoReturn
 
 import click
-import orjson
 from faust.cli.faust import cli as faust_cli
 
 from streamsocial_billing.cli.sending_commands import carry_out, show_answers, with_command_options
-from streamsocial_billing.cli.shared import GATEWAY_NAME, give_up, one_line_errors, the_settings
+from streamsocial_billing.cli.shared import (
+    GATEWAY_NAME,
+    give_up,
+    one_line_errors,
+    say,
+    say_json,
+    the_settings,
+)
 from streamsocial_billing.domain.foreign_fields import BadInput, is_id
 from streamsocial_billing.operations.client import NOT_ANSWERED, Became
 from streamsocial_billing.subscriptions.commands import charge_text, subscription_command, subscriptions_of
@@ -44,11 +50,11 @@ def _show(became: Became, user: str, subscription_id: str, wait_s: float) -> int
     (answer,) = became.answers
     if became.charge_is_open() or became.charge is None:
         status = "has no result" if became.charge is None else f"is {became.charge.status}"
-        click.echo(f"{answer.why}; its payment {payment_id} {status} after {wait_s:g} s", err=True)
+        say(f"{answer.why}; its payment {payment_id} {status} after {wait_s:g} s", err=True)
         return NOT_ANSWERED
     sub = subscriptions_of(the_settings(), user).get(subscription_id)
     paid = became.charge.status == "succeeded" or (sub is not None and sub["state"] == "active")
-    click.echo(f"{answer.why}; {charge_text(became.charge, sub)}", err=not paid)
+    say(f"{answer.why}; {charge_text(became.charge, sub)}", err=not paid)
     return 0 if paid else 1
 
 
@@ -131,7 +137,7 @@ def subscriptions_list(user: str) -> None:
 
     def work() -> int:
         for subscription_id, sub in sorted(subscriptions_of(the_settings(), user).items()):
-            click.echo(orjson.dumps({"subscription_id": subscription_id, **sub}).decode())
+            say_json({"subscription_id": subscription_id, **sub})
         return 0
 
     one_line_errors(work)

@@ -53,10 +53,13 @@ _SECURITY_CODE: Final = re.compile(
     rb"(?i)(?:cvc|cvv|cvn|csc|security[ _-]?code)2?[^0-9a-z]{1,6}([0-9]{3,4})(?![0-9a-z])"
 )
 """`"cvc": "123"`, `CVV2=1234`: no card number, and never to be kept (PCI DSS 4.0, 3.3.1)."""
-# In raw JSON a sign may be written as \u0034, in UTF-8 take several bytes. _plain() turns that into the sign
-# that it counts as, and pads of _PAD, so that places stay what they are.
+# In raw JSON a sign may be written as \u0034, in Python's repr as \xa0, both in texts within texts; in UTF-8
+# it may take several bytes. _plain() turns that into the sign that it counts as, and pads of _PAD, so that
+# places stay what they are.
 _PAD = b"\x01"
-_FOREIGN = re.compile(rb"\\(?:u[0-9A-Fa-f]{4}|.)|[\xc2-\xf4][\x80-\xbf]{1,3}", re.DOTALL)
+_FOREIGN = re.compile(
+    rb"\\+(?:u[0-9A-Fa-f]{4}|x[0-9A-Fa-f]{2}|[^0-9])?|[\xc2-\xf4][\x80-\xbf]{1,3}", re.DOTALL
+)
 _RUN = re.compile(rb"[0-9](?:[^0-9A-Za-z\x80-\xff]*+[0-9]){11,}+")
 _GROUP = re.compile(rb"[0-9]+")
 _NARROW = re.compile(rb"[ -]*")
@@ -130,12 +133,11 @@ def _plain(value: bytes) -> bytes:
 
     def counted(match: re.Match[bytes]) -> bytes:
         one = match[0]
-        if one[0] != 0x5C:
+        code = one.lstrip(b"\\")
+        if len(code) == len(one):
             sign = one.decode("utf-8", "replace")
-        elif len(one) == 6:
-            sign = chr(int(one[2:], 16))
         else:
-            sign = "."
+            sign = chr(int(code[1:], 16)) if len(code) > 2 else "."
         return _counts_as(sign) + _PAD * (len(one) - 1)
 
     return value if value.isascii() and b"\\" not in value else _FOREIGN.sub(counted, value)

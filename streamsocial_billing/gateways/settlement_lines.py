@@ -10,6 +10,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from streamsocial_billing.domain.card_numbers import holds_card_in_id, mask_text
 from streamsocial_billing.domain.money import CURRENCIES, exponent_of
 from streamsocial_billing.gateways.errors import InputRefused
 
@@ -20,6 +21,8 @@ LAST_MS: Final = 32_503_680_000_000
 UNKNOWN_EXPONENT: Final = 2
 """Digits that a currency is taken to have which nobody here knows; only others are paid in such a one."""
 _NUMBER = re.compile(r"[+-]?\d{1,16}([.,]\d{1,6})?", re.ASCII)
+_REFERENCE = re.compile("[^\x00-\x1f\x7f-\x9f]{1,255}")
+_TEXTS: Final = ("the line's id", "gateway_ref", "charge_ref", "payout_id")
 _CODE = re.compile(r"[A-Z][A-Z0-9]{2,7}")
 _TIME = re.compile(
     r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?|\d{4}-\d\d-\d\d", re.ASCII
@@ -148,13 +151,26 @@ def currency_of(text: str, *, ours: bool) -> str:
 
 
 def checked(line: Line) -> Line:
-    """Refuse a line whose amounts do not add up."""
+    """Refuse a line whose ids are none, or whose amounts do not add up; a card number in an id is masked."""
+    texts = (line.line_id, line.gateway_ref, line.charge_ref, line.payout_id)
+    for what, text in zip(_TEXTS, texts, strict=True):
+        if text is not None and not _REFERENCE.fullmatch(text):
+            raise BadLine(f"{what} is {text[:40]!a}: 1 to 255 characters in one line are needed")
     if line.gross - line.fee != line.net:
         raise BadLine(
             f"gross - fee is not net: {line.gross} - {line.fee} is not {line.net} (minor units of "
             f"{line.currency})"
         )
+    if any(text is not None and holds_card_in_id(text) for text in texts):
+        return line._replace(
+            gateway_ref=_masked(line.gateway_ref), charge_ref=_masked(line.charge_ref),
+            payout_id=_masked(line.payout_id),
+        )  # fmt: skip
     return line
+
+
+def _masked(text: str | None) -> str | None:
+    return text if text is None or not holds_card_in_id(text) else mask_text(text)
 
 
 def millis(text: str, zone: tzinfo = UTC) -> int:

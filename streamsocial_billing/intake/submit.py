@@ -15,6 +15,7 @@ from streamsocial_billing.domain.times import now_ms
 from streamsocial_billing.gateways.routing import with_gateway
 from streamsocial_billing.intake.identity import IntakeError
 from streamsocial_billing.intake.producer import CHUNK_EVENTS, IntakeOutcomeUnknown, PaymentProducer
+from streamsocial_billing.logs.lines import escaped
 from streamsocial_billing.settings import Settings
 
 FLUSH_AFTER_S: Final = 0.2
@@ -37,7 +38,7 @@ def submit_lines(
     `say` gets `line N: reason: detail` for each refused line (default: stderr); blank lines are passed over.
     Raises IntakeError, which names the first line that was not appended or those whose outcome is unknown.
     """
-    say = say or (lambda text: print(text, file=sys.stderr, flush=True))
+    say = say or (lambda text: print(escaped(text), file=sys.stderr, flush=True))
     with PaymentProducer(settings, datadir) as producer:
         return _Submission(producer, settings, default_gateway, say).run(_Lines(stream))
 

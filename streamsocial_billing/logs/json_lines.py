@@ -7,7 +7,7 @@ from typing import Any
 
 from pythonjsonlogger.orjson import OrjsonFormatter
 
-from streamsocial_billing.logs.lines import UNPRINTABLE, Clock, exception_of, fields_of, message_of, short
+from streamsocial_billing.logs.lines import Clock, escaped_json, exception_of, fields_of, message_of, short
 
 
 class JsonFormatter(OrjsonFormatter):
@@ -35,7 +35,7 @@ class JsonFormatter(OrjsonFormatter):
     def jsonify_log_record(self, log_data: dict[str, Any]) -> str:
         """The object in ASCII where a character could end a line or turn it around."""
         text = super().jsonify_log_record(log_data)
-        return text if text.isascii() else UNPRINTABLE.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
+        return escaped_json(text)
 
 
 def _utf8(text: str) -> str:

@@ -33,6 +33,11 @@ def escaped(text: str) -> str:
     return UNPRINTABLE.sub(_escape, text) if UNPRINTABLE.search(text) else text
 
 
+def escaped_json(text: str) -> str:
+    """JSON in one line of printable signs: what it says is the same."""
+    return UNPRINTABLE.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text) if UNPRINTABLE.search(text) else text
+
+
 def _escape(found: re.Match[str]) -> str:
     sign = found[0]
     return _NAMED.get(sign) or (f"\\x{ord(sign):02x}" if sign < "\x80" else f"\\u{ord(sign):04x}")

@@ -20,12 +20,22 @@ IDS: Final = frozenset({"payment_id", "user_id"})
 """Ids may be numbers: only what looks like a card of a big brand is masked (domain/card_numbers.py)."""
 
 # by their shape, also those that are not in our settings: the header, keys of gateways, userinfo in a URL
-_BEARER = r"(?i:\b(bearer|basic)\s+)[A-Za-z0-9._~+/=-]{4,}"
+_BEARER = (
+    r"(?i:(bearer|basic)(?:[\x00-\x20\xa0]|\\+(?:[tnrvf]|x[0-9a-f]{2}|u[0-9a-f]{4})|[\"':=])+)"
+    r"[A-Za-z0-9._~+/=-]{4,}"
+)
 _KEYS = r"\b(?:sk|rk|whsec)_[A-Za-z0-9_]{8,}"
-_USERINFO = r"(?<=://)[^\s/@:]*:[^\s/]+(?=@)"  # up to the last @: a password may hold one
-_NAMED = r"(?i:(?<=access_token)|(?<=client_secret)|(?<=password))[\"'\\]*\s*[:=][\s\"'\\]*[^\s\"'\\,;&}]{4,}"
+_USERINFO = r"(?<=://)(?:[^\s/@:]*:[^\s/]+|[^\s/@:]{4,})(?=@)"  # up to the last @: a password may hold one
+_NAMED = (
+    r"(?i:(?<=access_token)|(?<=client_secret)|(?<=password)|(?<=api_token)|(?<=api[_-]key)|(?<=apikey)"
+    r"|(?<=authorization)(?![\"'\\]*\s*[:=][\s\"'\\]*(?:[tnr]\s*)?(?:bearer|basic)))"
+    r"[\"'\\]*\s*[:=][\s\"'\\]*[^\s\"'\\,;&}]{4,}"
+)
 # one of these is in whatever matches above
-_SIGNS = ("bearer", "basic", "sk_", "rk_", "whsec_", "://", "access_token", "client_secret", "password")
+_SIGNS = (
+    "bearer", "basic", "sk_", "rk_", "whsec_", "://", "access_token", "client_secret", "password",
+    "api_token", "api_key", "api-key", "apikey", "authorization",
+)  # fmt: skip
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONG_RUN = re.compile(r"\d(?=[^A-Za-z]{11})(?:[\W_]*\d){11}")
 """Found wherever a card number may be; the time that a line begins with has fewer digits."""
@@ -81,12 +91,12 @@ class Mask(logging.Filter):
         for sign in self._signs:  # noqa: SIM110 - any() costs a generator for each line
             if sign in lower:
                 return True
-        return _LONG_RUN.search(line) is not None
+        return "\\" in line or _LONG_RUN.search(line) is not None  # an escape may be any blank, dash, digit
 
     def text(self, text: str) -> str:
         """The text with everything masked that must not be read."""
         text = self._pattern.sub(_mask, text)
-        if LIKE_A_CARD.search(text):
+        if "\\" in text or LIKE_A_CARD.search(text):
             text = mask_card_numbers(text.encode("utf-8", "surrogatepass"))[0].decode("utf-8", "replace")
         return text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,11 @@ from streamsocial_billing.reconciliation.bridge import Bridge
 from streamsocial_billing.reconciliation.unchecked import NotChecked
 
 FORMAT: Final = 1
+_FORMULA: Final = re.compile(
+    "((?:^|[,;|\"'\t\r\n\v\f\x85\u2028\u2029])[\\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff\"]*)"
+    "([=+\\-@\uff1d\uff0b\uff0d\uff20\ufe66\ufe62\ufe63\ufe6b])"
+)
+"""Where a cell begins, or may for a spreadsheet of another country, and what makes a formula of it."""
 COLUMNS: Final = (
     "id", "class", "open", "gateway", "kind", "currency", "at_stake", "ours", "theirs", "settled", "user_id",
     "payment_id", "gateway_ref", "payout_id", "since", "age_days", "tags", "detail", "action",
@@ -140,7 +146,7 @@ def breaks_in_order(db: sqlite3.Connection) -> Iterator[dict[str, Any]]:
 
 def write_csv(db: sqlite3.Connection, file: IO[str]) -> None:
     """`breaks.csv`: amounts in major units, times in UTC."""
-    out = csv.writer(file, lineterminator="\n")
+    out = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
     out.writerow(COLUMNS)
     for one in breaks_in_order(db):
         money = {name: _major(one[f"{name}_minor"], one["currency"])
@@ -153,9 +159,12 @@ def write_csv(db: sqlite3.Connection, file: IO[str]) -> None:
 
 
 def _cell(name: str, value: Any) -> Any:
-    """A text from outside must not be a formula in the spreadsheet that opens the file."""
+    """A text from outside must not be a formula in the spreadsheet that opens the file.
+
+    Nor where it takes another sign for the end of a cell; its amounts are ours.
+    """
     if isinstance(value, str) and name not in ("at_stake", "ours", "theirs", "settled"):
-        return f"'{value}" if value[:1] in ("=", "+", "-", "@", "\t") else value
+        return _FORMULA.sub(r"\1'\2", value)
     return value
 
 

@@ -294,3 +294,11 @@ def test_the_days_of_dunning_are_rising_whole_numbers() -> None:
         assert days == settings.dunning_after_days
     for value in ("0", "3,1", "1,1", "61", "1,", "1, 3", "-1", "one", ",".join(map(str, range(1, 22)))):
         assert f"BILLING_DUNNING_DAYS={value!r} is not allowed" in refusal(DUNNING_DAYS=value)
+
+
+@pytest.mark.parametrize("value", ["kafka://me:hunter2@kafka:9092", "kafka://a:1;kafka://me:hunter2@b:9092"])
+def test_a_password_in_a_broker_url_is_not_quoted(value: str) -> None:
+    """It is refused, as Kafka's credentials have settings of their own; the line is read by many."""
+    with pytest.raises(SettingsError, match="hidden: it carries a password") as refused:
+        Settings.from_environment({"BILLING_BROKER": value})
+    assert "hunter2" not in str(refused.value)

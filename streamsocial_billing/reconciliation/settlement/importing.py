@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +23,9 @@ from streamsocial_billing.reconciliation.store import ADD_LINE, insert_many
 MAX_LINE_BYTES: Final = 1_000_000
 TICK_LINES: Final = 10_000
 DELIMITERS: Final = ",;\t"
+_UNFIT: Final = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]|\r(?!\n)"
+)
 Tick = Callable[[int], None]
 """Told how many lines were read so far."""
 
@@ -180,6 +184,7 @@ def _rows(file: IO[bytes], name: str) -> Rows:
     first = next(texts, "")
     delimiter = max(DELIMITERS, key=first.count)
     reader = csv.reader(chain([first], texts), strict=True, delimiter=delimiter)
+    header: list[str] = []
     while True:
         try:
             cells = next(reader)
@@ -188,7 +193,25 @@ def _rows(file: IO[bytes], name: str) -> Rows:
         except csv.Error as error:
             raise refused(name, reader.line_num, f"{error}: is the file cut off?") from None
         if any(cells):
+            header = header or cells
+            _check_signs(name, reader.line_num, header, cells)
             yield reader.line_num, cells
+
+
+def _check_signs(name: str, number: int, header: list[str], cells: list[str]) -> None:
+    """Refuse what no export has: signs that command a terminal or a spreadsheet, or turn the writing around.
+
+    Line ends and tabs are let through where they are part of a text in quotes.
+    """
+    if _UNFIT.search("".join(cells)) is None:
+        return
+    for place, cell in enumerate(cells):
+        found = _UNFIT.search(cell)
+        if found is not None:
+            named = place < len(header) and cells is not header and header[0] != "RH"  # PayPal's begins so
+            title = f" ({ascii(header[place][:40])[1:-1]})" if named else ""
+            what = f"a control character, U+{ord(found[0]):04X}"
+            raise refused(name, number, f"column {place + 1}{title} holds {what}: is the file damaged?")
 
 
 def _texts(file: IO[bytes], name: str) -> Iterator[str]:

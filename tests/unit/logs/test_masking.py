@@ -25,7 +25,9 @@ PLANTED = [
     *secrets_of(SETTINGS), CARD, PRINTED, "Bearer abc.def-123", "authorization: bearer ABCDEF",
     "sk_live_abc123456", "whsec_0123456789ab", "https://user:hunter2@proxy.example/x", "pp%2Bsecret%2F1",
     't0k\\"en\\\\1', "https://user:p@ss@proxy.example/x", '{"access_token": "A21AAxyz"}',
-    "client_secret=abcd1234&", "sasl.password: hunter22",
+    "client_secret=abcd1234&", "sasl.password: hunter22", "https://hunter2token@proxy.example/x",
+    "Authorization: ABCDEF-1234", "x-api-key: k3y-abcd", "4242.4242.4242.4242", "4242_4242_4242_4242",
+    "4242\u00a04242\u00a04242\u00a04242",
 ]  # fmt: skip
 
 
@@ -86,3 +88,14 @@ def test_a_message_that_does_not_fit_its_arguments_is_masked_too() -> None:
     for line in lines("one %d", "stripekey123"):
         assert "stripekey123" not in line
         assert "one %d" in line
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"Authorization:\tBearer\tt0psecret99", b"Authorization: Bearer\x00 t0psecret99", b"Bearer: t0psecret99",
+     b'{"authorization": "t0psecret99"}', b"kafka://me:t0psecret99@kafka:9092"],
+)  # fmt: skip
+def test_a_token_in_raw_bytes_is_in_no_line(raw: bytes) -> None:
+    """As libraries quote them: a repr, in a message, in a traceback, once more escaped."""
+    for said in (f"400, message: bad header {raw!r}", repr(f"{raw!r}"), raw.decode()):
+        assert [] == [line for line in lines("%s", said) if "t0psecret99" in line]

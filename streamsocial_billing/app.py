@@ -89,7 +89,7 @@ def create_app(
     """
     app = faust.App(settings.app_id, **faust_options(settings))
     bound_connections(app, settings.max_connections)
-    layer = exactly_once.install(app, layer_options(settings, overrides))
+    layer = exactly_once.install(app, layer_options(settings, len(gateways), overrides))
     exactly_once.before_start(app, lambda cluster: _prepare(app, settings, cluster))
 
     # topics: what is read, what is written

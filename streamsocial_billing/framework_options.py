@@ -12,7 +12,7 @@ from streamsocial_billing.kafka.credentials import kafka_credentials
 from streamsocial_billing.kafka.topics import REPLICATION_ADVICE
 from streamsocial_billing.logs.setup import fold
 from streamsocial_billing.payments.outcome_lines import log_outcomes
-from streamsocial_billing.settings import Settings
+from streamsocial_billing.settings import PAYMENTS, Settings
 
 WEB_BIND = "127.0.0.1"
 GAP_ALARM_S = 60.0  # one payment that holds up the commits behind it for so long is an alarm ...
@@ -40,13 +40,15 @@ def faust_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def layer_options(settings: Settings, overrides: Mapping[str, Any]) -> Options:
-    """The options of the layer; `overrides` are a test's, a probe at a crash point say."""
+def layer_options(settings: Settings, gateways: int, overrides: Mapping[str, Any]) -> Options:
+    """The options of the layer; `gateways`: how many; `overrides`: a test's, a probe at a crash point say."""
+    calls = settings.calls_at_once * max(1, gateways)  # one payment more would only wait for a call to end
     chosen: dict[str, Any] = {
         "client_config": settings.client_config(),
         "commit_interval_ms": settings.commit_interval_ms,
         "commit_distance_ms": settings.commit_distance_ms,
         "max_running": settings.max_in_flight,
+        "max_running_of": {settings.topic(PAYMENTS): min(calls, settings.max_in_flight)},
         "session_advice": "choose another BILLING_SESSION_TIMEOUT_S",
         "broker_advice": "start one (make kafka), or set BILLING_BROKER",
         "replication_advice": REPLICATION_ADVICE,

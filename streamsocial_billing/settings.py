@@ -186,6 +186,11 @@ class Settings:
         return tuple(one for one in (self.stripe_webhook_secrets or "").split(";") if one)
 
     @property
+    def calls_at_once(self) -> int:
+        """Most calls to one gateway at once: one that hangs leaves handlers for everything else."""
+        return max(1, self.max_in_flight // 2)
+
+    @property
     def dunning_after_days(self) -> tuple[int, ...]:
         """The days of dunning one by one."""
         return tuple(int(day) for day in self.dunning_days.split(",") if day)

@@ -10,7 +10,7 @@ from streamsocial_billing.settings import Settings
 
 def configured_gateways(settings: Settings) -> dict[str, Gateway]:
     """By the value of an event's `gateway` field: those that the settings name (see `gateways_set_up`)."""
-    permits = max(1, settings.max_in_flight // 2)
+    permits = settings.calls_at_once
     gateways: list[Gateway] = []
     if settings.gateway_url is not None:
         gateways.append(SimulatedGateway(settings.gateway_url, max_connections=permits))

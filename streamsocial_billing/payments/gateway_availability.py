@@ -56,11 +56,10 @@ class Gatekeeper:
     def __init__(
         self, layer: Layer, gateways: Mapping[str, Gateway], settings: Settings, rules: Rules
     ) -> None:
-        permits = max(1, settings.max_in_flight // 2)  # one that hangs leaves handlers for the others
         self.open_counts = OpenPaymentCounts()
         self.wrapped = dict(gateways)
         self.resilient = {
-            name: ResilientGateway(gateway, permits, rules, self.why_not, self._may_hang)
+            name: ResilientGateway(gateway, settings.calls_at_once, rules, self.why_not, self._may_hang)
             for name, gateway in gateways.items()
         }
         self._triggers = settings.topic(RETRY)

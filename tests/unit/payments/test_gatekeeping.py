@@ -16,15 +16,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from support import wishes
 from support.asked_gateway import AskedGateway
 from support.one_task import OneTask
-from support.orders import order, switch
+from support.orders import answers, order, switch
 from support.scripted_gateway import ScriptedGateway
 
 from streamsocial_billing.domain.events import PaymentEvent
 from streamsocial_billing.domain.gateway_calls import NotSent
-from streamsocial_billing.operations.commands import Command
+from streamsocial_billing.gateways.instant import InstantGateway
+from streamsocial_billing.operations.commands import Command, key_of_every_task
 from streamsocial_billing.operations.kill_switch import STOP
 from streamsocial_billing.payments.gateway_availability import ALL_STATES, NOT_CONFIGURED, Gatekeeper
 from streamsocial_billing.payments.open_payments import OpenPaymentCounts
+from streamsocial_billing.settings import COMMANDS, PAYMENTS, Settings
 from streamsocial_billing.web.payment_metrics import PaymentMetrics
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -66,6 +68,38 @@ def samples(
         for family in text_string_to_metric_families(text) for one in family.samples
         if not one.name.endswith("_created")
     }  # fmt: skip
+
+
+# ---- how many payments are under way at once
+
+
+@pytest.mark.parametrize(("gateways", "most"), [(1, 4), (2, 8), (3, 9)])
+def test_no_more_payments_are_begun_than_gateways_may_be_called_for(gateways: int, most: int) -> None:
+    """Half of the handlers for each gateway: one more would only wait for a call to end."""
+    several = (InstantGateway(1), ScriptedGateway(name="paypal"), ScriptedGateway(name="stripe"))
+    settings = Settings(partitions=1, max_in_flight=9)
+    with OneTask(*several[:gateways], settings=settings) as lab:
+        for number in range(10):
+            one = payment(lab, f"p{number}", user_id=f"u{number}", payment_method="pm_card_visa")
+            lab.append(PAYMENTS, one.user_id.encode(), one.to_bytes())
+        lab.deliver()
+        lab.loop.settle(0.1)
+        assert most == lab.layer.state.bounds.running
+        lab.handle()
+        assert ["succeeded"] * 10 == [one["status"] for one in lab.results()]
+
+
+def test_an_order_is_carried_out_while_all_payments_wait_for_their_gateway() -> None:
+    """Who stops a gateway that hangs is heard: handlers are left for everything but payments."""
+    with OneTask(InstantGateway(3), settings=Settings(partitions=1, max_in_flight=2)) as lab:
+        for number in range(3):
+            one = payment(lab, f"p{number}", user_id=f"u{number}", payment_method="pm_card_visa")
+            lab.append(PAYMENTS, one.user_id.encode(), one.to_bytes())
+        command = Command(STOP, "ann", "it hangs", lab.now_ms, details={"gateway": "simulated"})
+        lab.append(COMMANDS, key_of_every_task(0), command.to_bytes())
+        lab.deliver()
+        lab.loop.settle(0.1)
+        assert (["done"], []) == ([one["outcome"] for one in answers(lab)], lab.results())
 
 
 # ---- why a gateway is not called, and since when

@@ -53,17 +53,18 @@ class Batch:
     async def each(self, handler: Handler) -> None:
         """Admit every event to its key queue; returns when all are admitted, not when they are handled.
 
-        Waits while the worker runs as many handlers as it may. Events of an old epoch are dropped:
-        the task's next owner gets them again. An agent that is cancelled here has its task reopened.
+        Waits while the worker runs as many handlers as it may, of all topics or of this one. Events of an
+        old epoch are dropped: the task's next owner gets them again. An agent that is cancelled here has its
+        task reopened.
         """
         if not self.begin():
             return
         task, source, owner = self._task, self._source, self._owner
-        bounds, queues = owner.bounds, task.queues
+        bounds, queues, share = owner.bounds, task.queues, source.share
         try:
             for event in self.events:
-                if bounds.running >= bounds.most_running:
-                    await bounds.room()
+                if bounds.running >= bounds.most_running or share.running >= share.most:
+                    await bounds.room(share)
                 if not task.accepting:
                     return
                 queues.admit(source, event, handler)
@@ -77,10 +78,10 @@ class Batch:
 
         An agent that is cancelled here has lost nothing: the same event is the next one.
         """
-        bounds = self._owner.bounds
+        bounds, share = self._owner.bounds, self._source.share
         while self._at < len(self.events):
-            if bounds.is_full():
-                await bounds.room()
+            if bounds.is_full(share):
+                await bounds.room(share)
             if not self._task.accepting:
                 return False
             event = self.events[self._at]

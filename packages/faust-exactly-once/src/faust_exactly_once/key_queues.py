@@ -50,9 +50,9 @@ class KeyQueues:
         last[key] = unit
         self._bounds.held_bytes += unit.size
         if before is None or before.finished:
-            self._runners.put(unit, handler)
+            self._runners.put(unit, handler, source.share)
         else:
-            before.successor = (unit, handler)
+            before.successor = unit, handler, source.share
         return True
 
     def unfinished(self, key: bytes, most: int) -> int:

@@ -35,6 +35,7 @@ class Options:
         commit_distance_ms: least time between the beginnings of two commits of a task: each commit costs the
             brokers the same, whatever is in it. 0: none; what has rested for so long commits at once.
         max_running: handlers running at once per worker.
+        max_running_of: by source topic how many of them may be its own; a topic that is not here: all.
         max_waiting_units: units of a task, running or finished but uncommitted, before it is not fetched.
         max_units_per_commit: units in one transaction (point 3 of the contract).
         max_waiting_bytes: bytes of events, sends and writes held in memory per worker.
@@ -76,6 +77,7 @@ class Options:
     commit_interval_ms: int = 100
     commit_distance_ms: int = 0
     max_running: int = 1000
+    max_running_of: Mapping[str, int] = field(default_factory=dict)
     max_waiting_units: int = 5000
     max_units_per_commit: int = 5000
     max_waiting_bytes: int = 256 * 1024 * 1024

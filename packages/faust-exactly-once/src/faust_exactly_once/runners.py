@@ -11,7 +11,7 @@ from contextvars import copy_context
 from types import coroutine
 from typing import Any
 
-from .bounds import Bounds
+from .bounds import Bounds, Share
 from .units import Unit
 
 Handler = Callable[[Any], Awaitable[None]]
@@ -31,7 +31,7 @@ class Runners:
     def __init__(self, run: Run, bounds: Bounds) -> None:
         self._run = run
         self._bounds = bounds
-        self._ready: deque[tuple[Unit, Handler]] = deque()
+        self._ready: deque[tuple[Unit, Handler, Share]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle: list[asyncio.Future[None]] = []
         self._called = 0  # tasks that are on their way to what is ready
@@ -41,10 +41,11 @@ class Runners:
         self._quiet: asyncio.Event | None = None
         self._context = copy_context()
 
-    def put(self, unit: Unit, handler: Handler) -> None:
-        """Have a unit handled as soon as the event loop comes to it."""
-        self._ready.append((unit, handler))
+    def put(self, unit: Unit, handler: Handler, share: Share) -> None:
+        """Have a unit handled as soon as the event loop comes to it; it counts in its topic's share."""
+        self._ready.append((unit, handler, share))
         self._active += 1
+        share.running += 1
         self._bounds.running += 1
         if not self._called:
             self._call()
@@ -66,11 +67,12 @@ class Runners:
 
     async def _serve(self) -> None:
         me: Any = asyncio.current_task()
+        loop = asyncio.get_running_loop()
         self._comes()
         try:
             while not me.cancelling():  # a handler may have cancelled itself: its task ends with it
                 await self._serve_ready(me)
-                waiter = asyncio.get_running_loop().create_future()
+                waiter = loop.create_future()
                 self._idle.append(waiter)
                 await waiter
                 self._comes()
@@ -88,7 +90,7 @@ class Runners:
         for _ in range(TURN):
             if not ready or me.cancelling():
                 return
-            unit, handler = ready.popleft()
+            unit, handler, share = ready.popleft()
             if ready and not self._called:
                 self._call()  # it comes to the rest if this handler waits, or at the end of this turn
             self._inside += 1
@@ -101,7 +103,8 @@ class Runners:
                 self._inside -= 1
                 self._active -= 1
                 bounds.running -= 1
-                if bounds.waiting or self._quiet is not None:
+                share.running -= 1
+                if bounds.asked or self._quiet is not None:
                     self._ended()
         if ready and not self._called:
             self._call()
@@ -127,6 +130,8 @@ class Runners:
         """End: cancel what runs, forget what is ready."""
         self._active -= len(self._ready)
         self._bounds.running -= len(self._ready)
+        for _, _, share in self._ready:
+            share.running -= 1
         self._ready.clear()
         self._ended()
         for task in [*self._tasks]:

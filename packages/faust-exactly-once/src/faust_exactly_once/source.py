@@ -4,6 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from .bounds import Share
 from .head_of_line import FirstUncommitted
 from .units import Unit
 
@@ -36,6 +37,7 @@ class Source:
         delivered: offset after the last event delivered to the agent.
         run: uncommitted units in delivery order.
         log_end: up to where the log could be read at the last fetch; 0: not fetched yet.
+        share: of the worker's handlers, for this topic; its task sets it.
     """
 
     topic: str
@@ -47,6 +49,7 @@ class Source:
     delivered: int = 0
     run: deque[Unit] = field(default_factory=deque)
     log_end: int = 0
+    share: Share = field(default_factory=Share)
 
     def waiting(self) -> Waiting:
         """How much is not committed; looks only."""

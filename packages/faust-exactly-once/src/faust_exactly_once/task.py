@@ -41,6 +41,8 @@ class Task:
         self.followers: WeakKeyDictionary[Follower, None] = WeakKeyDictionary()  # in their order
         self.accepting = True  # False once the epoch ends: batches of it are dropped
         self.wake = Wake()
+        for source in sources.values():
+            source.share = owner.bounds.share(source.topic)
         self.queues = KeyQueues(self, owner)
         self.commits = CommitLoop(self, self.queues, owner, committer, executor)
         self._owner = owner

@@ -62,10 +62,10 @@ class UnitTask(Protocol):
 class Unit:
     """Everything that handling one event sends or writes (point 1 of the contract).
 
-    `number` is the task-wide admission number; `previous` the unit of the same key before it as long as
-    that one is uncommitted; `successor` the next one of the key, with its handler, that waits for this one;
-    `first_delivery` is True if no handler can have seen the event before, in whatever worker; `counted` is
-    what it adds to the task's counters: for each call the table with its names and numbers. These are
+    `number` is the task-wide admission number; `previous` the unit of the same key before it as long as that
+    one is uncommitted; `successor` the next one of the key, with its handler and share, that waits for this
+    one; `first_delivery` is True if no handler can have seen the event before, in whatever worker; `counted`
+    is what it adds to the task's counters: for each call the table with its names and numbers. These are
     tuples, which the garbage collector leaves alone, as a backlog keeps many units alive: a dict of pairs
     took a tenth more. `reports` is what is reported once the unit is committed, likewise in tuples. `ended`
     is called once its handler has come to its end, tries included. `size` is counted in the worker's bound;
@@ -85,7 +85,7 @@ class Unit:
         self.number = number
         self.previous = previous
         self.first_delivery = first_delivery
-        self.successor: tuple[Unit, Any] | None = None
+        self.successor: tuple[Unit, Any, Any] | None = None
         self.ended: Callable[[], None] | None = None
         self.sends: list[Outgoing] = []
         self.writes: list[Write] = []

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
-from faust_exactly_once.bounds import Bounds
+from faust_exactly_once.bounds import Bounds, Share
 from faust_exactly_once.options import Options
 from faust_exactly_once.runners import TURN, Runners
 
@@ -20,6 +20,7 @@ class RecordingRunners:
         self.done: list[str] = []
         self.tasks: dict[str, Any] = {}
         self.bounds = Bounds(Options(client_config={}))
+        self.share = Share()
         self.runners = Runners(self.handle, self.bounds)
 
     async def handle(self, unit: Any, handler: Any) -> None:
@@ -35,7 +36,7 @@ class RecordingRunners:
     def put(self, steps: Steps, *names: str) -> None:
         """Have them handled."""
         for name in names:
-            self.runners.put(name, steps)  # type: ignore[arg-type]
+            self.runners.put(name, steps, self.share)  # type: ignore[arg-type]
 
     async def settle(self) -> None:
         """Let everything happen that needs no time."""
@@ -54,7 +55,7 @@ async def test_handlers_that_do_not_wait_share_one_task_in_their_order() -> None
     await bench.settle()
     assert ["a", "b", "c"] == bench.done
     assert 1 == len(set(bench.tasks.values()))
-    assert 0 == bench.bounds.running
+    assert (0, 0) == (bench.bounds.running, bench.share.running)
 
 
 async def test_a_handler_that_waits_holds_up_no_other() -> None:
@@ -68,7 +69,7 @@ async def test_a_handler_that_waits_holds_up_no_other() -> None:
     bench.put(at_once, "quick")
     await bench.settle()
     assert ["quick"] == bench.done
-    assert 2 == bench.bounds.running
+    assert (2, 2) == (bench.bounds.running, bench.share.running)
     released.set()
     await bench.settle()
     assert {"quick", "slow", "slow too"} == set(bench.done)
@@ -132,7 +133,7 @@ async def test_a_handler_that_cancels_itself_takes_no_other_with_it() -> None:
     assert ["does not", "next", "last", "later"] == [name for name in bench.done if name != "waits cancelled"]
     assert "waits cancelled" in bench.done
     assert bench.tasks["waits"] is not bench.tasks["does not"] is not bench.tasks["next"]
-    assert 0 == bench.bounds.running
+    assert (0, 0) == (bench.bounds.running, bench.share.running)
 
 
 async def test_many_that_never_wait_leave_the_event_loop_its_turns() -> None:
@@ -158,7 +159,7 @@ async def test_the_end_cancels_what_runs_and_forgets_what_is_ready() -> None:
     bench.runners.cancel()
     await bench.settle()
     assert ["a cancelled"] == bench.done
-    assert 0 == bench.bounds.running
+    assert (0, 0) == (bench.bounds.running, bench.share.running)
 
 
 async def test_a_grace_is_over_as_soon_as_nothing_runs_or_the_time_is_up() -> None:
@@ -193,4 +194,4 @@ async def test_many_that_wait_begin_within_few_turns_of_the_event_loop() -> None
     assert [str(number) for number in range(320)] == begun
     released.set()
     await bench.runners.grace(60)
-    assert 0 == bench.bounds.running
+    assert (0, 0) == (bench.bounds.running, bench.share.running)

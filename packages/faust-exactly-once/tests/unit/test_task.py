@@ -123,6 +123,38 @@ def test_an_agent_that_leaves_out_events_gets_them_again(loop: VirtualTimeLoop, 
     assert [] == bench.held.waiting
 
 
+def test_a_topic_runs_no_more_handlers_than_its_share(loop: VirtualTimeLoop) -> None:
+    """Its next event begins when one of its own ends; the handlers that are left are other topics'."""
+    bench = RunningTask(loop, max_running=3, max_running_of={TP[0]: 2})
+    bounds, ends = bench.layer.state.bounds, asyncio.Event()
+    began: list[bytes | None] = []
+
+    async def waits(event: Record) -> None:
+        began.append(event.key)
+        if event.key in {b"a", b"b"}:
+            await ends.wait()
+
+    batch = bench.start(bench.fetch(b"a", b"b", b"c", b"d").each(waits))
+    assert ([b"a", b"b"], False) == (began, batch.done())
+    assert not bounds.is_full(bounds.share("another"))
+    ends.set()
+    loop.settle()
+    assert ([b"a", b"b", b"c", b"d"], True) == (began, batch.done())
+    assert (0, 0) == (bounds.running, bench.source.share.running)
+
+
+def test_what_a_closed_task_had_ready_gives_its_share_back(loop: VirtualTimeLoop) -> None:
+    """Else the topic would have fewer handlers after every rebalance, in the end none."""
+    bench = RunningTask(loop, max_running_of={TP[0]: 3})
+    bench.handle(never, b"a")
+    admitted = bench.loop.create_task(bench.fetch(b"d").each(never))
+    bench.loop.run_until_complete(admitted)  # no turn of the loop for its handler
+    closing = bench.start(bench.task.close(grace_s=0, last_commit_s=0))
+    bench.loop.settle()
+    assert closing.done()
+    assert (0, 0) == (bench.layer.state.bounds.running, bench.source.share.running)
+
+
 def test_a_batch_is_handed_out_once(bench: RunningTask) -> None:
     """Its second use would run handlers twice."""
     batch = bench.fetch(b"a")

@@ -33,7 +33,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
         0,
         2000,
         500,
-        20,
+        50,
         10,
         8.0,
         86_400,

@@ -33,6 +33,7 @@ hypothesis.settings.load_profile("busy")
 NEEDS_NO_SYSTEM = ("unit", "faust-exactly-once", "gateways")
 """Folders that come last: small pieces fill the time that the long ones leave."""
 LONG_FILES = (
+    "tests/gateways/test_network_faults.py",
     "packages/faust-exactly-once/tests/simulation/test_simulation.py",
     "packages/faust-exactly-once/tests/unit/test_units_commit_exactly_once.py",
     "tests/unit/reconciliation/test_any_list_or_file.py",

@@ -26,7 +26,7 @@ from streamsocial_billing.settings import PAYMENTS, RETRY, Settings
 BIN = Path(sys.executable).parent
 OURS = (str(BIN / "streamsocial-billing"),)
 FAUST = (str(BIN / "faust"), "-A", "streamsocial_billing")
-WITHIN_S = 100.0
+WITHIN_S = 250.0
 NOBODY = {"BILLING_BROKER": "kafka://127.0.0.1:1"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
@@ -13,7 +14,6 @@ import orjson
 
 from faust_exactly_once import Event, RecordTooLarge, Topic, partition_of
 from streamsocial_billing.domain.card_numbers import holds_card_in_id, mask_card_numbers
-from streamsocial_billing.domain.events import MAX_EVENT_BYTES
 from streamsocial_billing.domain.foreign_fields import BadInput, is_id
 from streamsocial_billing.payments.record_outcome import named
 from tables.task_counters import DEAD_LETTERS, EVENTS
@@ -23,16 +23,14 @@ logger = logging.getLogger(__name__)
 REPLAY_OF = "replay_of"
 """Header of an event that `dlq replay` sent, and of the dead letter it became again: the first one's id."""
 _LETTER_ID = re.compile(rb"[0-9]{1,9}-[0-9]{1,19}")
-CUT_BYTES: Final = MAX_EVENT_BYTES
-"""Most of a dead letter's value: no event is longer, so what is longer could not go back whole."""
 SMALL_BYTES: Final = 16 * 1024
-"""The same on a topic whose own limit is lower."""
-KEY_BYTES: Final = 256
-"""Most of its key: no user_id is as long."""
+"""Most of a dead letter's value where its topic does not take it whole."""
 AT_ONCE_BYTES: Final = 4 * 1024
 """What is searched for card numbers on the event loop: a millisecond, whatever it is made of."""
+PIECE_BYTES: Final = 16 * 1024
+"""Searched in one go beside the event loop, which has its turn after each: ten milliseconds at most."""
 BEYOND_BYTES: Final = 256
-"""Searched beyond the cut, which may go through a card number."""
+"""Searched beyond a piece: a card number may begin in one and end in the next."""
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -93,9 +91,8 @@ class Reader:
 
     async def to_dead_letter(self, event: Event, bad: BadInput, at_ms: int) -> None:
         """A dead letter with the original bytes; its offset commits in the same transaction."""
-        whole = event.value or b""
-        value, masked = await _masked(whole)
-        key, key_masked = mask_card_numbers((event.key or b"")[:KEY_BYTES])
+        value, masked = await _masked(event.value or b"")
+        key, key_masked = await _masked(event.key or b"")
         self.counters.add(named(DEAD_LETTERS, event.topic), 1)
         headers = {
             "error": bad.detail, "reason": bad.reason,
@@ -103,15 +100,13 @@ class Reader:
         }  # fmt: skip
         if masked or key_masked:
             headers["masked"] = "card_number"
-        if len(value) < len(whole):
-            headers["length"] = str(len(whole))
         came_from = _replay_of(event)
         if came_from is not None:
             headers[REPLAY_OF] = came_from
         try:
             self.dead_letters.put_into_unit(key or None, value, headers=headers)
         except RecordTooLarge:
-            headers["length"] = str(len(whole))
+            headers["length"] = str(len(value))
             self.dead_letters.put_into_unit(key or None, value[:SMALL_BYTES], headers=headers)
         self.dead_letter_counts[bad.reason] += 1
         logger.warning(
@@ -120,13 +115,22 @@ class Reader:
 
 
 async def _masked(value: bytes) -> tuple[bytes, bool]:
-    """Cut, then without card numbers; a longer one is searched beside the event loop."""
-    searched = value[: CUT_BYTES + BEYOND_BYTES]
-    if len(value) > AT_ONCE_BYTES:
-        masked, found = await asyncio.to_thread(mask_card_numbers, searched)
-    else:
-        masked, found = mask_card_numbers(searched)
-    return masked[:CUT_BYTES], found
+    """Without card numbers; a longer one is searched beside the event loop."""
+    if len(value) <= AT_ONCE_BYTES:
+        return mask_card_numbers(value)
+    return await asyncio.to_thread(_masked_in_pieces, value)
+
+
+def _masked_in_pieces(value: bytes) -> tuple[bytes, bool]:
+    """The same of a long one: a search holds the interpreter's lock, so each piece gives it back."""
+    masked, found = bytearray(value), False
+    for start in range(0, len(value), PIECE_BYTES):
+        piece, holds = mask_card_numbers(bytes(masked[start : start + PIECE_BYTES + BEYOND_BYTES]))
+        if holds:
+            masked[start : start + len(piece)] = piece
+            found = True
+        time.sleep(0)
+    return bytes(masked), found
 
 
 def _replay_of(event: Event) -> str | None:
@@ -139,7 +143,7 @@ def _names(event: Event) -> dict[str, str]:
     """user_id and payment_id of a bad record, where they can be read and are ids."""
     value = event.value or b""
     try:
-        data = orjson.loads(value if len(value) <= CUT_BYTES else b"")
+        data = orjson.loads(value)
     except orjson.JSONDecodeError:
         return {}
     if not isinstance(data, dict):
